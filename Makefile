@@ -1,0 +1,140 @@
+# `make` lists the targets. They need Go; `make test` also wants redis-server and
+# valkey-server, and installs them where it may (Debian, root).
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+GO       ?= go
+PKG      ?= ./...
+RUN      ?= .
+BENCH    ?= .
+COUNT    ?= 10
+FUZZTIME ?= 20s
+
+# Pinned in tools/go.mod, built on first use.
+TOOL     := $(GO) tool -modfile=$(CURDIR)/tools/go.mod
+
+# Modules of the repository, this one first.
+MODULES  := . $(patsubst %/go.mod,%,$(wildcard bench/go.mod tools/go.mod))
+
+# The whole suite; under CI with the race detector.
+TESTFLAGS ?= $(if $(CI),-race) -timeout 20m
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: ## run the quickstart example
+	$(GO) run ./examples/quickstart
+
+.PHONY: test
+test: servers ## run every test (PKG=./pooler/... for some)
+	$(GO) test $(TESTFLAGS) $(PKG)
+
+.PHONY: race
+race: servers ## run the tests with the race detector, in random order (RUN=, COUNT=)
+	$(GO) test -race -shuffle=on -timeout 20m -run '$(RUN)' -count $(if $(filter command%,$(origin COUNT)),$(COUNT),1) $(PKG)
+
+.PHONY: cover
+cover: servers ## test coverage of the library, by function and in cover.html
+	$(GO) test -timeout 20m -coverpkg="$$($(GO) list ./... | grep -v -e /examples -e /internal/testkit | paste -sd, -)" -coverprofile=cover.out ./...
+	$(GO) tool cover -html=cover.out -o cover.html
+	$(GO) tool cover -func=cover.out
+
+.PHONY: fuzz
+fuzz: ## fuzz each target for FUZZTIME (20s)
+	@$(fuzz_each)
+
+.PHONY: bench
+bench: servers ## run benchmarks COUNT times (BENCH=, PKG=); compare with `make benchstat`
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) -timeout 60m $(PKG)
+
+.PHONY: bench-smoke
+bench-smoke: servers ## run every benchmark once, so that none rots
+	@set -e; for dir in $(filter-out tools,$(MODULES)); do \
+		echo "$$dir: go test -bench . -benchtime 1x"; \
+		(cd $$dir && $(GO) test -run '^$$' -bench . -benchtime 1x -timeout 10m ./...); \
+	done
+
+.PHONY: benchstat
+benchstat: ## compare two outputs of `make bench` (OLD=old.txt NEW=new.txt)
+	$(TOOL) benchstat $(OLD) $(NEW)
+
+.PHONY: lint
+lint: ## run golangci-lint (the first time builds it: minutes)
+	$(TOOL) golangci-lint run ./...
+	$(if $(wildcard bench/go.mod),cd bench && $(TOOL) golangci-lint run --config ../.golangci.yml ./...)
+
+.PHONY: fmt
+fmt: ## format as the linter wants it
+	$(TOOL) golangci-lint fmt ./...
+
+.PHONY: vet
+vet: ## run go vet in every module of our own code
+	@set -e; for dir in $(filter-out tools,$(MODULES)); do echo "$$dir: go vet"; (cd $$dir && $(GO) vet ./...); done
+
+.PHONY: tidy-check
+tidy-check: ## fail if a go.mod or go.sum isn't tidy
+	@set -e; for dir in $(MODULES); do echo "$$dir: go mod tidy -diff"; (cd $$dir && $(GO) mod tidy -diff); done
+
+.PHONY: fix-check
+fix-check: ## fail if `go fix` would change anything
+	@if $(GO) help fix 2>/dev/null | grep -q -e -diff; then \
+		set -e; for dir in $(filter-out tools,$(MODULES)); do echo "$$dir: go fix -diff"; (cd $$dir && $(GO) fix -diff ./...); done; \
+	else \
+		echo "fix-check: skipped, this go has no 'go fix -diff'"; \
+	fi
+
+.PHONY: generate-check
+generate-check: servers ## fail if `go generate` would change a file
+	@set -e; copy=$$(mktemp -d); trap 'rm -rf "$$copy"' EXIT; \
+	tar --exclude=./.git -cf - . | tar -xf - -C "$$copy"; \
+	(cd "$$copy" && $(GO) generate ./...); \
+	diff -r --exclude=.git . "$$copy"
+
+.PHONY: check
+check: vet tidy-check fix-check lint test ## what to run before a commit
+
+.PHONY: server-setup
+server-setup: ## install redis-server and valkey-server (Debian, as root)
+	sh tools/setup.sh
+
+.PHONY: clean
+clean: ## remove what the targets above leave behind
+	rm -rf bin cover.out cover.html
+	find . -name .git -prune -o -type f \( -name '*.test' -o -name '*.prof' \) -exec rm -f {} +
+
+# servers sees to redis-server and valkey-server: there already, installed by us,
+# or named in one line. Tests that need a missing one skip, and fail under CI.
+.PHONY: servers
+servers:
+	@if command -v redis-server >/dev/null && command -v valkey-server >/dev/null; then :; \
+	elif command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && sh tools/setup.sh; then :; \
+	else echo "For the tests with real servers, install redis-server and valkey-server (on Debian: sudo make server-setup); without them they are skipped." >&2; \
+	fi
+
+# fuzz_each finds the targets of every package and runs one after the other.
+# Until Go 1.27 a clean run may end in "context deadline exceeded" when its time
+# is up (go.dev/issue/75804). That alone, without a failing input, isn't a find.
+define fuzz_each
+set -e; \
+log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
+$(GO) test -list '^Fuzz' $(PKG) >"$$log" || { cat "$$log"; exit 1; }; \
+targets=$$(awk '/^Fuzz/ { names = names " " $$1; next } \
+	$$1 == "ok" { n = split(names, name, " "); for (i = 1; i <= n; i++) print $$2 ":" name[i] } \
+	{ names = "" }' "$$log"); \
+[ -n "$$targets" ] || echo "fuzz: no targets in $(PKG)"; \
+for target in $$targets; do \
+	package=$${target%:*}; name=$${target##*:}; \
+	echo "fuzz $$name in $$package for $(FUZZTIME)"; \
+	if $(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$package" >"$$log" 2>&1; then \
+		tail -n 3 "$$log"; \
+	elif grep -q '^ *context deadline exceeded$$' "$$log" && ! grep -q -e 'Failing input' -e 'panic:' -e '_test\.go:' "$$log"; then \
+		tail -n 3 "$$log"; echo "fuzz $$name: its time was up (go.dev/issue/75804), no failing input"; \
+	else \
+		cat "$$log"; exit 1; \
+	fi; \
+done
+endef

@@ -1,0 +1,78 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+
+	"github.com/everpool/everpool/pooler"
+)
+
+// Retry says which requests may be sent again after their connection was lost
+// before the reply came.
+type Retry uint8
+
+const (
+	// RetrySafe lets go-redis try again whatever leaves the same data when run
+	// twice as when run once: reads, SET, DEL, EXPIRE, HSET, SADD and so on.
+	// Anything else ends with [pooler.ErrUnknownOutcome]. It is the default.
+	RetrySafe Retry = iota
+	// RetryAll lets go-redis try everything again, as it does on its own pool:
+	// an INCR may count twice.
+	RetryAll
+	// RetryNone lets it try only reads again.
+	RetryNone
+)
+
+// String returns "safe", "all" or "none".
+func (r Retry) String() string {
+	switch r {
+	case RetrySafe:
+		return "safe"
+	case RetryAll:
+		return "all"
+	case RetryNone:
+		return "none"
+	}
+	return fmt.Sprintf("Retry(%d)", uint8(r))
+}
+
+// Config is what a [Driver] may be told. The zero value is a good
+// configuration.
+type Config struct {
+	// Pool configures the pool of each node. What is 0 in it takes the value
+	// that the client's own options give to the same thing, if they do
+	// (PoolSize or MaxActiveConns, MinIdleConns, MaxIdleConns, ConnMaxIdleTime,
+	// ConnMaxLifetime and its jitter, DialTimeout, PoolTimeout), and the default
+	// otherwise. The first client to use a node decides for it.
+	Pool pooler.Config
+
+	// Retry says what may be sent again. Default: RetrySafe.
+	Retry Retry
+
+	// Dial opens a physical connection. TLS, where the client's options ask for
+	// it, is put on top unless the connection is a TLS connection already. It
+	// must respect ctx. nil: the Dialer of the client's options if they have
+	// one, which then is responsible for TLS as in go-redis; otherwise TCP (no
+	// delay, keep-alive, TCP_USER_TIMEOUT where there is such a thing) or a
+	// unix socket.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+
+	// Logger is told of the changes of a node's state, nothing else. nil:
+	// slog.Default.
+	Logger *slog.Logger
+
+	// NewPooler makes the pool of a node. nil: [pooler.New].
+	NewPooler func(node pooler.Node, cfg pooler.Config) (pooler.Pooler, error)
+}
+
+// validate returns everything that is wrong, in one error.
+func (c Config) validate() error {
+	err := c.Pool.Validate()
+	if c.Retry > RetryNone {
+		err = errors.Join(err, fmt.Errorf("%w: Retry is %d; allowed are RetrySafe (0), RetryAll (1) and RetryNone (2)", pooler.ErrConfig, c.Retry))
+	}
+	return err
+}

@@ -1,0 +1,183 @@
+package driver
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/everpool/everpool/pooler"
+)
+
+// Driver gives go-redis clients their connections. Make one with [New], and any
+// number of clients with its Options; clients of the same node share its pool.
+// All methods are safe for concurrent use.
+type Driver struct {
+	cfg Config
+
+	mu     sync.Mutex
+	closed bool
+	nodes  map[nodeKey]*node
+	done   chan struct{} // closed when Close has finished
+}
+
+// nodeKey is what makes two nodes one. A connection is never shared beyond it.
+type nodeKey struct {
+	network, addr string
+	tls           *tls.Config // as the user gave it
+	own           *binding    // for clients that bring a dialer of their own
+}
+
+// New returns a driver. It fails if the configuration is wrong, with everything
+// that is wrong joined in one error. It opens no connection.
+func New(cfg Config) (*Driver, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	return &Driver{cfg: cfg, nodes: make(map[nodeKey]*node), done: make(chan struct{})}, nil
+}
+
+// NodeStatus is what a driver knows of one node.
+type NodeStatus struct {
+	Network string
+	Addr    string
+	TLS     bool
+	Handles int // handles that go-redis holds
+	State   pooler.State
+	Since   time.Time // of the state
+	Stats   pooler.Stats
+}
+
+// Nodes returns the state of every node that a client has asked for, ordered by
+// address.
+func (d *Driver) Nodes() []NodeStatus {
+	d.mu.Lock()
+	nodes := make([]*node, 0, len(d.nodes))
+	for _, n := range d.nodes {
+		nodes = append(nodes, n)
+	}
+	d.mu.Unlock()
+	all := make([]NodeStatus, 0, len(nodes))
+	for _, n := range nodes {
+		all = append(all, n.status())
+	}
+	slices.SortFunc(all, func(a, b NodeStatus) int {
+		return cmp.Or(cmp.Compare(a.Addr, b.Addr), cmp.Compare(a.Network, b.Network))
+	})
+	return all
+}
+
+// Close ends the driver: new requests fail with [pooler.ErrClosed], those in
+// progress have a little time (HealthCheckTimeout), then all connections are
+// closed. Close the clients first. It returns when everything has stopped, and
+// may be called again.
+func (d *Driver) Close() error {
+	d.mu.Lock()
+	if d.closed {
+		d.mu.Unlock()
+		<-d.done
+		return nil
+	}
+	d.closed = true
+	nodes := make([]*node, 0, len(d.nodes))
+	for _, n := range d.nodes {
+		nodes = append(nodes, n)
+	}
+	d.mu.Unlock()
+	defer close(d.done)
+
+	errs := make([]error, len(nodes))
+	var wg sync.WaitGroup
+	for i, n := range nodes {
+		wg.Go(func() { errs[i] = n.close() })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// connect is what go-redis dials: it makes a handle, which can't fail. What is
+// wrong is told by the handle's first request, where go-redis doesn't answer it
+// with dials of its own.
+func (d *Driver) connect(b *binding, network, addr string) (net.Conn, error) {
+	n, err := d.node(b, network, addr)
+	if err != nil {
+		return &brokenHandle{err: adapt(err), addr: address{network, addr}}, nil
+	}
+	return newHandle(n, b), nil
+}
+
+// node finds or makes the node and counts a handle on it.
+func (d *Driver) node(b *binding, network, addr string) (*node, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if b.err != nil {
+		return nil, b.err
+	}
+	if d.closed {
+		return nil, &pooler.Error{Err: pooler.ErrClosed, Node: addr}
+	}
+	key := nodeKey{network: network, addr: addr, tls: b.tls}
+	if b.dial != nil {
+		key.own = b
+	}
+	n := d.nodes[key]
+	if n == nil {
+		var err error
+		if n, err = d.newNode(b, key); err != nil {
+			return nil, err
+		}
+		d.nodes[key] = n
+	}
+	n.attach()
+	return n, nil
+}
+
+// newNode makes a node with its pool.
+func (d *Driver) newNode(b *binding, key nodeKey) (*node, error) {
+	n := &node{key: key, memory: newMemory()}
+	cfg := b.pool
+	tell := d.cfg.Pool.OnEvent
+	cfg.OnEvent = func(ev pooler.Event) {
+		if ev.Kind == pooler.EventState {
+			n.stateChanged(d.cfg.Logger, ev)
+		}
+		if tell != nil {
+			tell(ev)
+		}
+	}
+	newPooler := d.cfg.NewPooler
+	if newPooler == nil {
+		newPooler = func(node pooler.Node, cfg pooler.Config) (pooler.Pooler, error) {
+			return pooler.New(node, cfg)
+		}
+	}
+	pool, err := newPooler(pooler.Node{Network: key.network, Addr: key.addr, Dial: d.dialer(b)}, cfg)
+	if err != nil {
+		return nil, err
+	}
+	n.pool = pool
+	return n, nil
+}
+
+// dialer returns how physical connections are opened for the binding.
+func (d *Driver) dialer(b *binding) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	dial := b.dial // the user's own go-redis dialer, TLS and all
+	if dial != nil {
+		return dial
+	}
+	if dial = d.cfg.Dial; dial == nil {
+		dial = dialSocket
+	}
+	if b.tls == nil {
+		return dial
+	}
+	return withTLS(dial, b.tls)
+}

@@ -1,0 +1,118 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/everpool/everpool/internal/command"
+	"github.com/everpool/everpool/pooler"
+)
+
+// The error that a handle returns is a decision: go-redis sends a request again
+// after io.EOF, after an error of a dial, after any net.Error that is no timeout
+// and, mostly, after a timeout. Such errors are returned only where the server
+// can't have run the request, or where running it twice does no harm.
+
+// poolError is a pooler.Error as go-redis's users know it: it also is
+// redis.ErrClosed, redis.ErrPoolTimeout or redis.ErrPoolExhausted where that
+// means the same.
+type poolError struct{ err *pooler.Error }
+
+func (e poolError) Error() string { return e.err.Error() }
+func (e poolError) Unwrap() error { return e.err }
+
+// Is reports whether target is go-redis's name for the same thing.
+func (e poolError) Is(target error) bool {
+	switch target {
+	case redis.ErrClosed:
+		return errors.Is(e.err, pooler.ErrClosed)
+	case redis.ErrPoolTimeout:
+		return errors.Is(e.err, pooler.ErrWaitTimeout)
+	case redis.ErrPoolExhausted:
+		return errors.Is(e.err, pooler.ErrPoolExhausted)
+	}
+	return false
+}
+
+// adapt makes of a pool's error what go-redis should see: where trying again
+// makes sense, the error of a dial; otherwise the bare error.
+func adapt(err error) error {
+	var e *pooler.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	if errors.Is(e, pooler.ErrWaitTimeout) || errors.Is(e, pooler.ErrSessionLost) {
+		return &net.OpError{Op: "dial", Net: "everpool", Err: poolError{e}}
+	}
+	return poolError{e}
+}
+
+// handshakeError is an error of go-redis's handshake, from which go-redis takes
+// off one layer before the caller sees it.
+type handshakeError struct{ err error }
+
+func (e handshakeError) Error() string { return e.err.Error() }
+func (e handshakeError) Unwrap() error { return e.err }
+
+// lostError: the connection was lost, and trying again does no harm.
+type lostError struct {
+	node  string
+	cause error
+}
+
+func (e *lostError) Error() string {
+	return fmt.Sprintf("everpool: connection to %s lost: %v", e.node, e.cause)
+}
+
+// Unwrap returns io.EOF, by which go-redis knows that it may try again.
+func (e *lostError) Unwrap() error { return io.EOF }
+
+// lateError: the deadline passed while the reply to a request was awaited that
+// must not run twice. It is a timeout to everybody who asks, but go-redis, which
+// would try again, sees a context's deadline, after which it doesn't.
+type lateError struct{ node string }
+
+func (e *lateError) Error() string {
+	return fmt.Sprintf("everpool: %s: i/o timeout: the request was sent, its outcome is unknown", e.node)
+}
+
+// Timeout is true.
+func (e *lateError) Timeout() bool { return true }
+
+// Temporary is false.
+func (e *lateError) Temporary() bool { return false }
+
+// Is knows all the names of what has happened.
+func (e *lateError) Is(target error) bool {
+	return target == pooler.ErrUnknownOutcome || target == os.ErrDeadlineExceeded || target == context.DeadlineExceeded
+}
+
+// mayRepeat reports whether a request of the given effect may run a second time
+// unasked.
+func (r Retry) mayRepeat(e command.Effect) bool {
+	switch r {
+	case RetryAll:
+		return true
+	case RetryNone:
+		return e == command.Read
+	default:
+		return e != command.Unsafe
+	}
+}
+
+// unknownOutcome is the error of a request that was sent, whose reply is lost,
+// and that must not run twice.
+func unknownOutcome(node string, cause error) error {
+	return poolError{&pooler.Error{Err: pooler.ErrUnknownOutcome, Node: node, Cause: cause}}
+}
+
+// closedError is the error of a handle that go-redis has closed.
+func closedError(network string) error {
+	return &net.OpError{Op: "use", Net: network, Err: net.ErrClosed}
+}

@@ -1,0 +1,389 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/everpool/everpool/internal/command"
+	"github.com/everpool/everpool/internal/resp"
+	"github.com/everpool/everpool/pooler"
+)
+
+const (
+	// gatherUpTo is how many bytes of a request are gathered before they are
+	// sent, and kept to be sent again. What is larger streams through.
+	gatherUpTo = 64 << 10
+
+	// keepBuffer is the largest buffer that an idle handle keeps.
+	keepBuffer = 4 << 10
+)
+
+// handle is a virtual connection: what go-redis holds in the place of a socket.
+// It has no socket of its own. Each request leases a physical connection for as
+// long as its replies take, and longer only when it leaves state there.
+//
+// A batch is everything that is written from one moment without an outstanding
+// reply to the next: one command, or a pipeline. It is the unit of leasing, of
+// sending again, and of telling what a lost connection means: go-redis repeats
+// a pipeline as a whole.
+//
+// Write, Read, Close and the deadlines may be used from several goroutines.
+// Lock order: writing or reading, then mu. mu is never held while waiting.
+type handle struct {
+	node   *node
+	bound  *binding
+	ctx    context.Context // done when the handle is closed
+	cancel context.CancelFunc
+
+	writing sync.Mutex // held by Write
+	reading sync.Mutex // held by Read
+
+	mu       sync.Mutex
+	closed   bool
+	err      error // the handle is of no more use
+	session  *session
+	lease    *pooler.Conn
+	outcome  pooler.Outcome // of the lease, when err is set
+	sending  bool           // Write is using the lease
+	readingC bool           // Read is using the lease
+	wake     chan struct{}
+	readBy   time.Time
+	writeBy  time.Time
+
+	out  []byte // replies that the handle gives itself, before those of the lease
+	outR int
+
+	// What the connection is known to carry, by the replies so far.
+	pin      string // for life, if not empty
+	noted    bool   // the pool knows of a transaction that keeps the lease
+	inMulti  bool
+	watching bool
+	asking   bool
+
+	lastWrite *pooler.Conn // carried the last batch that wrote
+
+	// The batch under way.
+	scan     resp.RequestScanner
+	req      []byte // what was written and not sent yet, or may be sent again
+	sent     int    // of req
+	scanned  int    // of req: the beginning of the unfinished command
+	plan     []run  // commands in req[sent:]
+	owed     []run  // commands that were sent and not answered
+	answered int    // of owed: runs that are done
+	effect   command.Effect
+	resend   bool // req is all of the batch and may be sent again
+	resent   bool
+	flushed  bool // something of the batch was sent
+	got      bool // bytes of a reply were handed to the reader
+	shaking  bool // the batch is part of go-redis's handshake
+	partial  bool // a command was sent in part
+	partialF command.Facts
+	reply    []byte // of the session command that is being answered
+	flight   *flight
+}
+
+// flight is a handshake that this handle makes for all who wait for it.
+type flight struct {
+	from  *session
+	frame []byte
+}
+
+func newHandle(n *node, b *binding) *handle {
+	h := &handle{node: n, bound: b, session: n.memory.root, wake: make(chan struct{}, 1)}
+	h.ctx, h.cancel = context.WithCancel(context.Background())
+	n.memory.enter(h.session)
+	return h
+}
+
+// Write takes a request, or several, or part of one. It returns when they are
+// sent or answered from memory, or when sending needs the rest of a command. It
+// blocks while there is no connection for it, until the write deadline or the
+// pool's WaitTimeout.
+func (h *handle) Write(p []byte) (int, error) {
+	h.writing.Lock()
+	defer h.writing.Unlock()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.usableLocked(); err != nil {
+		return 0, err
+	}
+	if h.lease != nil && h.lease.Mode() == pooler.Stream {
+		return h.streamLocked(p)
+	}
+	if h.idleLocked() {
+		h.beginLocked()
+	}
+	for rest := p; len(rest) > 0; {
+		n, err := h.gatherLocked(rest)
+		if err == nil {
+			err = h.flushLocked()
+		}
+		if err != nil {
+			return 0, h.failLocked(err)
+		}
+		rest = rest[n:]
+	}
+	return len(p), nil
+}
+
+// usableLocked returns why the handle can't be used, or nil.
+func (h *handle) usableLocked() error {
+	if h.closed {
+		return closedError(h.node.key.network)
+	}
+	return h.err
+}
+
+// idleLocked reports whether nothing is under way.
+func (h *handle) idleLocked() bool {
+	return h.answered == len(h.owed) && len(h.plan) == 0 && !h.partial && h.sent == len(h.req) && h.outR == len(h.out)
+}
+
+// beginLocked begins a new batch.
+func (h *handle) beginLocked() {
+	if cap(h.req) > keepBuffer {
+		h.req = nil
+	}
+	if cap(h.out) > keepBuffer {
+		h.out = nil
+	}
+	if cap(h.owed) > 64 {
+		h.owed, h.plan = nil, nil
+	}
+	h.req, h.out, h.plan, h.owed = h.req[:0], h.out[:0], h.plan[:0], h.owed[:0]
+	h.sent, h.scanned, h.outR, h.answered = 0, 0, 0, 0
+	h.effect = command.Read
+	h.resend, h.resent, h.flushed, h.got, h.shaking = true, false, false, false, false
+	h.asking = false
+}
+
+// failLocked ends the handle: go-redis must not use it any more.
+func (h *handle) failLocked(err error) error {
+	if h.shaking {
+		err = handshakeError{err}
+	}
+	if h.err == nil {
+		h.err = err
+	}
+	h.land()
+	h.signal()
+	return err
+}
+
+// land ends the handshake that others wait for, whatever came of it.
+func (h *handle) land() {
+	if h.flight != nil {
+		h.node.memory.finish(h.flight.from, h.flight.frame)
+		h.flight = nil
+	}
+}
+
+// signal wakes a Read that waits for something to read.
+func (h *handle) signal() {
+	select {
+	case h.wake <- struct{}{}:
+	default:
+	}
+}
+
+// enterLocked changes the handle's session.
+func (h *handle) enterLocked(s *session) {
+	if s == h.session {
+		return
+	}
+	m := h.node.memory
+	m.enter(s)
+	m.leave(h.session)
+	h.session = s
+}
+
+// keepsLocked reports whether the lease outlasts the replies.
+func (h *handle) keepsLocked() bool {
+	return h.pin != "" || h.inMulti || h.watching || h.asking || h.partial
+}
+
+// settleLocked gives the lease back when the batch is over and nothing keeps it.
+func (h *handle) settleLocked() {
+	c := h.lease
+	if c == nil || h.sending || h.readingC || h.answered < len(h.owed) || len(h.plan) > 0 {
+		return
+	}
+	if h.keepsLocked() {
+		if !h.noted && (h.inMulti || h.watching) && h.pin == "" {
+			h.noted = true
+			h.notePinLocked(map[bool]command.Pin{true: command.PinMulti, false: command.PinWatch}[h.inMulti].String())
+		}
+		return
+	}
+	h.lease = nil
+	if h.effect != command.Read {
+		h.lastWrite = c
+	}
+	noted := h.noted
+	h.noted = false
+	h.mu.Unlock()
+	if noted {
+		h.node.pool.Pin(c, "")
+	}
+	h.node.pool.Put(c, pooler.Answered)
+	h.mu.Lock()
+}
+
+// Close ends the handle. The replies that it still waits for are read and
+// dropped by the pool. It doesn't block.
+func (h *handle) Close() error {
+	h.mu.Lock()
+	if h.closed {
+		h.mu.Unlock()
+		return closedError(h.node.key.network)
+	}
+	h.closed = true
+	h.cancel()
+	h.land()
+	if h.sending {
+		h.lease.InterruptSend()
+	}
+	if h.readingC {
+		h.lease.InterruptReceive()
+	}
+	h.quitLocked()
+	s := h.session
+	h.signal()
+	h.mu.Unlock()
+	h.node.memory.leave(s)
+	h.node.detach()
+	return nil
+}
+
+// outcomeLocked says how the lease of a handle that is being closed ends, and
+// makes sure that a connection that carries anything isn't used again.
+func (h *handle) outcomeLocked(c *pooler.Conn) pooler.Outcome {
+	h.soilLocked(c)
+	if h.answered < len(h.owed) || h.partial {
+		return pooler.Abandoned
+	}
+	return pooler.Answered
+}
+
+// soilLocked ends a connection in the middle of a command or a transaction.
+func (h *handle) soilLocked(c *pooler.Conn) {
+	if h.partial {
+		c.Fail(pooler.CloseWrite, errors.New("everpool: the request was never finished"))
+	}
+	if h.inMulti || h.watching || h.asking {
+		c.Fail(pooler.CloseState, errors.New("everpool: left inside a transaction"))
+	}
+}
+
+// endLocked makes err the handle's last word and gives the lease back, unless
+// the other direction is still using it: then that one does.
+func (h *handle) endLocked(err error, o pooler.Outcome) {
+	if h.err == nil {
+		h.err = err
+	}
+	c := h.lease
+	if c == nil {
+		return
+	}
+	h.outcome = o
+	if h.sending {
+		c.InterruptSend()
+	}
+	if h.readingC {
+		c.InterruptReceive()
+	}
+	h.quitLocked()
+}
+
+// quitLocked gives the lease back after the handle has come to its end. If one
+// direction is still using the connection, it is called again by that.
+func (h *handle) quitLocked() {
+	c := h.lease
+	if c == nil || h.sending || h.readingC {
+		return
+	}
+	h.lease = nil
+	o := h.outcome
+	if h.err == nil {
+		o = h.outcomeLocked(c)
+	} else {
+		h.soilLocked(c)
+	}
+	h.mu.Unlock()
+	h.node.pool.Put(c, o)
+	h.mu.Lock()
+}
+
+// SetDeadline sets both deadlines.
+func (h *handle) SetDeadline(t time.Time) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.writeBy = t
+	h.setReadByLocked(t)
+	return nil
+}
+
+// SetReadDeadline bounds reading, that which is under way too.
+func (h *handle) SetReadDeadline(t time.Time) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.setReadByLocked(t)
+	return nil
+}
+
+func (h *handle) setReadByLocked(t time.Time) {
+	if t.Equal(h.readBy) {
+		return
+	}
+	h.readBy = t
+	if h.readingC {
+		h.lease.InterruptReceive() // it reads on by the new deadline
+	}
+	h.signal()
+}
+
+// SetWriteDeadline bounds writing, the wait for a connection included. A write
+// that is under way keeps its deadline.
+func (h *handle) SetWriteDeadline(t time.Time) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.writeBy = t
+	return nil
+}
+
+// LocalAddr says that there is no local end.
+func (h *handle) LocalAddr() net.Addr { return address{h.node.key.network, "everpool"} }
+
+// RemoteAddr is the node's address as it was dialed.
+func (h *handle) RemoteAddr() net.Addr { return address{h.node.key.network, h.node.key.addr} }
+
+// address is the address of a node.
+type address struct{ network, addr string }
+
+func (a address) Network() string { return a.network }
+func (a address) String() string  { return a.addr }
+
+// deadlineError is what a socket returns when its deadline has passed.
+func (h *handle) deadlineError(op string) error {
+	return &net.OpError{Op: op, Net: h.node.key.network, Addr: h.RemoteAddr(), Err: os.ErrDeadlineExceeded}
+}
+
+// brokenHandle is what go-redis gets when there can't be a handle. Each request
+// says why.
+type brokenHandle struct {
+	err  error
+	addr address
+}
+
+func (b *brokenHandle) Read([]byte) (int, error)         { return 0, handshakeError{b.err} }
+func (b *brokenHandle) Write([]byte) (int, error)        { return 0, handshakeError{b.err} }
+func (b *brokenHandle) Close() error                     { return nil }
+func (b *brokenHandle) LocalAddr() net.Addr              { return b.addr }
+func (b *brokenHandle) RemoteAddr() net.Addr             { return b.addr }
+func (b *brokenHandle) SetDeadline(time.Time) error      { return nil }
+func (b *brokenHandle) SetReadDeadline(time.Time) error  { return nil }
+func (b *brokenHandle) SetWriteDeadline(time.Time) error { return nil }

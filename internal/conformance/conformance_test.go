@@ -1,0 +1,65 @@
+package conformance_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
+
+	"github.com/everpool/everpool/internal/conformance"
+	"github.com/everpool/everpool/internal/testkit"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// The stock client defines the guarantees: it has to keep them all, or they
+// are none of go-redis's.
+func TestStockClientKeepsItsGuarantees(t *testing.T) {
+	for _, server := range []string{"redis", "valkey", "miniredis"} {
+		for _, protocol := range []int{2, 3} {
+			t.Run(fmt.Sprintf("%s/RESP%d", server, protocol), func(t *testing.T) {
+				run(t, server, redis.Options{Addr: start(t, server), Protocol: protocol})
+			})
+		}
+	}
+}
+
+func TestStockClientKeepsItsGuaranteesOnOtherTransports(t *testing.T) {
+	t.Run("password", func(t *testing.T) {
+		s := testkit.Start(t, testkit.Redis, testkit.WithPassword("pass word"))
+		run(t, "redis", redis.Options{Addr: s.Addr, Password: "pass word"})
+	})
+	t.Run("unix", func(t *testing.T) {
+		s := testkit.Start(t, testkit.Valkey, testkit.WithUnixSocket())
+		run(t, "valkey", redis.Options{Network: s.Network, Addr: s.Addr})
+	})
+	t.Run("TLS", func(t *testing.T) {
+		s := testkit.Start(t, testkit.Redis, testkit.WithTLS())
+		run(t, "redis", redis.Options{Addr: s.Addr, TLSConfig: s.TLSConfig()})
+	})
+}
+
+// start returns the address of a server of this test's own: some guarantees
+// pause it.
+func start(t *testing.T, server string) string {
+	if server == "miniredis" {
+		return miniredis.RunT(t).Addr()
+	}
+	return testkit.Start(t, testkit.Kind(server)).Addr
+}
+
+func run(t *testing.T, server string, o redis.Options) {
+	conformance.Run(t, conformance.Target{
+		Server: server,
+		Options: func() *redis.Options {
+			fresh := o
+			if o.TLSConfig != nil {
+				fresh.TLSConfig = o.TLSConfig.Clone()
+			}
+			return &fresh
+		},
+		NewClient: func(_ testing.TB, o *redis.Options) *redis.Client { return redis.NewClient(o) },
+	})
+}

@@ -1,0 +1,13 @@
+package testkit
+
+import (
+	"errors"
+	"os"
+	"syscall"
+)
+
+func dieWithParent() *syscall.SysProcAttr { return nil }
+
+func signalStop(*os.Process) error     { return errors.ErrUnsupported }
+func signalContinue(*os.Process) error { return errors.ErrUnsupported }
+func stopped(int) bool                 { return true }

@@ -1,0 +1,195 @@
+package pooler
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"runtime"
+	"time"
+)
+
+// Config is what a [Pool] may be told. The zero value is a good
+// configuration. In every field 0 means the default and, where the comment
+// says so, -1 means off; any other negative value is an error.
+type Config struct {
+	// MaxOpenConns bounds the sockets of a node, those being dialed included.
+	// 0: 10 per GOMAXPROCS. -1: no bound.
+	MaxOpenConns int
+
+	// SharedConns is the number of shared connections. This version leases
+	// every connection, so only 0 and -1 (off) are allowed.
+	SharedConns int
+
+	// MinIdleConns is how many connections are kept open and idle, once the
+	// pool has seen its first request. At most MaxOpenConns and MaxIdleConns.
+	// 0 or -1: none.
+	MinIdleConns int
+
+	// MaxIdleConns is how many connections may be idle; one that is returned
+	// beyond that is closed. 0: as many as MaxOpenConns. -1: none is kept.
+	MaxIdleConns int
+
+	// ConnMaxIdleTime closes a connection that was idle for so long, in the
+	// background. Keep it under the server's own timeout. 0: 5 minutes.
+	// -1: off.
+	ConnMaxIdleTime time.Duration
+
+	// ConnMaxLifetime closes a connection that is older, when it is idle or
+	// comes back; it is never cut. 0 or -1: off.
+	ConnMaxLifetime time.Duration
+
+	// ConnMaxLifetimeJitter spreads ConnMaxLifetime by up to so much in either
+	// direction, so that connections that were opened together don't close
+	// together. At most ConnMaxLifetime. 0: a tenth of ConnMaxLifetime.
+	// -1: off.
+	ConnMaxLifetimeJitter time.Duration
+
+	// DialTimeout bounds a dial, TLS and the replay of the session included.
+	// 0: 5 seconds. It can't be switched off.
+	DialTimeout time.Duration
+
+	// WaitTimeout bounds how long a request waits for a connection, besides
+	// its own deadline. 0: 5 seconds. -1: only the request's own deadline.
+	WaitTimeout time.Duration
+
+	// MaxWaiters bounds how many requests wait at a time; one more fails at
+	// once with [ErrPoolExhausted]. 0 or -1: no bound.
+	MaxWaiters int
+
+	// HealthCheckInterval is the time between two looks at the idle
+	// connections: all are looked at for a peer that has closed them, and the
+	// one that was quiet for longest is sent a PING. 0: 5 seconds. -1: off.
+	HealthCheckInterval time.Duration
+
+	// HealthCheckTimeout is how long a PING may take, and how long the late
+	// replies of an abandoned request are waited for before its connection is
+	// given up. 0: 2 seconds. It can't be switched off.
+	HealthCheckTimeout time.Duration
+
+	// SilenceAfter is the time without a byte after which a connection that
+	// owes a reply is probed. This version has no such probe, so only 0 and -1
+	// (off) are allowed.
+	SilenceAfter time.Duration
+
+	// FailFastAfter is how long requests wait for a node that can't be
+	// reached before they fail at once with [ErrNodeDown]. 0: 5 seconds.
+	// -1: they always wait.
+	FailFastAfter time.Duration
+
+	// BackoffMin is the shortest time between two dials of a node that can't
+	// be reached. 0: 10 milliseconds.
+	BackoffMin time.Duration
+
+	// BackoffMax is the longest time between two such dials. At least
+	// BackoffMin. 0: 1 second.
+	BackoffMax time.Duration
+
+	// OnEvent is told what happens to the node and its connections. It is
+	// called under no lock, on the goroutine that caused the event, so it
+	// should return soon; it may call the pool. nil: nobody is told.
+	OnEvent func(Event)
+}
+
+const off = -1
+
+// Validate returns everything that is wrong with the configuration, joined in
+// one error; each part names the field, its value and what is allowed.
+func (c Config) Validate() error {
+	var errs []error
+	count := func(name string, v int) {
+		if v < off {
+			errs = append(errs, fmt.Errorf("%w: %s is %d; allowed are -1 and more", ErrConfig, name, v))
+		}
+	}
+	span := func(name string, v time.Duration) {
+		if v < 0 && v != off {
+			errs = append(errs, fmt.Errorf("%w: %s is %s; allowed are -1, 0 and more", ErrConfig, name, v))
+		}
+	}
+	positive := func(name string, v time.Duration) {
+		if v < 0 {
+			errs = append(errs, fmt.Errorf("%w: %s is %s; allowed are 0 and more, it can't be switched off", ErrConfig, name, v))
+		}
+	}
+	count("MaxOpenConns", c.MaxOpenConns)
+	count("MinIdleConns", c.MinIdleConns)
+	count("MaxIdleConns", c.MaxIdleConns)
+	count("MaxWaiters", c.MaxWaiters)
+	span("ConnMaxIdleTime", c.ConnMaxIdleTime)
+	span("ConnMaxLifetime", c.ConnMaxLifetime)
+	span("ConnMaxLifetimeJitter", c.ConnMaxLifetimeJitter)
+	span("WaitTimeout", c.WaitTimeout)
+	span("HealthCheckInterval", c.HealthCheckInterval)
+	span("FailFastAfter", c.FailFastAfter)
+	positive("DialTimeout", c.DialTimeout)
+	positive("HealthCheckTimeout", c.HealthCheckTimeout)
+	positive("BackoffMin", c.BackoffMin)
+	positive("BackoffMax", c.BackoffMax)
+	if c.SharedConns != 0 && c.SharedConns != off {
+		errs = append(errs, fmt.Errorf("%w: SharedConns is %d; allowed are 0 and -1 in this version", ErrConfig, c.SharedConns))
+	}
+	if c.SilenceAfter != 0 && c.SilenceAfter != off {
+		errs = append(errs, fmt.Errorf("%w: SilenceAfter is %s; allowed are 0 and -1 in this version", ErrConfig, c.SilenceAfter))
+	}
+	if len(errs) == 0 {
+		errs = c.withDefaults().validateRelations()
+	}
+	return errors.Join(errs...)
+}
+
+// validateRelations compares fields with each other, defaults filled in: a
+// default can be what makes a pair impossible.
+func (c Config) validateRelations() []error {
+	var errs []error
+	if c.MinIdleConns > c.MaxOpenConns {
+		errs = append(errs, fmt.Errorf("%w: MinIdleConns is %d; allowed is at most MaxOpenConns, %d", ErrConfig, c.MinIdleConns, c.MaxOpenConns))
+	}
+	if c.MinIdleConns > c.MaxIdleConns {
+		errs = append(errs, fmt.Errorf("%w: MinIdleConns is %d; allowed is at most MaxIdleConns, %d", ErrConfig, c.MinIdleConns, c.MaxIdleConns))
+	}
+	if c.BackoffMin > c.BackoffMax {
+		errs = append(errs, fmt.Errorf("%w: BackoffMin is %s; allowed is at most BackoffMax, %s", ErrConfig, c.BackoffMin, c.BackoffMax))
+	}
+	if c.ConnMaxLifetimeJitter > c.ConnMaxLifetime {
+		errs = append(errs, fmt.Errorf("%w: ConnMaxLifetimeJitter is %s; allowed is at most ConnMaxLifetime, %s", ErrConfig, c.ConnMaxLifetimeJitter, c.ConnMaxLifetime))
+	}
+	return errs
+}
+
+// unlimited stands for "no bound" once the defaults are filled in.
+const unlimited = math.MaxInt32
+
+// withDefaults returns the configuration as the pool works by it: no field is
+// 0 by default or -1 any more; what is off is 0 (durations) or [unlimited]
+// (bounds).
+func (c Config) withDefaults() Config {
+	c.MaxOpenConns = orDefault(c.MaxOpenConns, 10*runtime.GOMAXPROCS(0), unlimited)
+	c.MinIdleConns = orDefault(c.MinIdleConns, 0, 0)
+	c.MaxIdleConns = orDefault(c.MaxIdleConns, c.MaxOpenConns, 0)
+	c.MaxWaiters = orDefault(c.MaxWaiters, unlimited, unlimited)
+	c.ConnMaxIdleTime = orDefault(c.ConnMaxIdleTime, 5*time.Minute, 0)
+	c.ConnMaxLifetime = orDefault(c.ConnMaxLifetime, 0, 0)
+	c.ConnMaxLifetimeJitter = orDefault(c.ConnMaxLifetimeJitter, c.ConnMaxLifetime/10, 0)
+	c.DialTimeout = orDefault(c.DialTimeout, 5*time.Second, 0)
+	c.WaitTimeout = orDefault(c.WaitTimeout, 5*time.Second, 0)
+	c.HealthCheckInterval = orDefault(c.HealthCheckInterval, 5*time.Second, 0)
+	c.HealthCheckTimeout = orDefault(c.HealthCheckTimeout, 2*time.Second, 0)
+	c.FailFastAfter = orDefault(c.FailFastAfter, 5*time.Second, math.MaxInt64)
+	c.BackoffMin = orDefault(c.BackoffMin, 10*time.Millisecond, 0)
+	c.BackoffMax = orDefault(c.BackoffMax, max(time.Second, c.BackoffMin), 0)
+	return c
+}
+
+func orDefault[T int | time.Duration](v, byDefault, whenOff T) T {
+	switch v {
+	case 0:
+		return byDefault
+	case off:
+		return whenOff
+	}
+	return v
+}
+
+// Limits returns the configuration with every default filled in: what is off is
+// 0 for a duration and the largest int32 for a bound.
+func (c Config) Limits() Config { return c.withDefaults() }

@@ -1,0 +1,430 @@
+package pooler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/everpool/everpool/internal/resp"
+)
+
+// readBuffer is the size of a connection's read buffer. It is the same as
+// go-redis's own, so that a reply takes as many system calls as there.
+const readBuffer = 32 << 10
+
+// ErrInterrupted is returned by [Conn.Send] and [Conn.Receive] after they were
+// interrupted. It says nothing about the connection.
+var ErrInterrupted = errors.New("everpool: interrupted")
+
+// Mode says what a connection does with what it receives. It only ever grows.
+type Mode uint32
+
+// The modes.
+const (
+	// Counted: replies are counted, pushes dropped.
+	Counted Mode = iota
+	// Pushes: replies are counted, pushes are passed on as they come.
+	Pushes
+	// Stream: everything is passed on as it comes, since the number of replies
+	// can't be told any more.
+	Stream
+)
+
+// Conn is a physical connection: one socket, and what is known of the replies
+// that it owes. While it is leased it belongs to the holder of the lease, who
+// may call Send from one goroutine and Receive from another; the Interrupts,
+// SetMode and Owe may be called from any.
+//
+// Any error after the first byte of a frame, in either direction, and any byte
+// that isn't RESP, ends the connection: from then on Err is not nil, and the
+// pool closes it when it comes back.
+type Conn struct {
+	nc      net.Conn
+	raw     syscall.RawConn // of the socket, nil if it can't be looked at
+	opaque  bool            // bytes on raw are not ours to read (TLS)
+	id      uint64
+	created time.Duration // since Pool.start
+	jitter  float64       // in [-1, 1], of ConnMaxLifetimeJitter
+
+	// session is the connection's state. Owner: the holder of the lease, and
+	// the pool while there is none.
+	session *Session
+
+	// Read side. Owner: the goroutine that calls Receive.
+	rbuf     []byte
+	r, w     int
+	scan     resp.ReplyScanner
+	readBy   time.Time // deadline last set on nc
+	scratch  []byte
+	sawReply bool
+
+	// Write side. Owner: the goroutine that calls Send.
+	writeBy time.Time
+
+	mode        atomic.Uint32 // Mode
+	owed        atomic.Int64  // replies to come for what was sent
+	cause       atomic.Pointer[closing]
+	stopReads   atomic.Bool
+	stopWrites  atomic.Bool
+	pushDropped atomic.Int64
+
+	// Guarded by Pool.mu.
+	place     place
+	idleSince time.Duration // since Pool.start
+	checked   time.Duration // when it last proved to be alive
+	leasedAt  time.Duration
+	holder    string // what the lease is for
+	blocking  bool
+	pin       string
+	wanted    waiterList // requests that only this connection can serve
+	shut      bool       // nc is being closed
+}
+
+// place is where a connection is; it is in exactly one.
+type place uint8
+
+const (
+	placeLeased place = iota
+	placeIdle
+	placeChecking
+	placeDraining
+	placeClosed
+)
+
+type closing struct {
+	reason CloseReason
+	err    error
+}
+
+// NewConn makes a connection of nc, fresh, in the given session. Pools other
+// than [Pool] use it to implement [Pooler].
+func NewConn(nc net.Conn, session *Session) *Conn {
+	c := &Conn{nc: nc, session: session, rbuf: make([]byte, readBuffer)}
+	c.raw, c.opaque = rawConn(nc)
+	return c
+}
+
+// ID is the connection's number, unique within its pool.
+func (c *Conn) ID() uint64 { return c.id }
+
+// NetConn is the connection underneath. Its addresses may be asked for; it must
+// not be read, written or closed.
+func (c *Conn) NetConn() net.Conn { return c.nc }
+
+// Session is the state of the connection. Only the holder of the lease may ask.
+func (c *Conn) Session() *Session { return c.session }
+
+// SetSession says that the connection's state is now s. Only the holder of the
+// lease may call it.
+func (c *Conn) SetSession(s *Session) { c.session = s }
+
+// Owed is the number of replies that are still to be received.
+func (c *Conn) Owed() int { return int(c.owed.Load()) }
+
+// Err is why the connection must not be used any more, or nil.
+func (c *Conn) Err() error {
+	if cl := c.cause.Load(); cl != nil {
+		return cl.err
+	}
+	return nil
+}
+
+// Kind is the type byte of the reply that Receive has last seen the end of, or
+// is in the middle of.
+func (c *Conn) Kind() byte { return c.scan.Kind() }
+
+// Buffered reports whether Receive has something to look at without reading
+// from the socket.
+func (c *Conn) Buffered() bool { return c.r < c.w }
+
+// SetMode changes what happens to what is received. A connection that is
+// not Counted any more is closed when it comes back.
+func (c *Conn) SetMode(m Mode) { c.mode.Store(uint32(m)) }
+
+// Mode is the last one set.
+func (c *Conn) Mode() Mode { return Mode(c.mode.Load()) }
+
+// Owe says that the peer will owe n replies more (or, for a Send that has
+// written nothing, fewer). Call it before Send: the reply may be there before
+// Send returns.
+func (c *Conn) Owe(n int) { c.owed.Add(int64(n)) }
+
+// Fail marks the connection as dead, so that the pool closes it when it comes
+// back; the first reason counts.
+func (c *Conn) Fail(reason CloseReason, err error) {
+	c.cause.CompareAndSwap(nil, &closing{reason, err})
+}
+
+var past = time.Unix(1, 0)
+
+// InterruptReceive makes the Receive that is under way, or the next one, return
+// ErrInterrupted.
+func (c *Conn) InterruptReceive() {
+	c.stopReads.Store(true)
+	_ = c.nc.SetReadDeadline(past)
+}
+
+// InterruptSend makes the Send that is under way, or the next one, return
+// ErrInterrupted, if it hasn't written anything.
+func (c *Conn) InterruptSend() {
+	c.stopWrites.Store(true)
+	_ = c.nc.SetWriteDeadline(past)
+}
+
+// Send writes b. It returns the number of bytes written; unless that is all of b
+// the error is not nil, and unless it is 0 and the error is a timeout or
+// ErrInterrupted the connection is dead. It blocks until the deadline (zero: for
+// ever) at most.
+func (c *Conn) Send(b []byte, deadline time.Time) (int, error) {
+	if err := c.Err(); err != nil {
+		return 0, err
+	}
+	if !deadline.Equal(c.writeBy) {
+		if err := c.nc.SetWriteDeadline(deadline); err != nil {
+			c.Fail(CloseWrite, err)
+			return 0, err
+		}
+		c.writeBy = deadline
+	}
+	if c.stopWrites.Load() {
+		c.resumeWrites()
+		return 0, ErrInterrupted
+	}
+	n, err := c.nc.Write(b)
+	if err == nil {
+		return n, nil
+	}
+	timeout := errors.Is(err, os.ErrDeadlineExceeded)
+	if timeout && c.stopWrites.Load() {
+		c.resumeWrites()
+		err = ErrInterrupted
+	}
+	if n == 0 && timeout {
+		return 0, err
+	}
+	c.Fail(CloseWrite, err)
+	return n, err
+}
+
+// resumeWrites forgets an interruption.
+func (c *Conn) resumeWrites() {
+	c.stopWrites.Store(false)
+	_ = c.nc.SetWriteDeadline(time.Time{})
+	c.writeBy = time.Time{}
+}
+
+// resumeReads forgets an interruption.
+func (c *Conn) resumeReads() {
+	c.stopReads.Store(false)
+	_ = c.nc.SetReadDeadline(time.Time{})
+	c.readBy = time.Time{}
+}
+
+// Receive copies the bytes of a reply into p, as they come, and never past the
+// reply's end; done says that it has come to it. Pushes are dropped and counted
+// unless the connection streams. It returns at least one byte or an error, and
+// blocks until the deadline (zero: for ever) at most. After a timeout and after
+// ErrInterrupted the connection is as good as before; after any other error it
+// is dead.
+func (c *Conn) Receive(p []byte, deadline time.Time) (n int, done bool, err error) {
+	if len(p) == 0 {
+		return 0, false, nil
+	}
+	for {
+		if c.r < c.w {
+			n, done, err = c.take(p)
+			if n > 0 || done || err != nil {
+				return n, done, err
+			}
+			continue
+		}
+		if err := c.Err(); err != nil {
+			return 0, false, err
+		}
+		mode := c.Mode()
+		if c.owed.Load() <= 0 && mode == Counted {
+			return 0, false, errors.New("everpool: nothing to receive")
+		}
+		// The body of a large string goes straight to the reader.
+		if rest := c.scan.BulkRemaining(); mode != Stream && !c.dropping() && rest >= readBuffer && len(p) >= readBuffer {
+			n, err := c.read(p[:min(int64(len(p)), rest)], deadline)
+			c.scan.Skip(int64(n))
+			return n, false, err
+		}
+		c.r, c.w = 0, 0
+		m, err := c.read(c.rbuf, deadline)
+		c.w = m
+		if err != nil {
+			return 0, false, err
+		}
+	}
+}
+
+// take moves buffered bytes to p, up to the end of a reply.
+func (c *Conn) take(p []byte) (n int, done bool, err error) {
+	mode := c.Mode()
+	if mode == Stream {
+		n = copy(p, c.rbuf[c.r:c.w])
+		c.r += n
+		return n, false, nil
+	}
+	push := c.atPush()
+	if push && mode == Counted {
+		return 0, false, c.dropPush()
+	}
+	if c.owed.Load() <= 0 && !push {
+		c.unasked()
+		return 0, false, c.Err()
+	}
+	m, done, err := c.scan.Scan(c.rbuf[c.r:min(c.w, c.r+len(p))])
+	n = copy(p, c.rbuf[c.r:c.r+m])
+	c.r += m
+	if err == nil && !push && c.scan.Kind() == '>' {
+		// The attribute was passed on before it showed that a push follows.
+		err = errors.New("a push after an attribute")
+	}
+	if err != nil {
+		err = fmt.Errorf("%w: %w", ErrProtocol, err)
+		c.Fail(CloseProtocol, err)
+		return n, false, err
+	}
+	if done && push {
+		return n, false, nil
+	}
+	if done {
+		c.sawReply = true
+		c.owed.Add(-1)
+	}
+	return n, done, nil
+}
+
+// atPush reports whether the next buffered byte belongs to a push.
+func (c *Conn) atPush() bool {
+	if c.scan.InFrame() {
+		return c.scan.Kind() == '>'
+	}
+	return c.rbuf[c.r] == '>'
+}
+
+// dropping reports whether the frame under way is a push.
+func (c *Conn) dropping() bool { return c.scan.InFrame() && c.scan.Kind() == '>' }
+
+// dropPush scans over the bytes of a push.
+func (c *Conn) dropPush() error {
+	m, done, err := c.scan.Scan(c.rbuf[c.r:c.w])
+	c.r += m
+	if err != nil {
+		err = fmt.Errorf("%w: %w", ErrProtocol, err)
+		c.Fail(CloseProtocol, err)
+		return err
+	}
+	if done {
+		c.pushDropped.Add(1)
+	}
+	return nil
+}
+
+// unasked ends the connection for a reply that nobody asked for. Handing it to
+// the next request would shift every reply after it.
+func (c *Conn) unasked() {
+	c.Fail(CloseUnasked, fmt.Errorf("%w: a reply that nobody asked for", ErrProtocol))
+}
+
+// read reads from the socket into b.
+func (c *Conn) read(b []byte, deadline time.Time) (int, error) {
+	if !deadline.Equal(c.readBy) {
+		if err := c.nc.SetReadDeadline(deadline); err != nil {
+			c.Fail(CloseRead, err)
+			return 0, err
+		}
+		c.readBy = deadline
+	}
+	if c.stopReads.Load() {
+		c.resumeReads()
+		return 0, ErrInterrupted
+	}
+	n, err := c.nc.Read(b)
+	switch {
+	case n > 0:
+		return n, nil // an error shows again at the next read
+	case err == nil:
+		return 0, nil
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		if c.stopReads.Load() {
+			c.resumeReads()
+			return 0, ErrInterrupted
+		}
+		return 0, err
+	case errors.Is(err, io.EOF):
+		c.Fail(ClosePeer, err)
+	default:
+		c.Fail(CloseRead, err)
+	}
+	return 0, err
+}
+
+// settle looks at what is buffered while no reply is owed: pushes are dropped,
+// the beginning of one may stay, anything else ends the connection. It reports
+// whether the connection may serve somebody else.
+func (c *Conn) settle() bool {
+	if c.Err() != nil || c.Mode() != Counted || c.owed.Load() != 0 {
+		return false
+	}
+	for c.Err() == nil && c.r < c.w {
+		if c.atPush() {
+			_ = c.dropPush()
+			continue
+		}
+		c.unasked()
+	}
+	return c.Err() == nil && (!c.scan.InFrame() || c.dropping())
+}
+
+// alive looks at the idle connection without waiting: did the peer close it, or
+// say something?
+func (c *Conn) alive() bool {
+	if c.stopReads.Load() {
+		c.resumeReads()
+	}
+	if c.stopWrites.Load() {
+		c.resumeWrites()
+	}
+	if !c.settle() {
+		return false
+	}
+	if c.raw == nil {
+		return true
+	}
+	if !c.readBy.IsZero() {
+		// An expired deadline would keep the look from being taken.
+		if err := c.nc.SetReadDeadline(time.Time{}); err != nil {
+			c.Fail(CloseRead, err)
+			return false
+		}
+		c.readBy = time.Time{}
+	}
+	return c.look() && c.settle()
+}
+
+// discard receives and drops replies until none is owed.
+func (c *Conn) discard(ctx context.Context, deadline time.Time, limit int) bool {
+	if c.scratch == nil {
+		c.scratch = make([]byte, 64+512)
+	}
+	for c.owed.Load() > 0 {
+		n, _, err := c.Receive(c.scratch, deadline)
+		if errors.Is(err, ErrInterrupted) && ctx.Err() == nil {
+			continue // left over from the one who abandoned it
+		}
+		if limit -= n; err != nil || limit < 0 {
+			return false
+		}
+	}
+	return true
+}

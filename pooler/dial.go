@@ -1,0 +1,208 @@
+package pooler
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"time"
+)
+
+// growLocked opens connections for those who wait without one being opened for
+// them, as far as the bounds allow. While the node is not up that is the
+// prober's work alone.
+func (p *Pool) growLocked() {
+	for !p.closed && p.health.state == StateUp && p.dialing < p.rampLocked() {
+		l := p.neediestLocked()
+		if l == nil {
+			return
+		}
+		if len(p.all)+p.dialing >= p.cfg.MaxOpenConns && (l.waiters.n == 0 || !p.evictLocked(l)) {
+			return
+		}
+		p.beginDialLocked(l)
+		p.wg.Go(func() { p.dial(l) })
+	}
+}
+
+// rampLocked is how many dials may run at a time. Abandoned requests say that
+// the server is slow or gone: until their replies are in, new connections are
+// tried one by one.
+func (p *Pool) rampLocked() int {
+	if p.drains > 0 {
+		return 1
+	}
+	return p.ramp
+}
+
+// neediestLocked returns the lot whose uncovered waiter has waited longest, or,
+// when all are covered, the one that MinIdleConns are missing in, or nil.
+func (p *Pool) neediestLocked() *lot {
+	var needy *lot
+	if p.waiting > 0 {
+		for _, l := range p.lots {
+			if l.waiters.n > l.dialing && (needy == nil || l.waiters.head.seq < needy.waiters.head.seq) {
+				needy = l
+			}
+		}
+	}
+	if needy == nil && p.warm != nil && p.idle+p.dialing < p.cfg.MinIdleConns && !p.warm.Dead() {
+		needy = p.lotLocked(p.warm)
+	}
+	return needy
+}
+
+// evictLocked closes the connection that was idle for longest in another lot,
+// to make room for l.
+func (p *Pool) evictLocked(l *lot) bool {
+	var from *lot
+	for _, o := range p.lots {
+		if o != l && len(o.idle) > 0 && (from == nil || o.idle[0].idleSince < from.idle[0].idleSince) {
+			from = o
+		}
+	}
+	if from == nil {
+		return false
+	}
+	c := from.idle[0]
+	p.unlistLocked(c)
+	p.closeLocked(c, CloseRoom, nil)
+	return true
+}
+
+func (p *Pool) beginDialLocked(l *lot) {
+	p.dialing++
+	l.dialing++
+	p.n.dials++
+}
+
+// dial opens a connection for the lot and reports what became of it.
+func (p *Pool) dial(l *lot) {
+	began := p.now()
+	c, err := p.open(l.session, false)
+	p.mu.Lock()
+	p.endDialLocked(l, c, err, began)
+	if err != nil && !isRefused(err) && !p.closed {
+		p.dialFailedLocked(err, began)
+	}
+	p.unlock()
+}
+
+// endDialLocked takes in a new connection, or settles what its failure means for
+// the session. What it means for the node is the caller's to settle.
+func (p *Pool) endDialLocked(l *lot, c *Conn, err error, began time.Duration) {
+	now := p.now()
+	p.dialing--
+	l.dialing--
+	p.grow = true
+	p.note(Event{Kind: EventDial, Duration: now - began, Err: err})
+	switch {
+	case err == nil && p.closed:
+		p.shutting = append(p.shutting, c)
+	case err == nil:
+		p.health.lastErr = nil
+		p.ramp = min(2*p.ramp, max(1, p.cfg.MaxOpenConns))
+		p.adoptLocked(c, now)
+		if len(p.all)+p.dialing > p.cfg.MaxOpenConns { // the bound was lowered meanwhile
+			p.closeLocked(c, CloseRoom, nil)
+			return
+		}
+		p.placeLocked(c)
+	case isRefused(err):
+		// The node is well; it is the session that is no longer welcome.
+		p.n.dialErrors++
+		p.health.lastErr = err
+		p.loseLocked(l, err)
+	}
+}
+
+// loseLocked declares a session dead: who waits for it is told, and its
+// connections go as they come back.
+func (p *Pool) loseLocked(l *lot, err error) {
+	l.session.dead.Store(true)
+	if p.warm == l.session {
+		p.warm = nil
+	}
+	p.wakeAllLocked(&l.waiters, &Error{Err: ErrSessionLost, Node: p.node.Addr, Cause: err})
+	for _, c := range l.idle {
+		p.idle--
+		p.closeLocked(c, CloseSessionLost, err)
+	}
+	l.idle = nil
+}
+
+func isRefused(err error) bool {
+	var r errRefused
+	return errors.As(err, &r)
+}
+
+// open dials the node and brings the connection to the session, within
+// DialTimeout. With probe the server must also answer that it serves.
+func (p *Pool) open(s *Session, probe bool) (*Conn, error) {
+	ctx, cancel := context.WithTimeout(p.ctx, p.cfg.DialTimeout)
+	defer cancel()
+	nc, err := p.dialWithin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// A Close of the pool must not wait for a peer that says nothing.
+	stop := context.AfterFunc(p.ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	c := NewConn(nc, s)
+	deadline, _ := ctx.Deadline()
+	if err = s.bring(c, deadline); err == nil && probe {
+		err = c.ping(deadline)
+	}
+	if err == nil && !c.settle() {
+		err = c.Err()
+	}
+	if err != nil {
+		_ = nc.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// dialWithin returns when ctx is done even if Node.Dial doesn't: no single
+// goroutine's hang stops the healing.
+func (p *Pool) dialWithin(ctx context.Context) (net.Conn, error) {
+	type dialed struct {
+		nc  net.Conn
+		err error
+	}
+	result := make(chan dialed)
+	go func() {
+		nc, err := p.node.Dial(ctx, p.node.Network, p.node.Addr)
+		if err == nil && nc == nil {
+			err = errors.New("everpool: Dial returned neither a connection nor an error")
+		}
+		select {
+		case result <- dialed{nc, err}:
+		case <-time.After(lateDial):
+			if err == nil {
+				_ = nc.Close()
+			}
+		}
+	}()
+	select {
+	case d := <-result:
+		return d.nc, d.err
+	case <-ctx.Done():
+	}
+	// It has the time to say itself what kept it, if it respects ctx.
+	t := time.NewTimer(lateDial)
+	defer t.Stop()
+	select {
+	case d := <-result:
+		if d.err == nil {
+			_ = d.nc.Close()
+			d.err = ctx.Err()
+		}
+		return nil, d.err
+	case <-t.C:
+		return nil, &net.OpError{Op: "dial", Net: p.node.Network, Err: os.ErrDeadlineExceeded}
+	}
+}
+
+// lateDial is how long after its time a dial may still report.
+const lateDial = 50 * time.Millisecond

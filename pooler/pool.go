@@ -1,0 +1,637 @@
+package pooler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// freshFor is how long after its last reply a connection is taken for
+	// alive. Beyond that it is looked at before it is used.
+	freshFor = time.Millisecond
+
+	// maxOvertaken is how many later requests of another session may go before
+	// a waiter when the pool is full, before a connection is closed to make
+	// room for it. A connection costs far more than a turn.
+	maxOvertaken = 16
+
+	// maxSpare bounds the waiters that are kept for reuse.
+	maxSpare = 1024
+)
+
+// Pool is the connections of one node: leases, fair waiting, dialing, health.
+// Make one with [New]. All methods are safe for concurrent use.
+//
+// Its invariants, under mu:
+//
+//   - a connection is in one place: idle, leased, being checked, draining, or
+//     closed;
+//   - connections and dials together are at most MaxOpenConns (unless it was
+//     just lowered);
+//   - no session has both an idle connection and a waiter;
+//   - at most one prober runs, and only while the node is not up;
+//   - a waiter is woken once, with a connection or an error.
+type Pool struct {
+	node  Node
+	start time.Time // times are kept as durations since
+	ctx   context.Context
+	stop  context.CancelFunc
+	wg    sync.WaitGroup // every goroutine of the pool
+
+	tenthJitter bool // ConnMaxLifetimeJitter was left to its default
+
+	mu     sync.Mutex
+	cfg    Config // defaults filled in; only what the knobs change is guarded
+	closed bool
+	empty  chan struct{} // closed when the last connection of a closed pool is
+	lastID uint64
+	all    map[*Conn]struct{}
+	lots   map[*Session]*lot
+	recent *lot     // the one used last
+	warm   *Session // what MinIdleConns are opened for
+	idle   int
+	drains int
+
+	seq     uint64
+	waiting int
+	spare   []*waiter
+
+	dialing  int
+	ramp     int // dials that may run at a time
+	grow     bool
+	health   health
+	n        counters
+	lastUse  time.Duration
+	tick     *time.Timer
+	ticking  bool
+	events   []Event // to be told after unlock
+	shutting []*Conn // to be closed after unlock
+}
+
+// lot is what the pool has and lacks of one session.
+type lot struct {
+	session *Session
+	idle    []*Conn // the last one is the most recently used
+	waiters waiterList
+	dialing int
+}
+
+// New returns a pool for the node. It fails if the configuration is wrong, with
+// everything that is wrong. It opens no connection.
+func New(node Node, cfg Config) (*Pool, error) {
+	err := cfg.Validate()
+	if node.Dial == nil {
+		err = errors.Join(err, fmt.Errorf("%w: Node.Dial is nil; a function is required", ErrConfig))
+	}
+	if err != nil {
+		return nil, err
+	}
+	p := &Pool{
+		node:  node,
+		start: time.Now(),
+		cfg:   cfg.withDefaults(),
+		empty: make(chan struct{}),
+		all:   make(map[*Conn]struct{}),
+		lots:  make(map[*Session]*lot),
+		ramp:  1,
+
+		tenthJitter: cfg.ConnMaxLifetimeJitter == 0,
+		n:           counters{closes: make(map[CloseReason]int64), pins: make(map[string]int64)},
+	}
+	p.health.since = p.start
+	p.ctx, p.stop = context.WithCancel(context.Background())
+	return p, nil
+}
+
+func (p *Pool) now() time.Duration { return time.Since(p.start) }
+
+// unlock does what the section under the lock has left to do: it opens the
+// connections that are missing, unlocks, closes sockets and tells events.
+func (p *Pool) unlock() {
+	if p.grow {
+		p.grow = false
+		p.growLocked()
+	}
+	shutting, events := p.shutting, p.events
+	p.shutting, p.events = nil, nil
+	p.mu.Unlock()
+	for _, c := range shutting {
+		_ = c.nc.Close()
+	}
+	for _, ev := range events {
+		p.cfg.OnEvent(ev)
+	}
+}
+
+func (p *Pool) note(ev Event) {
+	if p.cfg.OnEvent != nil {
+		ev.Node, ev.Time = p.node.Addr, time.Now()
+		p.events = append(p.events, ev)
+	}
+}
+
+func (p *Pool) lotLocked(s *Session) *lot {
+	if p.recent != nil && p.recent.session == s {
+		return p.recent
+	}
+	l := p.lots[s]
+	if l == nil {
+		l = &lot{session: s}
+		p.lots[s] = l
+	}
+	p.recent = l
+	return l
+}
+
+// Get leases a connection. See [Pooler].
+func (p *Pool) Get(ctx context.Context, r Request) (*Conn, error) {
+	p.mu.Lock()
+	p.n.admitted++
+	return p.lease(ctx, r)
+}
+
+// Replace gives c back and leases another connection for its request. See
+// [Pooler].
+func (p *Pool) Replace(ctx context.Context, c *Conn, r Request, why Again) (*Conn, error) {
+	p.mu.Lock()
+	if why == Move {
+		p.n.moved++
+	} else {
+		p.n.resent++
+	}
+	c.Fail(CloseRead, errors.New("everpool: replaced"))
+	p.returnLocked(c)
+	return p.lease(ctx, r)
+}
+
+// lease finds a connection for the request or waits for one. It is called with
+// mu held and returns without. When it fails the request has ended.
+func (p *Pool) lease(ctx context.Context, r Request) (*Conn, error) {
+	now := p.now()
+	p.lastUse = now
+	for {
+		if err := p.refuseLocked(r); err != nil {
+			p.n.failed++
+			p.unlock()
+			return nil, err
+		}
+		c := p.takeIdleLocked(r)
+		if c == nil {
+			return p.wait(ctx, r, now)
+		}
+		p.leaseLocked(c, r.Name, r.Blocking, now)
+		p.unlock()
+		if now-c.idleSince < freshFor || c.alive() {
+			return c, nil
+		}
+		p.mu.Lock()
+		p.closeLocked(c, CloseUnasked, nil)
+	}
+}
+
+// refuseLocked returns why the request can't be served, or nil.
+func (p *Pool) refuseLocked(r Request) error {
+	switch {
+	case p.closed:
+		return &Error{Err: ErrClosed, Node: p.node.Addr}
+	case r.Session.Dead():
+		return &Error{Err: ErrSessionLost, Node: p.node.Addr}
+	case r.Want != nil && (r.Want.place == placeClosed || r.Want.Err() != nil):
+		return &Error{Err: ErrConnGone, Node: p.node.Addr}
+	}
+	return nil
+}
+
+// takeIdleLocked takes an idle connection for the request off its list.
+func (p *Pool) takeIdleLocked(r Request) *Conn {
+	if r.Want != nil {
+		if r.Want.place != placeIdle {
+			return nil
+		}
+		p.unlistLocked(r.Want)
+		return r.Want
+	}
+	l := p.lotLocked(r.Session)
+	n := len(l.idle)
+	if n == 0 {
+		return nil
+	}
+	c := l.idle[n-1]
+	l.idle[n-1] = nil
+	l.idle = l.idle[:n-1]
+	p.idle--
+	return c
+}
+
+// unlistLocked takes c off the idle list that it is on.
+func (p *Pool) unlistLocked(c *Conn) {
+	l := p.lotLocked(c.session)
+	i := slices.Index(l.idle, c)
+	l.idle = slices.Delete(l.idle, i, i+1)
+	p.idle--
+}
+
+func (p *Pool) leaseLocked(c *Conn, name string, blocking bool, now time.Duration) {
+	c.place, c.holder, c.blocking, c.leasedAt = placeLeased, name, blocking, now
+}
+
+// wait queues the request and waits for its turn. It is called with mu held and
+// returns without.
+func (p *Pool) wait(ctx context.Context, r Request, now time.Duration) (*Conn, error) {
+	p.startProbeLocked()
+	if p.failingLocked(now) && r.Want == nil {
+		err := p.downErrorLocked(ErrNodeDown)
+		p.n.failed++
+		p.unlock()
+		return nil, err
+	}
+	if p.waiting >= p.cfg.MaxWaiters {
+		err := p.busyErrorLocked(ErrPoolExhausted, 0)
+		p.n.failed++
+		p.unlock()
+		return nil, err
+	}
+	w := p.enqueueLocked(r, now)
+	p.growLocked()
+	limit := p.cfg.WaitTimeout
+	p.unlock()
+
+	var timeout <-chan time.Time
+	if !r.Deadline.IsZero() {
+		if d := time.Until(r.Deadline); limit == 0 || d < limit {
+			limit = max(d, 1)
+		}
+	}
+	if limit > 0 {
+		w.timer.Reset(limit)
+		timeout = w.timer.C
+	}
+	var gaveUp error
+	select {
+	case <-w.ready:
+	case <-timeout:
+		gaveUp = ErrWaitTimeout
+	case <-ctx.Done():
+		gaveUp = context.Cause(ctx)
+	}
+	w.timer.Stop()
+	return p.waited(w, gaveUp)
+}
+
+// enqueueLocked adds a waiter for the request to the end of the line.
+func (p *Pool) enqueueLocked(r Request, now time.Duration) *waiter {
+	var w *waiter
+	if n := len(p.spare); n > 0 {
+		w, p.spare = p.spare[n-1], p.spare[:n-1]
+	} else {
+		w = &waiter{ready: make(chan struct{}, 1), timer: time.NewTimer(time.Hour)}
+		w.timer.Stop()
+	}
+	p.seq++
+	w.seq, w.since, w.want = p.seq, now, r.Want
+	w.name, w.blocking = r.Name, r.Blocking
+	if r.Want != nil {
+		r.Want.wanted.push(w)
+	} else {
+		p.lotLocked(r.Session).waiters.push(w)
+	}
+	p.waiting++
+	p.n.waitCount++
+	return w
+}
+
+// waited ends a wait, by being woken or, with gaveUp, by giving up. A waiter
+// that gives up at the moment that it is woken keeps what it was given, unless
+// its caller has left: then the connection goes on to the next.
+func (p *Pool) waited(w *waiter, gaveUp error) (*Conn, error) {
+	p.mu.Lock()
+	now := p.now()
+	p.n.waitDuration += now - w.since
+	if gaveUp != nil && !w.done {
+		w.in.remove(w)
+		p.waiting--
+		w.err = gaveUp
+		if errors.Is(gaveUp, ErrWaitTimeout) {
+			p.n.waitTimeouts++
+			w.err = p.busyErrorLocked(ErrWaitTimeout, now-w.since)
+		}
+	} else if gaveUp != nil {
+		<-w.ready
+		if w.conn != nil && !errors.Is(gaveUp, ErrWaitTimeout) {
+			p.returnLocked(w.conn)
+			w.conn, w.err = nil, gaveUp
+		}
+	}
+	c, err := w.conn, w.err
+	*w = waiter{ready: w.ready, timer: w.timer}
+	if len(p.spare) < maxSpare {
+		p.spare = append(p.spare, w)
+	}
+	switch {
+	case err == nil:
+	case gaveUp == nil || errors.Is(gaveUp, ErrWaitTimeout):
+		p.n.failed++
+	default:
+		p.n.abandoned++
+	}
+	p.unlock()
+	return c, err
+}
+
+// wakeLocked takes the waiter out of its list and hands over c or err.
+func (p *Pool) wakeLocked(w *waiter, c *Conn, err error) {
+	w.in.remove(w)
+	p.waiting--
+	if c != nil {
+		p.leaseLocked(c, w.name, w.blocking, p.now())
+	}
+	w.wake(c, err)
+}
+
+// wakeAllLocked fails everybody on the list.
+func (p *Pool) wakeAllLocked(l *waiterList, err error) {
+	for l.head != nil {
+		p.wakeLocked(l.head, nil, err)
+	}
+}
+
+// Put gives c back. See [Pooler].
+func (p *Pool) Put(c *Conn, o Outcome) {
+	p.mu.Lock()
+	switch o {
+	case Answered:
+		p.n.answered++
+	case Failed:
+		p.n.failed++
+	case Unknown:
+		p.n.failed++
+		p.n.unknown++
+	case Abandoned:
+		p.n.abandoned++
+	}
+	p.returnLocked(c)
+	p.unlock()
+}
+
+// returnLocked finds the next place of a connection that nobody holds.
+func (p *Pool) returnLocked(c *Conn) {
+	if c.place == placeClosed {
+		return
+	}
+	if c.pin == "" && !c.blocking && !p.closed && c.Err() == nil && c.Mode() == Counted && c.Owed() > 0 {
+		p.drainLocked(c)
+		return
+	}
+	if reason, err := p.judgeLocked(c); reason != "" {
+		p.closeLocked(c, reason, err)
+		return
+	}
+	now := p.now()
+	c.idleSince, c.checked, c.holder = now, now, ""
+	p.answeredLocked(now)
+	if n := c.pushDropped.Swap(0); n > 0 {
+		p.n.pushes += n
+	}
+	p.placeLocked(c)
+}
+
+// judgeLocked returns why the connection can't serve another request, or "".
+func (p *Pool) judgeLocked(c *Conn) (CloseReason, error) {
+	clean := c.settle()
+	switch {
+	case c.Err() != nil:
+		return CloseRead, nil // closeLocked knows better
+	case p.closed:
+		return ClosePoolClosed, nil
+	case c.pin != "" || c.Mode() != Counted:
+		return CloseState, nil
+	case !clean:
+		return CloseAbandoned, nil
+	case c.session.Dead():
+		return CloseSessionLost, nil
+	case len(p.all)+p.dialing > p.cfg.MaxOpenConns:
+		return CloseRoom, nil
+	case p.expiredLocked(c, p.now()):
+		return CloseLifetime, nil
+	}
+	return "", nil
+}
+
+// placeLocked gives a good connection to whoever waits for it, or keeps it.
+func (p *Pool) placeLocked(c *Conn) {
+	if w := c.wanted.head; w != nil {
+		p.wakeLocked(w, c, nil)
+		return
+	}
+	l := p.lotLocked(c.session)
+	w := l.waiters.head
+	if w != nil {
+		if o := p.overtakenLocked(w); o != nil {
+			p.closeLocked(c, CloseRoom, nil)
+			return
+		}
+		p.wakeLocked(w, c, nil)
+		return
+	}
+	if p.idle >= p.cfg.MaxIdleConns {
+		p.closeLocked(c, CloseMaxIdle, nil)
+		return
+	}
+	c.place = placeIdle
+	l.idle = append(l.idle, c)
+	p.idle++
+	if len(c.session.steps) > 0 {
+		p.warm = c.session
+	}
+	if p.waiting > 0 {
+		p.grow = true // another session may need its room
+	}
+	p.tickLocked()
+}
+
+// overtakenLocked returns the waiter of another session that came before w and
+// was passed over too often in a full pool, if there is one.
+func (p *Pool) overtakenLocked(w *waiter) *waiter {
+	if len(p.lots) == 1 || len(p.all)+p.dialing < p.cfg.MaxOpenConns {
+		return nil
+	}
+	var oldest *waiter
+	for _, l := range p.lots {
+		if o := l.waiters.head; o != nil && o.seq < w.seq && l.dialing == 0 && (oldest == nil || o.seq < oldest.seq) {
+			oldest = o
+		}
+	}
+	if oldest == nil {
+		return nil
+	}
+	if oldest.overtaken++; oldest.overtaken <= maxOvertaken {
+		return nil
+	}
+	oldest.overtaken = 0
+	return oldest
+}
+
+// closeLocked ends a connection that is on no list. If the connection itself
+// knows why it is dead, that reason counts.
+func (p *Pool) closeLocked(c *Conn, reason CloseReason, err error) {
+	if c.place == placeClosed {
+		return
+	}
+	if cl := c.cause.Load(); cl != nil {
+		reason, err = cl.reason, cl.err
+	}
+	c.Fail(reason, &Error{Err: ErrClosed, Node: p.node.Addr})
+	c.place = placeClosed
+	delete(p.all, c)
+	p.n.closes[reason]++
+	p.n.pushes += c.pushDropped.Swap(0)
+	p.note(Event{Kind: EventClose, Conn: c.id, Reason: reason, Err: err})
+	p.wakeAllLocked(&c.wanted, &Error{Err: ErrConnGone, Node: p.node.Addr})
+	p.shutting = append(p.shutting, c)
+	p.grow = true
+	if p.closed && len(p.all) == 0 {
+		close(p.empty)
+	}
+}
+
+// Pin notes that the lease of c outlasts its request. See [Pooler].
+func (p *Pool) Pin(c *Conn, reason string) {
+	p.mu.Lock()
+	if reason != "" && c.pin == "" {
+		p.n.pins[reason]++
+		p.note(Event{Kind: EventPin, Conn: c.id, Pin: reason})
+	}
+	c.pin = reason
+	p.unlock()
+}
+
+// expiredLocked reports whether c has reached its own lifetime.
+func (p *Pool) expiredLocked(c *Conn, now time.Duration) bool {
+	if p.cfg.ConnMaxLifetime <= 0 {
+		return false
+	}
+	jitter := time.Duration(c.jitter * float64(min(p.cfg.ConnMaxLifetimeJitter, p.cfg.ConnMaxLifetime)))
+	return now-c.created >= p.cfg.ConnMaxLifetime+jitter
+}
+
+// adoptLocked makes a new connection the pool's own.
+func (p *Pool) adoptLocked(c *Conn, now time.Duration) {
+	p.lastID++
+	c.id = p.lastID
+	c.created, c.idleSince, c.checked = now, now, now
+	c.jitter = 2*rand.Float64() - 1
+	p.all[c] = struct{}{}
+	p.tickLocked()
+}
+
+// busyErrorLocked is an error that says who holds the connections.
+func (p *Pool) busyErrorLocked(sentinel error, waited time.Duration) *Error {
+	e := p.downErrorLocked(sentinel)
+	e.Waited, e.Open, e.Max, e.Waiting = waited, len(p.all), p.cfg.MaxOpenConns, p.waiting
+	held := make(map[string]int)
+	now := p.now()
+	var oldest time.Duration
+	for c := range p.all {
+		switch c.place {
+		case placeLeased:
+			e.Leased++
+			name := c.holder
+			if c.pin != "" {
+				name += " (" + c.pin + ")"
+			}
+			held[name]++
+			oldest = max(oldest, now-c.leasedAt)
+		case placeDraining:
+			held["late replies"]++
+		}
+	}
+	e.Holders = holders(held, oldest)
+	return e
+}
+
+// holders prints the counts, the largest first.
+func holders(held map[string]int, oldest time.Duration) string {
+	names := make([]string, 0, len(held))
+	for name := range held {
+		names = append(names, name)
+	}
+	slices.SortFunc(names, func(a, b string) int {
+		if d := held[b] - held[a]; d != 0 {
+			return d
+		}
+		return strings.Compare(a, b)
+	})
+	if len(names) == 0 {
+		return ""
+	}
+	const most = 5
+	var parts []string
+	for i, name := range names {
+		if i == most {
+			parts = append(parts, "others")
+			break
+		}
+		parts = append(parts, fmt.Sprintf("%d %s", held[name], name))
+	}
+	return fmt.Sprintf("%s, the oldest for %s", strings.Join(parts, ", "), oldest.Round(time.Millisecond))
+}
+
+// Close ends the pool. See [Pooler].
+func (p *Pool) Close() error {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		p.wg.Wait()
+		return nil
+	}
+	p.closed = true
+	gone := &Error{Err: ErrClosed, Node: p.node.Addr}
+	for _, l := range p.lots {
+		p.wakeAllLocked(&l.waiters, gone)
+		for _, c := range l.idle {
+			p.closeLocked(c, ClosePoolClosed, nil)
+		}
+		l.idle = nil
+	}
+	p.idle = 0
+	for c := range p.all {
+		if c.pin != "" || c.blocking || c.Mode() != Counted {
+			_ = c.nc.SetDeadline(time.Unix(1, 0))
+			p.closeLocked(c, ClosePoolClosed, nil)
+		}
+	}
+	if p.tick != nil {
+		p.tick.Stop()
+	}
+	p.health.stopLocked()
+	if len(p.all) == 0 {
+		select {
+		case <-p.empty:
+		default:
+			close(p.empty)
+		}
+	}
+	grace := p.cfg.HealthCheckTimeout
+	p.unlock()
+	p.stop()
+
+	t := time.NewTimer(grace)
+	defer t.Stop()
+	select {
+	case <-p.empty:
+	case <-t.C:
+		p.mu.Lock()
+		for c := range p.all {
+			p.closeLocked(c, ClosePoolClosed, nil)
+		}
+		p.unlock()
+	}
+	p.wg.Wait()
+	return nil
+}

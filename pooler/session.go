@@ -1,0 +1,151 @@
+package pooler
+
+import (
+	"bytes"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/everpool/everpool/internal/resp"
+)
+
+// Step is a command that set state on a connection, and the server's reply.
+type Step struct {
+	Request []byte // one complete RESP command
+	Reply   []byte // one complete RESP reply, not an error
+}
+
+// Session is the state of a connection: the ordered commands that made it. A
+// connection of one session never serves a request of another. Sessions are
+// compared by identity, so whoever makes them makes one for each state.
+//
+// A Session is immutable but for one thing: it dies when the server refuses to
+// take it up again. It holds credentials, so none of its printed forms shows
+// its commands. Safe for concurrent use.
+type Session struct {
+	steps  []Step
+	replay []byte
+	dead   atomic.Bool
+}
+
+// NewSession returns the session that the steps make. Without steps it is the
+// state of a fresh connection. The steps are not copied and must not change.
+func NewSession(steps ...Step) *Session {
+	s := &Session{steps: steps}
+	for _, st := range steps {
+		s.replay = append(s.replay, st.Request...)
+	}
+	return s
+}
+
+// Steps returns the session's commands. The caller must not change them.
+func (s *Session) Steps() []Step { return s.steps }
+
+// Dead reports whether the server has refused the session.
+func (s *Session) Dead() bool { return s.dead.Load() }
+
+// String says how many commands made the session, not which.
+func (s *Session) String() string { return fmt.Sprintf("session of %d commands", len(s.steps)) }
+
+// GoString is String, so that %#v shows no credentials either.
+func (s *Session) GoString() string { return s.String() }
+
+// errRefused is a replay that the server answered otherwise than the first
+// time.
+type errRefused struct{ reply string }
+
+func (e errRefused) Error() string { return e.reply }
+
+// bring takes a fresh connection to the session s: all commands in one write,
+// then their replies, each of the kind that it was the first time.
+func (s *Session) bring(c *Conn, deadline time.Time) error {
+	if len(s.steps) == 0 {
+		c.session = s
+		return nil
+	}
+	c.Owe(len(s.steps))
+	if _, err := c.Send(s.replay, deadline); err != nil {
+		return err
+	}
+	var refused error
+	for _, st := range s.steps {
+		kind, head, err := c.readHead(deadline)
+		if err != nil {
+			if refused != nil {
+				return refused // it said why before it hung up
+			}
+			return err
+		}
+		if kind != replyKind(st.Reply) && refused == nil {
+			// Only the class of an error is kept: its text may repeat what
+			// was sent.
+			refused = errRefused{errorClass(head)}
+		}
+	}
+	if refused != nil {
+		return refused
+	}
+	c.session = s
+	return nil
+}
+
+// replyKind is the type byte of a reply, past an attribute.
+func replyKind(reply []byte) byte {
+	var sc resp.ReplyScanner
+	_, _, _ = sc.Scan(reply)
+	return sc.Kind()
+}
+
+// errorClass returns the first word of an error reply, as "WRONGPASS".
+func errorClass(head []byte) string {
+	if len(head) == 0 || head[0] != '-' {
+		return "a reply of another kind than at first"
+	}
+	word, _, _ := bytes.Cut(head[1:], []byte(" "))
+	word = bytes.TrimRight(word, "\r\n")
+	if len(word) > 32 {
+		word = word[:32]
+	}
+	return string(word)
+}
+
+var ping = []byte("*1\r\n$4\r\nPING\r\n")
+
+// ping asks the server whether it serves: it answers, and not that it is still
+// loading or cut off from its master.
+func (c *Conn) ping(deadline time.Time) error {
+	c.Owe(1)
+	if _, err := c.Send(ping, deadline); err != nil {
+		return err
+	}
+	kind, head, err := c.readHead(deadline)
+	if err != nil {
+		return err
+	}
+	switch class := errorClass(head); {
+	case kind != '-':
+		return nil
+	case class == "LOADING" || class == "MASTERDOWN":
+		return fmt.Errorf("the server is not ready: %s", class)
+	}
+	return nil // NOAUTH, NOPERM: it lives
+}
+
+// readHead reads one reply and returns its kind and its first bytes, at most
+// 64. They are valid until the next read.
+func (c *Conn) readHead(deadline time.Time) (kind byte, head []byte, err error) {
+	if c.scratch == nil {
+		c.scratch = make([]byte, 64+512)
+	}
+	head, chunk := c.scratch[:0:64], c.scratch[64:]
+	for {
+		n, done, err := c.Receive(chunk, deadline)
+		head = append(head, chunk[:min(n, 64-len(head))]...)
+		if err != nil {
+			return 0, nil, err
+		}
+		if done {
+			return c.scan.Kind(), head, nil
+		}
+	}
+}

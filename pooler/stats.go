@@ -1,0 +1,146 @@
+package pooler
+
+import (
+	"maps"
+	"time"
+)
+
+// Stats is a snapshot of a pool, taken at one moment: gauges first, then
+// counters that only grow. Its first nine fields are those of
+// [database/sql.DBStats], with the same meaning.
+type Stats struct {
+	MaxOpenConnections int // the bound; -1 when there is none
+	OpenConnections    int // InUse + Idle
+	InUse              int // leased, draining or being checked
+	Idle               int
+
+	WaitCount         int64         // requests that had to wait
+	WaitDuration      time.Duration // that they waited together
+	MaxIdleClosed     int64
+	MaxIdleTimeClosed int64
+	MaxLifetimeClosed int64
+
+	// Gauges.
+
+	State          State
+	Since          time.Time     // of the state
+	Dialing        int           // dials under way
+	Draining       int           // connections that are waiting for an abandoned request's replies
+	Waiting        int           // requests that wait for a connection
+	Pinned         int           // leases that outlast their request
+	OldestWaiter   time.Duration // for how long the oldest one has been waiting
+	OldestExchange time.Duration // age of the oldest lease that isn't pinned
+	Sessions       int           // sessions with a connection or a waiter
+
+	// Counters. Admitted = Answered + Failed + Abandoned + the requests in
+	// progress, of which there are InFlight.
+
+	Admitted  int64
+	InFlight  int64
+	Answered  int64
+	Failed    int64 // refused, never sent, or lost
+	Abandoned int64 // the caller left first
+	Shared    int64 // requests on a shared connection: 0 in this version
+	Leased    int64 // requests on a lease of their own
+	Moved     int64 // sent on another connection since the first provably didn't run them
+	Resent    int64 // reads that were sent a second time
+	Unknown   int64 // of Failed: ended with ErrUnknownOutcome
+
+	WaitTimeouts  int64
+	Dials         int64 // dials begun
+	DialErrors    int64
+	LastDialError string // "" when the last dial succeeded
+	Heals         int64  // times that the node came back
+	PushesDropped int64  // RESP3 pushes that had no taker
+
+	Closes map[CloseReason]int64
+	Pins   map[string]int64
+}
+
+// counters are the monotonic part of Stats, guarded by Pool.mu.
+type counters struct {
+	waitCount    int64
+	waitDuration time.Duration
+	admitted     int64
+	answered     int64
+	failed       int64
+	abandoned    int64
+	moved        int64
+	resent       int64
+	unknown      int64
+	waitTimeouts int64
+	dials        int64
+	dialErrors   int64
+	heals        int64
+	pushes       int64
+	closes       map[CloseReason]int64
+	pins         map[string]int64
+}
+
+// Stats returns a snapshot of the pool. It takes the pool's lock for a time
+// that grows with the number of connections.
+func (p *Pool) Stats() Stats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.now()
+	s := Stats{
+		MaxOpenConnections: p.cfg.MaxOpenConns,
+		OpenConnections:    len(p.all),
+		InUse:              len(p.all) - p.idle,
+		Idle:               p.idle,
+		WaitCount:          p.n.waitCount,
+		WaitDuration:       p.n.waitDuration,
+		MaxIdleClosed:      p.n.closes[CloseMaxIdle],
+		MaxIdleTimeClosed:  p.n.closes[CloseIdle],
+		MaxLifetimeClosed:  p.n.closes[CloseLifetime],
+		State:              p.health.state,
+		Since:              p.health.since,
+		Dialing:            p.dialing,
+		Draining:           p.drains,
+		Waiting:            p.waiting,
+		Admitted:           p.n.admitted,
+		Answered:           p.n.answered,
+		Failed:             p.n.failed,
+		Abandoned:          p.n.abandoned,
+		InFlight:           p.n.admitted - p.n.answered - p.n.failed - p.n.abandoned,
+		Leased:             p.n.admitted,
+		Moved:              p.n.moved,
+		Resent:             p.n.resent,
+		Unknown:            p.n.unknown,
+		WaitTimeouts:       p.n.waitTimeouts,
+		Dials:              p.n.dials,
+		DialErrors:         p.n.dialErrors,
+		Heals:              p.n.heals,
+		PushesDropped:      p.n.pushes,
+		Closes:             maps.Clone(p.n.closes),
+		Pins:               maps.Clone(p.n.pins),
+	}
+	if s.MaxOpenConnections == unlimited {
+		s.MaxOpenConnections = -1
+	}
+	if err := p.health.lastErr; err != nil {
+		s.LastDialError = err.Error()
+	}
+	oldest := func(l *waiterList) {
+		if l.head != nil {
+			s.OldestWaiter = max(s.OldestWaiter, now-l.head.since)
+		}
+	}
+	sessions := make(map[*Session]struct{})
+	for _, l := range p.lots {
+		oldest(&l.waiters)
+		if len(l.idle) > 0 || l.waiters.n > 0 {
+			sessions[l.session] = struct{}{}
+		}
+	}
+	for c := range p.all {
+		oldest(&c.wanted)
+		if c.pin != "" {
+			s.Pinned++
+		} else if c.place == placeLeased {
+			s.OldestExchange = max(s.OldestExchange, now-c.leasedAt)
+		}
+	}
+	s.Sessions = len(sessions)
+	return s
+}

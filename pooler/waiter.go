@@ -1,0 +1,71 @@
+package pooler
+
+import "time"
+
+// waiter is a request that waits for a connection. Everything but ready and
+// timer is guarded by Pool.mu. It is woken exactly once, alone, with a
+// connection or an error.
+type waiter struct {
+	ready chan struct{} // capacity 1
+	timer *time.Timer
+
+	conn     *Conn
+	err      error
+	done     bool // woken: conn or err is set
+	since    time.Duration
+	seq      uint64 // order of arrival
+	want     *Conn  // only this connection will do
+	name     string
+	blocking bool
+	in       *waiterList
+	prev     *waiter
+	next     *waiter
+
+	overtaken int // how often a later one of another session went first
+}
+
+// wake hands over what was waited for. The waiter must have left its list.
+func (w *waiter) wake(c *Conn, err error) {
+	w.conn, w.err, w.done = c, err, true
+	w.ready <- struct{}{}
+}
+
+// waiterList is a FIFO of waiters from whose middle one can leave.
+type waiterList struct {
+	head, tail *waiter
+	n          int
+}
+
+func (l *waiterList) push(w *waiter) {
+	w.in, w.prev, w.next = l, l.tail, nil
+	if l.tail == nil {
+		l.head = w
+	} else {
+		l.tail.next = w
+	}
+	l.tail = w
+	l.n++
+}
+
+func (l *waiterList) remove(w *waiter) {
+	if w.prev == nil {
+		l.head = w.next
+	} else {
+		w.prev.next = w.next
+	}
+	if w.next == nil {
+		l.tail = w.prev
+	} else {
+		w.next.prev = w.prev
+	}
+	w.in, w.prev, w.next = nil, nil, nil
+	l.n--
+}
+
+func (l *waiterList) pop() *waiter {
+	w := l.head
+	if w != nil {
+		l.remove(w)
+	}
+	return w
+}
