@@ -50,6 +50,7 @@ type handle struct {
 	outcome  pooler.Outcome // of the lease, when err is set
 	sending  bool           // Write is using the lease
 	readingC bool           // Read is using the lease
+	waiting  bool           // Read waits for wake
 	wake     chan struct{}
 	readBy   time.Time
 	writeBy  time.Time
@@ -184,6 +185,9 @@ func (h *handle) land() {
 
 // signal wakes a Read that waits for something to read.
 func (h *handle) signal() {
+	if !h.waiting {
+		return
+	}
 	select {
 	case h.wake <- struct{}{}:
 	default:

@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -161,10 +162,11 @@ func checkOptions(o *redis.Options) error {
 func (b *binding) adopt(o *redis.Options) {
 	p := &b.pool
 	own := *p
-	if p.MaxOpenConns == 0 {
-		p.MaxOpenConns = max(o.MaxActiveConns, o.PoolSize)
-		if o.MaxActiveConns > 0 {
-			p.MaxOpenConns = o.MaxActiveConns
+	if p.MaxOpenConns == 0 && (o.MaxActiveConns > 0 || o.PoolSize > 0) {
+		p.MaxOpenConns = cmp.Or(o.MaxActiveConns, o.PoolSize)
+		// go-redis has its connections for pipelines on top.
+		if o.PipelinePoolSize >= 0 {
+			p.MaxOpenConns += cmp.Or(o.PipelinePoolSize, redis.DefaultPipelinePoolSize)
 		}
 	}
 	if p.MaxIdleConns == 0 {

@@ -47,8 +47,16 @@ func (h *handle) Read(p []byte) (int, error) {
 // awaitReplyLocked waits until there may be something to receive.
 func (h *handle) awaitReplyLocked() error {
 	by := h.readBy
+	h.waiting = true
 	h.mu.Unlock()
-	defer h.mu.Lock()
+	defer func() {
+		h.mu.Lock()
+		h.waiting = false
+		select {
+		case <-h.wake: // what it said is seen now
+		default:
+		}
+	}()
 	var timeout <-chan time.Time
 	if !by.IsZero() {
 		t := time.NewTimer(time.Until(by))

@@ -166,7 +166,10 @@ func (m *memory) extend(s *session, frame, reply []byte, slots command.Slots) *s
 	if len(reply) > maxReply {
 		return nil
 	}
-	st := step{slots, pooler.Step{Request: bytes.Clone(frame), Reply: bytes.Clone(reply)}}
+	st := step{slots, pooler.Step{
+		Request: bytes.Clone(frame), Reply: bytes.Clone(reply),
+		Optional: slots&^(command.SlotLibName|command.SlotLibVer) == 0,
+	}}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	to := m.stateLocked(follow(s.steps, st))

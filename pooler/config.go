@@ -13,7 +13,9 @@ import (
 // says so, -1 means off; any other negative value is an error.
 type Config struct {
 	// MaxOpenConns bounds the sockets of a node, those being dialed included.
-	// 0: 10 per GOMAXPROCS. -1: no bound.
+	// Subscriptions, MONITOR and the like come on top, as they do in go-redis:
+	// such a socket is its caller's own and never comes back. 0: 10 per
+	// GOMAXPROCS. -1: no bound.
 	MaxOpenConns int
 
 	// SharedConns is the number of shared connections. This version leases

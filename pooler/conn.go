@@ -83,7 +83,7 @@ type Conn struct {
 	blocking  bool
 	pin       string
 	wanted    waiterList // requests that only this connection can serve
-	shut      bool       // nc is being closed
+	beyond    bool       // doesn't count for MaxOpenConns
 }
 
 // place is where a connection is; it is in exactly one.

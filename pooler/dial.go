@@ -17,7 +17,7 @@ func (p *Pool) growLocked() {
 		if l == nil {
 			return
 		}
-		if len(p.all)+p.dialing >= p.cfg.MaxOpenConns && (l.waiters.n == 0 || !p.evictLocked(l)) {
+		if p.fullLocked() && (l.waiters.n == 0 || !p.evictLocked(l)) {
 			return
 		}
 		p.beginDialLocked(l)
@@ -103,11 +103,11 @@ func (p *Pool) endDialLocked(l *lot, c *Conn, err error, began time.Duration) {
 		p.health.lastErr = nil
 		p.ramp = min(2*p.ramp, max(1, p.cfg.MaxOpenConns))
 		p.adoptLocked(c, now)
-		if len(p.all)+p.dialing > p.cfg.MaxOpenConns { // the bound was lowered meanwhile
+		if p.countedLocked() > p.cfg.MaxOpenConns { // the bound was lowered meanwhile
 			p.closeLocked(c, CloseRoom, nil)
 			return
 		}
-		p.placeLocked(c)
+		p.placeLocked(c, now)
 	case isRefused(err):
 		// The node is well; it is the session that is no longer welcome.
 		p.n.dialErrors++

@@ -120,7 +120,7 @@ func (p *Pool) probeOnce(pause *time.Duration) (next time.Duration, more bool) {
 		p.unlock()
 		return 0, false
 	}
-	if len(p.all)+p.dialing >= p.cfg.MaxOpenConns {
+	if p.fullLocked() {
 		next = p.pauseLocked(pause, now)
 		p.unlock()
 		return next, true

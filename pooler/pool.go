@@ -20,9 +20,6 @@ const (
 	// a waiter when the pool is full, before a connection is closed to make
 	// room for it. A connection costs far more than a turn.
 	maxOvertaken = 16
-
-	// maxSpare bounds the waiters that are kept for reuse.
-	maxSpare = 1024
 )
 
 // Pool is the connections of one node: leases, fair waiting, dialing, health.
@@ -32,8 +29,8 @@ const (
 //
 //   - a connection is in one place: idle, leased, being checked, draining, or
 //     closed;
-//   - connections and dials together are at most MaxOpenConns (unless it was
-//     just lowered);
+//   - connections and dials together are at most MaxOpenConns, streams apart
+//     (unless it was just lowered);
 //   - no session has both an idle connection and a waiter;
 //   - at most one prober runs, and only while the node is not up;
 //   - a waiter is woken once, with a connection or an error.
@@ -57,10 +54,13 @@ type Pool struct {
 	warm   *Session // what MinIdleConns are opened for
 	idle   int
 	drains int
+	beyond int // streams: connections that don't count for MaxOpenConns
 
 	seq     uint64
 	waiting int
-	spare   []*waiter
+	expiry  *time.Timer   // wakes those whose time is over
+	expires time.Duration // when it goes off, 0 if it doesn't
+	spare   sync.Pool     // of *waiter; of the pool, since a waiter has a channel
 
 	dialing  int
 	ramp     int // dials that may run at a time
@@ -259,43 +259,27 @@ func (p *Pool) wait(ctx context.Context, r Request, now time.Duration) (*Conn, e
 	}
 	w := p.enqueueLocked(r, now)
 	p.growLocked()
-	limit := p.cfg.WaitTimeout
 	p.unlock()
 
-	var timeout <-chan time.Time
-	if !r.Deadline.IsZero() {
-		if d := time.Until(r.Deadline); limit == 0 || d < limit {
-			limit = max(d, 1)
-		}
-	}
-	if limit > 0 {
-		w.timer.Reset(limit)
-		timeout = w.timer.C
-	}
-	var gaveUp error
 	select {
 	case <-w.ready:
-	case <-timeout:
-		gaveUp = ErrWaitTimeout
 	case <-ctx.Done():
-		gaveUp = context.Cause(ctx)
+		p.giveUp(w, context.Cause(ctx))
 	}
-	w.timer.Stop()
-	return p.waited(w, gaveUp)
+	c, err := w.conn, w.err
+	*w = waiter{ready: w.ready}
+	p.spare.Put(w)
+	return c, err
 }
 
 // enqueueLocked adds a waiter for the request to the end of the line.
 func (p *Pool) enqueueLocked(r Request, now time.Duration) *waiter {
-	var w *waiter
-	if n := len(p.spare); n > 0 {
-		w, p.spare = p.spare[n-1], p.spare[:n-1]
-	} else {
-		w = &waiter{ready: make(chan struct{}, 1), timer: time.NewTimer(time.Hour)}
-		w.timer.Stop()
+	w, _ := p.spare.Get().(*waiter)
+	if w == nil {
+		w = &waiter{ready: make(chan struct{}, 1)}
 	}
 	p.seq++
-	w.seq, w.since, w.want = p.seq, now, r.Want
-	w.name, w.blocking = r.Name, r.Blocking
+	w.seq, w.since, w.name, w.blocking = p.seq, now, r.Name, r.Blocking
 	if r.Want != nil {
 		r.Want.wanted.push(w)
 	} else {
@@ -303,61 +287,101 @@ func (p *Pool) enqueueLocked(r Request, now time.Duration) *waiter {
 	}
 	p.waiting++
 	p.n.waitCount++
+
+	limit := p.cfg.WaitTimeout
+	if !r.Deadline.IsZero() {
+		if d := time.Until(r.Deadline); limit == 0 || d < limit {
+			limit = max(d, 1)
+		}
+	}
+	if limit > 0 {
+		w.until = now + limit
+		p.expireAtLocked(w.until, now)
+	}
 	return w
 }
 
-// waited ends a wait, by being woken or, with gaveUp, by giving up. A waiter
-// that gives up at the moment that it is woken keeps what it was given, unless
-// its caller has left: then the connection goes on to the next.
-func (p *Pool) waited(w *waiter, gaveUp error) (*Conn, error) {
+// expireAtLocked has the expiry look at the waiters at the given time. There is
+// one timer for all of them: most are served long before their time is over, and
+// a timer for each would cost more than the rest of the wait.
+func (p *Pool) expireAtLocked(at, now time.Duration) {
+	if p.expires != 0 && p.expires <= at {
+		return
+	}
+	p.expires = at
+	if p.expiry == nil {
+		p.expiry = time.AfterFunc(at-now, p.expire)
+	} else {
+		p.expiry.Reset(at - now)
+	}
+}
+
+// expire wakes the waiters whose time is over, and sets the time of the next.
+func (p *Pool) expire() {
 	p.mu.Lock()
+	defer p.unlock()
 	now := p.now()
-	p.n.waitDuration += now - w.since
-	if gaveUp != nil && !w.done {
-		w.in.remove(w)
-		p.waiting--
-		w.err = gaveUp
-		if errors.Is(gaveUp, ErrWaitTimeout) {
-			p.n.waitTimeouts++
-			w.err = p.busyErrorLocked(ErrWaitTimeout, now-w.since)
-		}
-	} else if gaveUp != nil {
-		<-w.ready
-		if w.conn != nil && !errors.Is(gaveUp, ErrWaitTimeout) {
-			p.returnLocked(w.conn)
-			w.conn, w.err = nil, gaveUp
+	var next time.Duration
+	look := func(l *waiterList) {
+		for w := l.head; w != nil; {
+			after := w.next
+			switch {
+			case w.until == 0:
+			case w.until <= now:
+				p.n.waitTimeouts++
+				p.n.failed++
+				p.wakeLocked(w, nil, p.busyErrorLocked(ErrWaitTimeout, now-w.since), now)
+			case next == 0 || w.until < next:
+				next = w.until
+			}
+			w = after
 		}
 	}
-	c, err := w.conn, w.err
-	*w = waiter{ready: w.ready, timer: w.timer}
-	if len(p.spare) < maxSpare {
-		p.spare = append(p.spare, w)
+	for _, l := range p.lots {
+		look(&l.waiters)
 	}
-	switch {
-	case err == nil:
-	case gaveUp == nil || errors.Is(gaveUp, ErrWaitTimeout):
-		p.n.failed++
-	default:
+	for c := range p.all {
+		look(&c.wanted)
+	}
+	p.expires = 0
+	if next != 0 && !p.closed {
+		p.expireAtLocked(next, now)
+	}
+}
+
+// giveUp ends the wait of a caller that has left. If it was woken at the same
+// moment, the connection goes on to the next.
+func (p *Pool) giveUp(w *waiter, cause error) {
+	p.mu.Lock()
+	defer p.unlock()
+	if !w.done {
 		p.n.abandoned++
+		p.wakeLocked(w, nil, cause, p.now())
 	}
-	p.unlock()
-	return c, err
+	<-w.ready
+	if w.conn != nil {
+		p.n.abandoned++
+		p.returnLocked(w.conn)
+		w.conn, w.err = nil, cause
+	}
 }
 
 // wakeLocked takes the waiter out of its list and hands over c or err.
-func (p *Pool) wakeLocked(w *waiter, c *Conn, err error) {
+func (p *Pool) wakeLocked(w *waiter, c *Conn, err error, now time.Duration) {
 	w.in.remove(w)
 	p.waiting--
+	p.n.waitDuration += now - w.since
 	if c != nil {
-		p.leaseLocked(c, w.name, w.blocking, p.now())
+		p.leaseLocked(c, w.name, w.blocking, now)
 	}
 	w.wake(c, err)
 }
 
 // wakeAllLocked fails everybody on the list.
 func (p *Pool) wakeAllLocked(l *waiterList, err error) {
-	for l.head != nil {
-		p.wakeLocked(l.head, nil, err)
+	for now := p.now(); l.head != nil; {
+		p.n.failed++
+		p.wakeLocked(l.head, nil, err, now)
 	}
 }
 
@@ -388,21 +412,21 @@ func (p *Pool) returnLocked(c *Conn) {
 		p.drainLocked(c)
 		return
 	}
-	if reason, err := p.judgeLocked(c); reason != "" {
+	now := p.now()
+	if reason, err := p.judgeLocked(c, now); reason != "" {
 		p.closeLocked(c, reason, err)
 		return
 	}
-	now := p.now()
 	c.idleSince, c.checked, c.holder = now, now, ""
 	p.answeredLocked(now)
 	if n := c.pushDropped.Swap(0); n > 0 {
 		p.n.pushes += n
 	}
-	p.placeLocked(c)
+	p.placeLocked(c, now)
 }
 
 // judgeLocked returns why the connection can't serve another request, or "".
-func (p *Pool) judgeLocked(c *Conn) (CloseReason, error) {
+func (p *Pool) judgeLocked(c *Conn, now time.Duration) (CloseReason, error) {
 	clean := c.settle()
 	switch {
 	case c.Err() != nil:
@@ -415,18 +439,18 @@ func (p *Pool) judgeLocked(c *Conn) (CloseReason, error) {
 		return CloseAbandoned, nil
 	case c.session.Dead():
 		return CloseSessionLost, nil
-	case len(p.all)+p.dialing > p.cfg.MaxOpenConns:
+	case p.countedLocked() > p.cfg.MaxOpenConns:
 		return CloseRoom, nil
-	case p.expiredLocked(c, p.now()):
+	case p.expiredLocked(c, now):
 		return CloseLifetime, nil
 	}
 	return "", nil
 }
 
 // placeLocked gives a good connection to whoever waits for it, or keeps it.
-func (p *Pool) placeLocked(c *Conn) {
+func (p *Pool) placeLocked(c *Conn, now time.Duration) {
 	if w := c.wanted.head; w != nil {
-		p.wakeLocked(w, c, nil)
+		p.wakeLocked(w, c, nil, now)
 		return
 	}
 	l := p.lotLocked(c.session)
@@ -436,7 +460,7 @@ func (p *Pool) placeLocked(c *Conn) {
 			p.closeLocked(c, CloseRoom, nil)
 			return
 		}
-		p.wakeLocked(w, c, nil)
+		p.wakeLocked(w, c, nil, now)
 		return
 	}
 	if p.idle >= p.cfg.MaxIdleConns {
@@ -458,7 +482,7 @@ func (p *Pool) placeLocked(c *Conn) {
 // overtakenLocked returns the waiter of another session that came before w and
 // was passed over too often in a full pool, if there is one.
 func (p *Pool) overtakenLocked(w *waiter) *waiter {
-	if len(p.lots) == 1 || len(p.all)+p.dialing < p.cfg.MaxOpenConns {
+	if len(p.lots) == 1 || !p.fullLocked() {
 		return nil
 	}
 	var oldest *waiter
@@ -489,6 +513,9 @@ func (p *Pool) closeLocked(c *Conn, reason CloseReason, err error) {
 	c.Fail(reason, &Error{Err: ErrClosed, Node: p.node.Addr})
 	c.place = placeClosed
 	delete(p.all, c)
+	if c.beyond {
+		p.beyond--
+	}
 	p.n.closes[reason]++
 	p.n.pushes += c.pushDropped.Swap(0)
 	p.note(Event{Kind: EventClose, Conn: c.id, Reason: reason, Err: err})
@@ -508,8 +535,20 @@ func (p *Pool) Pin(c *Conn, reason string) {
 		p.note(Event{Kind: EventPin, Conn: c.id, Pin: reason})
 	}
 	c.pin = reason
+	if !c.beyond && c.Mode() == Stream && c.place == placeLeased {
+		c.beyond = true
+		p.beyond++
+		p.grow = true // its room is free
+	}
 	p.unlock()
 }
+
+// fullLocked reports whether there is no room for one connection more.
+func (p *Pool) fullLocked() bool { return p.countedLocked() >= p.cfg.MaxOpenConns }
+
+// countedLocked is the number of connections that count for MaxOpenConns, dials
+// included.
+func (p *Pool) countedLocked() int { return len(p.all) + p.dialing - p.beyond }
 
 // expiredLocked reports whether c has reached its own lifetime.
 func (p *Pool) expiredLocked(c *Conn, now time.Duration) bool {
@@ -608,6 +647,9 @@ func (p *Pool) Close() error {
 	}
 	if p.tick != nil {
 		p.tick.Stop()
+	}
+	if p.expiry != nil {
+		p.expiry.Stop()
 	}
 	p.health.stopLocked()
 	if len(p.all) == 0 {

@@ -71,8 +71,9 @@ type Pooler interface {
 	// judges the connection for itself. Put doesn't block.
 	Put(c *Conn, o Outcome)
 	// Pin notes that the lease outlasts its request, and why; the connection
-	// carries state and is closed when it comes back. An empty reason takes
-	// the note back.
+	// carries state and is closed when it comes back. One in [Stream] mode
+	// doesn't count for the bound on connections from here on. An empty reason
+	// takes the note back.
 	Pin(c *Conn, reason string)
 	// Drain closes the connections that are idle. The driver calls it when the
 	// last handle is closed.

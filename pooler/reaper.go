@@ -118,8 +118,9 @@ func (p *Pool) checkIdle(began time.Duration) {
 			}
 		}
 		p.mu.Lock()
-		c.checked = p.now()
-		p.unborrowLocked(c)
+		now := p.now()
+		c.checked = now
+		p.unborrowLocked(c, now)
 		p.unlock()
 	}
 }
@@ -147,17 +148,17 @@ func (p *Pool) borrowIdle(began time.Duration) *Conn {
 
 // unborrowLocked puts a checked connection back where it was: its being checked
 // is no use of it.
-func (p *Pool) unborrowLocked(c *Conn) {
+func (p *Pool) unborrowLocked(c *Conn, now time.Duration) {
 	since := c.idleSince
 	if c.place != placeChecking {
 		return // closed meanwhile
 	}
-	if reason, err := p.judgeLocked(c); reason != "" {
+	if reason, err := p.judgeLocked(c, now); reason != "" {
 		p.closeLocked(c, reason, err)
 		return
 	}
 	c.place = placeLeased
-	p.placeLocked(c)
+	p.placeLocked(c, now)
 	if c.place != placeIdle {
 		return
 	}
@@ -233,7 +234,7 @@ func (p *Pool) set(change func(*Config)) {
 	now := p.now()
 	p.reapLocked(now)
 	for _, l := range p.lots {
-		for len(l.idle) > 0 && (p.idle > p.cfg.MaxIdleConns || len(p.all)+p.dialing > p.cfg.MaxOpenConns) {
+		for len(l.idle) > 0 && (p.idle > p.cfg.MaxIdleConns || p.countedLocked() > p.cfg.MaxOpenConns) {
 			c := l.idle[0]
 			p.unlistLocked(c)
 			p.closeLocked(c, CloseRoom, nil)

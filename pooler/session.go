@@ -13,6 +13,10 @@ import (
 type Step struct {
 	Request []byte // one complete RESP command
 	Reply   []byte // one complete RESP reply, not an error
+
+	// Optional steps may be refused: the connection serves as well without
+	// (CLIENT SETINFO).
+	Optional bool
 }
 
 // Session is the state of a connection: the ordered commands that made it. A
@@ -76,10 +80,15 @@ func (s *Session) bring(c *Conn, deadline time.Time) error {
 			}
 			return err
 		}
-		if kind != replyKind(st.Reply) && refused == nil {
-			// Only the class of an error is kept: its text may repeat what
-			// was sent.
-			refused = errRefused{errorClass(head)}
+		if kind == replyKind(st.Reply) || st.Optional || refused != nil {
+			continue
+		}
+		// Only the class of an error is kept: its text may repeat what was
+		// sent.
+		if class := errorClass(head); passing(class, head) {
+			refused = fmt.Errorf("the server is not ready: %s", class)
+		} else {
+			refused = errRefused{class}
 		}
 	}
 	if refused != nil {
@@ -122,13 +131,20 @@ func (c *Conn) ping(deadline time.Time) error {
 	if err != nil {
 		return err
 	}
-	switch class := errorClass(head); {
-	case kind != '-':
-		return nil
-	case class == "LOADING" || class == "MASTERDOWN":
+	if class := errorClass(head); kind == '-' && passing(class, head) {
 		return fmt.Errorf("the server is not ready: %s", class)
 	}
 	return nil // NOAUTH, NOPERM: it lives
+}
+
+// passing reports whether the error says something of the server's condition,
+// not of the session.
+func passing(class string, head []byte) bool {
+	switch class {
+	case "LOADING", "MASTERDOWN", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "OOM":
+		return true
+	}
+	return bytes.Contains(head, []byte("max number of clients"))
 }
 
 // readHead reads one reply and returns its kind and its first bytes, at most

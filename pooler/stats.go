@@ -28,6 +28,7 @@ type Stats struct {
 	Draining       int           // connections that are waiting for an abandoned request's replies
 	Waiting        int           // requests that wait for a connection
 	Pinned         int           // leases that outlast their request
+	Streams        int           // of Pinned: those beyond MaxOpenConns
 	OldestWaiter   time.Duration // for how long the oldest one has been waiting
 	OldestExchange time.Duration // age of the oldest lease that isn't pinned
 	Sessions       int           // sessions with a connection or a waiter
@@ -97,6 +98,7 @@ func (p *Pool) Stats() Stats {
 		Since:              p.health.since,
 		Dialing:            p.dialing,
 		Draining:           p.drains,
+		Streams:            p.beyond,
 		Waiting:            p.waiting,
 		Admitted:           p.n.admitted,
 		Answered:           p.n.answered,

@@ -2,24 +2,23 @@ package pooler
 
 import "time"
 
-// waiter is a request that waits for a connection. Everything but ready and
-// timer is guarded by Pool.mu. It is woken exactly once, alone, with a
-// connection or an error.
+// waiter is a request that waits for a connection. It is woken exactly once,
+// alone, with a connection or an error. Until then all but ready is guarded by
+// Pool.mu.
 type waiter struct {
 	ready chan struct{} // capacity 1
-	timer *time.Timer
 
 	conn     *Conn
 	err      error
 	done     bool // woken: conn or err is set
 	since    time.Duration
-	seq      uint64 // order of arrival
-	want     *Conn  // only this connection will do
-	name     string
+	until    time.Duration // when it gives up, 0: never
+	seq      uint64        // order of arrival
+	name     string        // what for, see Request
 	blocking bool
-	in       *waiterList
-	prev     *waiter
-	next     *waiter
+
+	in         *waiterList
+	prev, next *waiter
 
 	overtaken int // how often a later one of another session went first
 }
@@ -60,12 +59,4 @@ func (l *waiterList) remove(w *waiter) {
 	}
 	w.in, w.prev, w.next = nil, nil, nil
 	l.n--
-}
-
-func (l *waiterList) pop() *waiter {
-	w := l.head
-	if w != nil {
-		l.remove(w)
-	}
-	return w
 }

@@ -25,7 +25,7 @@ var authGuarantees = []guarantee{
 			for range 2 {
 				err := c.Ping(w.ctx).Err()
 				if !redis.IsAuthError(err) || !redis.HasErrorPrefix(err, "WRONGPASS") {
-					return fmt.Errorf("PING with a wrong password: %v (%T)", err, err)
+					return wrongf("PING with a wrong password: %v (%T)", err, err)
 				}
 			}
 			return nil

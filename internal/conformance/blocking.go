@@ -28,7 +28,7 @@ var blockingGuarantees = []guarantee{
 				k := w.key(fmt.Sprint(i))
 				res, err := c.BLPop(w.ctx, blockFor, k).Result()
 				if err == nil && (res[0] != k || res[1] != fmt.Sprint("v", i)) {
-					err = fmt.Errorf("BLPOP %s: got %v", k, res)
+					err = wrongf("BLPOP %s: got %v", k, res)
 				}
 				got <- err
 			}()
@@ -49,7 +49,7 @@ var blockingGuarantees = []guarantee{
 	{name: "BLPOP that times out is redis.Nil and the client goes on", check: func(w *world) {
 		each(w, 4, func(i int) error {
 			if err := w.rdb.BLPop(w.ctx, time.Second, w.key("empty")).Err(); !errors.Is(err, redis.Nil) {
-				return fmt.Errorf("BLPOP on an empty list: %w", err)
+				return wrongf("BLPOP on an empty list: %v", err)
 			}
 			v := fmt.Sprint("after", i)
 			got, err := w.rdb.Echo(w.ctx, v).Result()
@@ -164,10 +164,10 @@ var blockingGuarantees = []guarantee{
 			defer cancel()
 			start := time.Now()
 			if err := c.BLPop(ctx, blockFor, w.key("empty")).Err(); !isTimeout(err) {
-				return fmt.Errorf("BLPOP with a deadline: %w (%T)", err, err)
+				return wrongf("BLPOP with a deadline: %v (%T)", err, err)
 			}
 			if d := time.Since(start); d > 5*time.Second {
-				return fmt.Errorf("BLPOP with a deadline of 100 ms returned after %v", d)
+				return wrongf("BLPOP with a deadline of 100 ms returned after %v", d)
 			}
 			v := fmt.Sprint("after", i)
 			got, err := c.Echo(w.ctx, v).Result()
@@ -184,7 +184,7 @@ var blockingGuarantees = []guarantee{
 		go func() {
 			res, err := c.BLPop(ctx, blockFor, k).Result()
 			if err == nil && res[1] != "v" {
-				err = fmt.Errorf("BLPOP: got %v", res)
+				err = wrongf("BLPOP: got %v", res)
 			}
 			done <- err
 		}()

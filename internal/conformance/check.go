@@ -81,6 +81,16 @@ func answer(what string, got string, err error, v string) error {
 	return nil
 }
 
+// mismatchError says what was wrong, in a goroutine that may not end the test.
+type mismatchError string
+
+// Error implements error.
+func (e mismatchError) Error() string { return string(e) }
+
+// wrongf is not fmt.Errorf because an error among args may be nil, and %w
+// doesn't print that.
+func wrongf(format string, args ...any) error { return mismatchError(fmt.Sprintf(format, args...)) }
+
 // each runs f in n goroutines, waits for all of them and ends the test if any
 // failed.
 func each(t testing.TB, n int, f func(i int) error) {

@@ -119,17 +119,17 @@ var collectionGuarantees = []guarantee{
 			case 0:
 				got, err := w.rdb.LRange(w.ctx, list, 0, -1).Result()
 				if err != nil || !slices.Equal(got, wantList) {
-					return fmt.Errorf("LRANGE: %d elements or their order wrong, error %w", len(got), err)
+					return wrongf("LRANGE: %d elements or their order wrong, error %v", len(got), err)
 				}
 			case 1:
 				got, err := w.rdb.HGetAll(w.ctx, hash).Result()
 				if err != nil || len(got) != n || got[keys[n-1]] != wantHash[keys[n-1]] {
-					return fmt.Errorf("HGETALL: %d fields, error %w", len(got), err)
+					return wrongf("HGETALL: %d fields, error %v", len(got), err)
 				}
 			case 2:
 				got, err := w.rdb.MGet(w.ctx, keys...).Result()
 				if err != nil || !slices.Equal(got, wantVals) {
-					return fmt.Errorf("MGET: %d elements or their order wrong, error %w", len(got), err)
+					return wrongf("MGET: %d elements or their order wrong, error %v", len(got), err)
 				}
 			}
 			return nil

@@ -91,7 +91,7 @@ var concurrencyGuarantees = []guarantee{
 			},
 			func(string) error {
 				if err := w.rdb.LPush(w.ctx, bad, "x").Err(); !redis.HasErrorPrefix(err, "WRONGTYPE") {
-					return fmt.Errorf("LPUSH on a string: %v", err)
+					return wrongf("LPUSH on a string: %v", err)
 				}
 				return nil
 			},

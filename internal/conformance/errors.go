@@ -15,7 +15,7 @@ var errorGuarantees = []guarantee{
 		each(w, 8, func(i int) error {
 			for j := range 20 {
 				if err := one.LPush(w.ctx, k, "x").Err(); !redis.HasErrorPrefix(err, "WRONGTYPE") {
-					return fmt.Errorf("LPUSH on a string: %v", err)
+					return wrongf("LPUSH on a string: %v", err)
 				}
 				v := fmt.Sprintf("%d-%d", i, j)
 				got, err := one.Echo(w.ctx, v).Result()

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -32,7 +33,7 @@ var pipelineGuarantees = []guarantee{
 	}},
 	{name: "an error in the pipeline's function sends nothing", check: func(w *world) {
 		k := w.key("k")
-		cause := fmt.Errorf("changed my mind")
+		cause := errors.New("changed my mind")
 		_, err := w.rdb.Pipelined(w.ctx, func(p redis.Pipeliner) error {
 			p.Set(w.ctx, k, "v", 0)
 			return cause
@@ -107,7 +108,7 @@ var pipelineGuarantees = []guarantee{
 			}
 			for n, g := range gets {
 				if got, err := g.Bytes(); err != nil || !bytes.Equal(got, values[n]) {
-					return fmt.Errorf("value %d: %d bytes, error %w", n, len(got), err)
+					return wrongf("value %d: %d bytes, error %v", n, len(got), err)
 				}
 			}
 			return nil
@@ -171,15 +172,15 @@ func checkPipeline(w *world, c *redis.Client, bad string, n int, tag string) err
 		return nil
 	})
 	if n > 2 && !redis.HasErrorPrefix(err, "WRONGTYPE") || n <= 2 && err != nil {
-		return fmt.Errorf("pipeline of %d: error %w", n, err)
+		return wrongf("pipeline of %d: error %v", n, err)
 	}
 	if len(cmds) != n {
-		return fmt.Errorf("%d commands came back of %d", len(cmds), n)
+		return wrongf("%d commands came back of %d", len(cmds), n)
 	}
 	for i, cmd := range cmds {
 		if fails(i) {
 			if err := cmd.Err(); err == nil || !strings.HasPrefix(err.Error(), "WRONGTYPE") {
-				return fmt.Errorf("command %d of %d: error %w, want WRONGTYPE", i, n, err)
+				return wrongf("command %d of %d: error %v, want WRONGTYPE", i, n, err)
 			}
 			continue
 		}

@@ -71,7 +71,7 @@ var rawGuarantees = []guarantee{
 				}
 				got, err := conn.Do(w.ctx, "EXEC").Slice()
 				if err != nil || len(got) != 2 || got[0] != "OK" || got[1] != fmt.Sprint(round) {
-					return fmt.Errorf("EXEC: %v, %w", got, err)
+					return wrongf("EXEC: %v, %v", got, err)
 				}
 			}
 			return nil

@@ -21,23 +21,35 @@ var scanGuarantees = []guarantee{
 	}},
 	{name: "HSCAN's iterator sees every field and value", check: func(w *world) {
 		k := w.key("h")
-		for i := range scanned {
-			ok(w, w.rdb.HSet(w.ctx, k, fmt.Sprint("f", i), fmt.Sprint("v", i)).Err())
-		}
+		_, err := w.rdb.Pipelined(w.ctx, func(p redis.Pipeliner) error {
+			for i := range scanned {
+				p.HSet(w.ctx, k, fmt.Sprint("f", i), fmt.Sprint("v", i))
+			}
+			return nil
+		})
+		ok(w, err)
 		ok(w, complete(w, w.rdb.HScan(w.ctx, k, 0, "", 100).Iterator(), 2*scanned))
 	}},
 	{name: "SSCAN's iterator sees every member", check: func(w *world) {
 		k := w.key("s")
-		for i := range scanned {
-			ok(w, w.rdb.SAdd(w.ctx, k, fmt.Sprint("m", i)).Err())
-		}
+		_, err := w.rdb.Pipelined(w.ctx, func(p redis.Pipeliner) error {
+			for i := range scanned {
+				p.SAdd(w.ctx, k, fmt.Sprint("m", i))
+			}
+			return nil
+		})
+		ok(w, err)
 		ok(w, complete(w, w.rdb.SScan(w.ctx, k, 0, "", 100).Iterator(), scanned))
 	}},
 	{name: "ZSCAN's iterator sees every member and score", check: func(w *world) {
 		k := w.key("z")
-		for i := range scanned {
-			ok(w, w.rdb.ZAdd(w.ctx, k, redis.Z{Score: float64(i) + 0.5, Member: fmt.Sprint("m", i)}).Err())
-		}
+		_, err := w.rdb.Pipelined(w.ctx, func(p redis.Pipeliner) error {
+			for i := range scanned {
+				p.ZAdd(w.ctx, k, redis.Z{Score: float64(i) + 0.5, Member: fmt.Sprint("m", i)})
+			}
+			return nil
+		})
+		ok(w, err)
 		ok(w, complete(w, w.rdb.ZScan(w.ctx, k, 0, "", 100).Iterator(), 2*scanned))
 	}},
 	{name: "SORT orders, limits and looks up", check: func(w *world) {
@@ -68,7 +80,7 @@ func complete(w *world, it *redis.ScanIterator, n int) error {
 		return err
 	}
 	if len(seen) != n {
-		return fmt.Errorf("iterator saw %d distinct values, want %d", len(seen), n)
+		return wrongf("iterator saw %d distinct values, want %d", len(seen), n)
 	}
 	return nil
 }

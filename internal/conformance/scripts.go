@@ -41,7 +41,7 @@ var scriptGuarantees = []guarantee{
 					return err
 				}
 				if res[0] != k || res[1] != fmt.Sprint(n) || res[2] != int64(n+1) {
-					return fmt.Errorf("run %d on %s: got %v", n, k, res)
+					return wrongf("run %d on %s: got %v", n, k, res)
 				}
 			}
 			return nil

@@ -19,7 +19,7 @@ var sessionGuarantees = []guarantee{
 		want(w, "OK")(conn.Set(w.ctx, k, "five", 0).Result())
 		each(w, 8, func(int) error {
 			if err := w.rdb.Get(w.ctx, k).Err(); !errors.Is(err, redis.Nil) {
-				return fmt.Errorf("another connection sees database 5: %v", err)
+				return wrongf("another connection sees database 5: %v", err)
 			}
 			return nil
 		})
@@ -50,7 +50,7 @@ var sessionGuarantees = []guarantee{
 		}
 		each(w, 8, func(int) error {
 			if got := w.rdb.ClientGetName(w.ctx).Val(); got != "" {
-				return fmt.Errorf("another connection is named %q", got)
+				return wrongf("another connection is named %q", got)
 			}
 			return nil
 		})

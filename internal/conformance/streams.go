@@ -46,7 +46,7 @@ var streamGuarantees = []guarantee{
 				}
 				id := res[0].Messages[0].ID
 				if acked, err := w.rdb.XAck(w.ctx, k, "g", id).Result(); err != nil || acked != 1 {
-					return fmt.Errorf("XACK %s: %d, %w", id, acked, err)
+					return wrongf("XACK %s: %d, %v", id, acked, err)
 				}
 				got <- id
 			}

@@ -48,7 +48,7 @@ var stringGuarantees = []guarantee{
 		each(w, 16, func(i int) error {
 			for range 20 {
 				if err := w.rdb.Get(w.ctx, k).Err(); err != redis.Nil { //nolint:errorlint // users compare with ==, so it must be the bare value
-					return fmt.Errorf("GET of a missing key: %v, want redis.Nil itself", err)
+					return wrongf("GET of a missing key: %v, want redis.Nil itself", err)
 				}
 				v := fmt.Sprintf("echo-%d", i)
 				got, err := w.rdb.Echo(w.ctx, v).Result()

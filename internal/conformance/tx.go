@@ -23,7 +23,7 @@ var txGuarantees = []guarantee{
 				// Between the two nobody else may count: they must agree.
 				x, y := cmds[0].(*redis.IntCmd).Val(), cmds[1].(*redis.IntCmd).Val()
 				if x != y {
-					return fmt.Errorf("counters %d and %d within one transaction", x, y)
+					return wrongf("counters %d and %d within one transaction", x, y)
 				}
 			}
 			return nil

@@ -39,7 +39,7 @@ var valueGuarantees = []guarantee{
 				}
 				got, err := w.rdb.Get(w.ctx, k).Bytes()
 				if err != nil || !bytes.Equal(got, v) {
-					return fmt.Errorf("%d bytes came back as %d, error %w", len(v), len(got), err)
+					return wrongf("%d bytes came back as %d, error %v", len(v), len(got), err)
 				}
 				if err := w.rdb.Del(w.ctx, k).Err(); err != nil {
 					return err
@@ -72,11 +72,11 @@ var valueGuarantees = []guarantee{
 		each(w, 4, func(int) error {
 			got, err := w.rdb.LRange(w.ctx, k, 0, -1).Result()
 			if err != nil || len(got) != len(wantVals) {
-				return fmt.Errorf("%d elements, error %w", len(got), err)
+				return wrongf("%d elements, error %v", len(got), err)
 			}
 			for i := range got {
 				if got[i] != wantVals[i] {
-					return fmt.Errorf("element %d differs", i)
+					return wrongf("element %d differs", i)
 				}
 			}
 			return nil
@@ -84,8 +84,8 @@ var valueGuarantees = []guarantee{
 	}},
 	{name: "the client's buffer sizes don't matter", check: func(w *world) {
 		small := w.client(func(o *redis.Options) {
-			o.ReadBufferSize, o.WriteBufferSize = 64, 64
-			o.PipelineReadBufferSize, o.PipelineWriteBufferSize = 64, 64
+			o.ReadBufferSize, o.WriteBufferSize = 128, 128
+			o.PipelineReadBufferSize, o.PipelineWriteBufferSize = 128, 128
 		})
 		v := string(binary(100_000, 9))
 		want(w, v)(small.Echo(w.ctx, v).Result())

@@ -207,7 +207,7 @@ func (c *FakeConn) commandInfo(name string) []byte {
 		return c.nullArray()
 	}
 	var flags [][]byte
-	for _, f := range strings.Fields(cmd.flags) {
+	for f := range strings.FieldsSeq(cmd.flags) {
 		flags = append(flags, ReplySimple(f))
 	}
 	step := int64(0)

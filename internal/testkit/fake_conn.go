@@ -2,6 +2,7 @@ package testkit
 
 import (
 	"bufio"
+	"errors"
 	"net"
 	"slices"
 	"sync"
@@ -134,7 +135,7 @@ func (c *FakeConn) readLoop() {
 			c.queue = append(c.queue, args)
 		} else {
 			c.eof = true
-			if pe, ok := err.(protocolError); ok { //nolint:errorlint // never wrapped
+			if pe, ok := errors.AsType[protocolError](err); ok {
 				c.protoErr = string(pe)
 			}
 		}

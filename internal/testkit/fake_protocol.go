@@ -3,6 +3,7 @@ package testkit
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -81,7 +82,7 @@ func readLine(r *bufio.Reader) (string, error) {
 		if err == nil {
 			return strings.TrimRight(string(line), "\r\n"), nil
 		}
-		if err != bufio.ErrBufferFull { //nolint:errorlint // never wrapped
+		if !errors.Is(err, bufio.ErrBufferFull) {
 			return "", err
 		}
 		if len(line) > maxInline {
@@ -90,9 +91,7 @@ func readLine(r *bufio.Reader) (string, error) {
 	}
 }
 
-// The Reply functions build raw replies for handlers.
-
-// ReplySimple returns "+s".
+// ReplySimple returns "+s", for a [Handler], as do the other Reply functions.
 func ReplySimple(s string) []byte { return []byte("+" + s + "\r\n") }
 
 // ReplyError returns "-s".

@@ -164,7 +164,7 @@ func TestProxyRefuseKeepsItsPort(t *testing.T) {
 	echo(t, dialProxy(t, p), "again")
 }
 
-func TestProxyDelayAddsLatencyAndKeepsThroughput(t *testing.T) {
+func TestProxyDelayAddsLatencyInEachDirection(t *testing.T) {
 	p := newProxy(t)
 	c := dialProxy(t, p)
 	const d = 20 * time.Millisecond

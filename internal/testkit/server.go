@@ -86,7 +86,7 @@ func StartServer(ctx context.Context, kind Kind, opts ...ServerOption) (*Server,
 	}
 	for {
 		err = s.startOnNewPort(ctx)
-		if err == nil || !errors.Is(err, errPortTaken) {
+		if !errors.Is(err, errPortTaken) || ctx.Err() != nil {
 			break
 		}
 	}

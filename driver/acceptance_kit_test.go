@@ -1,0 +1,312 @@
+package driver_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/everpool/everpool/driver"
+	"github.com/everpool/everpool/internal/testkit"
+	"github.com/everpool/everpool/pooler"
+)
+
+// The acceptance tests let real servers and a proxy misbehave under load. They
+// assert counts and orders only; how long things took is logged, beside the
+// stock client's figures where there are two sides.
+
+// callers is the load of most of these tests, sockets the connections for it.
+const (
+	callers = 64
+	sockets = 20
+)
+
+// dialCounter is a dialer that counts.
+type dialCounter struct {
+	dials, failed, now, most atomic.Int64
+}
+
+func (c *dialCounter) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	c.dials.Add(1)
+	now := c.now.Add(1)
+	defer c.now.Add(-1)
+	for most := c.most.Load(); now > most && !c.most.CompareAndSwap(most, now); most = c.most.Load() {
+	}
+	var d net.Dialer
+	nc, err := d.DialContext(ctx, network, addr)
+	if err != nil {
+		c.failed.Add(1)
+	}
+	return nc, err
+}
+
+// side is one client under test, on the stock pool or on ours.
+type side struct {
+	name string
+	rdb  *redis.Client
+	d    *driver.Driver // nil for stock
+	*dialCounter
+}
+
+// stockSide is go-redis by itself.
+func stockSide(tb testing.TB, o redis.Options) side {
+	s := side{name: "stock", dialCounter: new(dialCounter)}
+	o.Dialer = s.dial
+	s.rdb = redis.NewClient(&o)
+	tb.Cleanup(func() { _ = s.rdb.Close() })
+	return s
+}
+
+// ourSide is the same on everpool.
+func ourSide(tb testing.TB, cfg driver.Config, o redis.Options) side {
+	s := side{name: "everpool", dialCounter: new(dialCounter)}
+	if cfg.Dial == nil {
+		cfg.Dial = s.dial
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	s.d = newDriver(tb, cfg)
+	s.rdb = redis.NewClient(s.d.Options(&o))
+	tb.Cleanup(func() { _ = s.rdb.Close() })
+	return s
+}
+
+// stats are those of the only node.
+func (s side) stats(tb testing.TB) pooler.Stats {
+	tb.Helper()
+	nodes := s.d.Nodes()
+	if len(nodes) != 1 {
+		tb.Fatalf("%d nodes, want 1", len(nodes))
+	}
+	return nodes[0].Stats
+}
+
+// settled waits until no request is in progress, and checks that each has ended
+// exactly once.
+func (s side) settled(tb testing.TB) pooler.Stats {
+	tb.Helper()
+	await(tb, "all requests have ended", func() bool {
+		st := s.stats(tb)
+		return st.InFlight == 0 && st.Waiting == 0 && st.Draining == 0
+	})
+	st := s.stats(tb)
+	if st.Admitted != st.Answered+st.Failed+st.Abandoned {
+		tb.Errorf("%s: %d admitted, but %d answered + %d failed + %d abandoned", s.name, st.Admitted, st.Answered, st.Failed, st.Abandoned)
+	}
+	return st
+}
+
+// await asks until cond holds. Real servers give no sign to wait for.
+func await(tb testing.TB, what string, cond func() bool) {
+	tb.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for !cond() {
+		if time.Now().After(deadline) {
+			buf := make([]byte, 1<<20)
+			tb.Fatalf("it never came about that %s\n%s", what, buf[:min(runtime.Stack(buf, true), 20_000)])
+		}
+		pause(2 * time.Millisecond)
+	}
+}
+
+// pause is for how long a fault or a load lasts; nothing is awaited with it.
+func pause(d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	<-t.C
+}
+
+// long is d, or half of it under -short.
+func long(d time.Duration) time.Duration {
+	if testing.Short() {
+		return d / 2
+	}
+	return d
+}
+
+// tally is what the callers of one side have seen.
+type tally struct {
+	reads, failedReads    atomic.Int64
+	incrs, unknown, never atomic.Int64 // never: failed, and told that it wasn't sent
+	wrong                 atomic.Int64 // replies that belong to somebody else
+	slowest, first        atomic.Int64 // nanoseconds; first: of the first success after arm
+	armed                 atomic.Int64
+	healed                atomic.Int64 // callers that have succeeded since arm
+
+	mu     sync.Mutex
+	errors map[string]int
+}
+
+// arm begins the wait for the first success from now on.
+func (t *tally) arm() { t.armed.Store(time.Now().UnixNano()) }
+
+func (t *tally) fail(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.errors == nil {
+		t.errors = make(map[string]int)
+	}
+	text := err.Error()
+	for _, digit := range "0123456789" {
+		text = strings.ReplaceAll(text, string(digit), "")
+	}
+	if len(text) > 110 {
+		text = text[:110]
+	}
+	t.errors[text]++
+}
+
+func (t *tally) failures() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var b strings.Builder
+	for text, n := range t.errors {
+		fmt.Fprintf(&b, "\n    %6d x %s", n, text)
+	}
+	return b.String()
+}
+
+// call runs one call and notes how it went.
+func (t *tally) call(f func() error) error {
+	began := time.Now()
+	err := f()
+	took := int64(time.Since(began))
+	for s := t.slowest.Load(); took > s && !t.slowest.CompareAndSwap(s, took); s = t.slowest.Load() {
+	}
+	if err != nil {
+		t.fail(err)
+	} else if armed := t.armed.Load(); armed != 0 && began.UnixNano() >= armed {
+		t.first.CompareAndSwap(0, time.Now().UnixNano())
+	}
+	return err
+}
+
+// incr notes how an INCR ended, by what its caller was told.
+func (t *tally) incr(err error) {
+	switch {
+	case err == nil:
+		t.incrs.Add(1)
+	case errors.Is(err, pooler.ErrUnknownOutcome):
+		t.unknown.Add(1)
+	default:
+		t.never.Add(1)
+	}
+}
+
+// checkCounter compares the counter with what the callers were told: nothing
+// was lost, nothing ran twice.
+func (t *tally) checkCounter(tb testing.TB, counter string) {
+	tb.Helper()
+	n, err := strconv.ParseInt(counter, 10, 64)
+	if err != nil {
+		tb.Fatalf("counter: %v", err)
+	}
+	if acked, unknown := t.incrs.Load(), t.unknown.Load(); n < acked || n > acked+unknown {
+		tb.Errorf("the counter is %d; allowed are %d acknowledged up to %d with the %d unknown", n, acked, acked+unknown, unknown)
+	}
+}
+
+// drive has n callers work until stop: each 8th call an INCR of the counter, the
+// rest ECHOes of a payload that no other call has.
+func (s side) drive(stop <-chan struct{}, n int, t *tally) *sync.WaitGroup {
+	var wg sync.WaitGroup
+	ctx := context.Background()
+	for id := range n {
+		wg.Go(func() {
+			healed := false
+			for i := id; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				var err error
+				if i%8 == 0 {
+					err = t.call(func() error { return s.rdb.Incr(ctx, "counter:"+s.name).Err() })
+					t.incr(err)
+				} else {
+					err = t.call(func() error { return s.read(ctx, fmt.Sprintf("%s-%d-%d", s.name, id, i), t) })
+					t.reads.Add(1)
+					if err != nil {
+						t.failedReads.Add(1)
+					}
+				}
+				if armed := t.armed.Load(); err == nil && !healed && armed != 0 && t.first.Load() != 0 {
+					healed = true
+					t.healed.Add(1)
+				}
+			}
+		})
+	}
+	return &wg
+}
+
+// read is one GET of the key that never changes, and one ECHO.
+func (s side) read(ctx context.Context, payload string, t *tally) error {
+	got, err := s.rdb.Echo(ctx, payload).Result()
+	if err == nil && got != payload {
+		t.wrong.Add(1)
+	}
+	if err != nil {
+		return err
+	}
+	got, err = s.rdb.Get(ctx, "constant").Result()
+	if err == nil && got != "value" {
+		t.wrong.Add(1)
+	}
+	return err
+}
+
+// warm opens all the connections that the load will use.
+func (s side) warm(tb testing.TB, n int) {
+	tb.Helper()
+	var wg sync.WaitGroup
+	for range n {
+		wg.Go(func() {
+			if err := s.rdb.Set(context.Background(), "constant", "value", 0).Err(); err != nil {
+				tb.Errorf("%s: warm up: %v", s.name, err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// answersAt polls until the server answers PING with PONG, with nothing but a
+// socket, and returns when that was, and how often it said LOADING before.
+func answersAt(tb testing.TB, s *testkit.Server) (at time.Time, loading int) {
+	tb.Helper()
+	ping := func() string {
+		nc, err := net.DialTimeout(s.Network, s.Addr, time.Second)
+		if err != nil {
+			return ""
+		}
+		defer nc.Close()
+		_ = nc.SetDeadline(time.Now().Add(5 * time.Second))
+		if _, err := nc.Write([]byte("PING\r\n")); err != nil {
+			return ""
+		}
+		line, _ := bufio.NewReader(nc).ReadString('\n')
+		return line
+	}
+	await(tb, "the server answers", func() bool {
+		reply := ping()
+		if strings.HasPrefix(reply, "-LOADING") {
+			loading++
+		}
+		at = time.Now()
+		return strings.HasPrefix(reply, "+PONG")
+	})
+	return at, loading
+}

@@ -1,0 +1,87 @@
+package driver_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/everpool/everpool/driver"
+	"github.com/everpool/everpool/internal/testkit"
+	"github.com/everpool/everpool/pooler"
+)
+
+// outage is what one side saw of a server that was killed and came back.
+type outage struct {
+	*tally
+	dials   int64         // from the kill until every caller had succeeded again
+	healing time.Duration // from the server's first answer to the first success
+}
+
+// restart kills the server under the side's load, and starts it again.
+func (s side) restart(t *testing.T, server *testkit.Server) outage {
+	s.warm(t, callers)
+	stop := make(chan struct{})
+	o := outage{tally: new(tally)}
+	wg := s.drive(stop, callers, o.tally)
+	pause(long(400 * time.Millisecond))
+
+	before := s.dialCounter.dials.Load()
+	server.Kill()
+	pause(1500 * time.Millisecond)
+	o.arm()
+	server.StartAgain(t)
+	at, _ := answersAt(t, server)
+	await(t, "every caller succeeds again", func() bool { return o.healed.Load() == callers })
+	o.dials = s.dialCounter.dials.Load() - before
+	pause(long(400 * time.Millisecond))
+	close(stop)
+	wg.Wait()
+	o.healing = time.Duration(o.first.Load() - at.UnixNano())
+	return o
+}
+
+func (o outage) log(t *testing.T, name string) {
+	t.Logf("%-9s %7d reads, %4d failed; %6d INCR acknowledged, %3d unknown, %3d failed otherwise; %4d dials; slowest call %v; first success %v after the server answered%s",
+		name, o.reads.Load(), o.failedReads.Load(), o.incrs.Load(), o.unknown.Load(), o.never.Load(), o.dials,
+		time.Duration(o.slowest.Load()).Round(time.Millisecond), o.healing.Round(100*time.Microsecond), o.failures())
+}
+
+// A server that is killed and comes back after a second and a half costs
+// latency: no read fails, nothing runs twice, and nobody dials in crowds.
+func TestARestartCostsLatencyAndNoErrors(t *testing.T) {
+	options := redis.Options{ReadTimeout: time.Second, WriteTimeout: time.Second}
+	durable := testkit.WithArgs("--appendonly", "yes", "--appendfsync", "always")
+
+	t.Run("everpool", func(t *testing.T) {
+		server := testkit.Start(t, testkit.Redis, durable)
+		o := options
+		o.Addr = server.Addr
+		s := ourSide(t, driver.Config{Pool: pooler.Config{MaxOpenConns: sockets}}, o)
+		saw := s.restart(t, server)
+		saw.log(t, s.name)
+		if n := saw.failedReads.Load(); n != 0 {
+			t.Errorf("%d reads failed", n)
+		}
+		if saw.dials > 64 {
+			t.Errorf("%d dials from the kill until all were healed, want at most 64", saw.dials)
+		}
+		if n := saw.wrong.Load(); n != 0 {
+			t.Errorf("%d replies belong to other calls", n)
+		}
+		saw.checkCounter(t, server.Do(t, "GET", "counter:"+s.name))
+		if st := s.settled(t); st.Heals == 0 || st.State != pooler.StateUp {
+			t.Errorf("the node healed %d times and is %v", st.Heals, st.State)
+		}
+	})
+
+	t.Run("stock", func(t *testing.T) {
+		server := testkit.Start(t, testkit.Redis, durable)
+		o := options
+		o.Addr, o.PoolSize = server.Addr, sockets
+		s := stockSide(t, o)
+		saw := s.restart(t, server)
+		saw.log(t, s.name)
+		t.Logf("stock     counter %s", server.Do(t, "GET", "counter:"+s.name))
+	})
+}
