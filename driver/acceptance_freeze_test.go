@@ -80,11 +80,15 @@ func TestAFrozenServerCostsTimeoutsAndNoConnections(t *testing.T) {
 			if n := f.wrong.Load(); n != 0 {
 				t.Errorf("%d replies belong to other calls", n)
 			}
-			// What was abandoned and not drained was closed for it.
-			lost := st.Closes[pooler.CloseAbandoned]
-			const trial = 1 // while replies are late, one new connection is tried
-			if f.arrived > lost+trial || f.dials > lost+trial {
-				t.Errorf("%d new connections at the server and %d dials, for %d calls that could not be drained", f.arrived, f.dials, lost)
+			// What was abandoned and not drained in the end was closed for it. A
+			// pool with room may also make up for each call that can't be
+			// drained while the server stands still.
+			limit := st.Closes[pooler.CloseAbandoned]
+			if n < sockets {
+				limit += st.Abandoned
+			}
+			if f.arrived > limit || f.dials > limit {
+				t.Errorf("%d new connections at the server and %d dials, want at most %d, one for each call that could not be drained", f.arrived, f.dials, limit)
 			}
 			f.checkCounter(t, server.Do(t, "GET", "counter:"+s.name))
 		})

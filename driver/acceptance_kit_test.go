@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 
 	"github.com/everpool/everpool/driver"
 	"github.com/everpool/everpool/internal/testkit"
@@ -31,6 +32,9 @@ const (
 	callers = 64
 	sockets = 20
 )
+
+// The stock client writes a line for every dial that fails.
+func init() { logging.Disable() }
 
 // dialCounter is a dialer that counts.
 type dialCounter struct {

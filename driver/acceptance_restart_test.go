@@ -15,6 +15,7 @@ import (
 type outage struct {
 	*tally
 	dials   int64         // from the kill until every caller had succeeded again
+	refused int64         // of dials: those that found nobody
 	healing time.Duration // from the server's first answer to the first success
 }
 
@@ -26,14 +27,14 @@ func (s side) restart(t *testing.T, server *testkit.Server) outage {
 	wg := s.drive(stop, callers, o.tally)
 	pause(long(400 * time.Millisecond))
 
-	before := s.dialCounter.dials.Load()
+	before, refused := s.dialCounter.dials.Load(), s.dialCounter.failed.Load()
 	server.Kill()
 	pause(1500 * time.Millisecond)
 	o.arm()
 	server.StartAgain(t)
 	at, _ := answersAt(t, server)
 	await(t, "every caller succeeds again", func() bool { return o.healed.Load() == callers })
-	o.dials = s.dialCounter.dials.Load() - before
+	o.dials, o.refused = s.dialCounter.dials.Load()-before, s.dialCounter.failed.Load()-refused
 	pause(long(400 * time.Millisecond))
 	close(stop)
 	wg.Wait()
@@ -42,8 +43,8 @@ func (s side) restart(t *testing.T, server *testkit.Server) outage {
 }
 
 func (o outage) log(t *testing.T, name string) {
-	t.Logf("%-9s %7d reads, %4d failed; %6d INCR acknowledged, %3d unknown, %3d failed otherwise; %4d dials; slowest call %v; first success %v after the server answered%s",
-		name, o.reads.Load(), o.failedReads.Load(), o.incrs.Load(), o.unknown.Load(), o.never.Load(), o.dials,
+	t.Logf("%-9s %7d reads, %4d failed; %6d INCR acknowledged, %3d unknown, %3d failed otherwise; %4d dials, %d of them refused; slowest call %v; first success %v after the server answered%s",
+		name, o.reads.Load(), o.failedReads.Load(), o.incrs.Load(), o.unknown.Load(), o.never.Load(), o.dials, o.refused,
 		time.Duration(o.slowest.Load()).Round(time.Millisecond), o.healing.Round(100*time.Microsecond), o.failures())
 }
 

@@ -18,6 +18,10 @@ const (
 	// sent, and kept to be sent again. What is larger streams through.
 	gatherUpTo = 64 << 10
 
+	// gatherAtOnce is how much of a single Write is copied before it is looked
+	// at. It is go-redis's buffer for pipelines.
+	gatherAtOnce = 128 << 10
+
 	// keepBuffer is the largest buffer that an idle handle keeps.
 	keepBuffer = 4 << 10
 )
@@ -66,6 +70,7 @@ type handle struct {
 	asking   bool
 
 	lastWrite *pooler.Conn // carried the last batch that wrote
+	wroteIn   *session     // the session that it was written in
 
 	// The batch under way.
 	scan     resp.RequestScanner
@@ -85,6 +90,11 @@ type handle struct {
 	partialF command.Facts
 	reply    []byte // of the session command that is being answered
 	flight   *flight
+
+	// What most batches need is here, next to the rest: with many handles
+	// each separate piece of memory is a cache miss.
+	run0 [2]run
+	req0 [256]byte
 }
 
 // flight is a handshake that this handle makes for all who wait for it.
@@ -96,6 +106,7 @@ type flight struct {
 func newHandle(n *node, b *binding) *handle {
 	h := &handle{node: n, bound: b, session: n.memory.root, wake: make(chan struct{}, 1)}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
+	h.plan, h.owed, h.req = h.run0[:0:1], h.run0[1:1:2], h.req0[:0]
 	n.memory.enter(h.session)
 	return h
 }
@@ -147,19 +158,18 @@ func (h *handle) idleLocked() bool {
 // beginLocked begins a new batch.
 func (h *handle) beginLocked() {
 	if cap(h.req) > keepBuffer {
-		h.req = nil
+		h.req = h.req0[:0]
 	}
 	if cap(h.out) > keepBuffer {
 		h.out = nil
 	}
-	if cap(h.owed) > 64 {
-		h.owed, h.plan = nil, nil
+	if cap(h.owed)+cap(h.plan) > 64 {
+		h.plan, h.owed = h.run0[:0:1], h.run0[1:1:2]
 	}
 	h.req, h.out, h.plan, h.owed = h.req[:0], h.out[:0], h.plan[:0], h.owed[:0]
 	h.sent, h.scanned, h.outR, h.answered = 0, 0, 0, 0
 	h.effect = command.Read
 	h.resend, h.resent, h.flushed, h.got, h.shaking = true, false, false, false, false
-	h.asking = false
 }
 
 // failLocked ends the handle: go-redis must not use it any more.
@@ -210,31 +220,34 @@ func (h *handle) keepsLocked() bool {
 	return h.pin != "" || h.inMulti || h.watching || h.asking || h.partial
 }
 
-// settleLocked gives the lease back when the batch is over and nothing keeps it.
-func (h *handle) settleLocked() {
+// settleLocked takes the lease from the handle when the batch is over and
+// nothing keeps it. The caller gives it back to the pool.
+func (h *handle) settleLocked() *pooler.Conn {
 	c := h.lease
 	if c == nil || h.sending || h.readingC || h.answered < len(h.owed) || len(h.plan) > 0 {
-		return
+		return nil
+	}
+	if h.effect != command.Read {
+		h.lastWrite, h.wroteIn = c, h.session
 	}
 	if h.keepsLocked() {
 		if !h.noted && (h.inMulti || h.watching) && h.pin == "" {
 			h.noted = true
-			h.notePinLocked(map[bool]command.Pin{true: command.PinMulti, false: command.PinWatch}[h.inMulti].String())
+			why := command.PinWatch
+			if h.inMulti {
+				why = command.PinMulti
+			}
+			h.notePinLocked(why.String())
 		}
-		return
+		return nil
+	}
+	if h.noted {
+		h.noted = false
+		h.notePinLocked("")
+		return h.settleLocked() // the lock was not held for a moment
 	}
 	h.lease = nil
-	if h.effect != command.Read {
-		h.lastWrite = c
-	}
-	noted := h.noted
-	h.noted = false
-	h.mu.Unlock()
-	if noted {
-		h.node.pool.Pin(c, "")
-	}
-	h.node.pool.Put(c, pooler.Answered)
-	h.mu.Lock()
+	return c
 }
 
 // Close ends the handle. The replies that it still waits for are read and
@@ -280,6 +293,12 @@ func (h *handle) soilLocked(c *pooler.Conn) {
 	}
 	if h.inMulti || h.watching || h.asking {
 		c.Fail(pooler.CloseState, errors.New("everpool: left inside a transaction"))
+	}
+	for _, r := range h.owed[h.answered:] {
+		if r.blocking {
+			// What it takes from a list while its reply is awaited would be lost.
+			c.Fail(pooler.CloseAbandoned, errors.New("everpool: left while it blocked"))
+		}
 	}
 }
 

@@ -14,13 +14,23 @@ import (
 // while there are none, until the read deadline. After a timeout the handle goes
 // on as before.
 func (h *handle) Read(p []byte) (int, error) {
-	h.reading.Lock()
-	defer h.reading.Unlock()
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	if len(p) == 0 {
 		return 0, nil
 	}
+	h.reading.Lock()
+	defer h.reading.Unlock()
+	h.mu.Lock()
+	n, err := h.readLocked(p)
+	done := h.settleLocked()
+	h.mu.Unlock()
+	if done != nil {
+		h.node.pool.Put(done, pooler.Answered)
+	}
+	return n, err
+}
+
+// readLocked waits for bytes of replies and copies them to p.
+func (h *handle) readLocked(p []byte) (int, error) {
 	for {
 		if h.outR < len(h.out) {
 			n := copy(p, h.out[h.outR:])
@@ -108,7 +118,6 @@ func (h *handle) receiveLocked(c *pooler.Conn, p []byte) (int, error) {
 		h.noteLocked(c, p[n:n+m], done)
 		n += m
 	}
-	h.settleLocked()
 	return n, nil
 }
 
@@ -139,7 +148,8 @@ func (h *handle) noteLocked(c *pooler.Conn, b []byte, done bool) {
 	case multi:
 		h.inMulti = h.inMulti || !failed
 	case exec, discard:
-		if h.inMulti {
+		// EXEC ends a transaction even if it is refused.
+		if h.inMulti && (r.kind == exec || !failed) {
 			h.inMulti, h.watching = false, false
 		}
 	case watch:
@@ -148,6 +158,8 @@ func (h *handle) noteLocked(c *pooler.Conn, b []byte, done bool) {
 		h.watching = h.watching && (failed || h.inMulti)
 	case asking:
 		h.asking = !failed
+	case local:
+		h.forwardedLocked(c, r)
 	}
 	if r.frame != nil {
 		h.reply = h.reply[:0]
@@ -204,6 +216,18 @@ func (h *handle) pinnedLocked(c *pooler.Conn, r *run, failed bool) {
 	}
 }
 
+// forwardedLocked takes note of a QUIT or RESET that was among other commands,
+// so that the server had to answer it: the connection won't be used again.
+func (h *handle) forwardedLocked(c *pooler.Conn, r *run) {
+	if r.pin != command.PinReset {
+		c.Fail(pooler.CloseState, errors.New("everpool: QUIT"))
+		return
+	}
+	h.inMulti, h.watching, h.asking = false, false, false
+	h.enterLocked(h.node.memory.root)
+	h.keepLocked(command.PinReset)
+}
+
 // keepLocked pins the handle for life.
 func (h *handle) keepLocked(why command.Pin) {
 	if h.pin == "" {
@@ -238,9 +262,9 @@ func (h *handle) tryAgainLocked(c *pooler.Conn) (bool, error) {
 	h.resent = true
 	replies := 0
 	for i := h.answered; i < len(h.owed); i++ {
-		replies += h.owed[i].n
+		replies += int(h.owed[i].n)
 	}
-	req := h.requestLocked(&h.owed[h.answered])
+	req := h.requestLocked(h.owed[h.answered:])
 	req.Deadline = h.readBy
 	owed, answered := h.owed, h.answered
 	if err := h.replaceLocked(c, req, pooler.Resend); err != nil {

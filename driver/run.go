@@ -23,22 +23,22 @@ const (
 
 // run is one command, or several plain ones in a row.
 type run struct {
+	info       *command.Info
+	n          int32 // commands; one reply each
+	start, end int32 // in handle.req, while it is there
+	first      int32 // end of the first command
 	kind       kind
-	n          int // commands; one reply each
-	start, end int // in handle.req, while it is there
-	first      int // end of the first command
 	effect     command.Effect
+	pin        command.Pin
 	blocking   bool
 	afterWrite bool
-	info       *command.Info
 	slots      command.Slots
-	pin        command.Pin
 	frame      []byte // the command, where its reply is remembered
 }
 
 // newRun classifies a complete command in req[start:end].
 func newRun(f command.Facts, start, end int) run {
-	r := run{n: 1, start: start, end: end, first: end, effect: f.Effect, blocking: f.Blocking, info: f.Info, slots: f.Slots, pin: f.Pin}
+	r := run{n: 1, start: int32(start), end: int32(end), first: int32(end), effect: f.Effect, blocking: f.Blocking, info: f.Info, slots: f.Slots, pin: f.Pin}
 	if f.Info != nil {
 		r.afterWrite = f.Info.AfterWrite
 	}

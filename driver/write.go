@@ -27,6 +27,7 @@ func (h *handle) gatherLocked(p []byte) (int, error) {
 			return n, nil
 		}
 	}
+	p = p[:min(len(p), gatherAtOnce)]
 	h.req = append(h.req, p...)
 	for h.scanned < len(h.req) {
 		buf := h.req[h.scanned:]
@@ -84,36 +85,46 @@ func (h *handle) sendLocked() error {
 	if err := h.answerLocked(); err != nil || len(h.plan) == 0 {
 		return err
 	}
-	first, end := &h.plan[0], h.plan[len(h.plan)-1].end
-	replies := 0
+	first, end := h.plan[0], int(h.plan[len(h.plan)-1].end)
+	replies, pins := 0, false
 	mode := pooler.Counted
 	for i := range h.plan {
 		r := &h.plan[i]
-		replies += r.n
+		replies += int(r.n)
 		mode = max(mode, r.mode())
 		h.effect = max(h.effect, r.effect)
-		if r.kind != plain {
-			h.resend = false
+		if r.kind == plain && !r.afterWrite {
+			continue
 		}
+		h.resend = false
+		pins = pins || r.kind == pinning
 		if r.remembered() {
 			r.frame = bytes.Clone(h.req[r.start:r.end])
 		}
 	}
-	if h.inMulti || h.watching || h.pin != "" || h.flushed || len(h.req) > gatherUpTo {
+	if h.keepsLocked() || h.flushed || len(h.req) > gatherUpTo {
 		h.resend = false
 	}
-	if err := h.acquireLocked(h.requestLocked(first)); err != nil {
+	if err := h.acquireLocked(h.requestLocked(h.plan)); err != nil {
 		return err
 	}
 	c := h.lease
 	if mode > c.Mode() {
 		c.SetMode(mode)
 	}
-	h.pinLocked()
-	h.owed = append(h.owed, h.plan...)
-	h.plan = h.plan[:0]
+	if pins {
+		if err := h.pinLocked(); err != nil {
+			return err
+		}
+	}
+	if len(h.owed) == 0 {
+		h.owed, h.plan = h.plan, h.owed
+	} else {
+		h.owed = append(h.owed, h.plan...)
+		h.plan = h.plan[:0]
+	}
 	c.Owe(replies)
-	return h.transmitLocked(first.first-h.sent, end)
+	return h.transmitLocked(int(first.first)-h.sent, end)
 }
 
 // transmitLocked sends req[sent:end] on the lease. none is how many bytes of it
@@ -143,7 +154,7 @@ func (h *handle) transmitLocked(none, end int) error {
 		case ran || h.keepsLocked() || h.readingC:
 			return h.lostLocked(c, err)
 		}
-		if err := h.replaceLocked(c, h.requestLocked(&h.owed[0]), pooler.Move); err != nil {
+		if err := h.replaceLocked(c, h.requestLocked(h.owed), pooler.Move); err != nil {
 			return err
 		}
 		h.lease.Owe(owed)
@@ -211,7 +222,7 @@ func (h *handle) sendPartLocked() error {
 		}
 		h.effect = max(h.effect, h.partialF.Effect)
 		r := newRun(h.partialF, h.scanned, len(h.req))
-		if err := h.acquireLocked(h.requestLocked(&r)); err != nil {
+		if err := h.acquireLocked(h.requestLocked([]run{r})); err != nil {
 			return err
 		}
 		h.partial = true
@@ -277,11 +288,19 @@ func (h *handle) streamLocked(p []byte) (int, error) {
 	return n, h.failLocked(err)
 }
 
-// requestLocked says what a lease for the command is for.
-func (h *handle) requestLocked(r *run) pooler.Request {
-	req := pooler.Request{Session: h.session.pool, Deadline: h.writeBy, Name: r.name(), Blocking: r.blocking}
-	if r.afterWrite && h.lease == nil {
-		req.Want = h.lastWrite
+// requestLocked says what a lease for the commands is for. One that asks about
+// an earlier write needs the connection of that write, unless the write is among
+// the commands themselves.
+func (h *handle) requestLocked(runs []run) pooler.Request {
+	req := pooler.Request{Session: h.session.pool, Deadline: h.writeBy, Name: runs[0].name()}
+	wrote := false
+	for i := range runs {
+		r := &runs[i]
+		req.Blocking = req.Blocking || r.blocking
+		wrote = wrote || r.effect != command.Read
+		if r.afterWrite && !wrote {
+			req.Want = h.lastWrite
+		}
 	}
 	return req
 }
@@ -290,6 +309,9 @@ func (h *handle) requestLocked(r *run) pooler.Request {
 func (h *handle) acquireLocked(req pooler.Request) error {
 	if h.lease != nil {
 		return nil
+	}
+	if req.Want != nil && h.wroteIn != h.session {
+		return h.refusedLocked(&pooler.Error{Err: pooler.ErrConnGone, Node: h.node.key.addr})
 	}
 	if h.session.pool.Dead() {
 		if err := h.renewLocked(); err != nil {
@@ -374,15 +396,23 @@ func (h *handle) renewLocked() error {
 	return nil
 }
 
-// pinLocked notes the commands of the plan that pin.
-func (h *handle) pinLocked() {
+// pinLocked notes the commands of the plan that pin. It fails if the handle was
+// closed meanwhile.
+func (h *handle) pinLocked() error {
 	for i := range h.plan {
 		r := &h.plan[i]
 		if r.kind == pinning && h.pin == "" {
 			h.pin = r.pin.String()
+			h.sending = true // the lease stays until this is over
 			h.notePinLocked(h.pin)
+			h.sending = false
+			if gone := h.usableLocked(); gone != nil {
+				h.quitLocked()
+				return gone
+			}
 		}
 	}
+	return nil
 }
 
 func (h *handle) notePinLocked(reason string) {
@@ -396,14 +426,17 @@ func (h *handle) notePinLocked(reason string) {
 // server: session commands that are remembered, and QUIT and RESET. It takes
 // the lead of the first one that isn't remembered, or waits for whoever has it.
 func (h *handle) answerLocked() error {
-	for len(h.plan) > 0 && h.lease == nil && h.answered == len(h.owed) {
+	for len(h.plan) > 0 && h.answered == len(h.owed) {
 		r := h.plan[0]
+		if h.lease != nil && (r.kind != local || h.readingC) {
+			return nil
+		}
 		frame := h.req[r.start:r.end]
 		switch {
 		case r.kind == session_:
 			h.shaking = true
 		case r.kind == local:
-			h.answerLocal(frame)
+			h.answerLocal(&r)
 			h.skipLocked(r)
 			continue
 		case r.pin != command.PinMaint:
@@ -436,18 +469,27 @@ func (h *handle) answerLocked() error {
 // skipLocked takes the answered first command out of the plan and the request.
 func (h *handle) skipLocked(r run) {
 	h.plan = slices.Delete(h.plan, 0, 1)
-	h.sent = r.end
+	h.sent = int(r.end)
 	h.resend = false
 	if len(h.plan) == 0 && h.sent == len(h.req) {
 		h.req, h.sent, h.scanned = h.req[:0], 0, 0
 	}
 }
 
-// answerLocal answers QUIT and RESET. After RESET the handle is as new.
-func (h *handle) answerLocal(frame []byte) {
-	if bytes.Contains(bytes.ToUpper(frame), []byte("RESET")) {
+// answerLocal answers QUIT and RESET. After RESET the handle is as new, and the
+// connection that it has kept is closed.
+func (h *handle) answerLocal(r *run) {
+	if r.pin == command.PinReset {
 		h.enterLocked(h.node.memory.root)
 		h.out = append(h.out, "+RESET\r\n"...)
+		if c := h.lease; c != nil {
+			c.Fail(pooler.CloseState, errors.New("everpool: RESET"))
+			h.lease, h.pin, h.noted = nil, "", false
+			h.inMulti, h.watching, h.asking = false, false, false
+			h.mu.Unlock()
+			h.node.pool.Put(c, pooler.Answered)
+			h.mu.Lock()
+		}
 	} else {
 		h.out = append(h.out, "+OK\r\n"...)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/everpool/everpool/driver"
 	"github.com/everpool/everpool/internal/testkit"
+	"github.com/everpool/everpool/pooler"
 )
 
 func cpu() time.Duration {
@@ -24,9 +25,9 @@ func cpu() time.Duration {
 
 func TestZZ(t *testing.T) {
 	s := testkit.Start(t, testkit.Redis)
-	d := newDriver(t, driver.Config{})
+	mo, _ := strconv.Atoi(os.Getenv("ZMO")); d := newDriver(t, driver.Config{Pool: pooler.Config{MaxOpenConns: mo}})
 	stock := redis.NewClient(&redis.Options{Addr: s.Addr})
-	ours := redis.NewClient(d.Options(&redis.Options{Addr: s.Addr}))
+	oo := d.Options(&redis.Options{Addr: s.Addr}); if z, err := strconv.Atoi(os.Getenv("ZBUF")); err == nil { oo.ReadBufferSize = z; oo.WriteBufferSize = z }; if z, err := strconv.Atoi(os.Getenv("ZPS")); err == nil { oo.PoolSize = z }; ours := redis.NewClient(oo)
 	stock.Set(context.Background(), "k", "01234567890123456789012345678901", 0)
 	gs := []int{1, 8, 64, 512}
 	if g, err := strconv.Atoi(os.Getenv("ZG")); err == nil {

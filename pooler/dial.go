@@ -13,6 +13,9 @@ import (
 // prober's work alone.
 func (p *Pool) growLocked() {
 	for !p.closed && p.health.state == StateUp && p.dialing < p.rampLocked() {
+		if p.fullLocked() && p.idle == 0 {
+			return // the usual case under load, and no use in looking further
+		}
 		l := p.neediestLocked()
 		if l == nil {
 			return

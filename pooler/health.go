@@ -14,7 +14,7 @@ const (
 	// probeEarly bounds the interval at the beginning of an outage, in multiples
 	// of BackoffMin: a dial every BackoffMin until a twentieth takes over would
 	// be half of all the dials of an outage of seconds.
-	probeEarly = 2.5
+	probeEarly = 4
 
 	// probeUnasked is for how long a node that nobody asks for is probed.
 	probeUnasked = time.Minute

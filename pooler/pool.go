@@ -482,8 +482,8 @@ func (p *Pool) placeLocked(c *Conn, now time.Duration) {
 // overtakenLocked returns the waiter of another session that came before w and
 // was passed over too often in a full pool, if there is one.
 func (p *Pool) overtakenLocked(w *waiter) *waiter {
-	if len(p.lots) == 1 || !p.fullLocked() {
-		return nil
+	if p.waiting == w.in.n || !p.fullLocked() {
+		return nil // nobody else waits, or there is room
 	}
 	var oldest *waiter
 	for _, l := range p.lots {
@@ -517,6 +517,9 @@ func (p *Pool) closeLocked(c *Conn, reason CloseReason, err error) {
 		p.beyond--
 	}
 	p.n.closes[reason]++
+	if reason == ClosePeer || reason == CloseRead || reason == CloseWrite {
+		p.ramp = 1 // the node may be gone; one dial finds out as well as many
+	}
 	p.n.pushes += c.pushDropped.Swap(0)
 	p.note(Event{Kind: EventClose, Conn: c.id, Reason: reason, Err: err})
 	p.wakeAllLocked(&c.wanted, &Error{Err: ErrConnGone, Node: p.node.Addr})

@@ -21,10 +21,10 @@ import (
 type side struct {
 	name    string
 	rdb     *redis.Client
-	key     string // that its callers GET
-	incrKey string // that they INCR
+	key     string       // that its callers GET
+	incrKey string       // that they INCR
 	dials   func() int64 // connections that were tried to open so far
-	counter int64 // the server's value of incrKey at the end
+	counter int64        // the server's value of incrKey at the end
 
 	mu       sync.Mutex
 	calls    int

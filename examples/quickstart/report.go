@@ -42,9 +42,9 @@ func reportNode(out io.Writer, n driver.NodeStatus) {
 	}
 	fmt.Fprintf(out, "everpool's pool for %s\n", n.Addr)
 	row("state", "%s for %s; it came back %s", n.State, seconds(time.Since(n.Since)), count(st.Heals, "time"))
-	row("handles", "%d, which go-redis holds; they survive outages", n.Handles)
+	row("handles", "%d held by go-redis", n.Handles)
 	row("sockets", "%d open of at most %d: %d in use, %d idle", st.OpenConnections, st.MaxOpenConnections, st.InUse, st.Idle)
-	row("dials", "%d, of which %d failed; one at a time while the node was down", st.Dials, st.DialErrors)
+	row("dials", "%d, of which %d failed", st.Dials, st.DialErrors)
 	row("requests", "%d: %d answered, %d failed, %d given up by their callers", st.Admitted, st.Answered, st.Failed, st.Abandoned)
 	row("waited", "%s, together %s", count(st.WaitCount, "request"), seconds(st.WaitDuration))
 	row("moved", "%s to another connection before the server saw them", count(st.Moved, "request"))

@@ -1,0 +1,132 @@
+package driver_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/everpool/everpool/driver"
+	"github.com/everpool/everpool/internal/testkit"
+	"github.com/everpool/everpool/pooler"
+)
+
+// chaosFor is how long the chaos lasts: EVERPOOL_CHAOS=10m lengthens it.
+func chaosFor(tb testing.TB) time.Duration {
+	tb.Helper()
+	text := os.Getenv("EVERPOOL_CHAOS")
+	if text == "" {
+		return long(5 * time.Second)
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		tb.Fatalf("EVERPOOL_CHAOS: %v", err)
+	}
+	return d
+}
+
+// stir runs random faults on the proxy until stop.
+func stir(stop <-chan struct{}, proxy *testkit.Proxy) {
+	for {
+		select {
+		case <-stop:
+			proxy.Freeze(false)
+			proxy.Slice(0)
+			proxy.Delay(0)
+			return
+		default:
+		}
+		pause(time.Duration(5+rand.IntN(30)) * time.Millisecond)
+		switch rand.IntN(6) {
+		case 0, 1:
+			proxy.Reset()
+		case 2:
+			proxy.Freeze(true)
+			pause(time.Duration(20+rand.IntN(80)) * time.Millisecond)
+			proxy.Freeze(false)
+		case 3:
+			proxy.Slice(50 + rand.IntN(500))
+		case 4:
+			proxy.Slice(0)
+			proxy.Delay(time.Duration(rand.IntN(5)) * time.Millisecond)
+		case 5:
+			proxy.CloseAll()
+		}
+	}
+}
+
+// A hundred callers with impatient deadlines on connections that are reset,
+// frozen and sliced never get a reply that isn't theirs.
+func TestChaosNeverSwapsReplies(t *testing.T) {
+	for _, protocol := range []int{2, 3} {
+		t.Run(fmt.Sprintf("RESP%d", protocol), func(t *testing.T) {
+			t.Parallel()
+			server := testkit.Start(t, testkit.Redis)
+			proxy := testkit.NewProxy(t, server.Addr)
+			s := ourSide(t, driver.Config{Pool: pooler.Config{MaxOpenConns: sockets, HealthCheckTimeout: 200 * time.Millisecond}},
+				redis.Options{Addr: proxy.Addr(), Protocol: protocol, ContextTimeoutEnabled: true})
+			stop := make(chan struct{})
+			saw := new(tally)
+			var wg sync.WaitGroup
+			for id := range 100 {
+				wg.Go(func() {
+					for i := 0; ; i++ {
+						select {
+						case <-stop:
+							return
+						default:
+						}
+						s.echo(t, saw, id, i)
+					}
+				})
+			}
+			wg.Go(func() { stir(stop, proxy) })
+			pause(chaosFor(t))
+			close(stop)
+			wg.Wait()
+			st := s.settled(t)
+			t.Logf("%d calls, %d failed, slowest %v; %d abandoned, %d resent, %d moved, %d dials, closes %v%s",
+				saw.reads.Load(), saw.failedReads.Load(), time.Duration(saw.slowest.Load()).Round(time.Millisecond), st.Abandoned, st.Resent, st.Moved, st.Dials, st.Closes, saw.failures())
+			if n := saw.wrong.Load(); n != 0 {
+				t.Errorf("%d callers got a reply that isn't theirs", n)
+			}
+			// Late replies were outstanding, and connections died, under requests.
+			if st.Abandoned == 0 || st.Resent == 0 || st.Closes[pooler.CloseRead]+st.Closes[pooler.ClosePeer] == 0 {
+				t.Error("the faults have hit no request in flight, so nothing was tested")
+			}
+			if saw.reads.Load() == saw.failedReads.Load() {
+				t.Error("no call has succeeded")
+			}
+			if err := s.rdb.Ping(context.Background()).Err(); err != nil {
+				t.Errorf("after the chaos: %v", err)
+			}
+		})
+	}
+}
+
+// echo is one call with a value that no other call has, of 1 byte to 3 KiB
+// around it, and 1 to 80 ms.
+func (s side) echo(t *testing.T, saw *tally, id, i int) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(1+rand.IntN(80))*time.Millisecond)
+	defer cancel()
+	value := fmt.Sprintf("%x.%x", id, i) + strings.Repeat("x", rand.IntN(3<<10))
+	var got string
+	err := saw.call(func() (err error) {
+		got, err = s.rdb.Echo(ctx, value).Result()
+		return err
+	})
+	saw.reads.Add(1)
+	switch {
+	case err != nil:
+		saw.failedReads.Add(1)
+	case got != value:
+		saw.wrong.Add(1)
+		t.Errorf("asked for %.20q (%d bytes), got %.20q (%d bytes)", value, len(value), got, len(got))
+	}
+}

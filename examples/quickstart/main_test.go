@@ -1,0 +1,165 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9/logging"
+	"go.uber.org/goleak"
+
+	"github.com/everpool/everpool/internal/testkit"
+)
+
+func TestMain(m *testing.M) {
+	logging.Disable()
+	goleak.VerifyTestMain(m)
+}
+
+// output runs the program and returns what it prints.
+func output(t *testing.T, ctx context.Context, args ...string) string {
+	t.Helper()
+	var out bytes.Buffer
+	if err := run(ctx, args, &out); err != nil {
+		t.Fatalf("%v; it printed:\n%s", err, &out)
+	}
+	t.Logf("quickstart %s\n%s", strings.Join(args, " "), &out)
+	return out.String()
+}
+
+// wantLines fails the test unless the lines are there in this order.
+func wantLines(t *testing.T, out string, patterns ...string) {
+	t.Helper()
+	rest := out
+	for _, p := range patterns {
+		at := regexp.MustCompile("(?m)" + p).FindStringIndex(rest)
+		if at == nil {
+			t.Errorf("no line %q (at all, or in its place)", p)
+			continue
+		}
+		rest = rest[at[1]:]
+	}
+}
+
+// figures returns the numbers of a row: everpool's, go-redis's.
+func figures(t *testing.T, out, label string) (ours, stock int) {
+	t.Helper()
+	m := regexp.MustCompile(`(?m)^ +` + label + ` +(\d+) +(\d+)$`).FindStringSubmatch(out)
+	if m == nil {
+		t.Fatalf("no row %q", label)
+	}
+	ours, _ = strconv.Atoi(m[1])
+	stock, _ = strconv.Atoi(m[2])
+	return ours, stock
+}
+
+func TestOutageOfTheEmbeddedServerCostsCallersNoRequest(t *testing.T) {
+	out := output(t, t.Context(), "-for", "600ms")
+	wantLines(t, out,
+		`^The server is embedded`,
+		`the callers start$`, `the server is stopped$`, `the server is started again$`, `the node is up again after`, `the callers stop$`,
+		`^What the callers saw`, `^  requests +[1-9]`, `^  slowest request +0\.[0-9]{3} s`,
+		`^everpool's pool for 127`, `state +up for .*it came back 1 time$`, `sockets +\d+ open of at most`,
+	)
+	called, _ := figures(t, out, "INCRs called")
+	acked, _ := figures(t, out, "INCRs answered")
+	counted, _ := figures(t, out, "INCRs that the server has counted")
+	if counted < acked || counted > called {
+		t.Errorf("the server has counted %d INCRs; %d were answered of %d", counted, acked, called)
+	}
+	if failed, _ := figures(t, out, "failed"); failed > called-acked {
+		t.Errorf("%d requests failed, of which %d INCRs", failed, called-acked)
+	}
+}
+
+func TestCutConnectionsOfARealServerCostCallersNoRead(t *testing.T) {
+	s := testkit.Start(t, testkit.Redis)
+	out := output(t, t.Context(), "-addr", s.Addr, "-for", "600ms")
+	wantLines(t, out,
+		`Only the connections of this program will be cut`,
+		`the server closes [1-9]\d* connections`, `the server closes [1-9]\d* connections`,
+		`^What the callers saw`, `^  requests +[1-9]`, `state +up for`,
+	)
+	if n := s.Do(t, "DBSIZE"); n != "0" {
+		t.Errorf("%s keys were left behind", n)
+	}
+}
+
+func TestInterruptEndsItWithTheFiguresSoFar(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	out := output(t, ctx, "-for", "9m")
+	wantLines(t, out, `interrupted; these are the figures so far$`, `^What the callers saw`, `state +up`)
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("it took %s to end", took)
+	}
+}
+
+func TestInterruptDuringTheOutageStartsTheServerAgain(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 800*time.Millisecond)
+	defer cancel()
+	out := output(t, ctx, "-for", "1500ms")
+	wantLines(t, out, `the server is stopped$`, `the server is started again$`, `interrupted`, `^What the callers saw`)
+}
+
+func TestWrongArgumentsAreNamed(t *testing.T) {
+	for _, test := range []struct{ args, want string }{
+		{"-for 1ms", "-for is 1ms; allowed are 300ms and more"},
+		{"-addr 127.0.0.1:1", "no answer from 127.0.0.1:1"},
+		{"-frob", "flag provided but not defined: -frob"},
+	} {
+		var out bytes.Buffer
+		err := run(t.Context(), strings.Fields(test.args), &out)
+		if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v, want %q", test.args, err, test.want)
+		}
+	}
+}
+
+// TestSignalIsHonoured runs the program itself, as the test binary.
+func TestSignalIsHonoured(t *testing.T) {
+	if os.Getenv("QUICKSTART_MAIN") != "" {
+		os.Args = []string{"quickstart", "-for", "9m"}
+		main()
+		os.Exit(0)
+	}
+	cmd := exec.Command(os.Args[0], "-test.run", "^TestSignalIsHonoured$")
+	cmd.Env = append(os.Environ(), "QUICKSTART_MAIN=1")
+	var out startWatcher
+	out.started = make(chan struct{})
+	cmd.Stdout = &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	<-out.started
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("after Ctrl-C: %v", err)
+	}
+	wantLines(t, out.String(), `the callers start$`, `interrupted`, `^What the callers saw`)
+}
+
+// startWatcher tells when the callers have started.
+type startWatcher struct {
+	bytes.Buffer
+	started chan struct{}
+	told    bool
+}
+
+func (w *startWatcher) Write(p []byte) (int, error) {
+	n, err := w.Buffer.Write(p)
+	if !w.told && strings.Contains(w.String(), "the callers start\n") {
+		w.told = true
+		close(w.started)
+	}
+	return n, err
+}

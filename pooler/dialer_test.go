@@ -1,0 +1,190 @@
+package pooler_test
+
+import (
+	"context"
+	"net"
+	"sync"
+	"time"
+)
+
+// dialer counts dials and sockets, and holds dials up on demand.
+type dialer struct {
+	pt   *tester
+	dial func(ctx context.Context, network, addr string) (net.Conn, error)
+
+	mu      sync.Mutex
+	times   []time.Time   // of all dials
+	takes   time.Duration // how long a dial takes
+	deaf    bool          // a held dial ignores its context
+	holding bool
+	held    []*heldDial
+	dialing int
+	most    int // dials at a time
+	sockets int
+	peak    int // sockets and dials at a time
+}
+
+// heldDial is a dial that waits for the test.
+type heldDial struct {
+	d      *dialer
+	result chan error
+}
+
+// finish ends the dial: with err, or by really dialing if it is nil.
+func (h *heldDial) finish(err error) {
+	h.result <- err
+	h.d.pt.settle()
+}
+
+// Dial is the node's.
+func (d *dialer) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	d.mu.Lock()
+	d.times = append(d.times, time.Now())
+	d.dialing++
+	d.most = max(d.most, d.dialing)
+	takes, deaf := d.takes, d.deaf
+	var h *heldDial
+	if d.holding {
+		h = &heldDial{d, make(chan error, 1)}
+		d.held = append(d.held, h)
+	}
+	d.mu.Unlock()
+
+	err := d.pass(ctx, h, takes, deaf)
+	var nc net.Conn
+	if err == nil {
+		nc, err = d.dial(ctx, network, addr)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	// What is being closed in this instant of fake time is closed by now if
+	// the dial took any.
+	d.peak = max(d.peak, d.sockets+d.dialing)
+	d.dialing--
+	if err != nil {
+		return nil, err
+	}
+	d.sockets++
+	return &countedConn{Conn: nc, d: d}, nil
+}
+
+func (d *dialer) pass(ctx context.Context, h *heldDial, takes time.Duration, deaf bool) error {
+	if takes > 0 {
+		time.Sleep(takes)
+	}
+	switch {
+	case h == nil:
+		return nil
+	case deaf:
+		return <-h.result
+	}
+	select {
+	case err := <-h.result:
+		return err
+	case <-ctx.Done():
+		return &net.OpError{Op: "dial", Net: "tcp", Err: ctx.Err()}
+	}
+}
+
+// hold makes dials wait for the test from now on.
+func (d *dialer) hold(on bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.holding = on
+}
+
+// take sets how long each dial takes.
+func (d *dialer) take(t time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.takes = t
+}
+
+// wantDial returns the oldest held dial.
+func (d *dialer) wantDial() *heldDial {
+	d.pt.Helper()
+	d.pt.settle()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.held) == 0 {
+		d.pt.Fatal("no dial is under way")
+	}
+	h := d.held[0]
+	d.held = d.held[1:]
+	return h
+}
+
+// wantHeld says how many dials are under way.
+func (d *dialer) wantHeld(n int) {
+	d.pt.Helper()
+	d.pt.settle()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.held) != n {
+		d.pt.Fatalf("%d dials are under way, want %d", len(d.held), n)
+	}
+}
+
+func (d *dialer) releaseAll() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.holding = false
+	for _, h := range d.held {
+		h.result <- net.ErrClosed
+	}
+	d.held = nil
+}
+
+func (d *dialer) count() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.times)
+}
+
+// since returns the dials from t on, as durations after it.
+func (d *dialer) since(t time.Time) []time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var at []time.Duration
+	for _, dt := range d.times {
+		if !dt.Before(t) {
+			at = append(at, dt.Sub(t))
+		}
+	}
+	return at
+}
+
+func (d *dialer) live() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.sockets
+}
+
+// peaks returns the most dials at a time, and the most dials and sockets.
+func (d *dialer) peaks() (dials, sockets int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.most, d.peak
+}
+
+func (d *dialer) resetPeaks() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.most, d.peak = d.dialing, d.sockets+d.dialing
+}
+
+// countedConn is a socket that is counted until it is closed.
+type countedConn struct {
+	net.Conn
+	d    *dialer
+	once sync.Once
+}
+
+func (c *countedConn) Close() error {
+	c.once.Do(func() {
+		c.d.mu.Lock()
+		defer c.d.mu.Unlock()
+		c.d.sockets--
+	})
+	return c.Conn.Close()
+}
