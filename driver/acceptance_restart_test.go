@@ -52,7 +52,6 @@ func (o outage) log(t *testing.T, name string) {
 // latency: no read fails, nothing runs twice, and nobody dials in crowds.
 func TestARestartCostsLatencyAndNoErrors(t *testing.T) {
 	options := redis.Options{ReadTimeout: time.Second, WriteTimeout: time.Second}
-	durable := testkit.WithArgs("--appendonly", "yes", "--appendfsync", "always")
 
 	t.Run("everpool", func(t *testing.T) {
 		server := testkit.Start(t, testkit.Redis, durable)

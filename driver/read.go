@@ -90,6 +90,9 @@ func (h *handle) receiveLocked(c *pooler.Conn, p []byte) (int, error) {
 	h.mu.Unlock()
 	n, done, err := c.Receive(p, by)
 	h.mu.Lock()
+	if err == nil && h.usableLocked() == nil {
+		n = h.receivedLocked(c, p, n, done, by)
+	}
 	h.readingC = false
 	if gone := h.usableLocked(); gone != nil {
 		h.quitLocked()
@@ -107,10 +110,17 @@ func (h *handle) receiveLocked(c *pooler.Conn, p []byte) (int, error) {
 		}
 		return 0, h.lostLocked(c, err)
 	}
+	return n, nil
+}
+
+// receivedLocked takes note of p[:n], and of whole replies that have come with
+// it, which it adds. The lock may be released meanwhile, so the lease must be
+// marked as being read from.
+func (h *handle) receivedLocked(c *pooler.Conn, p []byte, n int, done bool, by time.Time) int {
 	h.got = true
 	h.noteLocked(c, p[:n], done)
 	// Whole replies that have come already go with it.
-	for n < len(p) && h.answered < len(h.owed) && c.Buffered() {
+	for n < len(p) && h.usableLocked() == nil && h.answered < len(h.owed) && c.Buffered() {
 		m, done, err := c.Receive(p[n:], by)
 		if err != nil {
 			break // the next Read meets it again
@@ -118,7 +128,7 @@ func (h *handle) receiveLocked(c *pooler.Conn, p []byte) (int, error) {
 		h.noteLocked(c, p[n:n+m], done)
 		n += m
 	}
-	return n, nil
+	return n
 }
 
 // noteLocked takes note of bytes of a reply, and of its end.

@@ -27,7 +27,7 @@ func (h *handle) clearLocked(f command.Facts, buf []byte) command.Facts {
 	}
 	c, by := h.lease, h.writeBy
 	var reply []byte
-	h.sending = true
+	h.sending, h.readingC = true, true
 	h.mu.Unlock()
 	c.Owe(1)
 	_, err := c.Send(resp.AppendCommand(nil, "COMMAND", "INFO", name), by)
@@ -35,12 +35,15 @@ func (h *handle) clearLocked(f command.Facts, buf []byte) command.Facts {
 		var n int
 		var chunk [512]byte
 		n, done, err = c.Receive(chunk[:], by)
+		if errors.Is(err, pooler.ErrInterrupted) && h.ctx.Err() == nil {
+			err = nil // another read deadline, which is not for this
+		}
 		if len(reply) <= maxReply {
 			reply = append(reply, chunk[:n]...)
 		}
 	}
 	h.mu.Lock()
-	h.sending = false
+	h.sending, h.readingC = false, false
 	if h.usableLocked() != nil {
 		h.quitLocked()
 		return f

@@ -26,7 +26,7 @@ func cpu() time.Duration {
 func TestZZ(t *testing.T) {
 	s := testkit.Start(t, testkit.Redis)
 	mo, _ := strconv.Atoi(os.Getenv("ZMO")); d := newDriver(t, driver.Config{Pool: pooler.Config{MaxOpenConns: mo}})
-	stock := redis.NewClient(&redis.Options{Addr: s.Addr})
+	so := &redis.Options{Addr: s.Addr}; so.PoolSize, _ = strconv.Atoi(os.Getenv("ZSP")); stock := redis.NewClient(so)
 	oo := d.Options(&redis.Options{Addr: s.Addr}); if z, err := strconv.Atoi(os.Getenv("ZBUF")); err == nil { oo.ReadBufferSize = z; oo.WriteBufferSize = z }; if z, err := strconv.Atoi(os.Getenv("ZPS")); err == nil { oo.PoolSize = z }; ours := redis.NewClient(oo)
 	stock.Set(context.Background(), "k", "01234567890123456789012345678901", 0)
 	gs := []int{1, 8, 64, 512}

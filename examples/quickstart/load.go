@@ -122,12 +122,14 @@ func (s *side) failures() int {
 	return n
 }
 
+const outcomeUnknown = "outcome unknown"
+
 // kind says in a few words what sort of failure it is.
 func kind(err error) string {
 	var ne net.Error
 	switch {
 	case errors.Is(err, pooler.ErrUnknownOutcome):
-		return "outcome unknown" // before timeouts: it can be both
+		return outcomeUnknown // before timeouts: it can be both
 	case errors.Is(err, pooler.ErrNodeDown):
 		return "node is down"
 	case errors.Is(err, redis.ErrPoolTimeout):

@@ -138,26 +138,31 @@ func TestSignalIsHonoured(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	<-out.started
+	select {
+	case <-out.started:
+	case <-time.After(20 * time.Second):
+		_ = cmd.Process.Kill()
+	}
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("after Ctrl-C: %v", err)
 	}
-	wantLines(t, out.String(), `the callers start$`, `interrupted`, `^What the callers saw`)
+	wantLines(t, out.buf.String(), `the callers start$`, `interrupted`, `^What the callers saw`)
 }
 
-// startWatcher tells when the callers have started.
+// startWatcher tells when the callers have started. It doesn't embed its buffer,
+// whose ReadFrom would get past Write.
 type startWatcher struct {
-	bytes.Buffer
+	buf     bytes.Buffer
 	started chan struct{}
 	told    bool
 }
 
 func (w *startWatcher) Write(p []byte) (int, error) {
-	n, err := w.Buffer.Write(p)
-	if !w.told && strings.Contains(w.String(), "the callers start\n") {
+	n, err := w.buf.Write(p)
+	if !w.told && strings.Contains(w.buf.String(), "the callers start\n") {
 		w.told = true
 		close(w.started)
 	}

@@ -31,6 +31,14 @@ func reportCallers(out io.Writer, ours, stock *side) {
 	row("INCRs answered", func(s *side) any { return s.acked })
 	row("INCRs that the server has counted", func(s *side) any { return s.counter })
 	row("connections tried to open", func(s *side) any { return s.dials() })
+	for _, s := range []*side{ours, stock} {
+		if unknown := s.failed[outcomeUnknown]; unknown > 0 {
+			fmt.Fprintf(out, "  * %s: %s with unknown outcome. The server counted %d that were not answered.\n", s.name, count(int64(unknown), "INCR"), s.counter-int64(s.acked))
+		}
+		if more := s.counter - int64(s.incrs); more > 0 {
+			fmt.Fprintf(out, "  * %s: the server counted %d more than were called, so a retry ran twice.\n", s.name, more)
+		}
+	}
 	fmt.Fprintln(out)
 }
 

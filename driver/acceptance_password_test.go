@@ -1,0 +1,174 @@
+package driver_test
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/everpool/everpool/driver"
+	"github.com/everpool/everpool/internal/testkit"
+	"github.com/everpool/everpool/pooler"
+)
+
+// refusals is how many authentications the server has refused.
+func refusals(tb testing.TB, s *testkit.Server) int64 {
+	tb.Helper()
+	total := int64(0)
+	for line := range strings.Lines(s.Do(tb, "INFO", "errorstats")) {
+		rest, ok := strings.CutPrefix(strings.TrimSpace(line), "errorstat_WRONGPASS:count=")
+		if !ok {
+			continue
+		}
+		n, err := strconv.ParseInt(rest, 10, 64)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		total += n
+	}
+	return total
+}
+
+// rotation is a password that changes.
+type rotation struct {
+	user   string // "" for requirepass
+	server *testkit.Server
+	now    atomic.Pointer[string]
+}
+
+func (r *rotation) credentials() (username, password string) { return r.user, *r.now.Load() }
+
+// rotate changes the password and ends all connections.
+func (r *rotation) rotate(t *testing.T, password string) {
+	if r.user == "" {
+		r.server.Do(t, "CONFIG", "SET", "requirepass", password)
+	} else {
+		r.server.Do(t, "ACL", "SETUSER", r.user, "resetpass", ">"+password)
+	}
+	r.now.Store(&password)
+	r.server.Do(t, "CLIENT", "KILL", "TYPE", "normal")
+}
+
+// newRotation starts a server whose password is "first".
+func newRotation(t *testing.T, user string) *rotation {
+	r := &rotation{user: user}
+	first := "first"
+	r.now.Store(&first)
+	if user == "" {
+		r.server = testkit.Start(t, testkit.Redis, testkit.WithPassword(first))
+	} else {
+		r.server = testkit.Start(t, testkit.Redis, testkit.WithPassword("root"), testkit.WithUser(user, first, "~* &* +@all"))
+	}
+	return r
+}
+
+// With a provider that knows the new password, a rotation fails no call.
+func TestARotatedPasswordFailsNoCall(t *testing.T) {
+	for _, user := range []string{"", "app"} {
+		for _, protocol := range []int{2, 3} {
+			t.Run(fmt.Sprintf("user %q/RESP%d", user, protocol), func(t *testing.T) {
+				t.Parallel()
+				r := newRotation(t, user)
+				r.server.Do(t, "SET", "constant", "value")
+				s := ourSide(t, driver.Config{Pool: pooler.Config{MaxOpenConns: sockets}},
+					redis.Options{Addr: r.server.Addr, Protocol: protocol, CredentialsProvider: r.credentials})
+				s.warm(t, sockets)
+				stop := make(chan struct{})
+				saw := new(tally)
+				var wg sync.WaitGroup
+				for id := range callers {
+					wg.Go(func() {
+						for i := 0; ; i++ {
+							select {
+							case <-stop:
+								return
+							default:
+							}
+							saw.reads.Add(1)
+							if err := saw.call(func() error { return s.read(context.Background(), fmt.Sprintf("%d-%d", id, i), saw) }); err != nil {
+								saw.failedReads.Add(1)
+							}
+						}
+					})
+				}
+				const rotations = 5
+				for i := range rotations {
+					pause(long(150 * time.Millisecond))
+					r.rotate(t, fmt.Sprintf("password-%d", i))
+				}
+				pause(long(150 * time.Millisecond))
+				close(stop)
+				wg.Wait()
+				st := s.settled(t)
+				refused := refusals(t, r.server)
+				t.Logf("%d reads, %d failed; %d dials, %d authentications refused in %d rotations, closes %v%s", saw.reads.Load(), saw.failedReads.Load(), st.Dials, refused, rotations, st.Closes, saw.failures())
+				if saw.failedReads.Load() != 0 || saw.wrong.Load() != 0 {
+					t.Errorf("%d calls failed, %d got another's reply", saw.failedReads.Load(), saw.wrong.Load())
+				}
+				if limit := int64(rotations * sockets); refused > limit {
+					t.Errorf("%d authentications were refused, want at most %d", refused, limit)
+				}
+			})
+		}
+	}
+}
+
+// Without a provider every caller is told that the password is wrong, and the
+// server isn't stormed.
+func TestAWrongPasswordIsToldWithoutAStorm(t *testing.T) {
+	t.Parallel()
+	r := newRotation(t, "")
+	s := ourSide(t, driver.Config{Pool: pooler.Config{MaxOpenConns: sockets}}, redis.Options{Addr: r.server.Addr, Password: "first"})
+	stock := stockSide(t, redis.Options{Addr: r.server.Addr, Password: "first", PoolSize: sockets})
+	s.warm(t, sockets)
+	stock.warm(t, sockets)
+	r.rotate(t, "second")
+
+	const each = 5
+	check := func(s side) (calls, dials, refused int64) {
+		t.Helper()
+		dials, refused = s.dialCounter.dials.Load(), refusals(t, r.server)
+		var wg sync.WaitGroup
+		var unclear atomic.Pointer[error]
+		for range callers {
+			wg.Go(func() {
+				for range each {
+					err := s.rdb.Get(context.Background(), "constant").Err()
+					if err == nil || !strings.Contains(err.Error(), "WRONGPASS") {
+						unclear.Store(&err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		if err := unclear.Load(); err != nil {
+			t.Logf("%-9s a call ended with: %v; want WRONGPASS", s.name, *err)
+			if s.d != nil {
+				t.Fail()
+			}
+		}
+		dials, refused = s.dialCounter.dials.Load()-dials, refusals(t, r.server)-refused
+		t.Logf("%-9s %d calls: %d dials, %d authentications refused", s.name, callers*each, dials, refused)
+		return callers * each, dials, refused
+	}
+	calls, dials, refused := check(s)
+	if dials > 2*sockets {
+		t.Errorf("%d dials for %d calls over at most %d connections", dials, calls, sockets)
+	}
+	if refused > 2*calls+sockets { // go-redis tries HELLO, then AUTH
+		t.Errorf("%d authentications were refused in %d calls", refused, calls)
+	}
+	check(stock)
+
+	r.rotate(t, "first")
+	if err := s.rdb.Get(context.Background(), "constant").Err(); err != nil {
+		t.Errorf("with the old password back: %v", err)
+	}
+	s.settled(t)
+}

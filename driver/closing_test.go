@@ -1,0 +1,219 @@
+package driver_test
+
+import (
+	"errors"
+	"net"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/everpool/everpool/driver"
+	"github.com/everpool/everpool/pooler"
+)
+
+// blocked runs call, and returns its error once it has returned; until then it
+// must block.
+func (l *lab) blocked(call func() error) (result func() error) {
+	l.Helper()
+	done := make(chan error, 1)
+	go func() { done <- call() }()
+	synctest.Wait()
+	select {
+	case err := <-done:
+		l.Fatalf("returned at once: %v", err)
+	default:
+	}
+	return func() error {
+		l.Helper()
+		synctest.Wait()
+		select {
+		case err := <-done:
+			return err
+		default:
+			l.Fatal("still blocked")
+			return nil
+		}
+	}
+}
+
+// situations are all the places where a handle may block. Each leaves a call
+// blocked in it.
+var situations = map[string]func(t *lab, v *virtual) func() error{
+	"reading with nothing written": func(t *lab, v *virtual) func() error {
+		return t.blocked(func() error { _, err := v.Conn.Read(make([]byte, 9)); return err })
+	},
+	"reading a reply": func(t *lab, v *virtual) func() error {
+		t.slow(time.Hour)
+		v.send("GET slow")
+		return t.blocked(func() error { _, err := v.Conn.Read(make([]byte, 9)); return err })
+	},
+	"reading messages": func(t *lab, v *virtual) func() error {
+		v.do("SUBSCRIBE c", "*3 $9 subscribe $1 c :1")
+		return t.blocked(func() error { _, err := v.Conn.Read(make([]byte, 9)); return err })
+	},
+	"writing to a server that doesn't read": func(t *lab, v *virtual) func() error {
+		t.f.Freeze(true)
+		return t.blocked(func() error { _, err := v.Write([]byte(frames("SET k " + strings.Repeat("v", 1<<20)))); return err })
+	},
+	"waiting for a connection": func(t *lab, v *virtual) func() error {
+		other := t.handle()
+		other.do("WATCH k", "+OK")
+		return t.blocked(func() error { _, err := v.Write([]byte(frames("GET k"))); return err })
+	},
+	"waiting for a dial": func(t *lab, v *virtual) func() error {
+		t.f.HangDials(true)
+		return t.blocked(func() error { _, err := v.Write([]byte(frames("GET k"))); return err })
+	},
+	"waiting for another's handshake": func(t *lab, v *virtual) func() error {
+		t.f.Freeze(true)
+		other := t.handle()
+		other.send("SELECT 1")
+		return t.blocked(func() error { _, err := v.Write([]byte(frames("SELECT 1"))); return err })
+	},
+	"asking about an unknown command": func(t *lab, v *virtual) func() error {
+		v.do("PING", "+PONG")
+		t.f.Freeze(true)
+		return t.blocked(func() error { _, err := v.Write([]byte(frames("NOSUCH"))); return err })
+	},
+}
+
+func TestCloseEndsWhateverTheHandleWaitsFor(t *testing.T) {
+	for name, begin := range situations {
+		t.Run(name, func(t *testing.T) {
+			inLab(t, one(), func(t *lab) {
+				v := t.handle()
+				result := begin(t, v)
+				start := time.Now()
+				if err := v.Close(); err != nil {
+					t.Error(err)
+				}
+				if err := result(); !errors.Is(err, net.ErrClosed) {
+					t.Errorf("%v, want net.ErrClosed", err)
+				}
+				if time.Since(start) != 0 {
+					t.Errorf("took %v", time.Since(start))
+				}
+				t.f.Freeze(false)
+				t.f.HangDials(false)
+			})
+		})
+	}
+}
+
+func TestDeadlinesEndWhateverTheHandleWaitsFor(t *testing.T) {
+	for name, begin := range situations {
+		t.Run(name, func(t *testing.T) {
+			inLab(t, one(), func(t *lab) {
+				v := t.handle()
+				start := time.Now()
+				if err := v.SetDeadline(start.Add(50 * time.Millisecond)); err != nil {
+					t.Fatal(err)
+				}
+				result := begin(t, v)
+				time.Sleep(51 * time.Millisecond)
+				err := result()
+				if strings.HasPrefix(name, "reading") || strings.HasPrefix(name, "writing") {
+					ne, ok := errors.AsType[net.Error](err)
+					if !errors.Is(err, os.ErrDeadlineExceeded) || !ok || !ne.Timeout() {
+						t.Errorf("%v, want a timeout", err)
+					}
+				} else if !errors.Is(err, pooler.ErrWaitTimeout) {
+					t.Errorf("%v, want ErrWaitTimeout", err)
+				}
+				t.f.Freeze(false)
+				t.f.HangDials(false)
+			})
+		})
+	}
+}
+
+func TestAReadDeadlineMayBeSetWhileReadBlocks(t *testing.T) {
+	for name, begin := range situations {
+		if !strings.HasPrefix(name, "reading") {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			inLab(t, one(), func(t *lab) {
+				v := t.handle()
+				_ = v.SetReadDeadline(time.Now().Add(time.Minute))
+				result := begin(t, v)
+				for _, d := range []time.Duration{time.Hour, 0, time.Second} {
+					by := time.Time{}
+					if d > 0 {
+						by = time.Now().Add(d)
+					}
+					_ = v.SetReadDeadline(by)
+					synctest.Wait()
+				}
+				time.Sleep(time.Second)
+				if err := result(); !errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Errorf("%v, want a timeout", err)
+				}
+			})
+		})
+	}
+}
+
+// A pin is told to the user's OnEvent, under no lock: whatever that does, the
+// handle must take it.
+func TestAHandleMayBeClosedAtTheMomentOfAPin(t *testing.T) {
+	for _, request := range []string{"CLIENT ID", "WATCH k", "MULTI", "SUBSCRIBE c", "MULTI|SELECT 1|EXEC", "NOSUCH"} {
+		t.Run(request, func(t *testing.T) {
+			var v atomic.Pointer[virtual]
+			cfg := driver.Config{Pool: pooler.Config{OnEvent: func(ev pooler.Event) {
+				if ev.Kind == pooler.EventPin {
+					_ = v.Load().Close()
+				}
+			}}}
+			inLab(t, cfg, func(t *lab) {
+				t.answers("+DONE\r\n", "NOSUCH")
+				v.Store(t.handle())
+				_, err := v.Load().Write([]byte(frames(strings.Split(request, "|")...)))
+				if err == nil {
+					err = v.Load().failure()
+				}
+				t.wantErr(err, net.ErrClosed)
+				synctest.Wait()
+				if s := t.stats(); s.OpenConnections != 0 || s.Pinned != 0 {
+					t.Errorf("open %d, pinned %d", s.OpenConnections, s.Pinned)
+				}
+			})
+		})
+	}
+}
+
+// An element that BLPOP takes while its late reply is awaited would be lost.
+func TestAnAbandonedBlockingCommandTakesNothing(t *testing.T) {
+	for _, request := range []string{"BLPOP q 0", "GET k|BLPOP q 0", "GET k|SELECT 1|SELECT 0|BLPOP q 0"} {
+		t.Run(request, func(t *testing.T) {
+			inLab(t, driver.Config{}, func(t *lab) {
+				a, b := t.handle(), t.handle()
+				a.send(strings.Split(request, "|")...)
+				a.expire(time.Second)
+				a.close()
+				b.do("RPUSH q x", ":1")
+				b.do("LLEN q", ":1")
+			})
+		})
+	}
+}
+
+func TestAnAbandonedRequestToASlowServerCostsItsConnectionOnlyWhenItTakesTooLong(t *testing.T) {
+	for late, dials := range map[time.Duration]int64{time.Second: 1, time.Minute: 2} {
+		inLab(t, driver.Config{Pool: pooler.Config{MaxOpenConns: 1, WaitTimeout: time.Hour}}, func(t *lab) {
+			t.slow(late)
+			a, b := t.handle(), t.handle()
+			a.send("GET slow")
+			a.close()
+			start := time.Now()
+			b.do("GET b", "$1 b")
+			if s := t.stats(); s.Dials != dials || time.Since(start) > 2*time.Second {
+				t.Errorf("dials %d, after %v", s.Dials, time.Since(start))
+			}
+		})
+	}
+}
+
