@@ -108,7 +108,8 @@ type virtual struct {
 	r *bufio.Reader
 }
 
-// handle returns a new one. It is closed at the end.
+// handle returns a new one, with deadlines that no test waits for. It is closed
+// at the end.
 func (l *lab) handle(change ...func(*redis.Options)) *virtual {
 	l.Helper()
 	o := &redis.Options{Addr: labAddr}
@@ -119,6 +120,7 @@ func (l *lab) handle(change ...func(*redis.Options)) *virtual {
 	if err != nil {
 		l.Fatal(err)
 	}
+	_ = nc.SetDeadline(time.Now().Add(10 * time.Minute))
 	l.Cleanup(func() { _ = nc.Close() })
 	return &virtual{Conn: nc, l: l, r: bufio.NewReader(nc)}
 }

@@ -135,7 +135,7 @@ func (p *Pool) loseLocked(l *lot, err error) {
 }
 
 func isRefused(err error) bool {
-	var r errRefused
+	var r refusedError
 	return errors.As(err, &r)
 }
 

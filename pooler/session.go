@@ -54,11 +54,11 @@ func (s *Session) String() string { return fmt.Sprintf("session of %d commands",
 // GoString is String, so that %#v shows no credentials either.
 func (s *Session) GoString() string { return s.String() }
 
-// errRefused is a replay that the server answered otherwise than the first
+// refusedError is a replay that the server answered otherwise than the first
 // time.
-type errRefused struct{ reply string }
+type refusedError struct{ reply string }
 
-func (e errRefused) Error() string { return e.reply }
+func (e refusedError) Error() string { return e.reply }
 
 // bring takes a fresh connection to the session s: all commands in one write,
 // then their replies, each of the kind that it was the first time.
@@ -88,7 +88,7 @@ func (s *Session) bring(c *Conn, deadline time.Time) error {
 		if class := errorClass(head); passing(class, head) {
 			refused = fmt.Errorf("the server is not ready: %s", class)
 		} else {
-			refused = errRefused{class}
+			refused = refusedError{class}
 		}
 	}
 	if refused != nil {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"sync"
 	"testing"
@@ -64,7 +63,7 @@ func (f fault) run(b *testing.B, ours bool) {
 	o := &redis.Options{Addr: srv.Addr, ReadTimeout: f.timeout, WriteTimeout: f.timeout}
 	var dialer countingDialer
 	if ours {
-		d, err := driver.New(driver.Config{Dial: dialer.Dial, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+		d, err := driver.New(driver.Config{Dial: dialer.Dial, Logger: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -150,7 +150,7 @@ func TestGoRedisPubSub(t *testing.T) {
 		rdb := client(t, f, nil)
 		ctx := t.Context()
 		sub := rdb.Subscribe(ctx, "news")
-		defer sub.Close() //nolint:errcheck // the test is over
+		defer sub.Close()
 		if _, err := sub.Receive(ctx); err != nil {
 			t.Fatal(err)
 		}

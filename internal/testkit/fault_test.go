@@ -20,7 +20,7 @@ func transform(t *testing.T, f testkit.ByteFault, chunk int) (string, error) {
 	t.Helper()
 	c, s := pair(0)
 	fc := testkit.WithFaults(c, f)
-	defer fc.Close() //nolint:errcheck // may be closed by the fault
+	defer fc.Close()
 	input := "0123456789"
 	if f.Dir == testkit.ToClient {
 		_, _ = io.WriteString(s, input)

@@ -213,7 +213,7 @@ func wantResetAtOnce(t *testing.T, p *testkit.Proxy) {
 	t.Helper()
 	c, err := net.Dial("tcp", p.Addr())
 	if err == nil {
-		defer c.Close() //nolint:errcheck // nothing depends on it
+		defer c.Close()
 		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
 		_, err = c.Read(make([]byte, 1))
 	}

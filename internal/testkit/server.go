@@ -121,7 +121,7 @@ func (s *Server) launch() error {
 	if err != nil {
 		return err
 	}
-	defer log.Close() //nolint:errcheck // the process has its own descriptor
+	defer log.Close()
 	info, err := log.Stat()
 	if err != nil {
 		return err

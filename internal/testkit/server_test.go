@@ -31,7 +31,7 @@ func options(s *testkit.Server) *redis.Options {
 func ping(t *testing.T, o *redis.Options) error {
 	t.Helper()
 	rdb := redis.NewClient(o)
-	defer rdb.Close() //nolint:errcheck // nothing depends on it
+	defer rdb.Close()
 	return rdb.Ping(t.Context()).Err()
 }
 
@@ -150,9 +150,9 @@ func TestServerReplicaFollowsItsMaster(t *testing.T) {
 				conn := redis.NewClient(&redis.Options{
 					Addr: master.Addr, TLSConfig: master.TLSConfig(), Password: "pw", ReadTimeout: time.Minute,
 				})
-				defer conn.Close() //nolint:errcheck // nothing depends on it
+				defer conn.Close()
 				c := conn.Conn()
-				defer c.Close() //nolint:errcheck // nothing depends on it
+				defer c.Close()
 				if err := c.Set(t.Context(), "k", "v", 0).Err(); err != nil {
 					t.Fatal(err)
 				}

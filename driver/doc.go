@@ -1,0 +1,98 @@
+// Package driver puts a pool that heals itself under an unmodified go-redis
+// client.
+//
+//	d, err := driver.New(driver.Config{})
+//	if err != nil {
+//		return err
+//	}
+//	defer d.Close()
+//	rdb := redis.NewClient(d.Options(&redis.Options{Addr: "localhost:6379"}))
+//	defer rdb.Close()
+//
+// Everything else is go-redis. What go-redis takes for its connections are
+// handles: cheap, without a socket, never stale. Behind them a [pooler.Pool] for
+// each node holds the sockets. A request leases one for as long as its reply
+// takes, and longer only if it leaves state there.
+//
+// # Guarantees
+//
+//   - A request that was never sent is sent on another connection, or fails with
+//     an error that says that it wasn't sent.
+//   - A request that was sent and whose connection was lost is sent again by
+//     itself only if it reads, and once at most.
+//   - Under [RetrySafe] nothing that would do harm twice is run twice because of
+//     a lost connection or a late reply. Its caller gets
+//     [pooler.ErrUnknownOutcome], or an error that errors.Is takes for it, and
+//     go-redis doesn't try again.
+//   - A reply goes to the request that asked for it, or nowhere.
+//   - Clients with different credentials, databases, protocols or TLS
+//     configurations never share a connection.
+//   - The options that a caller passes are never changed.
+//
+// # What shares a connection, and when
+//
+// Commands, pipelines of any size and whole transactions (TxPipelined) lease a
+// connection until their replies are in. WATCH and an unfinished MULTI keep it
+// until EXEC, DISCARD or UNWATCH. These keep it for the handle's life:
+// subscriptions, MONITOR, client-side caching, streaming credentials,
+// maintenance notifications that were switched on, and commands that neither the
+// command table nor the server's COMMAND INFO knows. CLIENT ID keeps the
+// connection that it was asked on. WAIT runs on the connection of its handle's
+// last write.
+//
+// The handshake (HELLO, AUTH, SELECT, CLIENT SETNAME and so on) is made once for
+// each set of options. Handles that come later are answered from memory, and
+// every new connection repeats it in one round trip. If the server then refuses it,
+// because the password was changed, say, the credentials are asked for again.
+//
+// # Concurrency
+//
+// A [Driver] may be used by many goroutines and many clients. Clients whose
+// network, address and TLS configuration (the same *tls.Config) are the same
+// share a pool; the first of them decides about its size. A client with a Dialer
+// of its own shares with nobody.
+//
+// # Failure
+//
+// What a request meets decides what its caller gets, and go-redis does:
+//
+//   - The node is down: it waits for FailFastAfter, then [pooler.ErrNodeDown] at
+//     once; no retry.
+//   - No connection came free in time: [pooler.ErrWaitTimeout], which is
+//     [redis.ErrPoolTimeout] too; go-redis tries again.
+//   - MaxWaiters were waiting already: [pooler.ErrPoolExhausted], which is
+//     redis.ErrPoolExhausted too; no retry.
+//   - The connection was lost before the request was sent: another one, unnoticed.
+//   - It was lost after a read was sent: another one, unnoticed; the second time
+//     an io.EOF, and go-redis tries again.
+//   - It was lost after another request was sent that may run twice (SET, DEL,
+//     HSET): an io.EOF, and go-redis tries again.
+//   - It was lost after anything else was sent (INCR, LPUSH, EXEC, scripts):
+//     [pooler.ErrUnknownOutcome]; no retry.
+//   - The deadline passed while the reply was awaited: a timeout, as on a socket.
+//     If the request must not run twice, the error is ErrUnknownOutcome too, and
+//     go-redis doesn't try again. The connection stays if its reply comes within
+//     HealthCheckTimeout.
+//   - The driver is closed: [pooler.ErrClosed], which is [redis.ErrClosed] too.
+//
+// [Config].Retry moves the line between the last but four and what follows it.
+// Options that can't work don't fail in [Driver.Options], which has no error to
+// return: every command of that client fails with an error that wraps
+// [pooler.ErrConfig]. Values in [Config] are checked by [New].
+//
+// # Cost
+//
+// A request costs two short critical sections in the pool and a scan of its
+// bytes for the ends of commands; nothing is allocated for it. A request of up to
+// 64 KiB is gathered before it is sent; what is larger streams through. A handle
+// has go-redis's two buffers, 4 KiB each by default, and no goroutine.
+//
+// # Limits
+//
+// This version has no shared connections: a request has a connection to itself
+// until its reply is in, so as many requests are under way as there are
+// connections. Cluster, sentinel and ring clients are not supported. The package
+// has nothing for redis.Options.Limiter, hooks or commands to do: they work as
+// they do in go-redis. redis.Client.PoolStats counts handles; [Driver.Nodes]
+// counts sockets.
+package driver
