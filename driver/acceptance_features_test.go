@@ -129,8 +129,18 @@ func TestMonitorWorksBeforeAndAfterARestart(t *testing.T) {
 		if st := s.stats(t); st.Streams != 1 || st.Pinned != 1 {
 			t.Errorf("%d streams, %d pinned; want 1 of each: %v", st.Streams, st.Pinned, st.Pins)
 		}
-		// It must have ended before its connection is closed.
-		m.Stop()
+		// Stop waits for the lock that the reader holds until a line comes.
+		stopped := make(chan struct{})
+		go func() { defer close(stopped); m.Stop() }()
+		await(t, "MONITOR has ended", func() bool {
+			server.Do(t, "GET", seen)
+			select {
+			case <-stopped:
+				return true
+			default:
+				return false
+			}
+		})
 		server.Do(t, "GET", seen)
 		cancel()
 		server.Kill()

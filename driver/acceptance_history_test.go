@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -125,21 +126,18 @@ func TestHistoriesTellTheTruth(t *testing.T) {
 				if saw.unknown.Load() == 0 || saw.incrs.Load() == 0 || st.Resent == 0 {
 					t.Error("no fault has hit a request in flight, so nothing was tested")
 				}
-				checkHistory(t, s.pushed(t, server), pushers)
+				checkHistory(t, pushed(t, server), pushers)
 			})
 		}
 	}
 }
 
-// pushed reads the list, in the order of the pushes. Requests of callers that
-// have left may still be on their way to the server, so it waits until those
-// connections are gone.
-func (s side) pushed(t *testing.T, server *testkit.Server) []string {
+// pushed reads the list, in the order of the pushes. Those whose callers have
+// left may still be on their way.
+func pushed(t *testing.T, server *testkit.Server) []string {
 	t.Helper()
 	list := strings.Fields(server.Do(t, "LRANGE", "history", "0", "-1"))
-	for i, j := 0, len(list)-1; i < j; i, j = i+1, j-1 {
-		list[i], list[j] = list[j], list[i]
-	}
+	slices.Reverse(list)
 	return list
 }
 

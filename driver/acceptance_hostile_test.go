@@ -26,8 +26,8 @@ import (
 type impostor struct {
 	listener net.Listener
 	server   string
-	attack   func(w io.Writer) // nil: at once, before the first request
-	at       string            // the bait; "" attacks as soon as it is dialed
+	attack   func(w io.Writer)
+	at       string // the bait; "" attacks as soon as it is dialed
 	attacks  atomic.Int64
 	wg       sync.WaitGroup
 }
@@ -190,7 +190,6 @@ func TestAHostilePeerLosesItsConnectionAndNothingElse(t *testing.T) {
 			if saw.failedReads.Load() != 0 || saw.never.Load() != 0 || saw.unknown.Load() != 0 || saw.wrong.Load() != 0 {
 				t.Errorf("%d reads and %d INCR on other connections failed, %d ended unknown, %d replies were wrong", saw.failedReads.Load(), saw.never.Load(), saw.unknown.Load(), saw.wrong.Load())
 			}
-			// An honest-looking value may still come from the impostor.
 			if foreign.Load() != 0 {
 				t.Errorf("%d reads of the bait got something else", foreign.Load())
 			}

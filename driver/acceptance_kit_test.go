@@ -1,7 +1,6 @@
 package driver_test
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -19,7 +18,6 @@ import (
 	"github.com/redis/go-redis/v9/logging"
 
 	"github.com/everpool/everpool/driver"
-	"github.com/everpool/everpool/internal/testkit"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -45,14 +43,22 @@ func (c *dialCounter) dial(ctx context.Context, network, addr string) (net.Conn,
 	c.dials.Add(1)
 	now := c.now.Add(1)
 	defer c.now.Add(-1)
-	for most := c.most.Load(); now > most && !c.most.CompareAndSwap(most, now); most = c.most.Load() {
-	}
+	raise(&c.most, now)
 	var d net.Dialer
 	nc, err := d.DialContext(ctx, network, addr)
 	if err != nil {
 		c.failed.Add(1)
 	}
 	return nc, err
+}
+
+// raise makes *to at least v.
+func raise(to *atomic.Int64, v int64) {
+	for {
+		if old := to.Load(); v <= old || to.CompareAndSwap(old, v) {
+			return
+		}
+	}
 }
 
 // side is one client under test, on the stock pool or on ours.
@@ -187,8 +193,7 @@ func (t *tally) call(f func() error) error {
 	began := time.Now()
 	err := f()
 	took := int64(time.Since(began))
-	for s := t.slowest.Load(); took > s && !t.slowest.CompareAndSwap(s, took); s = t.slowest.Load() {
-	}
+	raise(&t.slowest, took)
 	if err != nil {
 		t.fail(err)
 	} else if armed := t.armed.Load(); armed != 0 && began.UnixNano() >= armed {
@@ -285,32 +290,4 @@ func (s side) warm(tb testing.TB, n int) {
 		})
 	}
 	wg.Wait()
-}
-
-// answersAt polls until the server answers PING with PONG, with nothing but a
-// socket, and returns when that was, and how often it said LOADING before.
-func answersAt(tb testing.TB, s *testkit.Server) (at time.Time, loading int) {
-	tb.Helper()
-	ping := func() string {
-		nc, err := net.DialTimeout(s.Network, s.Addr, time.Second)
-		if err != nil {
-			return ""
-		}
-		defer nc.Close()
-		_ = nc.SetDeadline(time.Now().Add(5 * time.Second))
-		if _, err := nc.Write([]byte("PING\r\n")); err != nil {
-			return ""
-		}
-		line, _ := bufio.NewReader(nc).ReadString('\n')
-		return line
-	}
-	await(tb, "the server answers", func() bool {
-		reply := ping()
-		if strings.HasPrefix(reply, "-LOADING") {
-			loading++
-		}
-		at = time.Now()
-		return strings.HasPrefix(reply, "+PONG")
-	})
-	return at, loading
 }

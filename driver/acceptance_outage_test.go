@@ -111,7 +111,7 @@ func TestALongOutageFailsFastAndCostsNothing(t *testing.T) {
 
 	n := 10_000
 	if underRace {
-		n = 4_000
+		n = 1_000
 	}
 	back := make(chan struct{})
 	wait, calls := s.hammer(n, back)

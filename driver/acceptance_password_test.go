@@ -35,17 +35,17 @@ func refusals(tb testing.TB, s *testkit.Server) int64 {
 	return total
 }
 
-// rotation is a password that changes.
-type rotation struct {
+// passwordRotation is a password that changes.
+type passwordRotation struct {
 	user   string // "" for requirepass
 	server *testkit.Server
 	now    atomic.Pointer[string]
 }
 
-func (r *rotation) credentials() (username, password string) { return r.user, *r.now.Load() }
+func (r *passwordRotation) credentials() (username, password string) { return r.user, *r.now.Load() }
 
 // rotate changes the password and ends all connections.
-func (r *rotation) rotate(t *testing.T, password string) {
+func (r *passwordRotation) rotate(t *testing.T, password string) {
 	if r.user == "" {
 		r.server.Do(t, "CONFIG", "SET", "requirepass", password)
 	} else {
@@ -55,9 +55,9 @@ func (r *rotation) rotate(t *testing.T, password string) {
 	r.server.Do(t, "CLIENT", "KILL", "TYPE", "normal")
 }
 
-// newRotation starts a server whose password is "first".
-func newRotation(t *testing.T, user string) *rotation {
-	r := &rotation{user: user}
+// newPasswordRotation starts a server whose password is "first".
+func newPasswordRotation(t *testing.T, user string) *passwordRotation {
+	r := &passwordRotation{user: user}
 	first := "first"
 	r.now.Store(&first)
 	if user == "" {
@@ -74,7 +74,7 @@ func TestARotatedPasswordFailsNoCall(t *testing.T) {
 		for _, protocol := range []int{2, 3} {
 			t.Run(fmt.Sprintf("user %q/RESP%d", user, protocol), func(t *testing.T) {
 				t.Parallel()
-				r := newRotation(t, user)
+				r := newPasswordRotation(t, user)
 				r.server.Do(t, "SET", "constant", "value")
 				s := ourSide(t, driver.Config{Pool: pooler.Config{MaxOpenConns: sockets}},
 					redis.Options{Addr: r.server.Addr, Protocol: protocol, CredentialsProvider: r.credentials})
@@ -123,7 +123,7 @@ func TestARotatedPasswordFailsNoCall(t *testing.T) {
 // server isn't stormed.
 func TestAWrongPasswordIsToldWithoutAStorm(t *testing.T) {
 	t.Parallel()
-	r := newRotation(t, "")
+	r := newPasswordRotation(t, "")
 	s := ourSide(t, driver.Config{Pool: pooler.Config{MaxOpenConns: sockets}}, redis.Options{Addr: r.server.Addr, Password: "first"})
 	stock := stockSide(t, redis.Options{Addr: r.server.Addr, Password: "first", PoolSize: sockets})
 	s.warm(t, sockets)

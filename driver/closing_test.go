@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/everpool/everpool/driver"
 	"github.com/everpool/everpool/pooler"
 )
@@ -217,3 +219,22 @@ func TestAnAbandonedRequestToASlowServerCostsItsConnectionOnlyWhenItTakesTooLong
 	}
 }
 
+
+// go-redis leaves a refused transaction after the first reply, and gives the
+// handle to the next caller.
+func TestRepliesThatWereLeftUnreadAreNotTheNextCallers(t *testing.T) {
+	inLab(t, driver.Config{}, func(t *lab) {
+		t.slow(time.Second)
+		t.answers("-NOPERM no permissions\r\n", "MULTI", "EXEC")
+		rdb := t.client(func(o *redis.Options) { o.PipelinePoolSize, o.MaxRetries = -1, 1 })
+		for range 5 {
+			_, err := rdb.TxPipelined(t.Context(), func(p redis.Pipeliner) error { p.Get(t.Context(), "slow"); return nil })
+			if !redis.HasErrorPrefix(err, "NOPERM") {
+				t.Errorf("transaction: %v", err)
+			}
+			if v, err := rdb.Get(t.Context(), "mine").Result(); v != "mine" || err != nil {
+				t.Errorf("got %q, %v", v, err)
+			}
+		}
+	})
+}

@@ -64,7 +64,8 @@ type Config struct {
 	// slog.Default.
 	Logger *slog.Logger
 
-	// NewPooler makes the pool of a node. nil: [pooler.New].
+	// NewPooler makes the pool of a node. It is called with the driver locked,
+	// so it must not call the driver. nil: [pooler.New].
 	NewPooler func(node pooler.Node, cfg pooler.Config) (pooler.Pooler, error)
 }
 

@@ -42,8 +42,8 @@
 //
 // The handshake (HELLO, AUTH, SELECT, CLIENT SETNAME and so on) is made once for
 // each set of options. Handles that come later are answered from memory, and
-// every new connection repeats it in one round trip. If the server then refuses it,
-// because the password was changed, say, the credentials are asked for again.
+// every new connection repeats it in one round trip. If the server then refuses
+// it, because the password was changed, say, the credentials are asked for again.
 //
 // # Concurrency
 //
@@ -75,24 +75,26 @@
 //     HealthCheckTimeout.
 //   - The driver is closed: [pooler.ErrClosed], which is [redis.ErrClosed] too.
 //
-// [Config].Retry moves the line between the last but four and what follows it.
-// Options that can't work don't fail in [Driver.Options], which has no error to
-// return: every command of that client fails with an error that wraps
-// [pooler.ErrConfig]. Values in [Config] are checked by [New].
+// Config.Retry changes what "may run twice" means: [RetryAll] says it of every
+// request, [RetryNone] of reads alone.
+//
+// Values in [Config] are checked by [New]. Options that can't work don't fail in
+// [Driver.Options], which has no error to return: every command of that client
+// fails with an error that wraps [pooler.ErrConfig].
 //
 // # Cost
 //
 // A request costs two short critical sections in the pool and a scan of its
-// bytes for the ends of commands; nothing is allocated for it. A request of up to
-// 64 KiB is gathered before it is sent; what is larger streams through. A handle
-// has go-redis's two buffers, 4 KiB each by default, and no goroutine.
+// bytes for the ends of commands; once its handle is warm, nothing is allocated
+// for it. A request of up to 64 KiB is gathered before it is sent; what is larger
+// streams through. A handle has go-redis's two buffers, 4 KiB each by default, and
+// no goroutine.
 //
 // # Limits
 //
 // This version has no shared connections: a request has a connection to itself
 // until its reply is in, so as many requests are under way as there are
 // connections. Cluster, sentinel and ring clients are not supported. The package
-// has nothing for redis.Options.Limiter, hooks or commands to do: they work as
-// they do in go-redis. redis.Client.PoolStats counts handles; [Driver.Nodes]
-// counts sockets.
+// adds no hooks; those of go-redis work as they do there. redis.Client.PoolStats
+// counts handles; [Driver.Nodes] counts sockets.
 package driver

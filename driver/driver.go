@@ -23,7 +23,8 @@ type Driver struct {
 	mu     sync.Mutex
 	closed bool
 	nodes  map[nodeKey]*node
-	done   chan struct{} // closed when Close has finished
+	turned map[string]func(tunable) // what the knobs were turned to, by their name
+	done   chan struct{}            // closed when Close has finished
 }
 
 // nodeKey is what makes two nodes one. A connection is never shared beyond it.
@@ -164,6 +165,11 @@ func (d *Driver) newNode(b *binding, key nodeKey) (*node, error) {
 		return nil, err
 	}
 	n.pool = pool
+	if t, ok := pool.(tunable); ok {
+		for _, turn := range d.turned {
+			turn(t)
+		}
+	}
 	return n, nil
 }
 

@@ -3,6 +3,7 @@ package driver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"sync"
@@ -84,7 +85,9 @@ type handle struct {
 	resend   bool // req is all of the batch and may be sent again
 	resent   bool
 	flushed  bool // something of the batch was sent
+	late     bool // the caller was told that the outcome is unknown
 	got      bool // bytes of a reply were handed to the reader
+	stale    bool // somebody else's, if it isn't over
 	shaking  bool // the batch is part of go-redis's handshake
 	partial  bool // a command was sent in part
 	partialF command.Facts
@@ -128,6 +131,10 @@ func (h *handle) Write(p []byte) (int, error) {
 	}
 	if h.idleLocked() {
 		h.beginLocked()
+	} else if h.stale {
+		err := &lostError{h.node.key.addr, errors.New("an earlier caller left replies unread")}
+		h.endLocked(err, pooler.Abandoned)
+		return 0, h.failLocked(err)
 	}
 	for rest := p; len(rest) > 0; {
 		n, err := h.gatherLocked(rest)
@@ -169,7 +176,7 @@ func (h *handle) beginLocked() {
 	h.req, h.out, h.plan, h.owed = h.req[:0], h.out[:0], h.plan[:0], h.owed[:0]
 	h.sent, h.scanned, h.outR, h.answered = 0, 0, 0, 0
 	h.effect = command.Read
-	h.resend, h.resent, h.flushed, h.got, h.shaking = true, false, false, false, false
+	h.resend, h.resent, h.flushed, h.got, h.late, h.shaking = true, false, false, false, false, false
 }
 
 // failLocked ends the handle: go-redis must not use it any more.
@@ -280,7 +287,10 @@ func (h *handle) Close() error {
 // makes sure that a connection that carries anything isn't used again.
 func (h *handle) outcomeLocked(c *pooler.Conn) pooler.Outcome {
 	h.soilLocked(c)
-	if h.answered < len(h.owed) || h.partial {
+	switch {
+	case h.late && h.answered < len(h.owed):
+		return pooler.Unknown
+	case h.answered < len(h.owed) || h.partial:
 		return pooler.Abandoned
 	}
 	return pooler.Answered
@@ -341,10 +351,13 @@ func (h *handle) quitLocked() {
 	h.mu.Lock()
 }
 
-// SetDeadline sets both deadlines.
+// SetDeadline sets both deadlines. go-redis clears them when it gives the handle
+// to another caller: if one has left replies unread (go-redis leaves a refused
+// transaction after the first), they must not be the next one's.
 func (h *handle) SetDeadline(t time.Time) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.stale = t.IsZero() && h.got && !h.idleLocked()
 	h.writeBy = t
 	h.setReadByLocked(t)
 	return nil
@@ -383,6 +396,12 @@ func (h *handle) LocalAddr() net.Addr { return address{h.node.key.network, "ever
 
 // RemoteAddr is the node's address as it was dialed.
 func (h *handle) RemoteAddr() net.Addr { return address{h.node.key.network, h.node.key.addr} }
+
+// Format prints the same whatever the verb: none may show what the handle holds,
+// credentials among it.
+func (h *handle) Format(f fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(f, "everpool handle to %s", h.node.key.addr)
+}
 
 // address is the address of a node.
 type address struct{ network, addr string }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"slices"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/everpool/everpool/driver"
 	"github.com/everpool/everpool/internal/resp"
@@ -41,6 +43,9 @@ func inLab(t *testing.T, cfg driver.Config, run func(l *lab), opts ...testkit.Fa
 		t.Cleanup(l.checkBooks)
 		if cfg.Dial == nil {
 			cfg.Dial = l.f.Dial
+		}
+		if cfg.Logger == nil {
+			cfg.Logger = slog.New(slog.DiscardHandler)
 		}
 		l.d = newDriver(t, cfg)
 		run(l)
@@ -81,6 +86,20 @@ func (l *lab) client(change ...func(*redis.Options)) *redis.Client {
 		c(o)
 	}
 	rdb := redis.NewClient(l.d.Options(o))
+	l.Cleanup(func() { _ = rdb.Close() })
+	return rdb
+}
+
+// stock returns a go-redis client without a driver.
+func (l *lab) stock(change ...func(*redis.Options)) *redis.Client {
+	o := &redis.Options{
+		Addr: labAddr, MaxRetries: -1, Dialer: l.f.Dial, PoolSize: 100, DialerRetries: 1,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	}
+	for _, c := range change {
+		c(o)
+	}
+	rdb := redis.NewClient(o)
 	l.Cleanup(func() { _ = rdb.Close() })
 	return rdb
 }

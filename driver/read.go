@@ -184,6 +184,8 @@ func (h *handle) shakenLocked(c *pooler.Conn, r *run, failed bool) {
 	switch {
 	case h.inMulti:
 		h.keepLocked(command.PinSession) // it comes into force with EXEC
+	case h.pin == command.PinSession.String():
+		// The state that it was given in isn't known.
 	case failed && refusedAsUnknown(h.reply):
 		m.refuse(h.session, r.frame, h.reply)
 	case failed:
@@ -258,6 +260,7 @@ func (h *handle) lateLocked(c *pooler.Conn) error {
 	if h.answered == len(h.owed) || c.Mode() == pooler.Stream || h.bound.retry.mayRepeat(h.effect) {
 		return h.deadlineError("read")
 	}
+	h.late = true
 	return &lateError{h.node.key.addr}
 }
 

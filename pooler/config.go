@@ -133,26 +133,25 @@ func (c Config) Validate() error {
 	if c.SilenceAfter != 0 && c.SilenceAfter != off {
 		errs = append(errs, fmt.Errorf("%w: SilenceAfter is %s; allowed are 0 and -1 in this version", ErrConfig, c.SilenceAfter))
 	}
-	if len(errs) == 0 {
-		errs = c.withDefaults().validateRelations()
-	}
+	errs = append(errs, c.withDefaults().validateRelations()...)
 	return errors.Join(errs...)
 }
 
 // validateRelations compares fields with each other, defaults filled in: a
-// default can be what makes a pair impossible.
+// default can be what makes a pair impossible. A bound that is negative is a
+// complaint of its own.
 func (c Config) validateRelations() []error {
 	var errs []error
-	if c.MinIdleConns > c.MaxOpenConns {
+	if c.MaxOpenConns >= 0 && c.MinIdleConns > c.MaxOpenConns {
 		errs = append(errs, fmt.Errorf("%w: MinIdleConns is %d; allowed is at most MaxOpenConns, %d", ErrConfig, c.MinIdleConns, c.MaxOpenConns))
 	}
-	if c.MinIdleConns > c.MaxIdleConns {
+	if c.MaxIdleConns >= 0 && c.MinIdleConns > c.MaxIdleConns {
 		errs = append(errs, fmt.Errorf("%w: MinIdleConns is %d; allowed is at most MaxIdleConns, %d", ErrConfig, c.MinIdleConns, c.MaxIdleConns))
 	}
-	if c.BackoffMin > c.BackoffMax {
+	if c.BackoffMax >= 0 && c.BackoffMin > c.BackoffMax {
 		errs = append(errs, fmt.Errorf("%w: BackoffMin is %s; allowed is at most BackoffMax, %s", ErrConfig, c.BackoffMin, c.BackoffMax))
 	}
-	if c.ConnMaxLifetimeJitter > c.ConnMaxLifetime {
+	if c.ConnMaxLifetime >= 0 && c.ConnMaxLifetimeJitter > c.ConnMaxLifetime {
 		errs = append(errs, fmt.Errorf("%w: ConnMaxLifetimeJitter is %s; allowed is at most ConnMaxLifetime, %s", ErrConfig, c.ConnMaxLifetimeJitter, c.ConnMaxLifetime))
 	}
 	return errs

@@ -197,19 +197,31 @@ func (c *Conn) Send(b []byte, deadline time.Time) (int, error) {
 		return 0, ErrInterrupted
 	}
 	n, err := c.nc.Write(b)
+	if n == 0 && !c.opaque && isTimeout(err) && !c.stopWrites.Load() && ahead(deadline) {
+		// An interruption that was noticed before it had set its deadline.
+		_ = c.nc.SetWriteDeadline(deadline)
+		n, err = c.nc.Write(b)
+	}
 	if err == nil {
 		return n, nil
 	}
-	timeout := errors.Is(err, os.ErrDeadlineExceeded)
+	timeout := isTimeout(err)
 	if timeout && c.stopWrites.Load() {
 		c.resumeWrites()
 		err = ErrInterrupted
 	}
-	if n == 0 && timeout {
+	if n == 0 && timeout && !c.opaque { // TLS can't go on after a part of a record
 		return 0, err
 	}
 	c.Fail(CloseWrite, err)
 	return n, err
+}
+
+func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
+
+// ahead reports whether the deadline has not come yet.
+func ahead(deadline time.Time) bool {
+	return deadline.IsZero() || time.Now().Before(deadline)
 }
 
 // resumeWrites forgets an interruption.
@@ -350,12 +362,17 @@ func (c *Conn) read(b []byte, deadline time.Time) (int, error) {
 		return 0, ErrInterrupted
 	}
 	n, err := c.nc.Read(b)
+	if n == 0 && isTimeout(err) && !c.stopReads.Load() && ahead(deadline) {
+		// An interruption that was noticed before it had set its deadline.
+		_ = c.nc.SetReadDeadline(deadline)
+		n, err = c.nc.Read(b)
+	}
 	switch {
 	case n > 0:
 		return n, nil // an error shows again at the next read
 	case err == nil:
 		return 0, nil
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case isTimeout(err):
 		if c.stopReads.Load() {
 			c.resumeReads()
 			return 0, ErrInterrupted

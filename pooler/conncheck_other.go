@@ -8,6 +8,9 @@ import (
 )
 
 // rawConn: sockets can't be looked at here; a closed one is found by PING.
-func rawConn(net.Conn) (raw syscall.RawConn, opaque bool) { return nil, false }
+func rawConn(nc net.Conn) (raw syscall.RawConn, opaque bool) {
+	_, opaque = nc.(interface{ NetConn() net.Conn })
+	return nil, opaque
+}
 
 func (c *Conn) look() bool { return true }

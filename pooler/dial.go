@@ -104,7 +104,7 @@ func (p *Pool) endDialLocked(l *lot, c *Conn, err error, began time.Duration) {
 		p.shutting = append(p.shutting, c)
 	case err == nil:
 		p.health.lastErr = nil
-		p.ramp = min(2*p.ramp, max(1, p.cfg.MaxOpenConns))
+		p.ramp = min(p.ramp+1, max(1, p.cfg.MaxOpenConns)) // doubles when all of them succeed
 		p.adoptLocked(c, now)
 		if p.countedLocked() > p.cfg.MaxOpenConns { // the bound was lowered meanwhile
 			p.closeLocked(c, CloseRoom, nil)
@@ -148,10 +148,10 @@ func (p *Pool) open(s *Session, probe bool) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A Close of the pool must not wait for a peer that says nothing.
-	stop := context.AfterFunc(p.ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
 	c := NewConn(nc, s)
+	// A Close of the pool must not wait for a peer that says nothing.
+	stop := context.AfterFunc(p.ctx, func() { c.InterruptReceive(); c.InterruptSend() })
+	defer stop()
 	deadline, _ := ctx.Deadline()
 	if err = s.bring(c, deadline); err == nil && probe {
 		err = c.ping(deadline)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -16,6 +17,7 @@ type dialer struct {
 	times   []time.Time   // of all dials
 	takes   time.Duration // how long a dial takes
 	deaf    bool          // a held dial ignores its context
+	refused bool          // connections live on, unlike with Fake.Down
 	holding bool
 	held    []*heldDial
 	dialing int
@@ -42,7 +44,7 @@ func (d *dialer) Dial(ctx context.Context, network, addr string) (net.Conn, erro
 	d.times = append(d.times, time.Now())
 	d.dialing++
 	d.most = max(d.most, d.dialing)
-	takes, deaf := d.takes, d.deaf
+	takes, deaf, refused := d.takes, d.deaf, d.refused
 	var h *heldDial
 	if d.holding {
 		h = &heldDial{d, make(chan error, 1)}
@@ -50,9 +52,16 @@ func (d *dialer) Dial(ctx context.Context, network, addr string) (net.Conn, erro
 	}
 	d.mu.Unlock()
 
+	if deaf {
+		ctx = context.WithoutCancel(ctx)
+	}
 	err := d.pass(ctx, h, takes, deaf)
 	var nc net.Conn
-	if err == nil {
+	switch {
+	case err != nil:
+	case refused:
+		err = &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
+	default:
 		nc, err = d.dial(ctx, network, addr)
 	}
 	d.mu.Lock()
@@ -93,6 +102,13 @@ func (d *dialer) hold(on bool) {
 	d.holding = on
 }
 
+// refuse makes dials fail, whatever the server does.
+func (d *dialer) refuse(on bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.refused = on
+}
+
 // take sets how long each dial takes.
 func (d *dialer) take(t time.Duration) {
 	d.mu.Lock()
@@ -125,14 +141,18 @@ func (d *dialer) wantHeld(n int) {
 	}
 }
 
+// releaseAll fails the dials that are still held.
 func (d *dialer) releaseAll() {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.holding = false
-	for _, h := range d.held {
+	held := d.held
+	d.holding, d.held = false, nil
+	d.mu.Unlock()
+	for _, h := range held {
 		h.result <- net.ErrClosed
 	}
-	d.held = nil
+	if len(held) > 0 {
+		time.Sleep(time.Second) // what is late is waited for a little (fake time)
+	}
 }
 
 func (d *dialer) count() int {

@@ -46,8 +46,8 @@
 //   - While the node can't be reached, one goroutine dials for everybody, one
 //     dial at a time.
 //   - A dial belongs to the pool. That its caller left doesn't abort it.
-//   - Each request is counted in, and counted out exactly once: Admitted is
-//     Answered + Failed + Abandoned + InFlight in every snapshot.
+//   - Each request that was admitted ends exactly once: answered, failed or
+//     abandoned. Stats counts all four.
 //   - Credentials are sent to the server and nowhere else: not to logs, errors,
 //     events or statistics.
 //

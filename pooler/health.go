@@ -54,13 +54,18 @@ func (p *Pool) setStateLocked(s State, err error) {
 	p.note(ev)
 }
 
-// answeredLocked notes that a connection has answered.
-func (p *Pool) answeredLocked(now time.Duration) {
+// answeredLocked notes that a connection has answered. What was asked before the
+// node failed says nothing of it now: its reply may have been under way.
+func (p *Pool) answeredLocked(asked, now time.Duration) {
 	h := &p.health
+	if h.state != StateUp && asked <= h.downAt {
+		return
+	}
 	h.lastGood = now
 	if h.state == StateDown {
 		h.downAt, h.downTime = now, time.Now()
 		p.setStateLocked(StateSuspect, h.lastErr)
+		p.armFailFastLocked()
 	}
 }
 
@@ -135,11 +140,11 @@ func (p *Pool) probeOnce(pause *time.Duration) (next time.Duration, more bool) {
 	defer p.unlock()
 	if err == nil || isRefused(err) {
 		p.health.probing = false
+		p.ramp = 1
+		p.endDialLocked(l, c, err, now)
 		if !p.closed {
-			p.ramp = 1
 			p.setStateLocked(StateUp, nil)
 		}
-		p.endDialLocked(l, c, err, now)
 		return 0, false
 	}
 	p.endDialLocked(l, nil, err, now)
@@ -148,11 +153,24 @@ func (p *Pool) probeOnce(pause *time.Duration) (next time.Duration, more bool) {
 		return 0, false
 	}
 	p.dialFailedLocked(err, now)
-	if p.health.lastGood <= max(now, p.health.downAt) && p.health.state == StateSuspect {
-		p.setStateLocked(StateDown, err)
-	}
+	p.giveUpOnNodeLocked(p.now())
 	p.failWaitersLocked()
 	return p.pauseLocked(pause, p.now()), true
+}
+
+// giveUpOnNodeLocked declares a suspect node down if no connection answers. One
+// that has connections is given BackoffMin to hear from them; an answer counts
+// for BackoffMax, so that a node that serves but accepts nobody isn't down and
+// suspect by turns.
+func (p *Pool) giveUpOnNodeLocked(now time.Duration) {
+	h := &p.health
+	silent := now-h.downAt >= p.cfg.BackoffMin
+	if h.lastGood >= h.downAt {
+		silent = now-h.lastGood >= p.cfg.BackoffMax
+	}
+	if h.state == StateSuspect && (silent || len(p.all) == 0) {
+		p.setStateLocked(StateDown, h.lastErr)
+	}
 }
 
 // probeLotLocked returns the lot that the probe's connection is opened for.
@@ -214,9 +232,14 @@ func (p *Pool) failFast() {
 	if p.closed || p.health.state == StateUp {
 		return
 	}
+	now := p.now()
+	left := p.cfg.FailFastAfter - (now - p.health.downAt)
+	if left <= 0 {
+		p.giveUpOnNodeLocked(now) // the probe that hangs since is answer enough
+	}
 	p.failWaitersLocked()
-	if !p.failingLocked(p.now()) {
-		p.health.failFast.Reset(max(p.cfg.FailFastAfter-(p.now()-p.health.downAt), p.cfg.BackoffMin))
+	if !p.failingLocked(now) {
+		p.health.failFast.Reset(max(left, p.cfg.BackoffMax))
 	}
 }
 

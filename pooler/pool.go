@@ -186,8 +186,9 @@ func (p *Pool) lease(ctx context.Context, r Request) (*Conn, error) {
 			return p.wait(ctx, r, now)
 		}
 		p.leaseLocked(c, r.Name, r.Blocking, now)
+		p.grow = p.grow || p.idle < p.cfg.MinIdleConns
 		p.unlock()
-		if now-c.idleSince < freshFor || c.alive() {
+		if !r.Fragile && now-c.idleSince < freshFor || c.alive() {
 			return c, nil
 		}
 		p.mu.Lock()
@@ -418,7 +419,10 @@ func (p *Pool) returnLocked(c *Conn) {
 		return
 	}
 	c.idleSince, c.checked, c.holder = now, now, ""
-	p.answeredLocked(now)
+	p.answeredLocked(c.leasedAt, now)
+	if len(c.session.steps) > 0 {
+		p.warm = c.session
+	}
 	if n := c.pushDropped.Swap(0); n > 0 {
 		p.n.pushes += n
 	}
@@ -470,11 +474,8 @@ func (p *Pool) placeLocked(c *Conn, now time.Duration) {
 	c.place = placeIdle
 	l.idle = append(l.idle, c)
 	p.idle++
-	if len(c.session.steps) > 0 {
-		p.warm = c.session
-	}
-	if p.waiting > 0 {
-		p.grow = true // another session may need its room
+	if p.waiting > 0 || p.idle < p.cfg.MinIdleConns {
+		p.grow = true // another session may need its room, or this one has too few
 	}
 	p.tickLocked()
 }
@@ -629,6 +630,7 @@ func (p *Pool) Close() error {
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
+		<-p.empty
 		p.wg.Wait()
 		return nil
 	}

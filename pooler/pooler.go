@@ -30,6 +30,10 @@ type Request struct {
 	// Blocking says that the reply may be held back for long on purpose, so
 	// that waiting for it after its caller has left makes no sense.
 	Blocking bool
+	// Fragile says that the request must not run twice, so that a connection
+	// that dies under it costs the caller an answer. An idle connection is then
+	// looked at however briefly it was idle.
+	Fragile bool
 	// Want is the one connection that can serve the request, or nil.
 	Want *Conn
 }
@@ -41,7 +45,7 @@ type Outcome uint8
 const (
 	Answered  Outcome = iota // all replies were received
 	Failed                   // it was lost, and the caller was told so
-	Unknown                  // it was lost, with ErrUnknownOutcome
+	Unknown                  // it was lost or late, with ErrUnknownOutcome
 	Abandoned                // the caller left first
 )
 

@@ -72,7 +72,7 @@ func (p *Pool) reapLocked(now time.Duration) {
 			switch {
 			case p.expiredLocked(c, now):
 				reason = CloseLifetime
-			case p.cfg.ConnMaxIdleTime > 0 && now-c.idleSince >= p.cfg.ConnMaxIdleTime && p.idle > p.cfg.MinIdleConns:
+			case p.cfg.ConnMaxIdleTime > 0 && now-c.idleSince >= p.cfg.ConnMaxIdleTime && (p.idle > p.cfg.MinIdleConns || p.warm == nil):
 				reason = CloseIdle
 			}
 			if reason == "" {
@@ -109,17 +109,21 @@ func (p *Pool) checkIdle(began time.Duration) {
 		if c == nil {
 			return
 		}
-		ok := c.alive()
-		if ok && !pinged && began-c.idleSince >= p.cfg.HealthCheckInterval {
+		answered, asked := false, p.now()
+		if c.alive() && !pinged && began-c.idleSince >= p.cfg.HealthCheckInterval {
 			if err := c.ping(time.Now().Add(p.cfg.HealthCheckTimeout)); err == nil {
 				pinged = true
 			} else if c.Err() == nil {
 				c.Fail(CloseHealth, err)
 			}
+			answered = pinged
 		}
 		p.mu.Lock()
 		now := p.now()
 		c.checked = now
+		if answered {
+			p.answeredLocked(asked, now)
+		}
 		p.unborrowLocked(c, now)
 		p.unlock()
 	}
@@ -133,7 +137,7 @@ func (p *Pool) borrowIdle(began time.Duration) *Conn {
 	var c *Conn
 	for _, l := range p.lots {
 		for _, o := range l.idle {
-			if o.checked <= began && o.idleSince <= began && (c == nil || o.idleSince < c.idleSince) {
+			if o.checked < began && (c == nil || o.idleSince < c.idleSince) {
 				c = o
 			}
 		}
@@ -235,9 +239,13 @@ func (p *Pool) set(change func(*Config)) {
 	p.reapLocked(now)
 	for _, l := range p.lots {
 		for len(l.idle) > 0 && (p.idle > p.cfg.MaxIdleConns || p.countedLocked() > p.cfg.MaxOpenConns) {
+			reason := CloseMaxIdle
+			if p.countedLocked() > p.cfg.MaxOpenConns {
+				reason = CloseRoom
+			}
 			c := l.idle[0]
 			p.unlistLocked(c)
-			p.closeLocked(c, CloseRoom, nil)
+			p.closeLocked(c, reason, nil)
 		}
 	}
 	if p.ticking && p.tick.Stop() {

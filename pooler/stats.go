@@ -39,7 +39,7 @@ type Stats struct {
 	Admitted  int64
 	InFlight  int64
 	Answered  int64
-	Failed    int64 // refused, never sent, or lost
+	Failed    int64 // refused, never sent, lost, or late with an unknown outcome
 	Abandoned int64 // the caller left first
 	Shared    int64 // requests on a shared connection: 0 in this version
 	Leased    int64 // requests on a lease of their own

@@ -333,3 +333,11 @@ func (p *pending) await() *pending {
 	<-p.done
 	return p
 }
+
+// wantErrors is wantErr for goroutines other than the test's.
+func (pt *tester) wantErrors(err, want error) {
+	pt.Helper()
+	if !errors.Is(err, want) {
+		pt.Errorf("error is %v, want %v", err, want)
+	}
+}

@@ -133,6 +133,7 @@ func work(ctx context.Context, d *diary, srv *server, sides []*side, length time
 	}
 	stop()
 	wg.Wait()
+	d.end()
 }
 
 // pause waits for the given time or until ctx is done.
@@ -149,12 +150,20 @@ func pause(ctx context.Context, d time.Duration) {
 type diary struct {
 	mu    sync.Mutex
 	out   io.Writer
-	start time.Time // zero: not begun
+	start time.Time // zero: not begun, or ended
 }
 
 func (d *diary) begin() {
 	d.mu.Lock()
 	d.start = time.Now()
+	d.mu.Unlock()
+}
+
+// end has the diary take no more notes: a pool's event may come after the
+// requests that it is about, in the middle of the report.
+func (d *diary) end() {
+	d.mu.Lock()
+	d.start = time.Time{}
 	d.mu.Unlock()
 }
 

@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 }
 
 // output runs the program and returns what it prints.
-func output(t *testing.T, ctx context.Context, args ...string) string {
+func output(ctx context.Context, t *testing.T, args ...string) string {
 	t.Helper()
 	var out bytes.Buffer
 	if err := run(ctx, args, &out); err != nil {
@@ -60,7 +60,7 @@ func figures(t *testing.T, out, label string) (ours, stock int) {
 }
 
 func TestOutageOfTheEmbeddedServerCostsCallersNoRequest(t *testing.T) {
-	out := output(t, t.Context(), "-for", "600ms")
+	out := output(t.Context(), t, "-for", "600ms")
 	wantLines(t, out,
 		`^The server is embedded`,
 		`the callers start$`, `the server is stopped$`, `the server is started again$`, `the node is up again after`, `the callers stop$`,
@@ -80,7 +80,7 @@ func TestOutageOfTheEmbeddedServerCostsCallersNoRequest(t *testing.T) {
 
 func TestCutConnectionsOfARealServerCostCallersNoRead(t *testing.T) {
 	s := testkit.Start(t, testkit.Redis)
-	out := output(t, t.Context(), "-addr", s.Addr, "-for", "600ms")
+	out := output(t.Context(), t, "-addr", s.Addr, "-for", "600ms")
 	wantLines(t, out,
 		`Only the connections of this program will be cut`,
 		`the server closes [1-9]\d* connections`, `the server closes [1-9]\d* connections`,
@@ -95,7 +95,7 @@ func TestInterruptEndsItWithTheFiguresSoFar(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	began := time.Now()
-	out := output(t, ctx, "-for", "9m")
+	out := output(ctx, t, "-for", "9m")
 	wantLines(t, out, `interrupted; these are the figures so far$`, `^What the callers saw`, `state +up`)
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("it took %s to end", took)
@@ -105,7 +105,7 @@ func TestInterruptEndsItWithTheFiguresSoFar(t *testing.T) {
 func TestInterruptDuringTheOutageStartsTheServerAgain(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 800*time.Millisecond)
 	defer cancel()
-	out := output(t, ctx, "-for", "1500ms")
+	out := output(ctx, t, "-for", "1500ms")
 	wantLines(t, out, `the server is stopped$`, `the server is started again$`, `interrupted`, `^What the callers saw`)
 }
 

@@ -33,7 +33,7 @@ func reportCallers(out io.Writer, ours, stock *side) {
 	row("connections tried to open", func(s *side) any { return s.dials() })
 	for _, s := range []*side{ours, stock} {
 		if unknown := s.failed[outcomeUnknown]; unknown > 0 {
-			fmt.Fprintf(out, "  * %s: %s with unknown outcome. The server counted %d that were not answered.\n", s.name, count(int64(unknown), "INCR"), s.counter-int64(s.acked))
+			fmt.Fprintf(out, "  * %s: %s with unknown outcome. Of those the server has counted %d.\n", s.name, count(int64(unknown), "INCR"), s.counter-int64(s.acked))
 		}
 		if more := s.counter - int64(s.incrs); more > 0 {
 			fmt.Fprintf(out, "  * %s: the server counted %d more than were called, so a retry ran twice.\n", s.name, more)

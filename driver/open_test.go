@@ -1,0 +1,87 @@
+package driver_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/everpool/everpool/driver"
+	"github.com/everpool/everpool/pooler"
+)
+
+func TestOpenMakesAClientOfAURL(t *testing.T) {
+	server := miniredis.RunT(t)
+	server.RequireUserAuth("me", "sec/ret")
+	db, err := driver.Open("redis://me:sec%2Fret@"+server.Addr()+"/2?max_open_conns=3&wait_timeout=2s&retry=none&dial_timeout=1&max_retries=1",
+		driver.WithClientOptions(func(o *redis.Options) { o.ClientName = "opened" }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := context.Background()
+	if err := db.Set(ctx, "key", "value", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if v, _ := server.DB(2).Get("key"); v != "value" {
+		t.Errorf("database 2 holds %q, want the value", v)
+	}
+	if n := db.Driver.Nodes(); len(n) != 1 || n[0].Stats.MaxOpenConnections != 3 {
+		t.Errorf("nodes %+v, want one with at most 3 connections", n)
+	}
+	if err := db.Close(); err != nil {
+		t.Errorf("close: %v", err)
+	}
+	if err := db.Get(ctx, "key").Err(); !errors.Is(err, redis.ErrClosed) {
+		t.Errorf("after Close: %v, want redis.ErrClosed", err)
+	}
+}
+
+func TestOpenNamesAllThatIsWrongAndNoPassword(t *testing.T) {
+	for name, c := range map[string]struct {
+		url  string
+		opts []driver.Option
+		want []string
+	}{
+		"scheme":            {url: "http://:hunter2@localhost", want: []string{`"http"`, "redis, rediss and unix"}},
+		"no URL":            {url: "://:hunter2@x", want: []string{"can't be parsed"}},
+		"password unquoted": {url: "redis://:hunter2/[@localhost:6379", want: []string{"can't be parsed"}},
+		"unknown parameter": {url: "redis://:hunter2@localhost?max_opn_conns=3", want: []string{"max_opn_conns"}},
+		"several": {
+			url:  "redis://:hunter2@localhost?max_open_conns=x&wait_timeout=y&retry=z",
+			want: []string{"max_open_conns", `"x"`, "wait_timeout", `"y"`, "retry", "safe, all and none"},
+		},
+		"ranges": {
+			url:  "redis://:hunter2@localhost?max_open_conns=-7&shared_conns=4",
+			want: []string{"MaxOpenConns is -7", "SharedConns is 4"},
+		},
+		"min over max": {url: "redis://:hunter2@localhost?max_open_conns=2&min_idle_conns=3", want: []string{"MinIdleConns is 3", "MaxOpenConns, 2"}},
+		"relation": {
+			url: "redis://:hunter2@localhost", opts: []driver.Option{driver.WithConfig(driver.Config{Pool: pooler.Config{BackoffMin: time.Second, BackoffMax: time.Millisecond}})},
+			want: []string{"BackoffMin is 1s"},
+		},
+		"unix path": {url: "unix://:hunter2@", want: []string{"empty unix socket path"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			db, err := driver.Open(c.url, c.opts...)
+			if err == nil {
+				_ = db.Close()
+				t.Fatal("no error")
+			}
+			if !errors.Is(err, pooler.ErrConfig) {
+				t.Errorf("%v is no ErrConfig", err)
+			}
+			for _, want := range c.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("error %q doesn't say %q", err, want)
+				}
+			}
+			if strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("error %q shows the password", err)
+			}
+		})
+	}
+}

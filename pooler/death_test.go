@@ -1,0 +1,199 @@
+//go:build linux || darwin || dragonfly || freebsd || netbsd || openbsd
+
+package pooler_test
+
+import (
+	"net"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/everpool/everpool/pooler"
+)
+
+// tcpPeer is a server of real sockets, which can be looked at from outside:
+// what it accepts it hands to the test.
+type tcpPeer struct {
+	*testing.T
+	pool     *pooler.Pool
+	plain    *pooler.Session
+	accepted chan net.Conn
+	closed   chan pooler.CloseReason
+}
+
+func newTCPPeer(t *testing.T, cfg pooler.Config) *tcpPeer {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tp := &tcpPeer{T: t, plain: pooler.NewSession(), accepted: make(chan net.Conn, 10), closed: make(chan pooler.CloseReason, 10)}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			nc, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			tp.accepted <- nc
+		}
+	}()
+	cfg.OnEvent = func(ev pooler.Event) {
+		if ev.Kind == pooler.EventClose {
+			tp.closed <- ev.Reason
+		}
+	}
+	tp.pool, err = pooler.New(pooler.Node{Network: "tcp", Addr: ln.Addr().String(), Dial: (&net.Dialer{}).DialContext}, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = tp.pool.Close()
+		_ = ln.Close()
+		<-done
+	})
+	return tp
+}
+
+// idle leaves one connection idle and returns both of its ends.
+func (tp *tcpPeer) idle() (*pooler.Conn, net.Conn) {
+	tp.Helper()
+	c := tp.get()
+	peer := <-tp.accepted
+	tp.Cleanup(func() { _ = peer.Close() })
+	go func() {
+		buf := make([]byte, 100)
+		n, _ := peer.Read(buf)
+		if n > 0 {
+			_, _ = peer.Write([]byte("+PONG\r\n"))
+		}
+	}()
+	if got, err := exchange(c, "PING"); got != "+PONG\r\n" || err != nil {
+		tp.Fatalf("PING: %q, %v", got, err)
+	}
+	tp.pool.Put(c, pooler.Answered)
+	return c, peer
+}
+
+func (tp *tcpPeer) get() *pooler.Conn {
+	tp.Helper()
+	c, err := tp.pool.Get(tp.Context(), pooler.Request{Session: tp.plain})
+	if err != nil {
+		tp.Fatal(err)
+	}
+	return c
+}
+
+// arrived returns when what the peer has sent, or its end, is there to be seen,
+// and the connection isn't fresh any more.
+func (tp *tcpPeer) arrived(c *pooler.Conn) {
+	tp.Helper()
+	raw, err := c.NetConn().(*net.TCPConn).SyscallConn()
+	if err != nil {
+		tp.Fatal(err)
+	}
+	began := time.Now()
+	err = raw.Read(func(fd uintptr) bool {
+		_, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		return err != syscall.EAGAIN
+	})
+	if err != nil {
+		tp.Fatal(err)
+	}
+	<-time.After(2*time.Millisecond - time.Since(began))
+}
+
+func TestAPeersCloseIsNoticedBeforeTheFirstWrite(t *testing.T) {
+	tp := newTCPPeer(t, pooler.Config{HealthCheckInterval: -1})
+	c, peer := tp.idle()
+	_ = peer.Close()
+	tp.arrived(c)
+	fresh := tp.get()
+	if fresh == c {
+		t.Error("Get returned a connection that the peer has closed")
+	}
+	if reason := <-tp.closed; reason != pooler.ClosePeer {
+		t.Errorf("closed for %q, want %q", reason, pooler.ClosePeer)
+	}
+	tp.pool.Put(fresh, pooler.Answered)
+}
+
+func TestAPeersResetIsNoticedBeforeTheFirstWrite(t *testing.T) {
+	tp := newTCPPeer(t, pooler.Config{HealthCheckInterval: -1})
+	c, peer := tp.idle()
+	_ = peer.(*net.TCPConn).SetLinger(0)
+	_ = peer.Close()
+	tp.arrived(c)
+	fresh := tp.get()
+	if fresh == c {
+		t.Error("Get returned a connection that the peer has reset")
+	}
+	tp.pool.Put(fresh, pooler.Answered)
+}
+
+func TestAPeersCloseIsNoticedInTheBackground(t *testing.T) {
+	tp := newTCPPeer(t, pooler.Config{HealthCheckInterval: 5 * time.Millisecond})
+	_, peer := tp.idle()
+	_ = peer.Close()
+	if reason := <-tp.closed; reason != pooler.ClosePeer {
+		t.Errorf("closed for %q, want %q", reason, pooler.ClosePeer)
+	}
+	if s := tp.pool.Stats(); s.OpenConnections != 0 {
+		t.Errorf("%d open, want 0", s.OpenConnections)
+	}
+}
+
+func TestAReplyThatNobodyAskedForKillsAnIdleConnection(t *testing.T) {
+	tp := newTCPPeer(t, pooler.Config{HealthCheckInterval: -1})
+	c, peer := tp.idle()
+	if _, err := peer.Write([]byte("+OK\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	tp.arrived(c)
+	fresh := tp.get()
+	if fresh == c {
+		t.Error("the next request would get somebody else's reply")
+	}
+	if reason := <-tp.closed; reason != pooler.CloseUnasked {
+		t.Errorf("closed for %q, want %q", reason, pooler.CloseUnasked)
+	}
+	tp.pool.Put(fresh, pooler.Answered)
+}
+
+func TestAPushToAnIdleConnectionIsDroppedAndCounted(t *testing.T) {
+	tp := newTCPPeer(t, pooler.Config{HealthCheckInterval: -1})
+	c, peer := tp.idle()
+	for _, part := range []string{">2\r\n+invalidate\r\n*1\r\n$1\r\nk\r\n>1\r\n", "+second\r\n"} {
+		if _, err := peer.Write([]byte(part)); err != nil {
+			t.Fatal(err)
+		}
+		tp.arrived(c)
+		if got := tp.get(); got != c {
+			t.Fatal("a push has killed the connection")
+		}
+		tp.pool.Put(c, pooler.Answered)
+	}
+	if got := tp.pool.Stats().PushesDropped; got != 2 {
+		t.Errorf("%d pushes dropped, want 2", got)
+	}
+}
+
+func TestAnIdleConnectionThatWasInterruptedIsLookedAtAllTheSame(t *testing.T) {
+	tp := newTCPPeer(t, pooler.Config{HealthCheckInterval: -1})
+	c, peer := tp.idle()
+	if got := tp.get(); got != c {
+		t.Fatal("another connection")
+	}
+	c.InterruptReceive() // too late for the reply
+	c.InterruptSend()
+	tp.pool.Put(c, pooler.Answered)
+	if _, err := peer.Write([]byte(">1\r\n+push\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	<-time.After(2 * time.Millisecond)
+	if got := tp.get(); got != c {
+		t.Error("an interruption has cost the connection")
+	}
+	tp.pool.Put(c, pooler.Answered)
+}
