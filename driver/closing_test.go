@@ -219,7 +219,6 @@ func TestAnAbandonedRequestToASlowServerCostsItsConnectionOnlyWhenItTakesTooLong
 	}
 }
 
-
 // go-redis leaves a refused transaction after the first reply, and gives the
 // handle to the next caller.
 func TestRepliesThatWereLeftUnreadAreNotTheNextCallers(t *testing.T) {

@@ -82,8 +82,10 @@ func TestARotatedPasswordIsTakenUpWithoutAFailedCall(t *testing.T) {
 
 func TestARotatedStaticPasswordGivesTheServersOwnAnswer(t *testing.T) {
 	for retries, want := range map[int]func(error) bool{
-		3:  func(err error) bool { return redis.HasErrorPrefix(err, "WRONGPASS") },
-		-1: func(err error) bool { return errors.Is(err, pooler.ErrSessionLost) || redis.HasErrorPrefix(err, "WRONGPASS") },
+		3: func(err error) bool { return redis.HasErrorPrefix(err, "WRONGPASS") },
+		-1: func(err error) bool {
+			return errors.Is(err, pooler.ErrSessionLost) || redis.HasErrorPrefix(err, "WRONGPASS")
+		},
 	} {
 		t.Run(fmt.Sprint("retries ", retries), func(t *testing.T) {
 			inLab(t, driver.Config{}, func(t *lab) {

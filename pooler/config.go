@@ -88,7 +88,8 @@ type Config struct {
 
 	// OnEvent is told what happens to the node and its connections. It is
 	// called under no lock, on the goroutine that caused the event, so it
-	// should return soon; it may call the pool. nil: nobody is told.
+	// should return soon; it may call the pool, all but Close, which waits for
+	// that goroutine. nil: nobody is told.
 	OnEvent func(Event)
 }
 
@@ -148,7 +149,7 @@ func (c Config) validateRelations() []error {
 	if c.MaxIdleConns >= 0 && c.MinIdleConns > c.MaxIdleConns {
 		errs = append(errs, fmt.Errorf("%w: MinIdleConns is %d; allowed is at most MaxIdleConns, %d", ErrConfig, c.MinIdleConns, c.MaxIdleConns))
 	}
-	if c.BackoffMax >= 0 && c.BackoffMin > c.BackoffMax {
+	if c.BackoffMax > 0 && c.BackoffMin > c.BackoffMax {
 		errs = append(errs, fmt.Errorf("%w: BackoffMin is %s; allowed is at most BackoffMax, %s", ErrConfig, c.BackoffMin, c.BackoffMax))
 	}
 	if c.ConnMaxLifetime >= 0 && c.ConnMaxLifetimeJitter > c.ConnMaxLifetime {

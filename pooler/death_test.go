@@ -85,15 +85,21 @@ func (tp *tcpPeer) get() *pooler.Conn {
 	return c
 }
 
-// arrived returns when what the peer has sent, or its end, is there to be seen,
+// stale returns when what the peer has sent, or its end, is there to be seen,
 // and the connection isn't fresh any more.
+func (tp *tcpPeer) stale(c *pooler.Conn) {
+	tp.Helper()
+	tp.arrived(c)
+	<-time.After(2 * time.Millisecond)
+}
+
+// arrived returns when what the peer has sent, or its end, is there to be seen.
 func (tp *tcpPeer) arrived(c *pooler.Conn) {
 	tp.Helper()
 	raw, err := c.NetConn().(*net.TCPConn).SyscallConn()
 	if err != nil {
 		tp.Fatal(err)
 	}
-	began := time.Now()
 	err = raw.Read(func(fd uintptr) bool {
 		_, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 		return err != syscall.EAGAIN
@@ -101,14 +107,13 @@ func (tp *tcpPeer) arrived(c *pooler.Conn) {
 	if err != nil {
 		tp.Fatal(err)
 	}
-	<-time.After(2*time.Millisecond - time.Since(began))
 }
 
 func TestAPeersCloseIsNoticedBeforeTheFirstWrite(t *testing.T) {
 	tp := newTCPPeer(t, pooler.Config{HealthCheckInterval: -1})
 	c, peer := tp.idle()
 	_ = peer.Close()
-	tp.arrived(c)
+	tp.stale(c)
 	fresh := tp.get()
 	if fresh == c {
 		t.Error("Get returned a connection that the peer has closed")
@@ -124,7 +129,7 @@ func TestAPeersResetIsNoticedBeforeTheFirstWrite(t *testing.T) {
 	c, peer := tp.idle()
 	_ = peer.(*net.TCPConn).SetLinger(0)
 	_ = peer.Close()
-	tp.arrived(c)
+	tp.stale(c)
 	fresh := tp.get()
 	if fresh == c {
 		t.Error("Get returned a connection that the peer has reset")
@@ -150,7 +155,7 @@ func TestAReplyThatNobodyAskedForKillsAnIdleConnection(t *testing.T) {
 	if _, err := peer.Write([]byte("+OK\r\n")); err != nil {
 		t.Fatal(err)
 	}
-	tp.arrived(c)
+	tp.stale(c)
 	fresh := tp.get()
 	if fresh == c {
 		t.Error("the next request would get somebody else's reply")
@@ -168,7 +173,7 @@ func TestAPushToAnIdleConnectionIsDroppedAndCounted(t *testing.T) {
 		if _, err := peer.Write([]byte(part)); err != nil {
 			t.Fatal(err)
 		}
-		tp.arrived(c)
+		tp.stale(c)
 		if got := tp.get(); got != c {
 			t.Fatal("a push has killed the connection")
 		}
@@ -196,4 +201,19 @@ func TestAnIdleConnectionThatWasInterruptedIsLookedAtAllTheSame(t *testing.T) {
 		t.Error("an interruption has cost the connection")
 	}
 	tp.pool.Put(c, pooler.Answered)
+}
+
+func TestAFragileRequestNeverGetsAConnectionThatThePeerHasClosed(t *testing.T) {
+	tp := newTCPPeer(t, pooler.Config{HealthCheckInterval: -1})
+	c, peer := tp.idle()
+	_ = peer.Close()
+	tp.arrived(c)
+	fresh, err := tp.pool.Get(tp.Context(), pooler.Request{Session: tp.plain, Fragile: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fresh == c {
+		t.Error("Get returned a connection that the peer has closed")
+	}
+	tp.pool.Put(fresh, pooler.Answered)
 }

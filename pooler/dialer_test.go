@@ -23,7 +23,6 @@ type dialer struct {
 	dialing int
 	most    int // dials at a time
 	sockets int
-	peak    int // sockets and dials at a time
 }
 
 // heldDial is a dial that waits for the test.
@@ -66,9 +65,6 @@ func (d *dialer) Dial(ctx context.Context, network, addr string) (net.Conn, erro
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	// What is being closed in this instant of fake time is closed by now if
-	// the dial took any.
-	d.peak = max(d.peak, d.sockets+d.dialing)
 	d.dialing--
 	if err != nil {
 		return nil, err
@@ -180,17 +176,24 @@ func (d *dialer) live() int {
 	return d.sockets
 }
 
-// peaks returns the most dials at a time, and the most dials and sockets.
-func (d *dialer) peaks() (dials, sockets int) {
+// occupied is the number of sockets and of dials under way.
+func (d *dialer) occupied() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.most, d.peak
+	return d.sockets + d.dialing
 }
 
-func (d *dialer) resetPeaks() {
+// peak is the most dials at a time since resetPeak.
+func (d *dialer) peak() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.most, d.peak = d.dialing, d.sockets+d.dialing
+	return d.most
+}
+
+func (d *dialer) resetPeak() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.most = d.dialing
 }
 
 // countedConn is a socket that is counted until it is closed.

@@ -36,7 +36,7 @@ func TestOneProberDialsForEverybody(t *testing.T) {
 		pt.fill(pt.plain, 20)
 		pt.fake.DownRefused()
 		pt.dialer.take(2 * time.Millisecond)
-		pt.dialer.resetPeaks()
+		pt.dialer.resetPeak()
 		for range 20 { // everybody loses a connection
 			c := pt.get(pt.plain)
 			_, _ = exchange(c, "PING")
@@ -47,7 +47,7 @@ func TestOneProberDialsForEverybody(t *testing.T) {
 			line = append(line, pt.wait([]*pooler.Session{pt.plain, s}[i%2]))
 		}
 		pt.sleep(2 * time.Second)
-		if most, _ := pt.dialer.peaks(); most > 1 {
+		if most := pt.dialer.peak(); most > 1 {
 			t.Errorf("%d dials at a time, want 1", most)
 		}
 		pt.fake.Up()

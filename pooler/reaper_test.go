@@ -122,6 +122,23 @@ func TestConnectionsAreRotatedByLifetimeWithJitterAndNeverCut(t *testing.T) {
 	})
 }
 
+func TestAPoolWithoutConnectionsHasNoTimer(t *testing.T) {
+	bubble(t, pooler.Config{ConnMaxIdleTime: time.Minute}, func(pt *tester) {
+		if pt.pool.Ticking() {
+			t.Error("it has one before its first connection")
+		}
+		pt.fill(pt.plain, 1)
+		if !pt.pool.Ticking() {
+			t.Error("it has none with a connection")
+		}
+		pt.sleep(2 * time.Minute)
+		pt.wantOpen(0)
+		if pt.pool.Ticking() {
+			t.Error("it has one after its last connection")
+		}
+	})
+}
+
 func TestDrainClosesWhatIsIdleAndStaysUsable(t *testing.T) {
 	bubble(t, pooler.Config{MaxOpenConns: 5, MinIdleConns: 2}, func(pt *tester) {
 		s := session(1)

@@ -1,0 +1,41 @@
+package driver_test
+
+import (
+	"context"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/everpool/everpool/driver"
+)
+
+func TestAHandleAddsNoAllocationToACommand(t *testing.T) {
+	const reply = "$5\r\nvalue\r\n"
+	d := newDriver(t, driver.Config{Dial: func(context.Context, string, string) (net.Conn, error) {
+		return &responder{reply: reply}, nil
+	}})
+	v, err := d.Options(&redis.Options{Addr: labAddr}).Dialer(t.Context(), "tcp", labAddr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close() //nolint:errcheck // the test is over
+	for name, request := range map[string]string{"GET": frames("GET key"), "DEL": frames("DEL key")} {
+		b, buf := []byte(request), make([]byte, 4096)
+		by := time.Now().Add(time.Hour)
+		allocs := testing.AllocsPerRun(1000, func() {
+			_ = v.SetWriteDeadline(by)
+			if _, err := v.Write(b); err != nil {
+				t.Fatal(err)
+			}
+			_ = v.SetReadDeadline(by)
+			if n, err := v.Read(buf); n != len(reply) || err != nil {
+				t.Fatal(n, err)
+			}
+		})
+		if allocs != 0 {
+			t.Errorf("%s: %v allocations", name, allocs)
+		}
+	}
+}

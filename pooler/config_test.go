@@ -1,0 +1,122 @@
+package pooler_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/everpool/everpool/pooler"
+)
+
+func TestEachBadFieldIsNamedWithItsValueAndWhatIsAllowed(t *testing.T) {
+	for _, tc := range []struct {
+		cfg  pooler.Config
+		want string
+	}{
+		{pooler.Config{MaxOpenConns: -2}, "MaxOpenConns is -2; allowed are -1 and more"},
+		{pooler.Config{SharedConns: 1}, "SharedConns is 1; allowed are 0 and -1 in this version"},
+		{pooler.Config{SharedConns: -2}, "SharedConns is -2; allowed are 0 and -1 in this version"},
+		{pooler.Config{MinIdleConns: -2}, "MinIdleConns is -2; allowed are -1 and more"},
+		{pooler.Config{MaxIdleConns: -2}, "MaxIdleConns is -2; allowed are -1 and more"},
+		{pooler.Config{MaxWaiters: -2}, "MaxWaiters is -2; allowed are -1 and more"},
+		{pooler.Config{ConnMaxIdleTime: -time.Second}, "ConnMaxIdleTime is -1s; allowed are -1, 0 and more"},
+		{pooler.Config{ConnMaxLifetime: -2}, "ConnMaxLifetime is -2ns; allowed are -1, 0 and more"},
+		{pooler.Config{ConnMaxLifetimeJitter: -time.Hour}, "ConnMaxLifetimeJitter is -1h0m0s; allowed are -1, 0 and more"},
+		{pooler.Config{WaitTimeout: -time.Second}, "WaitTimeout is -1s; allowed are -1, 0 and more"},
+		{pooler.Config{HealthCheckInterval: -time.Second}, "HealthCheckInterval is -1s; allowed are -1, 0 and more"},
+		{pooler.Config{FailFastAfter: -time.Second}, "FailFastAfter is -1s; allowed are -1, 0 and more"},
+		{pooler.Config{SilenceAfter: time.Second}, "SilenceAfter is 1s; allowed are 0 and -1 in this version"},
+		{pooler.Config{DialTimeout: -1}, "DialTimeout is -1ns; allowed are 0 and more, it can't be switched off"},
+		{pooler.Config{HealthCheckTimeout: -1}, "HealthCheckTimeout is -1ns; allowed are 0 and more, it can't be switched off"},
+		{pooler.Config{BackoffMin: -1}, "BackoffMin is -1ns; allowed are 0 and more, it can't be switched off"},
+		{pooler.Config{BackoffMax: -1}, "BackoffMax is -1ns; allowed are 0 and more, it can't be switched off"},
+		{pooler.Config{MaxOpenConns: 3, MinIdleConns: 4, MaxIdleConns: 5}, "MinIdleConns is 4; allowed is at most MaxOpenConns, 3"},
+		{pooler.Config{MinIdleConns: 4, MaxIdleConns: 3}, "MinIdleConns is 4; allowed is at most MaxIdleConns, 3"},
+		{pooler.Config{MinIdleConns: 1, MaxIdleConns: -1}, "MinIdleConns is 1; allowed is at most MaxIdleConns, 0"},
+		{pooler.Config{BackoffMin: time.Minute, BackoffMax: time.Second}, "BackoffMin is 1m0s; allowed is at most BackoffMax, 1s"},
+		{
+			pooler.Config{ConnMaxLifetime: time.Second, ConnMaxLifetimeJitter: time.Minute},
+			"ConnMaxLifetimeJitter is 1m0s; allowed is at most ConnMaxLifetime, 1s",
+		},
+		{pooler.Config{ConnMaxLifetimeJitter: time.Minute}, "ConnMaxLifetimeJitter is 1m0s; allowed is at most ConnMaxLifetime, 0s"},
+	} {
+		err := tc.cfg.Validate()
+		want := "everpool: bad configuration: " + tc.want
+		if err == nil || err.Error() != want || !errors.Is(err, pooler.ErrConfig) {
+			t.Errorf("Validate says %v, want %s", err, want)
+		}
+	}
+}
+
+func TestEverythingThatIsWrongIsInOneError(t *testing.T) {
+	_, err := pooler.New(pooler.Node{}, pooler.Config{
+		MaxWaiters: -5, WaitTimeout: -5, BackoffMin: -5, // each bad by itself
+		MaxOpenConns: 1, MinIdleConns: 2, // bad together
+	})
+	if !errors.Is(err, pooler.ErrConfig) {
+		t.Fatalf("error is %v", err)
+	}
+	for _, part := range []string{"MaxWaiters", "WaitTimeout", "BackoffMin", "MinIdleConns is 2; allowed is at most MaxOpenConns, 1", "Node.Dial"} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("%q is missing in: %v", part, err)
+		}
+	}
+}
+
+func TestOffIsAllowedWhereTheCommentSaysSo(t *testing.T) {
+	cfg := pooler.Config{
+		MaxOpenConns: -1, SharedConns: -1, MinIdleConns: -1, MaxIdleConns: -1, MaxWaiters: -1,
+		ConnMaxIdleTime: -1, ConnMaxLifetime: -1, ConnMaxLifetimeJitter: -1, WaitTimeout: -1,
+		HealthCheckInterval: -1, SilenceAfter: -1, FailFastAfter: -1,
+	}
+	if err := cfg.Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDefaultsAreThoseOfTheComments(t *testing.T) {
+	procs := runtime.GOMAXPROCS(0)
+	want := pooler.Config{
+		MaxOpenConns:        10 * procs,
+		MaxIdleConns:        10 * procs,
+		MaxWaiters:          1<<31 - 1,
+		ConnMaxIdleTime:     5 * time.Minute,
+		DialTimeout:         5 * time.Second,
+		WaitTimeout:         5 * time.Second,
+		HealthCheckInterval: 5 * time.Second,
+		HealthCheckTimeout:  2 * time.Second,
+		FailFastAfter:       5 * time.Second,
+		BackoffMin:          10 * time.Millisecond,
+		BackoffMax:          time.Second,
+	}
+	if diff := cmp.Diff(want, pooler.Config{}.Limits()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if err := (pooler.Config{}).Validate(); err != nil {
+		t.Errorf("the zero value: %v", err)
+	}
+	if got := (pooler.Config{ConnMaxLifetime: time.Hour}).Limits().ConnMaxLifetimeJitter; got != 6*time.Minute {
+		t.Errorf("jitter is %s, want a tenth of the lifetime", got)
+	}
+	if got := (pooler.Config{MaxOpenConns: 3}).Limits().MaxIdleConns; got != 3 {
+		t.Errorf("MaxIdleConns is %d, want MaxOpenConns", got)
+	}
+}
+
+func TestADialThatReturnsNothingIsAFailure(t *testing.T) {
+	p, err := pooler.New(pooler.Node{Dial: func(context.Context, string, string) (net.Conn, error) { return nil, nil }},
+		pooler.Config{FailFastAfter: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = p.Close() }()
+	if _, err := p.Get(t.Context(), pooler.Request{Session: pooler.NewSession()}); !errors.Is(err, pooler.ErrNodeDown) {
+		t.Errorf("Get: %v, want ErrNodeDown", err)
+	}
+}

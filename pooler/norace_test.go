@@ -1,0 +1,5 @@
+//go:build !race
+
+package pooler_test
+
+const raceEnabled = false
