@@ -44,14 +44,23 @@ type passwordRotation struct {
 
 func (r *passwordRotation) credentials() (username, password string) { return r.user, *r.now.Load() }
 
-// rotate changes the password and ends all connections.
+// rotate changes the password as one does: the new one is good before the
+// provider knows it, and the old one until nobody has it in hand any more. Then
+// all connections end.
 func (r *passwordRotation) rotate(t *testing.T, password string) {
+	old := *r.now.Load()
+	user := r.user
+	if user == "" {
+		user = "default"
+	}
+	r.server.Do(t, "ACL", "SETUSER", user, ">"+password)
+	r.now.Store(&password)
+	pause(50 * time.Millisecond)
 	if r.user == "" {
 		r.server.Do(t, "CONFIG", "SET", "requirepass", password)
 	} else {
-		r.server.Do(t, "ACL", "SETUSER", r.user, "resetpass", ">"+password)
+		r.server.Do(t, "ACL", "SETUSER", user, "<"+old)
 	}
-	r.now.Store(&password)
 	r.server.Do(t, "CLIENT", "KILL", "TYPE", "normal")
 }
 

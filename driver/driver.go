@@ -58,7 +58,8 @@ type NodeStatus struct {
 }
 
 // Nodes returns the state of every node that a client has asked for, ordered by
-// address.
+// address. A node with TLS, or with a client's own Dialer, is forgotten a second
+// after its last client has gone; others stay.
 func (d *Driver) Nodes() []NodeStatus {
 	d.mu.Lock()
 	nodes := make([]*node, 0, len(d.nodes))
@@ -141,9 +142,23 @@ func (d *Driver) node(b *binding, network, addr string) (*node, error) {
 	return n, nil
 }
 
+// forget takes a node without handles out of the driver. It reports false if it
+// has handles again, or the driver is being closed.
+func (d *Driver) forget(n *node) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.handles > 0 || n.closed || d.closed {
+		return false
+	}
+	delete(d.nodes, n.key)
+	return true
+}
+
 // newNode makes a node with its pool.
 func (d *Driver) newNode(b *binding, key nodeKey) (*node, error) {
-	n := &node{key: key, memory: newMemory()}
+	n := &node{key: key, memory: newMemory(), forget: d.forget}
 	cfg := b.pool
 	tell := d.cfg.Pool.OnEvent
 	cfg.OnEvent = func(ev pooler.Event) {

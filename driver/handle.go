@@ -65,6 +65,7 @@ type handle struct {
 
 	// What the connection is known to carry, by the replies so far.
 	pin      string // for life, if not empty
+	firm     bool   // a command that pins has succeeded
 	noted    bool   // the pool knows of a transaction that keeps the lease
 	inMulti  bool
 	watching bool
@@ -128,6 +129,12 @@ func (h *handle) Write(p []byte) (int, error) {
 	}
 	if h.lease != nil && h.lease.Mode() == pooler.Stream {
 		return h.streamLocked(p)
+	}
+	if h.lease != nil && !h.lease.Unpark() {
+		// Never sent, so go-redis may try it on another handle.
+		err := &net.OpError{Op: "dial", Net: h.node.key.network, Err: poolError{&pooler.Error{Err: pooler.ErrConnGone, Node: h.node.key.addr}}}
+		h.endLocked(err, pooler.Failed)
+		return 0, h.failLocked(err)
 	}
 	if h.idleLocked() {
 		h.beginLocked()
@@ -246,6 +253,9 @@ func (h *handle) settleLocked() *pooler.Conn {
 			}
 			h.notePinLocked(why.String())
 		}
+		if h.mayLoseLocked() {
+			c.Park()
+		}
 		return nil
 	}
 	if h.noted {
@@ -255,6 +265,19 @@ func (h *handle) settleLocked() *pooler.Conn {
 	}
 	h.lease = nil
 	return c
+}
+
+// mayLoseLocked reports whether the connection that the handle keeps may be
+// closed while the handle is idle, if others can't have one otherwise. What it
+// carries is then lost, as if the server had closed it; nobody waits for
+// anything from it meanwhile.
+func (h *handle) mayLoseLocked() bool {
+	switch h.pin {
+	case command.PinClientID.String(), command.PinUnknown.String(), command.PinSession.String(),
+		command.PinHImport.String(), command.PinReset.String():
+		return !h.inMulti && !h.watching && !h.asking && !h.partial
+	}
+	return false
 }
 
 // Close ends the handle. The replies that it still waits for are read and
@@ -301,14 +324,26 @@ func (h *handle) soilLocked(c *pooler.Conn) {
 	if h.partial {
 		c.Fail(pooler.CloseWrite, errors.New("everpool: the request was never finished"))
 	}
-	if h.inMulti || h.watching || h.asking {
-		c.Fail(pooler.CloseState, errors.New("everpool: left inside a transaction"))
-	}
-	for _, r := range h.owed[h.answered:] {
-		if r.blocking {
-			// What it takes from a list while its reply is awaited would be lost.
-			c.Fail(pooler.CloseAbandoned, errors.New("everpool: left while it blocked"))
+	// What is still to be answered counts as if it had its effect: the state is
+	// entered before the reply comes.
+	inside, changed := h.inMulti, h.watching || h.asking
+	for i := range h.owed[h.answered:] {
+		switch r := &h.owed[h.answered+i]; r.kind {
+		case plain:
+			if r.blocking {
+				// What it takes from a list while its reply is awaited would be lost.
+				c.Fail(pooler.CloseAbandoned, errors.New("everpool: left while it blocked"))
+			}
+		case multi:
+			inside = true
+		case exec:
+			inside = false
+		default:
+			changed = true
 		}
+	}
+	if inside || changed {
+		c.Fail(pooler.CloseState, errors.New("everpool: left inside a transaction or while the connection's state was being changed"))
 	}
 }
 
@@ -346,9 +381,14 @@ func (h *handle) quitLocked() {
 	} else {
 		h.soilLocked(c)
 	}
+	h.putLocked(c, o)
+}
+
+// putLocked gives a lease back, without the lock.
+func (h *handle) putLocked(c *pooler.Conn, o pooler.Outcome) {
 	h.mu.Unlock()
+	defer h.mu.Lock() // whatever a user's code in there does
 	h.node.pool.Put(c, o)
-	h.mu.Lock()
 }
 
 // SetDeadline sets both deadlines. go-redis clears them when it gives the handle
@@ -358,9 +398,25 @@ func (h *handle) SetDeadline(t time.Time) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.stale = t.IsZero() && h.got && !h.idleLocked()
+	if t.IsZero() {
+		h.unstreamLocked()
+	}
 	h.writeBy = t
 	h.setReadByLocked(t)
 	return nil
+}
+
+// unstreamLocked gives up a connection that the last caller left streaming
+// (monitoring, say): what comes from it is no reply to the next one's requests.
+func (h *handle) unstreamLocked() {
+	c := h.lease
+	if c == nil || c.Mode() != pooler.Stream || h.sending || h.readingC || h.usableLocked() != nil {
+		return
+	}
+	o := h.outcomeLocked(c)
+	h.lease, h.pin, h.noted = nil, "", false
+	h.beginLocked()
+	h.putLocked(c, o)
 }
 
 // SetReadDeadline bounds reading, that which is under way too.

@@ -19,6 +19,7 @@ type node struct {
 	key    nodeKey
 	pool   pooler.Pooler
 	memory *memory
+	forget func(*node) bool // takes it out of the driver, unless it is in use
 
 	mu      sync.Mutex
 	handles int
@@ -50,6 +51,14 @@ func (n *node) detach() {
 
 // drain closes what nobody uses any more.
 func (n *node) drain() {
+	if n.key.tls != nil || n.key.own != nil {
+		// Nobody can come back to it but by the same pointer, and there may be
+		// any number of those.
+		if n.forget(n) {
+			_ = n.close()
+		}
+		return
+	}
 	n.mu.Lock()
 	unused := n.handles == 0 && !n.closed
 	n.mu.Unlock()

@@ -91,7 +91,7 @@ func (h *handle) receiveLocked(c *pooler.Conn, p []byte) (int, error) {
 	n, done, err := c.Receive(p, by)
 	h.mu.Lock()
 	if err == nil && h.usableLocked() == nil {
-		n = h.receivedLocked(c, p, n, done, by)
+		n = h.receivedLocked(c, p, n, done)
 	}
 	h.readingC = false
 	if gone := h.usableLocked(); gone != nil {
@@ -116,13 +116,13 @@ func (h *handle) receiveLocked(c *pooler.Conn, p []byte) (int, error) {
 // receivedLocked takes note of p[:n], and of whole replies that have come with
 // it, which it adds. The lock may be released meanwhile, so the lease must be
 // marked as being read from.
-func (h *handle) receivedLocked(c *pooler.Conn, p []byte, n int, done bool, by time.Time) int {
+func (h *handle) receivedLocked(c *pooler.Conn, p []byte, n int, done bool) int {
 	h.got = true
 	h.noteLocked(c, p[:n], done)
 	// Whole replies that have come already go with it.
 	for n < len(p) && h.usableLocked() == nil && h.answered < len(h.owed) && c.Buffered() {
-		m, done, err := c.Receive(p[n:], by)
-		if err != nil {
+		m, done, err := c.ReceiveBuffered(p[n:])
+		if err != nil || m == 0 {
 			break // the next Read meets it again
 		}
 		h.noteLocked(c, p[n:n+m], done)
@@ -186,6 +186,8 @@ func (h *handle) shakenLocked(c *pooler.Conn, r *run, failed bool) {
 		h.keepLocked(command.PinSession) // it comes into force with EXEC
 	case h.pin == command.PinSession.String():
 		// The state that it was given in isn't known.
+	case c.Mode() != pooler.Counted:
+		h.firm = true // the reply may have a push in it, so it isn't remembered
 	case failed && refusedAsUnknown(h.reply):
 		m.refuse(h.session, r.frame, h.reply)
 	case failed:
@@ -214,7 +216,11 @@ func (h *handle) shakenLocked(c *pooler.Conn, r *run, failed bool) {
 // refused, it has left nothing behind.
 func (h *handle) pinnedLocked(c *pooler.Conn, r *run, failed bool) {
 	flown := h.flight
-	if failed && r.mode() == pooler.Pushes && h.pin == r.pin.String() && !h.inMulti {
+	h.firm = h.firm || !failed
+	for i := h.answered; i < len(h.owed); i++ {
+		failed = failed && h.owed[i].kind != pinning // the next one may succeed
+	}
+	if failed && !h.firm && r.mode() == pooler.Pushes && h.pin == r.pin.String() && !h.inMulti {
 		if r.remembered() && refusedAsUnknown(h.reply) {
 			h.node.memory.refuse(h.session, r.frame, h.reply)
 		}

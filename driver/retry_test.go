@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -64,13 +65,13 @@ var spoil = map[string]func(c *testkit.FakeConn) []byte{
 
 // spoiled makes the server spoil the first few executions of a command; what it
 // replies otherwise suits all of them.
-func (l *lab) spoiled(name string, times int, how func(*testkit.FakeConn) []byte) (runs *int) {
-	runs = new(int)
+func (l *lab) spoiled(name string, times int64, how func(*testkit.FakeConn) []byte) (runs *atomic.Int64) {
+	runs = new(atomic.Int64)
 	for _, other := range []string{"GET", "SET", "INCR", "DEL", "EXISTS"} {
 		l.f.Handle(other, func(*testkit.FakeConn, []string) []byte { return testkit.ReplyInt(7) })
 	}
 	l.f.Handle(name, func(c *testkit.FakeConn, _ []string) []byte {
-		if *runs++; *runs <= times {
+		if runs.Add(1) <= times {
 			return how(c)
 		}
 		return testkit.ReplyInt(7)
@@ -88,19 +89,19 @@ func TestWhatMayRunAgainRunsAgainAndNothingElse(t *testing.T) {
 						stock := t.stock(retries)
 						runs := t.spoiled(rq.last, 1, how)
 						stockErr := rq.call(t.Context(), stock)
-						stockRuns := *runs
+						stockRuns := runs.Load()
 						runs = t.spoiled(rq.last, 1, how)
 						err := rq.call(t.Context(), t.client(retries))
 						again := rq.effect == command.Read || rq.effect == command.Idempotent && policy == driver.RetrySafe
 						switch {
 						case policy == driver.RetryAll:
-							if *runs != stockRuns || (err == nil) != (stockErr == nil) {
-								t.Errorf("%d runs, %v; stock: %d, %v", *runs, err, stockRuns, stockErr)
+							if runs.Load() != stockRuns || (err == nil) != (stockErr == nil) {
+								t.Errorf("%d runs, %v; stock: %d, %v", runs.Load(), err, stockRuns, stockErr)
 							}
-						case again && (err != nil || *runs != 2):
-							t.Errorf("%d runs, %v; want a second one and its reply", *runs, err)
-						case !again && *runs != 1:
-							t.Errorf("%d runs", *runs)
+						case again && (err != nil || runs.Load() != 2):
+							t.Errorf("%d runs, %v; want a second one and its reply", runs.Load(), err)
+						case !again && runs.Load() != 1:
+							t.Errorf("%d runs", runs.Load())
 						case !again:
 							t.wantErr(err, pooler.ErrUnknownOutcome)
 							t.checkTimeout(err, fault == "late")
@@ -134,9 +135,9 @@ func TestNothingUnsafeRunsTwiceHoweverOftenItFails(t *testing.T) {
 					if err := rq.call(t.Context(), rdb); err == nil {
 						t.Error("no error")
 					}
-					most := map[command.Effect]int{command.Read: 8, command.Idempotent: 4, command.Unsafe: 1}[rq.effect]
-					if *runs > most || *runs == 0 {
-						t.Errorf("%s, %s, %s: %d runs", policy, rq.name, fault, *runs)
+					most := map[command.Effect]int64{command.Read: 8, command.Idempotent: 4, command.Unsafe: 1}[rq.effect]
+					if runs.Load() > most || runs.Load() == 0 {
+						t.Errorf("%s, %s, %s: %d runs", policy, rq.name, fault, runs.Load())
 					}
 				})
 			}
@@ -160,8 +161,8 @@ func TestWhatWasNeverSentIsSentWhenTheNodeIsBack(t *testing.T) {
 						time.Sleep(100 * time.Millisecond)
 						t.handle().write(frames("PING")) // waits until it is known and over
 					}
-					if err := rq.call(t.Context(), rdb); err != nil || *runs != 1 {
-						t.Errorf("%s, %s: %d runs, %v", policy, rq.name, *runs, err)
+					if err := rq.call(t.Context(), rdb); err != nil || runs.Load() != 1 {
+						t.Errorf("%s, %s: %d runs, %v", policy, rq.name, runs.Load(), err)
 					}
 				})
 			}
@@ -183,8 +184,8 @@ func TestAWriteThatFailsAtOnceMovesTheRequest(t *testing.T) {
 					t.Errorf("%s: %v", rq.name, err)
 				}
 			}
-			if s := t.stats(); *runs != 5 || s.Moved != 5 || s.Resent != 0 || s.Unknown != 0 {
-				t.Errorf("%s: %d runs, moved %d, resent %d, unknown %d", rq.name, *runs, s.Moved, s.Resent, s.Unknown)
+			if s := t.stats(); runs.Load() != 5 || s.Moved != 5 || s.Resent != 0 || s.Unknown != 0 {
+				t.Errorf("%s: %d runs, moved %d, resent %d, unknown %d", rq.name, runs.Load(), s.Moved, s.Resent, s.Unknown)
 			}
 		})
 	}

@@ -78,7 +78,9 @@ func TestAMalformedRequestBehindOneInProgressCostsOnlyItsOwnConnection(t *testin
 		t.slow(time.Second)
 		a, b := t.handle(), t.handle()
 		a.send("GET slow")
+		synctest.Wait()
 		b.send("GET slowb")
+		synctest.Wait()
 		if _, err := io.WriteString(a, "*0\r\n"); err == nil {
 			t.Error("taken")
 		}

@@ -273,21 +273,21 @@ func follow(steps []step, st step) []step {
 // would change.
 func withCredentials(steps []step, username, password string) []step {
 	out := slices.Clone(steps)
-	changed := false
+	found, differs := false, false
 	for i, st := range out {
 		if st.slots&command.SlotAuth == 0 {
 			continue
 		}
 		frame := reauthenticate(st.Request, username, password)
-		if frame == nil {
-			return nil
+		if frame == nil || found {
+			return nil // two of them: who it was that the session belongs to isn't known
 		}
-		if !bytes.Equal(frame, st.Request) {
-			changed = true
+		if found = true; !bytes.Equal(frame, st.Request) {
+			differs = true
 			out[i].Step = pooler.Step{Request: frame, Reply: st.Reply}
 		}
 	}
-	if !changed {
+	if !differs {
 		return nil
 	}
 	return out

@@ -2,8 +2,8 @@ package driver
 
 import (
 	"bytes"
-	"errors"
-	"os"
+	"context"
+	"time"
 
 	"github.com/everpool/everpool/internal/command"
 	"github.com/everpool/everpool/internal/resp"
@@ -18,49 +18,48 @@ func (h *handle) clearLocked(f command.Facts, buf []byte) command.Facts {
 	if known, ok := h.node.memory.verdict(name); ok {
 		return known
 	}
-	if h.lease != nil || len(h.plan) > 0 || h.answered < len(h.owed) {
-		return f
+	if h.lease != nil {
+		return f // waiting for another while holding one could be for ever
 	}
-	req := pooler.Request{Session: h.session.pool, Deadline: h.writeBy, Name: "COMMAND INFO"}
-	if h.acquireLocked(req) != nil {
+	by := h.writeBy
+	c, err := h.leaseLocked(func(ctx context.Context) (*pooler.Conn, error) {
+		return h.node.pool.Get(ctx, pooler.Request{Session: h.session.pool, Deadline: by, Name: "COMMAND INFO"})
+	})
+	if err != nil {
 		return f // the command itself will meet the same and say so
 	}
-	c, by := h.lease, h.writeBy
-	var reply []byte
-	h.sending, h.readingC = true, true
-	h.mu.Unlock()
-	c.Owe(1)
-	_, err := c.Send(resp.AppendCommand(nil, "COMMAND", "INFO", name), by)
-	for done := false; err == nil && !done; {
-		var n int
-		var chunk [512]byte
-		n, done, err = c.Receive(chunk[:], by)
-		if errors.Is(err, pooler.ErrInterrupted) && h.ctx.Err() == nil {
-			err = nil // another read deadline, which is not for this
-		}
-		if len(reply) <= maxReply {
-			reply = append(reply, chunk[:n]...)
-		}
-	}
-	h.mu.Lock()
-	h.sending, h.readingC = false, false
-	if h.usableLocked() != nil {
-		h.quitLocked()
-		return f
-	}
-	if err != nil {
-		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			c.Fail(pooler.CloseRead, err)
-		}
-		h.lease = nil
-		h.mu.Unlock()
-		h.node.pool.Put(c, pooler.Failed)
-		h.mu.Lock()
+	reply, err := h.ask(c, name, by)
+	if err != nil || len(reply) == 0 || reply[0] == '-' {
 		return f
 	}
 	f = judge(f, reply)
 	h.node.memory.setVerdict(name, f)
 	return f
+}
+
+// ask asks about a command on a lease of its own, without the lock, and gives
+// the lease back.
+func (h *handle) ask(c *pooler.Conn, name string, by time.Time) (reply []byte, err error) {
+	h.mu.Unlock()
+	defer h.mu.Lock()
+	stop := context.AfterFunc(h.ctx, func() { c.InterruptSend(); c.InterruptReceive() })
+	c.Owe(1)
+	_, err = c.Send(resp.AppendCommand(nil, "COMMAND", "INFO", name), by)
+	for done := false; err == nil && !done; {
+		var n int
+		var chunk [512]byte
+		n, done, err = c.Receive(chunk[:], by)
+		if len(reply) <= maxReply {
+			reply = append(reply, chunk[:n]...)
+		}
+	}
+	stop()
+	outcome := pooler.Answered
+	if err != nil {
+		outcome = pooler.Abandoned
+	}
+	h.node.pool.Put(c, outcome)
+	return reply, err
 }
 
 // commandName is the name as COMMAND INFO wants it: "get", "client|id".

@@ -216,6 +216,9 @@ func (h *handle) sendPartLocked() error {
 	h.resend = false
 	if !h.partial {
 		h.partialF = command.Inspect(h.req[h.scanned:], h.scan.Args(), h.scan.NumArgs())
+		if h.partialF.Class == command.Local || h.partialF.Pin == command.PinReset {
+			return fmt.Errorf("everpool: %s with arguments of more than %d bytes", h.partialF.Info.Name, gatherUpTo)
+		}
 		if h.partialF.Class == command.Session {
 			// Too large to be remembered.
 			h.partialF = command.Facts{Info: h.partialF.Info, Class: command.Pinning, Pin: command.PinSession, Effect: h.partialF.Effect}
@@ -293,15 +296,17 @@ func (h *handle) streamLocked(p []byte) (int, error) {
 // the commands themselves.
 func (h *handle) requestLocked(runs []run) pooler.Request {
 	req := pooler.Request{Session: h.session.pool, Deadline: h.writeBy, Name: runs[0].name()}
-	wrote := false
+	wrote, effect := false, h.effect
 	for i := range runs {
 		r := &runs[i]
+		effect = max(effect, r.effect)
 		req.Blocking = req.Blocking || r.blocking
 		wrote = wrote || r.effect != command.Read
 		if r.afterWrite && !wrote {
 			req.Want = h.lastWrite
 		}
 	}
+	req.Fragile = !h.bound.retry.mayRepeat(effect)
 	return req
 }
 
@@ -336,16 +341,18 @@ func (h *handle) acquireLocked(req pooler.Request) error {
 // leaseLocked waits for a connection without the lock. If the handle was closed
 // meanwhile the connection goes back.
 func (h *handle) leaseLocked(get func(context.Context) (*pooler.Conn, error)) (*pooler.Conn, error) {
-	h.mu.Unlock()
-	c, err := get(h.ctx)
-	h.mu.Lock()
+	c, err := h.unlocked(get)
 	if err == nil && h.closed {
-		h.mu.Unlock()
-		h.node.pool.Put(c, pooler.Abandoned)
-		h.mu.Lock()
+		h.putLocked(c, pooler.Abandoned)
 		err = closedError(h.node.key.network)
 	}
 	return c, err
+}
+
+func (h *handle) unlocked(get func(context.Context) (*pooler.Conn, error)) (*pooler.Conn, error) {
+	h.mu.Unlock()
+	defer h.mu.Lock() // whatever a user's code in there does
+	return get(h.ctx)
 }
 
 // replaceLocked gets another connection for the batch.
@@ -378,9 +385,7 @@ func (h *handle) renewLocked() error {
 	if h.bound.creds == nil {
 		return lost
 	}
-	h.mu.Unlock()
-	username, password, err := h.bound.creds(h.ctx)
-	h.mu.Lock()
+	username, password, err := h.credentials()
 	if err != nil || h.closed {
 		return lost
 	}
@@ -394,6 +399,13 @@ func (h *handle) renewLocked() error {
 	}
 	h.enterLocked(s)
 	return nil
+}
+
+// credentials asks the client's provider, without the lock.
+func (h *handle) credentials() (username, password string, err error) {
+	h.mu.Unlock()
+	defer h.mu.Lock() // whatever a user's code in there does
+	return h.bound.creds(h.ctx)
 }
 
 // pinLocked notes the commands of the plan that pin. It fails if the handle was
@@ -418,8 +430,8 @@ func (h *handle) pinLocked() error {
 func (h *handle) notePinLocked(reason string) {
 	c := h.lease
 	h.mu.Unlock()
+	defer h.mu.Lock() // whatever a user's code in there does
 	h.node.pool.Pin(c, reason)
-	h.mu.Lock()
 }
 
 // answerLocked answers the commands at the head of the plan that need no
@@ -437,6 +449,9 @@ func (h *handle) answerLocked() error {
 			h.shaking = true
 		case r.kind == local:
 			h.answerLocal(&r)
+			if gone := h.usableLocked(); gone != nil {
+				return gone
+			}
 			h.skipLocked(r)
 			continue
 		case r.pin != command.PinMaint:
@@ -484,11 +499,9 @@ func (h *handle) answerLocal(r *run) {
 		h.out = append(h.out, "+RESET\r\n"...)
 		if c := h.lease; c != nil {
 			c.Fail(pooler.CloseState, errors.New("everpool: RESET"))
-			h.lease, h.pin, h.noted = nil, "", false
+			h.lease, h.pin, h.firm, h.noted = nil, "", false, false
 			h.inMulti, h.watching, h.asking = false, false, false
-			h.mu.Unlock()
-			h.node.pool.Put(c, pooler.Answered)
-			h.mu.Lock()
+			h.putLocked(c, pooler.Answered)
 		}
 	} else {
 		h.out = append(h.out, "+OK\r\n"...)
@@ -515,6 +528,9 @@ func (h *handle) awaitLocked(done <-chan struct{}) error {
 		err = adapt(&pooler.Error{Err: pooler.ErrWaitTimeout, Node: h.node.key.addr})
 	}
 	h.mu.Lock()
+	if h.closed {
+		err = closedError(h.node.key.network)
+	}
 	return err
 }
 

@@ -179,8 +179,17 @@ func (c Config) withDefaults() Config {
 	c.FailFastAfter = orDefault(c.FailFastAfter, 5*time.Second, math.MaxInt64)
 	c.BackoffMin = orDefault(c.BackoffMin, 10*time.Millisecond, 0)
 	c.BackoffMax = orDefault(c.BackoffMax, max(time.Second, c.BackoffMin), 0)
+	for _, d := range []*time.Duration{
+		&c.ConnMaxIdleTime, &c.ConnMaxLifetime, &c.ConnMaxLifetimeJitter, &c.DialTimeout, &c.WaitTimeout,
+		&c.HealthCheckInterval, &c.HealthCheckTimeout, &c.BackoffMin, &c.BackoffMax,
+	} {
+		*d = min(*d, century)
+	}
 	return c
 }
+
+// century bounds all durations, so that none overflows when a time is added.
+const century = 100 * 365 * 24 * time.Hour
 
 func orDefault[T int | time.Duration](v, byDefault, whenOff T) T {
 	switch v {

@@ -68,6 +68,7 @@ type Conn struct {
 	writeBy time.Time
 
 	mode        atomic.Uint32 // Mode
+	parked      atomic.Uint32 // busy, parked or reclaimed
 	owed        atomic.Int64  // replies to come for what was sent
 	cause       atomic.Pointer[closing]
 	stopReads   atomic.Bool
@@ -185,6 +186,9 @@ func (c *Conn) Send(b []byte, deadline time.Time) (int, error) {
 	if err := c.Err(); err != nil {
 		return 0, err
 	}
+	if c.opaque && !deadline.IsZero() && !ahead(deadline) {
+		return 0, os.ErrDeadlineExceeded // TLS wouldn't write again after trying
+	}
 	if !deadline.Equal(c.writeBy) {
 		if err := c.nc.SetWriteDeadline(deadline); err != nil {
 			c.Fail(CloseWrite, err)
@@ -277,6 +281,35 @@ func (c *Conn) Receive(p []byte, deadline time.Time) (n int, done bool, err erro
 		}
 	}
 }
+
+// ReceiveBuffered is Receive of what is here already: it doesn't read from the
+// socket, and returns 0 when there is nothing, or only a push that is dropped.
+func (c *Conn) ReceiveBuffered(p []byte) (n int, done bool, err error) {
+	for len(p) > 0 && c.r < c.w {
+		if n, done, err = c.take(p); n > 0 || done || err != nil {
+			break
+		}
+	}
+	return n, done, err
+}
+
+// Park says that the holder of the lease, who keeps it, could do without the
+// connection until Unpark. The pool may then close it if others can't have one
+// otherwise.
+func (c *Conn) Park() { c.parked.CompareAndSwap(busy, parked) }
+
+// Unpark takes Park back. It reports false if the pool has closed the connection
+// meanwhile.
+func (c *Conn) Unpark() bool {
+	return c.parked.Load() == busy || c.parked.CompareAndSwap(parked, busy)
+}
+
+// What a kept connection is doing, see Park.
+const (
+	busy uint32 = iota
+	parked
+	reclaimed
+)
 
 // take moves buffered bytes to p, up to the end of a reply.
 func (c *Conn) take(p []byte) (n int, done bool, err error) {
@@ -387,7 +420,7 @@ func (c *Conn) read(b []byte, deadline time.Time) (int, error) {
 }
 
 // settle looks at what is buffered while no reply is owed: pushes are dropped,
-// the beginning of one may stay, anything else ends the connection. It reports
+// anything else ends the connection, and so does half a push. It reports
 // whether the connection may serve somebody else.
 func (c *Conn) settle() bool {
 	if c.Err() != nil || c.Mode() != Counted || c.owed.Load() != 0 {
@@ -400,7 +433,8 @@ func (c *Conn) settle() bool {
 		}
 		c.unasked()
 	}
-	return c.Err() == nil && (!c.scan.InFrame() || c.dropping())
+	// The rest of a push that has begun would be taken for the next user's.
+	return c.Err() == nil && !c.scan.InFrame()
 }
 
 // alive looks at the idle connection without waiting: did the peer close it, or

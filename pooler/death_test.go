@@ -56,22 +56,32 @@ func newTCPPeer(t *testing.T, cfg pooler.Config) *tcpPeer {
 	return tp
 }
 
-// idle leaves one connection idle and returns both of its ends.
-func (tp *tcpPeer) idle() (*pooler.Conn, net.Conn) {
+// lease leases a connection that is opened for it, and returns both of its
+// ends.
+func (tp *tcpPeer) lease() (*pooler.Conn, net.Conn) {
 	tp.Helper()
 	c := tp.get()
 	peer := <-tp.accepted
 	tp.Cleanup(func() { _ = peer.Close() })
 	go func() {
 		buf := make([]byte, 100)
-		n, _ := peer.Read(buf)
-		if n > 0 {
+		for {
+			if _, err := peer.Read(buf); err != nil {
+				return
+			}
 			_, _ = peer.Write([]byte("+PONG\r\n"))
 		}
 	}()
 	if got, err := exchange(c, "PING"); got != "+PONG\r\n" || err != nil {
 		tp.Fatalf("PING: %q, %v", got, err)
 	}
+	return c, peer
+}
+
+// idle leaves one connection idle and returns both of its ends.
+func (tp *tcpPeer) idle() (*pooler.Conn, net.Conn) {
+	tp.Helper()
+	c, peer := tp.lease()
 	tp.pool.Put(c, pooler.Answered)
 	return c, peer
 }
@@ -149,6 +159,18 @@ func TestAPeersCloseIsNoticedInTheBackground(t *testing.T) {
 	}
 }
 
+func TestACloseIsNoticedInTheBackgroundOnOneThatIsNotPinged(t *testing.T) {
+	tp := newTCPPeer(t, pooler.Config{HealthCheckInterval: 5 * time.Millisecond})
+	quietest, _ := tp.lease()
+	other, peer := tp.lease()
+	tp.pool.Put(quietest, pooler.Answered)
+	tp.pool.Put(other, pooler.Answered)
+	_ = peer.Close()
+	if reason := <-tp.closed; reason != pooler.ClosePeer {
+		t.Errorf("closed for %q, want %q", reason, pooler.ClosePeer)
+	}
+}
+
 func TestAReplyThatNobodyAskedForKillsAnIdleConnection(t *testing.T) {
 	tp := newTCPPeer(t, pooler.Config{HealthCheckInterval: -1})
 	c, peer := tp.idle()
@@ -169,8 +191,8 @@ func TestAReplyThatNobodyAskedForKillsAnIdleConnection(t *testing.T) {
 func TestAPushToAnIdleConnectionIsDroppedAndCounted(t *testing.T) {
 	tp := newTCPPeer(t, pooler.Config{HealthCheckInterval: -1})
 	c, peer := tp.idle()
-	for _, part := range []string{">2\r\n+invalidate\r\n*1\r\n$1\r\nk\r\n>1\r\n", "+second\r\n"} {
-		if _, err := peer.Write([]byte(part)); err != nil {
+	for range 2 {
+		if _, err := peer.Write([]byte(">2\r\n+invalidate\r\n*1\r\n$1\r\nk\r\n")); err != nil {
 			t.Fatal(err)
 		}
 		tp.stale(c)
@@ -182,6 +204,20 @@ func TestAPushToAnIdleConnectionIsDroppedAndCounted(t *testing.T) {
 	if got := tp.pool.Stats().PushesDropped; got != 2 {
 		t.Errorf("%d pushes dropped, want 2", got)
 	}
+}
+
+func TestHalfAPushEndsAnIdleConnection(t *testing.T) {
+	tp := newTCPPeer(t, pooler.Config{HealthCheckInterval: -1})
+	c, peer := tp.idle()
+	if _, err := peer.Write([]byte(">2\r\n+invalidate\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	tp.stale(c)
+	fresh := tp.get()
+	if fresh == c {
+		t.Error("the next user would get the rest")
+	}
+	tp.pool.Put(fresh, pooler.Answered)
 }
 
 func TestAnIdleConnectionThatWasInterruptedIsLookedAtAllTheSame(t *testing.T) {

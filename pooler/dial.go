@@ -49,7 +49,7 @@ func (p *Pool) neediestLocked() *lot {
 			}
 		}
 	}
-	if needy == nil && p.warm != nil && p.idle+p.dialing < p.cfg.MinIdleConns && !p.warm.Dead() {
+	if needy == nil && !p.unused && p.warm != nil && p.idle+p.dialing < p.cfg.MinIdleConns && !p.warm.Dead() {
 		needy = p.lotLocked(p.warm)
 	}
 	return needy

@@ -86,11 +86,10 @@ func TestEventsTellALifeInOrder(t *testing.T) {
 func TestOnEventMayCallThePool(t *testing.T) {
 	var pt *tester
 	var calls atomic.Int32
-	var quiet atomic.Bool
 	cfg := pooler.Config{MaxOpenConns: 2, MinIdleConns: 1, HealthCheckInterval: time.Second, ConnMaxIdleTime: time.Second}
 	cfg.OnEvent = func(ev pooler.Event) {
-		if calls.Add(1); quiet.Load() {
-			return
+		if calls.Add(1) > 50 {
+			return // each call makes events of its own
 		}
 		pt.pool.Stats()
 		pt.pool.SetMaxIdleConns(2)
@@ -109,8 +108,6 @@ func TestOnEventMayCallThePool(t *testing.T) {
 		pt.fake.DownRefused()
 		pt.begin(pooler.Request{Session: pt.plain}).await()
 		pt.fake.Up()
-		pt.sleep(10 * time.Second)
-		quiet.Store(true)
 		pt.sleep(10 * time.Second)
 		if n := calls.Load(); n < 20 {
 			t.Errorf("only %d events", n)

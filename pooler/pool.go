@@ -68,6 +68,8 @@ type Pool struct {
 	health   health
 	n        counters
 	lastUse  time.Duration
+	unused   bool // drained, and not asked for since
+	pinned   int  // connections with a pin, streams apart
 	tick     *time.Timer
 	ticking  bool
 	events   []Event // to be told after unlock
@@ -174,7 +176,7 @@ func (p *Pool) Replace(ctx context.Context, c *Conn, r Request, why Again) (*Con
 // mu held and returns without. When it fails the request has ended.
 func (p *Pool) lease(ctx context.Context, r Request) (*Conn, error) {
 	now := p.now()
-	p.lastUse = now
+	p.lastUse, p.unused = now, false
 	for {
 		if err := p.refuseLocked(r); err != nil {
 			p.n.failed++
@@ -203,7 +205,8 @@ func (p *Pool) refuseLocked(r Request) error {
 		return &Error{Err: ErrClosed, Node: p.node.Addr}
 	case r.Session.Dead():
 		return &Error{Err: ErrSessionLost, Node: p.node.Addr}
-	case r.Want != nil && (r.Want.place == placeClosed || r.Want.Err() != nil):
+	case r.Want != nil && (r.Want.place == placeClosed || r.Want.Err() != nil ||
+		r.Want.place == placeIdle && r.Want.session != r.Session):
 		return &Error{Err: ErrConnGone, Node: p.node.Addr}
 	}
 	return nil
@@ -260,6 +263,7 @@ func (p *Pool) wait(ctx context.Context, r Request, now time.Duration) (*Conn, e
 	}
 	w := p.enqueueLocked(r, now)
 	p.growLocked()
+	p.reclaimLocked()
 	p.unlock()
 
 	select {
@@ -280,7 +284,7 @@ func (p *Pool) enqueueLocked(r Request, now time.Duration) *waiter {
 		w = &waiter{ready: make(chan struct{}, 1)}
 	}
 	p.seq++
-	w.seq, w.since, w.name, w.blocking = p.seq, now, r.Name, r.Blocking
+	w.seq, w.since, w.name, w.blocking, w.session = p.seq, now, r.Name, r.Blocking, r.Session
 	if r.Want != nil {
 		r.Want.wanted.push(w)
 	} else {
@@ -416,6 +420,7 @@ func (p *Pool) returnLocked(c *Conn) {
 	now := p.now()
 	if reason, err := p.judgeLocked(c, now); reason != "" {
 		p.closeLocked(c, reason, err)
+		c.rbuf, c.scratch = nil, nil // nobody reads any more, but a handle may remember it
 		return
 	}
 	c.idleSince, c.checked, c.holder = now, now, ""
@@ -453,9 +458,13 @@ func (p *Pool) judgeLocked(c *Conn, now time.Duration) (CloseReason, error) {
 
 // placeLocked gives a good connection to whoever waits for it, or keeps it.
 func (p *Pool) placeLocked(c *Conn, now time.Duration) {
-	if w := c.wanted.head; w != nil {
-		p.wakeLocked(w, c, nil, now)
-		return
+	for w := c.wanted.head; w != nil; w = c.wanted.head {
+		if w.session == c.session {
+			p.wakeLocked(w, c, nil, now)
+			return
+		}
+		p.n.failed++
+		p.wakeLocked(w, nil, &Error{Err: ErrConnGone, Node: p.node.Addr}, now) // it serves another session now
 	}
 	l := p.lotLocked(c.session)
 	w := l.waiters.head
@@ -467,7 +476,11 @@ func (p *Pool) placeLocked(c *Conn, now time.Duration) {
 		p.wakeLocked(w, c, nil, now)
 		return
 	}
-	if p.idle >= p.cfg.MaxIdleConns {
+	switch {
+	case p.unused:
+		p.closeLocked(c, CloseDrained, nil)
+		return
+	case p.idle >= p.cfg.MaxIdleConns:
 		p.closeLocked(c, CloseMaxIdle, nil)
 		return
 	}
@@ -516,6 +529,8 @@ func (p *Pool) closeLocked(c *Conn, reason CloseReason, err error) {
 	delete(p.all, c)
 	if c.beyond {
 		p.beyond--
+	} else if c.pin != "" {
+		p.pinned--
 	}
 	p.n.closes[reason]++
 	if reason == ClosePeer || reason == CloseRead || reason == CloseWrite {
@@ -538,13 +553,34 @@ func (p *Pool) Pin(c *Conn, reason string) {
 		p.n.pins[reason]++
 		p.note(Event{Kind: EventPin, Conn: c.id, Pin: reason})
 	}
+	if c.pin == "" && reason != "" {
+		p.pinned++
+	} else if c.pin != "" && reason == "" {
+		p.pinned--
+	}
 	c.pin = reason
 	if !c.beyond && c.Mode() == Stream && c.place == placeLeased {
 		c.beyond = true
 		p.beyond++
+		p.pinned--
 		p.grow = true // its room is free
 	}
 	p.unlock()
+}
+
+// reclaimLocked closes a connection that its holder keeps and could do without,
+// if every connection of a full pool is kept and somebody waits: none would ever
+// come back by itself.
+func (p *Pool) reclaimLocked() {
+	if p.pinned == 0 || !p.fullLocked() || p.pinned < p.countedLocked() {
+		return
+	}
+	for c := range p.all {
+		if c.pin != "" && !c.beyond && c.parked.CompareAndSwap(parked, reclaimed) {
+			p.closeLocked(c, CloseRoom, nil)
+			return
+		}
+	}
 }
 
 // fullLocked reports whether there is no room for one connection more.
@@ -646,7 +682,6 @@ func (p *Pool) Close() error {
 	p.idle = 0
 	for c := range p.all {
 		if c.pin != "" || c.blocking || c.Mode() != Counted {
-			_ = c.nc.SetDeadline(time.Unix(1, 0))
 			p.closeLocked(c, ClosePoolClosed, nil)
 		}
 	}

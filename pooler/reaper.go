@@ -176,7 +176,7 @@ func (p *Pool) unborrowLocked(c *Conn, now time.Duration) {
 // Drain closes what is idle. See [Pooler].
 func (p *Pool) Drain() {
 	p.mu.Lock()
-	p.warm = nil
+	p.warm, p.unused = nil, true
 	for _, l := range p.lots {
 		for _, c := range l.idle {
 			p.closeLocked(c, CloseDrained, nil)

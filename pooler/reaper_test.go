@@ -152,11 +152,13 @@ func TestDrainClosesWhatIsIdleAndStaysUsable(t *testing.T) {
 		pt.sleep(time.Minute)
 		pt.wantOpen(1) // MinIdleConns are for users
 		pt.put(c)
-		pt.wantIdle(2)
+		pt.wantOpen(0) // nobody is left
+		pt.fill(s, 1)
+		pt.wantIdle(2) // somebody is again
 	})
 }
 
-func TestADialThatEndsAfterDrainLeavesNothingForLong(t *testing.T) {
+func TestADialThatEndsAfterDrainLeavesNothing(t *testing.T) {
 	bubble(t, pooler.Config{MaxOpenConns: 5, MinIdleConns: 2, ConnMaxIdleTime: time.Minute}, func(pt *tester) {
 		s := session(1)
 		pt.dialer.hold(true)
@@ -167,7 +169,7 @@ func TestADialThatEndsAfterDrainLeavesNothingForLong(t *testing.T) {
 		pt.pool.Drain()
 		pt.dialer.hold(false)
 		h.finish(nil)
-		pt.wantOpen(1)
+		pt.wantOpen(0)
 		pt.sleep(2 * time.Minute)
 		pt.wantOpen(0)
 		pt.wantDials(2)

@@ -14,7 +14,8 @@ type waiter struct {
 	since    time.Duration
 	until    time.Duration // when it gives up, 0: never
 	seq      uint64        // order of arrival
-	name     string        // what for, see Request
+	session  *Session
+	name     string // what for, see Request
 	blocking bool
 
 	in         *waiterList

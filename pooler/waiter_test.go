@@ -83,9 +83,9 @@ func TestTheDeadlineOfOneWaiterDoesNotDisturbTheOthers(t *testing.T) {
 }
 
 func TestAWaiterThatLeavesAtTheMomentOfHandOverLosesNoConnection(t *testing.T) {
-	pt := newTester(t, pooler.Config{MaxOpenConns: 1, WaitTimeout: time.Minute})
+	pt := newTester(t, pooler.Config{MaxOpenConns: 1, WaitTimeout: 10 * time.Second})
 	kept, passedOn := 0, 0
-	for range 1000 {
+	for i := range 1500 {
 		c := pt.get(pt.plain)
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan *pooler.Conn, 1)
@@ -99,8 +99,17 @@ func TestAWaiterThatLeavesAtTheMomentOfHandOverLosesNoConnection(t *testing.T) {
 		for pt.pool.Stats().Waiting == 0 {
 			runtime.Gosched() // the other goroutine is on its way into the line
 		}
-		go cancel()
-		pt.put(c)
+		switch i % 3 {
+		case 0: // at the same time
+			go cancel()
+			pt.put(c)
+		case 1: // both before it runs again
+			pt.put(c)
+			cancel()
+		case 2:
+			cancel()
+			pt.put(c)
+		}
 		if c := <-done; c != nil {
 			kept++
 			pt.put(c)
@@ -109,7 +118,9 @@ func TestAWaiterThatLeavesAtTheMomentOfHandOverLosesNoConnection(t *testing.T) {
 		}
 		cancel()
 	}
-	t.Logf("%d kept it, %d had left", kept, passedOn)
+	if kept == 0 || passedOn == 0 {
+		t.Errorf("%d kept it, %d had left: one of the two wasn't tried", kept, passedOn)
+	}
 	if got := pt.dialer.count(); got != 1 {
 		t.Errorf("%d dials, want 1: a connection was lost", got)
 	}
