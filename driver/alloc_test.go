@@ -20,7 +20,7 @@ func TestAHandleAddsNoAllocationToACommand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer v.Close() //nolint:errcheck // the test is over
+	defer v.Close()
 	for name, request := range map[string]string{"GET": frames("GET key"), "DEL": frames("DEL key")} {
 		b, buf := []byte(request), make([]byte, 4096)
 		by := time.Now().Add(time.Hour)

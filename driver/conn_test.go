@@ -149,8 +149,10 @@ func TestNothingIsReadOrWrittenForZeroBytes(t *testing.T) {
 // The race detector is half of this test; the other half is that nobody hangs
 // and that the books balance.
 func TestAHandleMayBeUsedByManyGoroutinesAtOnce(t *testing.T) {
-	requests := []string{"PING", "GET k", "INCR n", "SELECT 1", "SELECT 0", "CLIENT ID", "WATCH k", "UNWATCH", "MULTI", "EXEC",
-		"ASKING", "QUIT", "RESET", "NOSUCH", "SUBSCRIBE c", "CLIENT SETNAME x", "BLPOP q 0.01", "SET k v"}
+	requests := []string{
+		"PING", "GET k", "INCR n", "SELECT 1", "SELECT 0", "CLIENT ID", "WATCH k", "UNWATCH", "MULTI", "EXEC",
+		"ASKING", "QUIT", "RESET", "NOSUCH", "SUBSCRIBE c", "CLIENT SETNAME x", "BLPOP q 0.01", "SET k v",
+	}
 	for seed := range uint64(200) {
 		inLab(t, driver.Config{Pool: pooler.Config{MaxOpenConns: 3}}, func(t *lab) {
 			var wg sync.WaitGroup

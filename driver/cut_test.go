@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -50,10 +51,8 @@ func (s *script) own(what, got string, err error, allowed ...string) {
 	if err != nil || s.garbled {
 		return
 	}
-	for _, a := range allowed {
-		if got == a {
-			return
-		}
+	if slices.Contains(allowed, got) {
+		return
 	}
 	s.Errorf("%s: %s got %q, want one of %q", s.where, what, got, allowed)
 }
@@ -184,7 +183,7 @@ func (l *lab) preset() {
 	if err != nil {
 		l.Fatal(err)
 	}
-	defer nc.Close() //nolint:errcheck // done with it
+	defer nc.Close()
 	v := &virtual{Conn: nc, l: l, r: bufio.NewReader(nc)}
 	v.send("MSET", "SET p0 preset-0", "SET p1 preset-1", "SELECT 1", "SET p0 other-0")
 	v.wantLine("-ERR")
@@ -195,8 +194,14 @@ func (l *lab) preset() {
 // faults are what may happen at an offset, in both directions.
 func faults(dir testkit.Direction, at int64) []testkit.ByteFault {
 	all := []testkit.ByteFault{
-		{Kind: testkit.FaultCut}, {Kind: testkit.FaultReset}, {Kind: testkit.FaultStall}, {Kind: testkit.FaultBlock},
-		{Kind: testkit.FaultSlice}, {Kind: testkit.FaultDuplicate}, {Kind: testkit.FaultInsert, Data: []byte("7")}, {Kind: testkit.FaultDrop},
+		{Kind: testkit.FaultCut},
+		{Kind: testkit.FaultReset},
+		{Kind: testkit.FaultStall},
+		{Kind: testkit.FaultBlock},
+		{Kind: testkit.FaultSlice},
+		{Kind: testkit.FaultDuplicate},
+		{Kind: testkit.FaultInsert, Data: []byte("7")},
+		{Kind: testkit.FaultDrop},
 	}
 	if dir == testkit.ToClient {
 		all = append(all, testkit.ByteFault{Kind: testkit.FaultPush, Data: []byte(">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\nk\r\n")})

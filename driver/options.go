@@ -148,8 +148,12 @@ func checkOptions(o *redis.Options) error {
 		name  string
 		value int
 	}{
-		{"PoolSize", o.PoolSize}, {"MinIdleConns", o.MinIdleConns}, {"MaxIdleConns", o.MaxIdleConns},
-		{"MaxActiveConns", o.MaxActiveConns}, {"ReadBufferSize", o.ReadBufferSize}, {"WriteBufferSize", o.WriteBufferSize},
+		{"PoolSize", o.PoolSize},
+		{"MinIdleConns", o.MinIdleConns},
+		{"MaxIdleConns", o.MaxIdleConns},
+		{"MaxActiveConns", o.MaxActiveConns},
+		{"ReadBufferSize", o.ReadBufferSize},
+		{"WriteBufferSize", o.WriteBufferSize},
 	} {
 		if f.value < 0 {
 			complain("%s is %d; allowed are 0 and more", f.name, f.value)

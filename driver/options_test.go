@@ -40,7 +40,7 @@ func TestAllThatIsWrongWithTheOptionsIsToldInOneErrorByEveryCommand(t *testing.T
 				o := c.options
 				o.MaxRetries = 3
 				rdb := redis.NewClient(t.d.Options(&o))
-				defer rdb.Close() //nolint:errcheck // the test is over
+				defer rdb.Close()
 				start := time.Now()
 				for _, err := range []error{
 					rdb.Ping(t.Context()).Err(), rdb.Incr(t.Context(), "n").Err(), rdb.Subscribe(t.Context(), "c").Ping(t.Context()),
@@ -83,7 +83,7 @@ func TestOptionsAreACopyThatLeavesTheCallersAlone(t *testing.T) {
 	o := newOptions()
 	a, b := d.Options(o), d.Options(o)
 	rdb := redis.NewClient(a)
-	defer rdb.Close() //nolint:errcheck // the test is over
+	defer rdb.Close()
 	a.Addr, a.MaintNotificationsConfig.Mode, a.PoolSize = "changed", maintnotifications.ModeDisabled, 1
 	ignore := cmpopts.IgnoreUnexported(redis.Options{}, tls.Config{}, maintnotifications.Config{})
 	if diff := cmp.Diff(newOptions(), o, ignore); diff != "" {
@@ -146,7 +146,7 @@ func TestConfigDialGetsTLSOnTopWithTheNodesName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer server.Close() //nolint:errcheck // the test is over
+	defer server.Close()
 	names := make(chan string, 10)
 	go func() {
 		for {
@@ -155,7 +155,7 @@ func TestConfigDialGetsTLSOnTopWithTheNodesName(t *testing.T) {
 				return
 			}
 			go func() {
-				defer nc.Close() //nolint:errcheck // ditto
+				defer nc.Close()
 				buf := make([]byte, 4096)
 				for {
 					n, err := nc.Read(buf)
@@ -180,7 +180,7 @@ func TestConfigDialGetsTLSOnTopWithTheNodesName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer v.Close() //nolint:errcheck // the test is over
+	defer v.Close()
 	_ = v.SetDeadline(time.Now().Add(10 * time.Second))
 	if _, err := v.Write([]byte(frames("PING"))); err != nil {
 		t.Fatal(err)

@@ -36,8 +36,7 @@ func TestGetAndPutOfAnIdleConnectionAllocateNothing(t *testing.T) {
 
 func TestAWaitAllocatesNothing(t *testing.T) {
 	pt := newTester(t, pooler.Config{MaxOpenConns: 1})
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
+	ctx := t.Context()
 	turn := func() {
 		c, err := pt.pool.Get(ctx, pooler.Request{Session: pt.plain, Name: "GET"})
 		if err != nil {

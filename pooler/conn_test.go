@@ -94,6 +94,30 @@ func TestRepliesComeInPiecesOfAnySize(t *testing.T) {
 	}
 }
 
+func TestReceiveBufferedTakesWhatIsHereAndReadsNothing(t *testing.T) {
+	w := newWire(t, 0)
+	w.c.Owe(3)
+	w.reply("+1\r\n" + push + "+2\r\n+3")
+	if n, done, err := w.c.ReceiveBuffered(make([]byte, 100)); n != 0 || done || err != nil {
+		t.Errorf("received %d, %v, %v before anything was read", n, done, err)
+	}
+	w.want("+1\r\n")
+	b := make([]byte, 100)
+	var got string
+	for range 3 {
+		n, _, err := w.c.ReceiveBuffered(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got += string(b[:n])
+	}
+	if got != "+2\r\n+3" || w.c.Owed() != 1 || w.c.Buffered() {
+		t.Errorf("received %q, %d owed", got, w.c.Owed())
+	}
+	w.reply("\r\n")
+	w.want("\r\n")
+}
+
 func TestALargeBulkGoesStraightToTheReader(t *testing.T) {
 	w := newWire(t, 1<<20)
 	body := strings.Repeat("x", 300_000)

@@ -154,7 +154,7 @@ func TestDrainClosesWhatIsIdleAndStaysUsable(t *testing.T) {
 		pt.put(c)
 		pt.wantOpen(0) // nobody is left
 		pt.fill(s, 1)
-		pt.wantIdle(2) // somebody is again
+		pt.wantIdle(3) // somebody is again: what was leased, and two
 	})
 }
 

@@ -61,8 +61,17 @@ func TestEveryCommandOfGoRedisIsInTheTable(t *testing.T) {
 	}
 	// That the scan sees something at all.
 	for _, w := range []literal{
-		{"get", ""}, {"client", "setname"}, {"multi", ""}, {"subscribe", ""}, {"JSON.SET", ""}, {"himport", "prepare"},
-		{"client", "maint_notifications"}, {"CMS.MERGE", ""}, {"asking", ""}, {"readonly", ""}, {"msetex", ""},
+		{"get", ""},
+		{"client", "setname"},
+		{"multi", ""},
+		{"subscribe", ""},
+		{"JSON.SET", ""},
+		{"himport", "prepare"},
+		{"client", "maint_notifications"},
+		{"CMS.MERGE", ""},
+		{"asking", ""},
+		{"readonly", ""},
+		{"msetex", ""},
 	} {
 		if sent[w] == "" {
 			t.Errorf("the scan doesn't find %v", w)

@@ -117,10 +117,10 @@ func TestKindIsThatOfAnAttributeOnlyUntilItsReplyBegins(t *testing.T) {
 			t.Errorf("after %q: kind %q, want %q", reply[:i+1], s.Kind(), want)
 		}
 	}
-	if s.Scan(nil); s.Kind() != '%' {
+	if _, _, err := s.Scan(nil); err != nil || s.Kind() != '%' {
 		t.Errorf("after an empty Scan: kind %q, want '%%'", s.Kind())
 	}
-	if s.Scan([]byte("+")); s.Kind() != '+' || !s.InFrame() {
+	if _, _, err := s.Scan([]byte("+")); err != nil || s.Kind() != '+' || !s.InFrame() {
 		t.Errorf("in the next reply: kind %q, in frame %v", s.Kind(), s.InFrame())
 	}
 }
