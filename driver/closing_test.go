@@ -189,11 +189,13 @@ func TestAHandleMayBeClosedAtTheMomentOfAPin(t *testing.T) {
 
 // An element that BLPOP takes while its late reply is awaited would be lost.
 func TestAnAbandonedBlockingCommandTakesNothing(t *testing.T) {
-	for _, request := range []string{"BLPOP q 0", "GET k|BLPOP q 0", "GET k|SELECT 1|SELECT 0|BLPOP q 0"} {
+	for _, request := range []string{"BLPOP q 0", "GET k|BLPOP q 0", "GET k and BLPOP q 0", "GET k|SELECT 1|SELECT 0|BLPOP q 0"} {
 		t.Run(request, func(t *testing.T) {
 			inLab(t, driver.Config{}, func(t *lab) {
 				a, b := t.handle(), t.handle()
-				a.send(strings.Split(request, "|")...)
+				for written := range strings.SplitSeq(request, " and ") {
+					a.send(strings.Split(written, "|")...)
+				}
 				a.expire(time.Second)
 				a.close()
 				b.do("RPUSH q x", ":1")

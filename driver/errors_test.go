@@ -75,6 +75,9 @@ func TestATimeoutWaitingForAConnectionIsGoRedissOwnAndTriedAgain(t *testing.T) {
 		n, err := t.tries(func() error { return rdb.Incr(t.Context(), "n").Err() })
 		t.wantErr(err, redis.ErrPoolTimeout)
 		t.wantErr(err, pooler.ErrWaitTimeout)
+		if op, ok := errors.AsType[*net.OpError](err); !ok || op.Op != "dial" {
+			t.Errorf("%v (%T) isn't the error of a dial", err, err)
+		}
 		if n != 4 || t.f.Count("INCR") != 0 {
 			t.Errorf("%d tries, %d runs", n, t.f.Count("INCR"))
 		}

@@ -123,6 +123,29 @@ func (l *lab) checkTimeout(err error, want bool) {
 	}
 }
 
+// Without a single retry by go-redis.
+func TestALostReadIsSentOnceMoreUnnoticed(t *testing.T) {
+	for _, policy := range []driver.Retry{driver.RetrySafe, driver.RetryAll, driver.RetryNone} {
+		for _, rq := range retriedRequests {
+			for _, fault := range []string{"lost before the reply", "lost within the reply"} {
+				inLab(t, driver.Config{Retry: policy}, func(t *lab) {
+					runs := t.spoiled(rq.last, 1, spoil[fault])
+					err := rq.call(t.Context(), t.client())
+					want := int64(1)
+					// Of a pipeline the caller has seen the first replies already.
+					if rq.effect == command.Read && (rq.name == "GET" || fault == "lost before the reply") {
+						want = 2
+					}
+					if s := t.stats(); rq.name == "GET" && (runs.Load() != 2 || err != nil || s.Resent != 1) ||
+						runs.Load() > want || rq.effect != command.Read && s.Resent != 0 {
+						t.Errorf("%s, %s, %s: %d runs, resent %d, %v", policy, rq.name, fault, runs.Load(), s.Resent, err)
+					}
+				})
+			}
+		}
+	}
+}
+
 // However often the connection is lost, what must not run twice runs once, and
 // the rest not more often than the retries allow: each try may send a read twice.
 func TestNothingUnsafeRunsTwiceHoweverOftenItFails(t *testing.T) {

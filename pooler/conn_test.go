@@ -77,7 +77,7 @@ func TestRepliesComeInPiecesOfAnySize(t *testing.T) {
 		w.c.Owe(2)
 		w.reply(reply + reply)
 		for range 2 {
-			var all string
+			var all strings.Builder
 			for done := false; !done; {
 				var got string
 				var err error
@@ -85,10 +85,10 @@ func TestRepliesComeInPiecesOfAnySize(t *testing.T) {
 				if err != nil || got == "" {
 					t.Fatalf("size %d: %q, %v", size, got, err)
 				}
-				all += got
+				all.WriteString(got)
 			}
-			if all != reply {
-				t.Fatalf("size %d: received %q", size, all)
+			if all.String() != reply {
+				t.Fatalf("size %d: received %q", size, all.String())
 			}
 		}
 	}
@@ -103,16 +103,16 @@ func TestReceiveBufferedTakesWhatIsHereAndReadsNothing(t *testing.T) {
 	}
 	w.want("+1\r\n")
 	b := make([]byte, 100)
-	var got string
+	var got strings.Builder
 	for range 3 {
 		n, _, err := w.c.ReceiveBuffered(b)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got += string(b[:n])
+		got.WriteString(string(b[:n]))
 	}
-	if got != "+2\r\n+3" || w.c.Owed() != 1 || w.c.Buffered() {
-		t.Errorf("received %q, %d owed", got, w.c.Owed())
+	if got.String() != "+2\r\n+3" || w.c.Owed() != 1 || w.c.Buffered() {
+		t.Errorf("received %q, %d owed", got.String(), w.c.Owed())
 	}
 	w.reply("\r\n")
 	w.want("\r\n")

@@ -69,12 +69,12 @@ func TestTheReplayIsTheSessionsBytesInOneWrite(t *testing.T) {
 		pt.fake.SetPassword("", secret)
 		s := auth(secret)
 		pt.put(pt.get(s))
-		var want string
+		var want strings.Builder
 		for _, st := range s.Steps() {
-			want += string(st.Request)
+			want.WriteString(string(st.Request))
 		}
-		if !slices.Equal(w.each, []string{want}) {
-			t.Errorf("written: %q, want %q", w.each, want)
+		if !slices.Equal(w.each, []string{want.String()}) {
+			t.Errorf("written: %q, want %q", w.each, want.String())
 		}
 	}, testkit.WithConnWrapper(func(c net.Conn) net.Conn { return recordedConn{c, w} }))
 }

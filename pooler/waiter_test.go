@@ -235,3 +235,22 @@ func TestWhoWantsOneConnectionGetsThatOneBeforeOthers(t *testing.T) {
 		pt.put(c1, other.wantConn())
 	})
 }
+
+func TestWhoWantsAConnectionThatServesAnotherSessionNowIsTold(t *testing.T) {
+	bubble(t, pooler.Config{MaxOpenConns: 2}, func(pt *tester) {
+		s := session(1)
+		c := pt.get(pt.plain)
+		wants := pt.begin(pooler.Request{Session: pt.plain, Want: c})
+		wants.wantWaiting()
+		pt.do(c, "SELECT", "1")
+		c.SetSession(s)
+		pt.put(c)
+		wants.wantErr(pooler.ErrConnGone)
+		_, err := pt.tryGet(pooler.Request{Session: pt.plain, Want: c})
+		pt.wantErr(err, pooler.ErrConnGone)
+		if got := pt.get(s); got != c {
+			t.Error("it doesn't serve its new session")
+		}
+		pt.put(c)
+	})
+}
