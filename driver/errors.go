@@ -40,6 +40,12 @@ func (e poolError) Is(target error) bool {
 	return false
 }
 
+// waitError is a poolError that is a timeout.
+type waitError struct{ poolError }
+
+// Timeout is true.
+func (waitError) Timeout() bool { return true }
+
 // adapt makes of a pool's error what go-redis should see: where trying again
 // makes sense, the error of a dial; otherwise the bare error.
 func adapt(err error) error {
@@ -47,7 +53,10 @@ func adapt(err error) error {
 	if !errors.As(err, &e) {
 		return err
 	}
-	if errors.Is(e, pooler.ErrWaitTimeout) || errors.Is(e, pooler.ErrSessionLost) {
+	switch {
+	case errors.Is(e, pooler.ErrWaitTimeout):
+		return &net.OpError{Op: "dial", Net: "everpool", Err: waitError{poolError{e}}}
+	case errors.Is(e, pooler.ErrSessionLost):
 		return &net.OpError{Op: "dial", Net: "everpool", Err: poolError{e}}
 	}
 	return poolError{e}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/everpool/everpool/internal/command"
@@ -327,6 +328,9 @@ func (h *handle) lostLocked(c *pooler.Conn, cause error) error {
 		err, outcome = unknownOutcome(node, cause), pooler.Unknown
 	case errors.Is(cause, pooler.ErrClosed):
 		err = adapt(cause)
+	case slices.ContainsFunc(h.owed[h.answered:], func(r run) bool { return r.afterWrite }):
+		// On another connection it would ask about another's writes.
+		err = poolError{&pooler.Error{Err: pooler.ErrConnGone, Node: node, Cause: cause}}
 	default:
 		err = &lostError{node, cause}
 	}

@@ -121,7 +121,7 @@ func TestWaitIsNotSentAgainOnAnotherConnection(t *testing.T) {
 		a := t.handle()
 		a.do("SET k v", "+OK")
 		a.send("WAIT 1 100")
-		t.wantErr(a.failure(), io.EOF) // not a reply, nor its absence
+		t.wantErr(a.failure(), pooler.ErrConnGone) // not a reply, and nothing to try again
 		t.wantRan("1 SET k v", "1 WAIT 1 100")
 	})
 }
