@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/everpool/everpool/driver"
+	"github.com/everpool/everpool/internal/testkit"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -238,4 +239,34 @@ func TestRepliesThatWereLeftUnreadAreNotTheNextCallers(t *testing.T) {
 			}
 		}
 	})
+}
+
+// slowWriter says late that it has written.
+type slowWriter struct{ net.Conn }
+
+func (w slowWriter) Write(b []byte) (int, error) {
+	n, err := w.Conn.Write(b)
+	if strings.Contains(string(b), "last") {
+		time.Sleep(time.Minute)
+	}
+	return n, err
+}
+
+func TestTheConnectionIsGivenBackAlsoIfTheReplyIsReadBeforeTheWriteIsOver(t *testing.T) {
+	inLab(t, one(), func(t *lab) {
+		t.slow(time.Second)
+		v := t.handle()
+		v.send("GET slow")
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			v.want("$4 slow $4 last")
+		}()
+		synctest.Wait()
+		v.send("GET last")
+		<-done
+		if s := t.stats(); s.InUse != 0 || s.Answered != 1 {
+			t.Errorf("in use %d, answered %d", s.InUse, s.Answered)
+		}
+	}, testkit.WithConnWrapper(func(c net.Conn) net.Conn { return slowWriter{c} }))
 }

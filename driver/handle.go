@@ -153,6 +153,11 @@ func (h *handle) Write(p []byte) (int, error) {
 		}
 		rest = rest[n:]
 	}
+	if done := h.settleLocked(); done != nil { // all was read before the sending was over
+		h.mu.Unlock()
+		h.node.pool.Put(done, pooler.Answered)
+		h.mu.Lock()
+	}
 	return len(p), nil
 }
 

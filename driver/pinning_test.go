@@ -114,6 +114,7 @@ func TestTransactionsAndWatchesKeepTheirConnectionUntilTheyEnd(t *testing.T) {
 		"stray exec":       {{"WATCH k", "+OK", true}, {"EXEC", "-ERR", true}, {"UNWATCH", "+OK", false}},
 		"stray discard":    {{"WATCH k", "+OK", true}, {"DISCARD", "-ERR", true}, {"UNWATCH", "+OK", false}},
 		"unwatch in multi": {{"WATCH k", "+OK", true}, {"MULTI", "+OK", true}, {"UNWATCH", "+QUEUED", true}, {"EXEC", "*1 +OK", false}},
+		"unknown in watch": {{"WATCH k", "+OK", true}, {"NOSUCH", "-ERR", true}, {"GET k", "$-1", true}, {"UNWATCH", "+OK", false}},
 		"refused watch":    {{"WATCH", "-ERR", false}},
 		"refused multi":    {{"MULTI x", "-ERR", false}},
 	} {

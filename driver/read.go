@@ -225,7 +225,7 @@ func (h *handle) pinnedLocked(c *pooler.Conn, r *run, failed bool) {
 		if r.remembered() && refusedAsUnknown(h.reply) {
 			h.node.memory.refuse(h.session, r.frame, h.reply)
 		}
-		h.pin = ""
+		h.pin, h.noted = "", false // a transaction or WATCH is noted anew
 		c.SetMode(pooler.Counted)
 		h.notePinLocked("")
 	}
