@@ -126,7 +126,6 @@ func TestAPipelineOfTwentyThousandCommands(t *testing.T) {
 		if got := v.exchange(request.String(), 4096, 4096, 100_000); got != want.String() {
 			t.Errorf("%d bytes of replies, want %d", len(got), want.Len())
 		}
-		_ = v.close
 	})
 }
 

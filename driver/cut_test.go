@@ -71,12 +71,12 @@ func (s *script) small(ctx context.Context) {
 	s.own("MGET", fmt.Sprint(mget), err, "[preset-0 preset-1]")
 
 	p := s.rdb.Pipeline()
-	get, incr, get1, set1 := p.Get(ctx, "p0"), p.Incr(ctx, "i2"), p.Get(ctx, "p1"), p.Set(ctx, "k2", "value-k2", 0)
+	get, incr, get1 := p.Get(ctx, "p0"), p.Incr(ctx, "i2"), p.Get(ctx, "p1")
+	p.Set(ctx, "k2", "value-k2", 0)
 	_, _ = p.Exec(ctx)
 	s.own("GET in a pipeline", get.Val(), get.Err(), "preset-0")
 	s.own("the second one", get1.Val(), get1.Err(), "preset-1")
 	s.unsafe("INCR i2", incr.Err())
-	_ = set1
 
 	tx := s.rdb.TxPipeline()
 	incr, get = tx.Incr(ctx, "i3"), tx.Get(ctx, "p0")

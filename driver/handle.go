@@ -154,9 +154,7 @@ func (h *handle) Write(p []byte) (int, error) {
 		rest = rest[n:]
 	}
 	if done := h.settleLocked(); done != nil { // all was read before the sending was over
-		h.mu.Unlock()
-		h.node.pool.Put(done, pooler.Answered)
-		h.mu.Lock()
+		h.putLocked(done, pooler.Answered)
 	}
 	return len(p), nil
 }

@@ -50,8 +50,10 @@ func TestTheHandshakeIsMadeOnceForAllHandles(t *testing.T) {
 						t.Errorf("%s executed %d times on %d connections", command, n, s.Dials)
 					}
 				}
-				if s.Dials > int64(conns) {
-					t.Errorf("%d dials", s.Dials)
+				// One that was left in the middle of the handshake may have to make
+				// room for one at its end.
+				if s.Dials-s.Closes[pooler.CloseRoom] > int64(conns) {
+					t.Errorf("%d dials, %v closed", s.Dials, s.Closes)
 				}
 			})
 		})
