@@ -296,17 +296,15 @@ func (h *handle) streamLocked(p []byte) (int, error) {
 // the commands themselves.
 func (h *handle) requestLocked(runs []run) pooler.Request {
 	req := pooler.Request{Session: h.session.pool, Deadline: h.writeBy, Name: runs[0].name()}
-	wrote, effect := false, h.effect
+	wrote := false
 	for i := range runs {
 		r := &runs[i]
-		effect = max(effect, r.effect)
 		req.Blocking = req.Blocking || r.blocking
 		wrote = wrote || r.effect != command.Read
 		if r.afterWrite && !wrote {
 			req.Want = h.lastWrite
 		}
 	}
-	req.Fragile = !h.bound.retry.mayRepeat(effect)
 	return req
 }
 

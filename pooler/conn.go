@@ -452,7 +452,7 @@ func (c *Conn) alive() bool {
 	if c.raw == nil {
 		return true
 	}
-	if !c.readBy.IsZero() {
+	if !c.readBy.IsZero() && !ahead(c.readBy) {
 		// An expired deadline would keep the look from being taken.
 		if err := c.nc.SetReadDeadline(time.Time{}); err != nil {
 			c.Fail(CloseRead, err)

@@ -239,15 +239,12 @@ func TestAnIdleConnectionThatWasInterruptedIsLookedAtAllTheSame(t *testing.T) {
 	tp.pool.Put(c, pooler.Answered)
 }
 
-func TestAFragileRequestNeverGetsAConnectionThatThePeerHasClosed(t *testing.T) {
+func TestNoRequestGetsAConnectionThatThePeerHasClosedHoweverRecently(t *testing.T) {
 	tp := newTCPPeer(t, pooler.Config{HealthCheckInterval: -1})
 	c, peer := tp.idle()
 	_ = peer.Close()
 	tp.arrived(c)
-	fresh, err := tp.pool.Get(tp.Context(), pooler.Request{Session: tp.plain, Fragile: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	fresh := tp.get()
 	if fresh == c {
 		t.Error("Get returned a connection that the peer has closed")
 	}

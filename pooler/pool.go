@@ -11,16 +11,10 @@ import (
 	"time"
 )
 
-const (
-	// freshFor is how long after its last reply a connection is taken for
-	// alive. Beyond that it is looked at before it is used.
-	freshFor = time.Millisecond
-
-	// maxOvertaken is how many later requests of another session may go before
-	// a waiter when the pool is full, before a connection is closed to make
-	// room for it. A connection costs far more than a turn.
-	maxOvertaken = 16
-)
+// maxOvertaken is how many later requests of another session may go before a
+// waiter when the pool is full, before a connection is closed to make room for
+// it. A connection costs far more than a turn.
+const maxOvertaken = 16
 
 // Pool is the connections of one node: leases, fair waiting, dialing, health.
 // Make one with [New]. All methods are safe for concurrent use.
@@ -191,7 +185,10 @@ func (p *Pool) lease(ctx context.Context, r Request) (*Conn, error) {
 		p.leaseLocked(c, r.Name, r.Blocking, now)
 		p.grow = p.grow || p.idle < p.cfg.MinIdleConns
 		p.unlock()
-		if !r.Fragile && now-c.idleSince < freshFor || c.alive() {
+		// However briefly it was idle: the peer may have closed it, which would
+		// cost this request its answer, or have said something that would be
+		// taken for its reply.
+		if c.alive() {
 			return c, nil
 		}
 		p.mu.Lock()

@@ -30,10 +30,6 @@ type Request struct {
 	// Blocking says that the reply may be held back for long on purpose, so
 	// that waiting for it after its caller has left makes no sense.
 	Blocking bool
-	// Fragile says that the request must not run twice, so that a connection
-	// that dies under it costs the caller an answer. An idle connection is then
-	// looked at however briefly it was idle.
-	Fragile bool
 	// Want is the one connection that can serve the request, or nil.
 	Want *Conn
 }
