@@ -25,6 +25,9 @@ const (
 
 	// keepBuffer is the largest buffer that an idle handle keeps.
 	keepBuffer = 4 << 10
+
+	// largeBuffer holds whatever a handle gathers at a time.
+	largeBuffer = gatherUpTo + gatherAtOnce
 )
 
 // handle is a virtual connection: what go-redis holds in the place of a socket.
@@ -174,9 +177,7 @@ func (h *handle) idleLocked() bool {
 
 // beginLocked begins a new batch.
 func (h *handle) beginLocked() {
-	if cap(h.req) > keepBuffer {
-		h.req = h.req0[:0]
-	}
+	h.shrinkLocked()
 	if cap(h.out) > keepBuffer {
 		h.out = nil
 	}
@@ -187,6 +188,30 @@ func (h *handle) beginLocked() {
 	h.sent, h.scanned, h.outR, h.answered = 0, 0, 0, 0
 	h.effect = command.Read
 	h.resend, h.resent, h.flushed, h.got, h.late, h.shaking = true, false, false, false, false, false
+}
+
+// growLocked makes room for n bytes more of the batch. Large batches borrow one of
+// the node's buffers.
+func (h *handle) growLocked(n int) {
+	if n += len(h.req); n <= cap(h.req) || n <= keepBuffer || n > largeBuffer {
+		return // there is room, or append makes it
+	}
+	large, _ := h.node.buffers.Get().(*[largeBuffer]byte)
+	if large == nil {
+		large = new([largeBuffer]byte)
+	}
+	h.req = append(large[:0], h.req...)
+}
+
+// shrinkLocked gives a large buffer back. What is in it is over.
+func (h *handle) shrinkLocked() {
+	if cap(h.req) <= keepBuffer {
+		return
+	}
+	if cap(h.req) == largeBuffer {
+		h.node.buffers.Put((*[largeBuffer]byte)(h.req[:largeBuffer]))
+	}
+	h.req, h.sent, h.scanned = h.req0[:0], 0, 0
 }
 
 // failLocked ends the handle: go-redis must not use it any more.
@@ -267,6 +292,9 @@ func (h *handle) settleLocked() *pooler.Conn {
 		return h.settleLocked() // the lock was not held for a moment
 	}
 	h.lease = nil
+	if !h.scan.InCommand() && h.sent == len(h.req) {
+		h.shrinkLocked()
+	}
 	return c
 }
 

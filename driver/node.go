@@ -19,7 +19,9 @@ type node struct {
 	key    nodeKey
 	pool   pooler.Pooler
 	memory *memory
-	forget func(*node) bool // takes it out of the driver, unless it is in use
+
+	buffers sync.Pool        // of *[largeBuffer]byte, for large batches
+	forget  func(*node) bool // takes it out of the driver, unless it is in use
 
 	mu      sync.Mutex
 	handles int

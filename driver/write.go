@@ -28,6 +28,7 @@ func (h *handle) gatherLocked(p []byte) (int, error) {
 		}
 	}
 	p = p[:min(len(p), gatherAtOnce)]
+	h.growLocked(len(p))
 	h.req = append(h.req, p...)
 	for h.scanned < len(h.req) {
 		buf := h.req[h.scanned:]
@@ -202,8 +203,8 @@ func (h *handle) trimLocked() {
 	h.req = h.req[:n]
 	h.scanned -= h.sent
 	h.sent = 0
-	if n == 0 && cap(h.req) > keepBuffer {
-		h.req = nil
+	if n == 0 {
+		h.shrinkLocked()
 	}
 }
 

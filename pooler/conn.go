@@ -63,6 +63,7 @@ type Conn struct {
 	readBy   time.Time // deadline last set on nc
 	scratch  []byte
 	sawReply bool
+	peek     peek
 
 	// Write side. Owner: the goroutine that calls Send.
 	writeBy time.Time

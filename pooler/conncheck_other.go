@@ -14,3 +14,5 @@ func rawConn(nc net.Conn) (raw syscall.RawConn, opaque bool) {
 }
 
 func (c *Conn) look() bool { return true }
+
+type peek struct{}

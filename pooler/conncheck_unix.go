@@ -25,43 +25,55 @@ func rawConn(nc net.Conn) (raw syscall.RawConn, opaque bool) {
 	return raw, opaque
 }
 
+// peek is a read that doesn't wait. It is kept with the connection, function and
+// all, since a new closure for each look would be three allocations.
+type peek struct {
+	buf   []byte
+	flags int
+	n     int
+	err   error
+	do    func(fd uintptr) bool
+}
+
+func (p *peek) read(fd uintptr) bool {
+	for {
+		p.n, _, p.err = syscall.Recvfrom(int(fd), p.buf, p.flags)
+		if p.err != syscall.EINTR {
+			return true
+		}
+	}
+}
+
 // look reads what is there, without waiting. It reports false when the peer has
-// closed the connection. The read buffer must be empty or hold the beginning of
-// a push only.
+// closed the connection.
 func (c *Conn) look() bool {
 	if c.r == c.w {
 		c.r, c.w = 0, 0
 	}
-	var n int
-	var rerr error
-	flags := syscall.MSG_DONTWAIT
-	buf := c.rbuf[c.w:]
-	if c.opaque {
-		flags |= syscall.MSG_PEEK
-		buf = c.rbuf[:1]
+	p := &c.peek
+	if p.do == nil {
+		p.do = p.read
 	}
-	if len(buf) == 0 {
+	p.buf, p.flags = c.rbuf[c.w:], syscall.MSG_DONTWAIT
+	if c.opaque {
+		p.buf, p.flags = c.rbuf[:1], syscall.MSG_DONTWAIT|syscall.MSG_PEEK
+	}
+	if len(p.buf) == 0 {
 		return true
 	}
-	err := c.raw.Read(func(fd uintptr) bool {
-		for {
-			n, _, rerr = syscall.Recvfrom(int(fd), buf, flags)
-			if rerr != syscall.EINTR {
-				return true
-			}
-		}
-	})
+	err := c.raw.Read(p.do)
+	p.buf = nil
 	switch {
 	case err != nil:
 		c.Fail(CloseRead, err)
-	case rerr == syscall.EAGAIN || rerr == syscall.EWOULDBLOCK:
+	case p.err == syscall.EAGAIN || p.err == syscall.EWOULDBLOCK:
 		return true
-	case rerr != nil:
-		c.Fail(CloseRead, rerr)
-	case n == 0:
+	case p.err != nil:
+		c.Fail(CloseRead, p.err)
+	case p.n == 0:
 		c.Fail(ClosePeer, io.EOF)
 	case !c.opaque:
-		c.w += n
+		c.w += p.n
 		return true
 	case !c.sawReply:
 		return true // session tickets of a young TLS connection

@@ -90,9 +90,8 @@
 // # Cost
 //
 // A Get that finds an idle connection, and its Put, take one mutex each and
-// allocate nothing. Before a connection that was quiet for more than a
-// millisecond is handed out, one system call looks whether its peer has closed
-// it. A connection has a read buffer of 32 KiB. There is a goroutine for each dial
+// allocate nothing. Before an idle connection is handed out, one system call
+// looks whether its peer has closed it, or said something. A connection has a read buffer of 32 KiB. There is a goroutine for each dial
 // under way and each abandoned request whose replies are awaited, one for the
 // prober while the node isn't up, and none for an idle connection.
 //
