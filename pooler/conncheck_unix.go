@@ -3,6 +3,7 @@
 package pooler
 
 import (
+	"errors"
 	"io"
 	"net"
 	"syscall"
@@ -38,7 +39,7 @@ type peek struct {
 func (p *peek) read(fd uintptr) bool {
 	for {
 		p.n, _, p.err = syscall.Recvfrom(int(fd), p.buf, p.flags)
-		if p.err != syscall.EINTR {
+		if !errors.Is(p.err, syscall.EINTR) {
 			return true
 		}
 	}
@@ -66,7 +67,7 @@ func (c *Conn) look() bool {
 	switch {
 	case err != nil:
 		c.Fail(CloseRead, err)
-	case p.err == syscall.EAGAIN || p.err == syscall.EWOULDBLOCK:
+	case errors.Is(p.err, syscall.EAGAIN) || errors.Is(p.err, syscall.EWOULDBLOCK):
 		return true
 	case p.err != nil:
 		c.Fail(CloseRead, p.err)
