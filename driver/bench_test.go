@@ -14,8 +14,8 @@ import (
 	"github.com/everpool/everpool/internal/testkit"
 )
 
-// benchPools are the two sides of every comparison. A run with -count alternates
-// between them.
+// benchPools are the two sides of every comparison. They alternate when the
+// benchmark is run several times (make bench), not with -count.
 func benchPools(b *testing.B, addr string) map[string]*redis.Client {
 	b.Helper()
 	pools := map[string]*redis.Client{
