@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"slices"
 	"sync"
@@ -62,10 +63,7 @@ type NodeStatus struct {
 // after its last client has gone; others stay.
 func (d *Driver) Nodes() []NodeStatus {
 	d.mu.Lock()
-	nodes := make([]*node, 0, len(d.nodes))
-	for _, n := range d.nodes {
-		nodes = append(nodes, n)
-	}
+	nodes := slices.Collect(maps.Values(d.nodes))
 	d.mu.Unlock()
 	all := make([]NodeStatus, 0, len(nodes))
 	for _, n := range nodes {
@@ -89,10 +87,7 @@ func (d *Driver) Close() error {
 		return nil
 	}
 	d.closed = true
-	nodes := make([]*node, 0, len(d.nodes))
-	for _, n := range d.nodes {
-		nodes = append(nodes, n)
-	}
+	nodes := slices.Collect(maps.Values(d.nodes))
 	d.mu.Unlock()
 	defer close(d.done)
 

@@ -279,9 +279,8 @@ func (h *handle) settleLocked() *pooler.Conn {
 			if h.inMulti {
 				why = command.PinMulti
 			}
-			h.notePinLocked(why.String())
-		}
-		if h.mayLoseLocked() {
+			h.notePinLocked(why.String()) // a new batch may have begun meanwhile
+		} else if h.mayLoseLocked() {
 			c.Park()
 		}
 		return nil

@@ -293,14 +293,8 @@ func (h *handle) tryAgainLocked(c *pooler.Conn) (bool, error) {
 	h.owed, h.answered = owed, answered
 	next := h.lease
 	next.Owe(replies)
-	h.sending = true
-	by := h.readBy
-	h.mu.Unlock()
-	_, err := next.Send(h.req, by)
-	h.mu.Lock()
-	h.sending = false
+	_, err := h.useLocked(next, h.req, h.readBy)
 	if gone := h.usableLocked(); gone != nil {
-		h.quitLocked()
 		return false, gone
 	}
 	if err != nil {

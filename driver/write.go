@@ -136,7 +136,7 @@ func (h *handle) transmitLocked(none, end int) error {
 		c := h.lease
 		h.flushed = true
 		owed := c.Owed()
-		n, err := h.useLocked(c, h.req[h.sent:end])
+		n, err := h.useLocked(c, h.req[h.sent:end], h.writeBy)
 		if err == nil {
 			h.sent = end
 			h.trimLocked()
@@ -173,11 +173,10 @@ func (h *handle) dropLocked(err error) error {
 	return err
 }
 
-// useLocked sends b without the lock, so that Read, Close and the deadlines go
+// useLocked sends b by the deadline, without the lock, so that Read, Close and the deadlines go
 // on.
-func (h *handle) useLocked(c *pooler.Conn, b []byte) (int, error) {
+func (h *handle) useLocked(c *pooler.Conn, b []byte, by time.Time) (int, error) {
 	h.sending = true
-	by := h.writeBy
 	h.signal()
 	h.mu.Unlock()
 	n, err := c.Send(b, by)
@@ -232,7 +231,7 @@ func (h *handle) sendPartLocked() error {
 		h.partial = true
 	}
 	c := h.lease
-	n, err := h.useLocked(c, part)
+	n, err := h.useLocked(c, part, h.writeBy)
 	if err != nil {
 		return h.partLostLocked(c, n, err)
 	}
@@ -249,7 +248,7 @@ func (h *handle) sendPartLocked() error {
 // passLocked sends part of a large argument straight from the caller's memory.
 func (h *handle) passLocked(p []byte) error {
 	c := h.lease
-	n, err := h.useLocked(c, p)
+	n, err := h.useLocked(c, p, h.writeBy)
 	if err != nil {
 		return h.partLostLocked(c, n, err)
 	}
@@ -278,7 +277,7 @@ func (h *handle) partLostLocked(c *pooler.Conn, n int, err error) error {
 // streamLocked passes p on, on a connection whose replies aren't counted.
 func (h *handle) streamLocked(p []byte) (int, error) {
 	c := h.lease
-	n, err := h.useLocked(c, p)
+	n, err := h.useLocked(c, p, h.writeBy)
 	if err == nil {
 		return n, nil
 	}

@@ -127,11 +127,7 @@ func (p *Pool) loseLocked(l *lot, err error) {
 		p.warm = nil
 	}
 	p.wakeAllLocked(&l.waiters, &Error{Err: ErrSessionLost, Node: p.node.Addr, Cause: err})
-	for _, c := range l.idle {
-		p.idle--
-		p.closeLocked(c, CloseSessionLost, err)
-	}
-	l.idle = nil
+	p.closeIdleLocked(l, CloseSessionLost, err)
 }
 
 func isRefused(err error) bool {

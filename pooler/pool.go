@@ -544,6 +544,15 @@ func (p *Pool) closeLocked(c *Conn, reason CloseReason, err error) {
 	}
 }
 
+// closeIdleLocked ends all idle connections of the lot.
+func (p *Pool) closeIdleLocked(l *lot, reason CloseReason, err error) {
+	p.idle -= len(l.idle)
+	for _, c := range l.idle {
+		p.closeLocked(c, reason, err)
+	}
+	l.idle = nil
+}
+
 // Pin notes that the lease of c outlasts its request. See [Pooler].
 func (p *Pool) Pin(c *Conn, reason string) {
 	p.mu.Lock()
@@ -672,12 +681,8 @@ func (p *Pool) Close() error {
 	gone := &Error{Err: ErrClosed, Node: p.node.Addr}
 	for _, l := range p.lots {
 		p.wakeAllLocked(&l.waiters, gone)
-		for _, c := range l.idle {
-			p.closeLocked(c, ClosePoolClosed, nil)
-		}
-		l.idle = nil
+		p.closeIdleLocked(l, ClosePoolClosed, nil)
 	}
-	p.idle = 0
 	for c := range p.all {
 		if c.pin != "" || c.blocking || c.Mode() != Counted {
 			p.closeLocked(c, ClosePoolClosed, nil)

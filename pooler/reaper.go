@@ -178,12 +178,8 @@ func (p *Pool) Drain() {
 	p.mu.Lock()
 	p.warm, p.unused = nil, true
 	for _, l := range p.lots {
-		for _, c := range l.idle {
-			p.closeLocked(c, CloseDrained, nil)
-		}
-		l.idle = nil
+		p.closeIdleLocked(l, CloseDrained, nil)
 	}
-	p.idle = 0
 	p.sweepLocked()
 	p.unlock()
 }
