@@ -33,6 +33,10 @@ run: ## run the quickstart example
 test: servers ## run every test (PKG=./pooler/... for some)
 	$(GO) test $(TESTFLAGS) $(PKG)
 
+.PHONY: test-bench
+test-bench: servers ## run the tests of the comparison with other clients (bench/)
+	cd bench && $(GO) test $(TESTFLAGS) ./...
+
 .PHONY: race
 race: servers ## run the tests with the race detector, in random order (RUN=, COUNT=)
 	$(GO) test -race -shuffle=on -timeout 20m -run '$(RUN)' -count $(if $(filter command%,$(origin COUNT)),$(COUNT),1) $(PKG)
@@ -61,6 +65,10 @@ bench-smoke: servers ## run every benchmark once, so that none rots
 		echo "$$dir: go test -bench . -benchtime 1x"; \
 		(cd $$dir && $(GO) test -run '^$$' -bench . -benchtime 1x -timeout 10m ./...); \
 	done
+
+.PHONY: bench-peers
+bench-peers: servers ## compare with other clients: tables for docs/benchmarks.md (PRESET=quick, ROUNDS=)
+	cd bench && $(GO) run ./cmd/peers -format markdown -preset $(or $(PRESET),quick) $(if $(ROUNDS),-rounds $(ROUNDS))
 
 .PHONY: benchstat
 benchstat: ## compare two outputs of `make bench` (OLD=old.txt NEW=new.txt)

@@ -1,0 +1,114 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/everpool/everpool/driver"
+	"github.com/everpool/everpool/pooler"
+)
+
+// goRedis is go-redis on any kind of connection, and its AutoPipeline.
+type goRedis struct {
+	cmd    redis.Cmdable
+	closer []io.Closer // in the order of closing
+}
+
+func newStock(s Setup) (Client, error) {
+	return onOptions(&redis.Options{Addr: s.Addr}), nil
+}
+
+func newStockN(s Setup) (Client, error) {
+	return onOptions(&redis.Options{Addr: s.Addr, PoolSize: s.Goroutines}), nil
+}
+
+func newAutoPipeline(s Setup) (Client, error) {
+	rdb := redis.NewClient(&redis.Options{Addr: s.Addr})
+	ap, err := rdb.AutoPipeline()
+	if err != nil {
+		return nil, errors.Join(err, rdb.Close())
+	}
+	return &goRedis{cmd: ap, closer: []io.Closer{ap, rdb}}, nil
+}
+
+func newEverpool(s Setup) (Client, error) {
+	return onDriver(s, driver.Config{})
+}
+
+func newEverpoolLeases(s Setup) (Client, error) {
+	return onDriver(s, driver.Config{Pool: pooler.Config{SharedConns: -1}})
+}
+
+// newFloor has the options that [driver.Driver.Options] would choose.
+func newFloor(s Setup) (Client, error) {
+	reply := bulk(s.ValueSize)
+	return onOptions(&redis.Options{
+		Dialer: func(context.Context, string, string) (net.Conn, error) {
+			return newMemoryConn(reply), nil
+		},
+		PoolSize:                 4096,
+		ReadBufferSize:           4096,
+		WriteBufferSize:          4096,
+		ConnMaxIdleTime:          -1,
+		DialerRetries:            1,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	}), nil
+}
+
+func onOptions(o *redis.Options) *goRedis {
+	rdb := redis.NewClient(o)
+	return &goRedis{cmd: rdb, closer: []io.Closer{rdb}}
+}
+
+func onDriver(s Setup, cfg driver.Config) (Client, error) {
+	cfg.Logger = slog.New(slog.DiscardHandler) // a node that comes up is no news here
+	d, err := driver.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	rdb := redis.NewClient(d.Options(&redis.Options{Addr: s.Addr}))
+	return &goRedis{cmd: rdb, closer: []io.Closer{rdb, d}}, nil
+}
+
+func (c *goRedis) Get(ctx context.Context, key string) (string, error) {
+	return c.cmd.Get(ctx, key).Result()
+}
+
+func (c *goRedis) Set(ctx context.Context, key, value string) error {
+	return c.cmd.Set(ctx, key, value, 0).Err()
+}
+
+func (c *goRedis) Pipeline(ctx context.Context, batch []Command) error {
+	p := c.cmd.Pipeline()
+	for i := range batch {
+		if b := &batch[i]; b.Value != "" {
+			p.Set(ctx, b.Key, b.Value, 0)
+		} else {
+			p.Get(ctx, b.Key)
+		}
+	}
+	replies, err := p.Exec(ctx)
+	if err != nil {
+		return err
+	}
+	for i, r := range replies {
+		if s, ok := r.(*redis.StringCmd); ok {
+			batch[i].Got = s.Val()
+		}
+	}
+	return nil
+}
+
+func (c *goRedis) Close() error {
+	var errs []error
+	for _, closer := range c.closer {
+		errs = append(errs, closer.Close())
+	}
+	return errors.Join(errs...)
+}
