@@ -22,7 +22,7 @@ func chaosFor(tb testing.TB) time.Duration {
 	tb.Helper()
 	text := os.Getenv("EVERPOOL_CHAOS")
 	if text == "" {
-		return long(5 * time.Second)
+		return long(3 * time.Second)
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil {
@@ -75,13 +75,13 @@ func stir(stop <-chan struct{}, proxy *testkit.Proxy, slow time.Duration) {
 // A hundred callers with impatient deadlines on connections that are reset,
 // frozen and sliced never get a reply that isn't theirs.
 func TestChaosNeverSwapsReplies(t *testing.T) {
-	for _, protocol := range []int{2, 3} {
-		t.Run(fmt.Sprintf("RESP%d", protocol), func(t *testing.T) {
+	for _, w := range []way{{protocol: 2}, {protocol: 3}, {protocol: 3, shared: -1}} {
+		t.Run(w.String(), func(t *testing.T) {
 			t.Parallel()
 			server := testkit.Start(t, testkit.Redis)
 			proxy := testkit.NewProxy(t, server.Addr)
-			s := ourSide(t, driver.Config{Pool: pooler.Config{MaxOpenConns: sockets, HealthCheckTimeout: 200 * time.Millisecond}},
-				redis.Options{Addr: proxy.Addr(), Protocol: protocol, ContextTimeoutEnabled: true})
+			s := ourSide(t, driver.Config{Pool: pooler.Config{MaxOpenConns: sockets, SharedConns: w.shared, HealthCheckTimeout: 200 * time.Millisecond}},
+				redis.Options{Addr: proxy.Addr(), Protocol: w.protocol, ContextTimeoutEnabled: true})
 			slow := s.slowness(t, 100)
 			stop := make(chan struct{})
 			saw := new(tally)

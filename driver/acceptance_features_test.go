@@ -148,71 +148,73 @@ func TestMonitorWorksBeforeAndAfterARestart(t *testing.T) {
 // Batches of automatic pipelines follow the same rules as any other request.
 func TestAutoPipelineSurvivesARestart(t *testing.T) {
 	t.Parallel()
-	server := testkit.Start(t, testkit.Redis, durable)
-	cfg := driver.Config{Pool: pooler.Config{MaxOpenConns: sockets}}
-	reader, writer := ourSide(t, cfg, redis.Options{Addr: server.Addr}), ourSide(t, cfg, redis.Options{Addr: server.Addr})
-	reader.warm(t, sockets)
-	ctx := context.Background()
-	gets, err := reader.rdb.AutoPipeline()
-	if err != nil {
-		t.Fatal(err)
-	}
-	both, err := writer.rdb.AutoPipeline()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stop := make(chan struct{})
-	read, mixed := new(tally), new(tally)
-	var wg sync.WaitGroup
-	for id := range callers {
-		wg.Go(func() {
-			for i := id; ; i++ {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				payload := fmt.Sprintf("%d-%d", id, i)
-				ap, saw := gets, read
-				if id%2 == 0 {
-					ap, saw = both, mixed
-					if i%8 == 0 {
-						saw.incr(saw.call(func() error { return ap.Incr(ctx, "counter").Err() }))
-						continue
+	bothWays(t, func(t *testing.T, shared int) {
+		server := testkit.Start(t, testkit.Redis, durable)
+		cfg := driver.Config{Pool: pooler.Config{MaxOpenConns: sockets, SharedConns: shared}}
+		reader, writer := ourSide(t, cfg, redis.Options{Addr: server.Addr}), ourSide(t, cfg, redis.Options{Addr: server.Addr})
+		reader.warm(t, sockets)
+		ctx := context.Background()
+		gets, err := reader.rdb.AutoPipeline()
+		if err != nil {
+			t.Fatal(err)
+		}
+		both, err := writer.rdb.AutoPipeline()
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop := make(chan struct{})
+		read, mixed := new(tally), new(tally)
+		var wg sync.WaitGroup
+		for id := range callers {
+			wg.Go(func() {
+				for i := id; ; i++ {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					payload := fmt.Sprintf("%d-%d", id, i)
+					ap, saw := gets, read
+					if id%2 == 0 {
+						ap, saw = both, mixed
+						if i%8 == 0 {
+							saw.incr(saw.call(func() error { return ap.Incr(ctx, "counter").Err() }))
+							continue
+						}
+					}
+					saw.reads.Add(1)
+					err := saw.call(func() error {
+						got, err := ap.Echo(ctx, payload).Result()
+						if err == nil && got != payload {
+							saw.wrong.Add(1)
+						}
+						return err
+					})
+					if err != nil {
+						saw.failedReads.Add(1)
 					}
 				}
-				saw.reads.Add(1)
-				err := saw.call(func() error {
-					got, err := ap.Echo(ctx, payload).Result()
-					if err == nil && got != payload {
-						saw.wrong.Add(1)
-					}
-					return err
-				})
-				if err != nil {
-					saw.failedReads.Add(1)
-				}
-			}
-		})
-	}
-	pause(200 * time.Millisecond)
-	server.Kill()
-	pause(300 * time.Millisecond)
-	read.arm()
-	mixed.arm()
-	server.Restart(t)
-	await(t, "both succeed again", func() bool { return read.first.Load() != 0 && mixed.first.Load() != 0 })
-	pause(long(200 * time.Millisecond))
-	close(stop)
-	wg.Wait()
-	reader.settled(t)
-	writer.settled(t)
-	t.Logf("reads alone %d, %d failed%s", read.reads.Load(), read.failedReads.Load(), read.failures())
-	t.Logf("reads beside INCRs %d, %d failed; %d INCR acknowledged, %d unknown, %d never sent%s", mixed.reads.Load(), mixed.failedReads.Load(), mixed.incrs.Load(), mixed.unknown.Load(), mixed.never.Load(), mixed.failures())
-	if read.failedReads.Load() != 0 || read.wrong.Load()+mixed.wrong.Load() != 0 {
-		t.Errorf("%d reads failed, %d replies belong to other calls", read.failedReads.Load(), read.wrong.Load()+mixed.wrong.Load())
-	}
-	mixed.checkCounter(t, server.Do(t, "GET", "counter"))
+			})
+		}
+		pause(200 * time.Millisecond)
+		server.Kill()
+		pause(300 * time.Millisecond)
+		read.arm()
+		mixed.arm()
+		server.Restart(t)
+		await(t, "both succeed again", func() bool { return read.first.Load() != 0 && mixed.first.Load() != 0 })
+		pause(long(200 * time.Millisecond))
+		close(stop)
+		wg.Wait()
+		reader.settled(t)
+		writer.settled(t)
+		t.Logf("reads alone %d, %d failed%s", read.reads.Load(), read.failedReads.Load(), read.failures())
+		t.Logf("reads beside INCRs %d, %d failed; %d INCR acknowledged, %d unknown, %d never sent%s", mixed.reads.Load(), mixed.failedReads.Load(), mixed.incrs.Load(), mixed.unknown.Load(), mixed.never.Load(), mixed.failures())
+		if read.failedReads.Load() != 0 || read.wrong.Load()+mixed.wrong.Load() != 0 {
+			t.Errorf("%d reads failed, %d replies belong to other calls", read.failedReads.Load(), read.wrong.Load()+mixed.wrong.Load())
+		}
+		mixed.checkCounter(t, server.Do(t, "GET", "counter"))
+	})
 }
 
 // Maintenance notifications that the user asks for, of a server that has none,

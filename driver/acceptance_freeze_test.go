@@ -42,7 +42,7 @@ func (s side) freeze(t *testing.T, server *testkit.Server, n int) freeze {
 	stop := make(chan struct{})
 	f := freeze{tally: new(tally)}
 	wg := s.drive(stop, n, f.tally)
-	pause(long(400 * time.Millisecond))
+	pause(200 * time.Millisecond)
 
 	before, dials := accepted(t, server), s.dialCounter.dials.Load()
 	server.Freeze()
@@ -50,7 +50,7 @@ func (s side) freeze(t *testing.T, server *testkit.Server, n int) freeze {
 	f.arm()
 	server.Thaw()
 	await(t, "every caller succeeds again", func() bool { return f.healed.Load() == int64(n) })
-	pause(long(400 * time.Millisecond))
+	pause(200 * time.Millisecond)
 	close(stop)
 	wg.Wait()
 	f.arrived, f.dials = accepted(t, server)-before-1, s.dialCounter.dials.Load()-dials
@@ -64,34 +64,43 @@ func (f freeze) log(t *testing.T, name string) {
 }
 
 // A server that stands still costs its callers their timeouts, and the pool no
-// connections: the late replies are drained, and nobody gets another's.
+// connections but those that ask whether it is the connection that is silent: the
+// late replies are drained, and nobody gets another's.
 func TestAFrozenServerCostsTimeoutsAndNoConnections(t *testing.T) {
 	options := redis.Options{ReadTimeout: 100 * time.Millisecond, WriteTimeout: 100 * time.Millisecond}
 	for _, n := range []int{callers, 4} {
 		t.Run(fmt.Sprintf("everpool with %d callers", n), func(t *testing.T) {
-			server := testkit.Start(t, testkit.Redis)
-			o := options
-			o.Addr = server.Addr
-			s := ourSide(t, driver.Config{Pool: pooler.Config{MaxOpenConns: sockets}}, o)
-			f := s.freeze(t, server, n)
-			f.log(t, s.name)
-			st := s.settled(t)
-			t.Logf("everpool  %d calls abandoned, closes %v", st.Abandoned, st.Closes)
-			if n := f.wrong.Load(); n != 0 {
-				t.Errorf("%d replies belong to other calls", n)
-			}
-			// What was abandoned and not drained in the end was closed for it. A
-			// pool with room may also make up for each call that can't be
-			// drained while the server stands still.
-			limit := st.Closes[pooler.CloseAbandoned]
-			if n < sockets {
-				limit += st.Abandoned
-			}
-			if f.arrived > limit || f.dials > limit {
-				t.Errorf("%d new connections at the server and %d dials, want at most %d, one for each call that could not be drained", f.arrived, f.dials, limit)
-			}
-			f.checkCounter(t, server.Do(t, "GET", "counter:"+s.name))
+			bothWays(t, func(t *testing.T, shared int) {
+				server := testkit.Start(t, testkit.Redis)
+				o := options
+				o.Addr = server.Addr
+				s := ourSide(t, driver.Config{Pool: pooler.Config{MaxOpenConns: sockets, SharedConns: shared}}, o)
+				f := s.freeze(t, server, n)
+				f.log(t, s.name)
+				st := s.settled(t)
+				t.Logf("everpool  %d calls abandoned, closes %v", st.Abandoned, st.Closes)
+				if n := f.wrong.Load(); n != 0 {
+					t.Errorf("%d replies belong to other calls", n)
+				}
+				limit := int64(2) // a probe each time that silence is noticed
+				if shared == -1 {
+					// What was abandoned and not drained in the end was closed for
+					// it. A pool with room may also make up for each call that
+					// can't be drained while the server stands still.
+					limit = st.Closes[pooler.CloseAbandoned]
+					if n < sockets {
+						limit += st.Abandoned
+					}
+				}
+				if f.arrived > limit || f.dials > limit {
+					t.Errorf("%d new connections at the server and %d dials, want at most %d", f.arrived, f.dials, limit)
+				}
+				f.checkCounter(t, server.Do(t, "GET", "counter:"+s.name))
+			})
 		})
+		if n != callers {
+			continue // the stock client is for comparison
+		}
 		t.Run(fmt.Sprintf("stock with %d callers", n), func(t *testing.T) {
 			server := testkit.Start(t, testkit.Redis)
 			o := options

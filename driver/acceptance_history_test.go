@@ -79,56 +79,59 @@ func torment(stop <-chan struct{}, server *testkit.Server, proxy *testkit.Proxy)
 // acknowledged pushes are there once, those never sent aren't there, those with
 // an unknown outcome at most once, and each caller's pushes are in its order.
 func TestHistoriesTellTheTruth(t *testing.T) {
-	for _, kind := range testkit.Kinds {
-		for _, protocol := range []int{2, 3} {
-			t.Run(fmt.Sprintf("%s/RESP%d", kind, protocol), func(t *testing.T) {
-				t.Parallel()
-				server := testkit.Start(t, kind)
-				proxy := testkit.NewProxy(t, server.Addr)
-				s := ourSide(t, driver.Config{Pool: pooler.Config{MaxOpenConns: sockets}},
-					redis.Options{Addr: proxy.Addr(), Protocol: protocol, ReadTimeout: 100 * time.Millisecond, WriteTimeout: 100 * time.Millisecond})
-				server.Do(t, "SET", "constant", "value")
-				stop := make(chan struct{})
-				saw := new(tally)
-				var wg sync.WaitGroup
-				pushers := make([]*pusher, 24)
-				for id := range pushers {
-					p := &pusher{id: id}
-					pushers[id] = p
-					wg.Go(func() {
-						for i := id; ; i++ {
-							select {
-							case <-stop:
-								return
-							default:
-							}
-							if i%3 != 0 {
-								p.push(context.Background(), s.rdb, saw)
-								continue
-							}
-							saw.reads.Add(1)
-							if err := saw.call(func() error { return s.read(context.Background(), fmt.Sprintf("%d-%d", id, i), saw) }); err != nil {
-								saw.failedReads.Add(1)
-							}
+	for _, w := range []way{
+		{kind: testkit.Redis, protocol: 2},
+		{kind: testkit.Redis, protocol: 3, shared: -1},
+		{kind: testkit.Valkey, protocol: 2, shared: -1},
+		{kind: testkit.Valkey, protocol: 3},
+	} {
+		t.Run(w.String(), func(t *testing.T) {
+			t.Parallel()
+			server := testkit.Start(t, w.kind)
+			proxy := testkit.NewProxy(t, server.Addr)
+			s := ourSide(t, driver.Config{Pool: pooler.Config{MaxOpenConns: sockets, SharedConns: w.shared}},
+				redis.Options{Addr: proxy.Addr(), Protocol: w.protocol, ReadTimeout: 100 * time.Millisecond, WriteTimeout: 100 * time.Millisecond})
+			server.Do(t, "SET", "constant", "value")
+			stop := make(chan struct{})
+			saw := new(tally)
+			var wg sync.WaitGroup
+			pushers := make([]*pusher, 24)
+			for id := range pushers {
+				p := &pusher{id: id}
+				pushers[id] = p
+				wg.Go(func() {
+					for i := id; ; i++ {
+						select {
+						case <-stop:
+							return
+						default:
 						}
-					})
-				}
-				wg.Go(func() { torment(stop, server, proxy) })
-				pause(long(2500 * time.Millisecond))
-				await(t, "faults have hit requests in flight", func() bool {
-					return saw.unknown.Load() > 0 && saw.incrs.Load() > 0 && s.stats(t).Resent > 0
+						if i%3 != 0 {
+							p.push(context.Background(), s.rdb, saw)
+							continue
+						}
+						saw.reads.Add(1)
+						if err := saw.call(func() error { return s.read(context.Background(), fmt.Sprintf("%d-%d", id, i), saw) }); err != nil {
+							saw.failedReads.Add(1)
+						}
+					}
 				})
-				close(stop)
-				wg.Wait()
-				st := s.settled(t)
-				t.Logf("%d pushes acknowledged, %d unknown, %d never sent; %d reads, %d failed; %d dials, closes %v, %d moved, %d resent%s",
-					saw.incrs.Load(), saw.unknown.Load(), saw.never.Load(), saw.reads.Load(), saw.failedReads.Load(), st.Dials, st.Closes, st.Moved, st.Resent, saw.failures())
-				if saw.wrong.Load() != 0 {
-					t.Errorf("%d replies belong to other calls", saw.wrong.Load())
-				}
-				checkHistory(t, pushed(t, server), pushers)
+			}
+			wg.Go(func() { torment(stop, server, proxy) })
+			pause(long(2500 * time.Millisecond))
+			await(t, "faults have hit requests in flight", func() bool {
+				return saw.unknown.Load() > 0 && saw.incrs.Load() > 0 && s.stats(t).Resent > 0
 			})
-		}
+			close(stop)
+			wg.Wait()
+			st := s.settled(t)
+			t.Logf("%d pushes acknowledged, %d unknown, %d never sent; %d reads, %d failed; %d dials, closes %v, %d moved, %d resent%s",
+				saw.incrs.Load(), saw.unknown.Load(), saw.never.Load(), saw.reads.Load(), saw.failedReads.Load(), st.Dials, st.Closes, st.Moved, st.Resent, saw.failures())
+			if saw.wrong.Load() != 0 {
+				t.Errorf("%d replies belong to other calls", saw.wrong.Load())
+			}
+			checkHistory(t, pushed(t, server), pushers)
+		})
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"runtime"
@@ -131,8 +132,27 @@ var attacks = []struct {
 	{"an endless aggregate", endless("*67108864\r\n", ":1\r\n"), pooler.CloseAbandoned},
 }
 
+// awaitAttacks waits until the impostor has struck that often. If it doesn't, the
+// load has to end before the test fails: others need the machine.
+func (p *impostor) awaitAttacks(t *testing.T, s side, n int64, halt func(), and func() bool) {
+	t.Helper()
+	defer halt()
+	awaitFor(t, 8*time.Second, fmt.Sprintf("the impostor strikes %d times", n), func() bool {
+		if p.attacks.Load() >= n && and() {
+			return true
+		}
+		for _, node := range s.d.Nodes() {
+			if st := node.Stats; st.Admitted > 100_000 && p.attacks.Load() == 0 {
+				t.Fatalf("%d requests, and the impostor had none of them: %d dials, %d shared connections", st.Admitted, st.Dials, st.Lanes)
+			}
+		}
+		return false
+	})
+}
+
 // What a hostile peer answers ends that connection, for a reason that shows,
-// and nothing else.
+// and nothing else. Every request leases, so that the impostor's connections
+// have callers of their own.
 func TestAHostilePeerLosesItsConnectionAndNothingElse(t *testing.T) {
 	for _, attack := range attacks {
 		t.Run(attack.name, func(t *testing.T) {
@@ -149,7 +169,7 @@ func TestAHostilePeerLosesItsConnectionAndNothingElse(t *testing.T) {
 				}
 				return new(net.Dialer).DialContext(ctx, network, addr)
 			}
-			s := ourSide(t, driver.Config{Dial: dial, Pool: pooler.Config{MaxOpenConns: 8, HealthCheckTimeout: 100 * time.Millisecond}},
+			s := ourSide(t, leased(driver.Config{Dial: dial, Pool: pooler.Config{MaxOpenConns: 8, HealthCheckTimeout: 100 * time.Millisecond}}),
 				redis.Options{Addr: server.Addr, Protocol: 3, ContextTimeoutEnabled: true})
 			before := takeSample()
 			stop := make(chan struct{})
@@ -178,12 +198,9 @@ func TestAHostilePeerLosesItsConnectionAndNothingElse(t *testing.T) {
 					}
 				})
 			}
-			await(t, "the impostor strikes", func() bool {
-				return peer.attacks.Load() >= 5 && s.stats(t).Closes[attack.reason] > 0
-			})
-			after := takeSample()
-			close(stop)
-			wg.Wait()
+			var after sample
+			halt := func() { after = takeSample(); close(stop); wg.Wait() }
+			peer.awaitAttacks(t, s, 5, halt, func() bool { return s.stats(t).Closes[attack.reason] > 0 })
 			st := s.settled(t)
 			t.Logf("%d attacks in %d reads; closes %v; %d other reads, %d failed; heap %d then %d KiB%s", peer.attacks.Load(), baited.Load(), st.Closes,
 				saw.reads.Load(), saw.failedReads.Load(), before.heap>>10, after.heap>>10, saw.failures())
@@ -219,16 +236,15 @@ func TestAHostilePeerInTheHandshakeIsAFailedDial(t *testing.T) {
 				}
 				return new(net.Dialer).DialContext(ctx, network, addr)
 			}
-			s := ourSide(t, driver.Config{Dial: dial, Pool: pooler.Config{MaxOpenConns: 8, MaxIdleConns: 1}}, redis.Options{Addr: server.Addr})
+			s := ourSide(t, leased(driver.Config{Dial: dial, Pool: pooler.Config{MaxOpenConns: 8, MaxIdleConns: 1}}), redis.Options{Addr: server.Addr})
 			s.warm(t, 1)
 			var m runtime.MemStats
 			runtime.ReadMemStats(&m)
 			stop := make(chan struct{})
 			saw := new(tally)
 			wg := s.drive(stop, 16, saw)
-			await(t, "the impostor strikes", func() bool { return peer.attacks.Load() >= 5 })
-			close(stop)
-			wg.Wait()
+			halt := func() { close(stop); wg.Wait() }
+			peer.awaitAttacks(t, s, 5, halt, func() bool { return true })
 			st := s.settled(t)
 			total := m.TotalAlloc
 			runtime.ReadMemStats(&m)

@@ -18,6 +18,7 @@ import (
 	"github.com/redis/go-redis/v9/logging"
 
 	"github.com/everpool/everpool/driver"
+	"github.com/everpool/everpool/internal/testkit"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -59,6 +60,20 @@ func raise(to *atomic.Int64, v int64) {
 			return
 		}
 	}
+}
+
+// way is how one combination of a test runs that is too dear to be run in all
+// combinations both ways.
+type way struct {
+	kind     testkit.Kind
+	user     string
+	protocol int
+	shared   int // SharedConns
+}
+
+func (w way) String() string {
+	how := map[int]string{0: "shared", -1: "leased"}[w.shared]
+	return strings.TrimLeft(fmt.Sprintf("%s %s RESP%d %s", w.kind, w.user, w.protocol, how), " ")
 }
 
 // side is one client under test, on the stock pool or on ours.
@@ -121,7 +136,13 @@ func (s side) settled(tb testing.TB) pooler.Stats {
 // await asks until cond holds. Real servers give no sign to wait for.
 func await(tb testing.TB, what string, cond func() bool) {
 	tb.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	awaitFor(tb, 20*time.Second, what, cond)
+}
+
+// awaitFor is await, for so long at most.
+func awaitFor(tb testing.TB, atMost time.Duration, what string, cond func() bool) {
+	tb.Helper()
+	deadline := time.Now().Add(atMost)
 	for !cond() {
 		if time.Now().After(deadline) {
 			buf := make([]byte, 1<<20)

@@ -79,52 +79,57 @@ func newPasswordRotation(t *testing.T, user string) *passwordRotation {
 
 // With a provider that knows the new password, a rotation fails no call.
 func TestARotatedPasswordFailsNoCall(t *testing.T) {
-	for _, user := range []string{"", "app"} {
-		for _, protocol := range []int{2, 3} {
-			t.Run(fmt.Sprintf("user %q/RESP%d", user, protocol), func(t *testing.T) {
-				t.Parallel()
-				r := newPasswordRotation(t, user)
-				r.server.Do(t, "SET", "constant", "value")
-				s := ourSide(t, driver.Config{Pool: pooler.Config{MaxOpenConns: sockets}},
-					redis.Options{Addr: r.server.Addr, Protocol: protocol, CredentialsProvider: r.credentials})
-				s.warm(t, sockets)
-				stop := make(chan struct{})
-				saw := new(tally)
-				var wg sync.WaitGroup
-				for id := range callers {
-					wg.Go(func() {
-						for i := 0; ; i++ {
-							select {
-							case <-stop:
-								return
-							default:
-							}
-							saw.reads.Add(1)
-							if err := saw.call(func() error { return s.read(context.Background(), fmt.Sprintf("%d-%d", id, i), saw) }); err != nil {
-								saw.failedReads.Add(1)
-							}
+	for _, w := range []way{
+		{protocol: 2},
+		{protocol: 3},
+		{protocol: 3, shared: -1},
+		{user: "app", protocol: 2},
+		{user: "app", protocol: 3},
+		{user: "app", protocol: 2, shared: -1},
+	} {
+		t.Run(w.String(), func(t *testing.T) {
+			t.Parallel()
+			r := newPasswordRotation(t, w.user)
+			r.server.Do(t, "SET", "constant", "value")
+			s := ourSide(t, driver.Config{Pool: pooler.Config{MaxOpenConns: sockets, SharedConns: w.shared}},
+				redis.Options{Addr: r.server.Addr, Protocol: w.protocol, CredentialsProvider: r.credentials})
+			s.warm(t, sockets)
+			stop := make(chan struct{})
+			saw := new(tally)
+			var wg sync.WaitGroup
+			for id := range callers {
+				wg.Go(func() {
+					for i := 0; ; i++ {
+						select {
+						case <-stop:
+							return
+						default:
 						}
-					})
-				}
-				const rotations = 5
-				for i := range rotations {
-					pause(long(150 * time.Millisecond))
-					r.rotate(t, fmt.Sprintf("password-%d", i))
-				}
+						saw.reads.Add(1)
+						if err := saw.call(func() error { return s.read(context.Background(), fmt.Sprintf("%d-%d", id, i), saw) }); err != nil {
+							saw.failedReads.Add(1)
+						}
+					}
+				})
+			}
+			const rotations = 5
+			for i := range rotations {
 				pause(long(150 * time.Millisecond))
-				close(stop)
-				wg.Wait()
-				st := s.settled(t)
-				refused := refusals(t, r.server)
-				t.Logf("%d reads, %d failed; %d dials, %d authentications refused in %d rotations, closes %v%s", saw.reads.Load(), saw.failedReads.Load(), st.Dials, refused, rotations, st.Closes, saw.failures())
-				if saw.failedReads.Load() != 0 || saw.wrong.Load() != 0 {
-					t.Errorf("%d calls failed, %d got another's reply", saw.failedReads.Load(), saw.wrong.Load())
-				}
-				if limit := int64(rotations * sockets); refused > limit {
-					t.Errorf("%d authentications were refused, want at most %d", refused, limit)
-				}
-			})
-		}
+				r.rotate(t, fmt.Sprintf("password-%d", i))
+			}
+			pause(long(150 * time.Millisecond))
+			close(stop)
+			wg.Wait()
+			st := s.settled(t)
+			refused := refusals(t, r.server)
+			t.Logf("%d reads, %d failed; %d dials, %d authentications refused in %d rotations, closes %v%s", saw.reads.Load(), saw.failedReads.Load(), st.Dials, refused, rotations, st.Closes, saw.failures())
+			if saw.failedReads.Load() != 0 || saw.wrong.Load() != 0 {
+				t.Errorf("%d calls failed, %d got another's reply", saw.failedReads.Load(), saw.wrong.Load())
+			}
+			if limit := int64(rotations * sockets); refused > limit {
+				t.Errorf("%d authentications were refused, want at most %d", refused, limit)
+			}
+		})
 	}
 }
 
@@ -132,52 +137,54 @@ func TestARotatedPasswordFailsNoCall(t *testing.T) {
 // server isn't stormed.
 func TestAWrongPasswordIsToldWithoutAStorm(t *testing.T) {
 	t.Parallel()
-	r := newPasswordRotation(t, "")
-	s := ourSide(t, driver.Config{Pool: pooler.Config{MaxOpenConns: sockets}}, redis.Options{Addr: r.server.Addr, Password: "first"})
-	stock := stockSide(t, redis.Options{Addr: r.server.Addr, Password: "first", PoolSize: sockets})
-	s.warm(t, sockets)
-	stock.warm(t, sockets)
-	r.rotate(t, "second")
+	bothWays(t, func(t *testing.T, shared int) {
+		r := newPasswordRotation(t, "")
+		s := ourSide(t, driver.Config{Pool: pooler.Config{MaxOpenConns: sockets, SharedConns: shared}}, redis.Options{Addr: r.server.Addr, Password: "first"})
+		stock := stockSide(t, redis.Options{Addr: r.server.Addr, Password: "first", PoolSize: sockets})
+		s.warm(t, sockets)
+		stock.warm(t, sockets)
+		r.rotate(t, "second")
 
-	const each = 5
-	check := func(s side) (calls, dials, refused int64) {
-		t.Helper()
-		dials, refused = s.dialCounter.dials.Load(), refusals(t, r.server)
-		var wg sync.WaitGroup
-		var unclear atomic.Pointer[error]
-		for range callers {
-			wg.Go(func() {
-				for range each {
-					err := s.rdb.Get(context.Background(), "constant").Err()
-					if err == nil || !strings.Contains(err.Error(), "WRONGPASS") {
-						unclear.Store(&err)
+		const each = 5
+		check := func(s side) (calls, dials, refused int64) {
+			t.Helper()
+			dials, refused = s.dialCounter.dials.Load(), refusals(t, r.server)
+			var wg sync.WaitGroup
+			var unclear atomic.Pointer[error]
+			for range callers {
+				wg.Go(func() {
+					for range each {
+						err := s.rdb.Get(context.Background(), "constant").Err()
+						if err == nil || !strings.Contains(err.Error(), "WRONGPASS") {
+							unclear.Store(&err)
+						}
 					}
-				}
-			})
-		}
-		wg.Wait()
-		if err := unclear.Load(); err != nil {
-			t.Logf("%-9s a call ended with: %v; want WRONGPASS", s.name, *err)
-			if s.d != nil {
-				t.Fail()
+				})
 			}
+			wg.Wait()
+			if err := unclear.Load(); err != nil {
+				t.Logf("%-9s a call ended with: %v; want WRONGPASS", s.name, *err)
+				if s.d != nil {
+					t.Fail()
+				}
+			}
+			dials, refused = s.dialCounter.dials.Load()-dials, refusals(t, r.server)-refused
+			t.Logf("%-9s %d calls: %d dials, %d authentications refused", s.name, callers*each, dials, refused)
+			return callers * each, dials, refused
 		}
-		dials, refused = s.dialCounter.dials.Load()-dials, refusals(t, r.server)-refused
-		t.Logf("%-9s %d calls: %d dials, %d authentications refused", s.name, callers*each, dials, refused)
-		return callers * each, dials, refused
-	}
-	calls, dials, refused := check(s)
-	if dials > 2*sockets {
-		t.Errorf("%d dials for %d calls over at most %d connections", dials, calls, sockets)
-	}
-	if refused > 2*calls+sockets { // go-redis tries HELLO, then AUTH
-		t.Errorf("%d authentications were refused in %d calls", refused, calls)
-	}
-	check(stock)
+		calls, dials, refused := check(s)
+		if dials > 2*sockets {
+			t.Errorf("%d dials for %d calls over at most %d connections", dials, calls, sockets)
+		}
+		if refused > 2*calls+sockets { // go-redis tries HELLO, then AUTH
+			t.Errorf("%d authentications were refused in %d calls", refused, calls)
+		}
+		check(stock)
 
-	r.rotate(t, "first")
-	if err := s.rdb.Get(context.Background(), "constant").Err(); err != nil {
-		t.Errorf("with the old password back: %v", err)
-	}
-	s.settled(t)
+		r.rotate(t, "first")
+		if err := s.rdb.Get(context.Background(), "constant").Err(); err != nil {
+			t.Errorf("with the old password back: %v", err)
+		}
+		s.settled(t)
+	})
 }

@@ -30,7 +30,7 @@ func (s side) restart(t *testing.T, server *testkit.Server) outage {
 	stop := make(chan struct{})
 	o := outage{tally: new(tally)}
 	wg := s.drive(stop, callers, o.tally)
-	pause(long(400 * time.Millisecond))
+	pause(200 * time.Millisecond)
 
 	before, refused := s.dialCounter.dials.Load(), s.dialCounter.failed.Load()
 	killed := time.Now()
@@ -41,7 +41,7 @@ func (s side) restart(t *testing.T, server *testkit.Server) outage {
 	at, _ := answersAt(t, server)
 	await(t, "every caller succeeds again", func() bool { return o.healed.Load() == callers })
 	o.dials, o.refused = s.dialCounter.dials.Load()-before, s.dialCounter.failed.Load()-refused
-	pause(long(400 * time.Millisecond))
+	pause(200 * time.Millisecond)
 	close(stop)
 	wg.Wait()
 	o.healing, o.length = time.Duration(o.first.Load()-at.UnixNano()), at.Sub(killed)
@@ -59,11 +59,11 @@ func (o outage) log(t *testing.T, name string) {
 func TestARestartCostsLatencyAndNoErrors(t *testing.T) {
 	options := redis.Options{ReadTimeout: time.Second, WriteTimeout: time.Second}
 
-	t.Run("everpool", func(t *testing.T) {
+	bothWays(t, func(t *testing.T, shared int) {
 		server := testkit.Start(t, testkit.Redis, durable)
 		o := options
 		o.Addr = server.Addr
-		s := ourSide(t, driver.Config{Pool: pooler.Config{MaxOpenConns: sockets}}, o)
+		s := ourSide(t, driver.Config{Pool: pooler.Config{MaxOpenConns: sockets, SharedConns: shared}}, o)
 		saw := s.restart(t, server)
 		saw.log(t, s.name)
 		if n := saw.failedReads.Load(); n != 0 {

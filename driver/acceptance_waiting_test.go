@@ -20,46 +20,49 @@ import (
 // Transactions that watch hold their connection from WATCH to EXEC, and many
 // more than there are connections lose no update.
 func TestConcurrentWatchesLoseNoUpdate(t *testing.T) {
-	for _, kind := range testkit.Kinds {
-		for _, protocol := range []int{2, 3} {
-			t.Run(fmt.Sprintf("%s/RESP%d", kind, protocol), func(t *testing.T) {
-				t.Parallel()
-				const workers, each = 32, 20
-				server := testkit.Start(t, kind)
-				s := ourSide(t, driver.Config{Pool: pooler.Config{MaxOpenConns: 4, WaitTimeout: -1}},
-					redis.Options{Addr: server.Addr, Protocol: protocol, ReadTimeout: -1, WriteTimeout: -1})
-				var conflicts atomic.Int64
-				var wg sync.WaitGroup
-				for range workers {
-					wg.Go(func() {
-						for done := 0; done < each; {
-							err := s.add(context.Background(), "sum")
-							switch {
-							case err == nil:
-								done++
-							case errors.Is(err, redis.TxFailedErr):
-								conflicts.Add(1)
-							default:
-								t.Errorf("transaction: %v", err)
-								return
-							}
+	for _, w := range []way{
+		{kind: testkit.Redis, protocol: 2},
+		{kind: testkit.Redis, protocol: 3, shared: -1},
+		{kind: testkit.Valkey, protocol: 2, shared: -1},
+		{kind: testkit.Valkey, protocol: 3},
+	} {
+		t.Run(w.String(), func(t *testing.T) {
+			t.Parallel()
+			const workers, each = 32, 20
+			server := testkit.Start(t, w.kind)
+			s := ourSide(t, driver.Config{Pool: pooler.Config{MaxOpenConns: 4, WaitTimeout: -1, SharedConns: w.shared}},
+				redis.Options{Addr: server.Addr, Protocol: w.protocol, ReadTimeout: -1, WriteTimeout: -1})
+			var conflicts atomic.Int64
+			var wg sync.WaitGroup
+			for range workers {
+				wg.Go(func() {
+					for done := 0; done < each; {
+						err := s.add(context.Background(), "sum")
+						switch {
+						case err == nil:
+							done++
+						case errors.Is(err, redis.TxFailedErr):
+							conflicts.Add(1)
+						default:
+							t.Errorf("transaction: %v", err)
+							return
 						}
-					})
-				}
-				wg.Wait()
-				if got, want := server.Do(t, "GET", "sum"), fmt.Sprint(workers*each); got != want {
-					t.Errorf("the sum is %s, want %s", got, want)
-				}
-				st := s.settled(t)
-				t.Logf("%d transactions, %d conflicts, %d dials", workers*each, conflicts.Load(), st.Dials)
-				if conflicts.Load() == 0 {
-					t.Error("there was no conflict, so nothing was tested")
-				}
-				if st.Dials > 4 || st.Pinned != 0 || st.InUse != 0 {
-					t.Errorf("%d dials, %d pinned, %d in use; want at most 4, 0, 0", st.Dials, st.Pinned, st.InUse)
-				}
-			})
-		}
+					}
+				})
+			}
+			wg.Wait()
+			if got, want := server.Do(t, "GET", "sum"), fmt.Sprint(workers*each); got != want {
+				t.Errorf("the sum is %s, want %s", got, want)
+			}
+			st := s.settled(t)
+			t.Logf("%d transactions, %d conflicts, %d dials", workers*each, conflicts.Load(), st.Dials)
+			if conflicts.Load() == 0 {
+				t.Error("there was no conflict, so nothing was tested")
+			}
+			if st.Dials > 4 || st.Pinned != 0 || leases(st) != 0 {
+				t.Errorf("%d dials, %d pinned, %d leased; want at most 4, 0, 0", st.Dials, st.Pinned, leases(st))
+			}
+		})
 	}
 }
 
@@ -110,75 +113,79 @@ func (s side) blpop(caller int, to chan<- popped) {
 // came.
 func TestBlockedCallersAreServedInOrder(t *testing.T) {
 	t.Parallel()
-	const n, open = 100, 10
-	server := testkit.Start(t, testkit.Redis)
-	ctl := ourSide(t, driver.Config{}, redis.Options{Addr: server.Addr})
-	s := ourSide(t, driver.Config{Pool: pooler.Config{MaxOpenConns: open, WaitTimeout: -1}}, redis.Options{Addr: server.Addr, WriteTimeout: -1})
-	to := make(chan popped, n)
-	for i := range n {
-		go s.blpop(i, to)
-		if i < open {
-			await(t, "the server holds the caller", func() bool { return blocked(t, ctl) == fmt.Sprint(i+1) })
-		} else {
-			await(t, "the pool holds the caller", func() bool { return s.stats(t).Waiting == i+1-open })
+	bothWays(t, func(t *testing.T, shared int) {
+		const n, open = 100, 10
+		server := testkit.Start(t, testkit.Redis)
+		ctl := ourSide(t, driver.Config{}, redis.Options{Addr: server.Addr})
+		s := ourSide(t, driver.Config{Pool: pooler.Config{SharedConns: shared, MaxOpenConns: open, WaitTimeout: -1}}, redis.Options{Addr: server.Addr, WriteTimeout: -1})
+		to := make(chan popped, n)
+		for i := range n {
+			go s.blpop(i, to)
+			if i < open {
+				await(t, "the server holds the caller", func() bool { return blocked(t, ctl) == fmt.Sprint(i+1) })
+			} else {
+				await(t, "the pool holds the caller", func() bool { return s.stats(t).Waiting == i+1-open })
+			}
 		}
-	}
-	for i := range n {
-		if err := ctl.rdb.RPush(context.Background(), "queue", fmt.Sprint(i)).Err(); err != nil {
-			t.Fatal(err)
+		for i := range n {
+			if err := ctl.rdb.RPush(context.Background(), "queue", fmt.Sprint(i)).Err(); err != nil {
+				t.Fatal(err)
+			}
+			if got := <-to; got.err != nil || got.caller != i || got.value != fmt.Sprint(i) {
+				t.Fatalf("push %d reached caller %d as %q (%v)", i, got.caller, got.value, got.err)
+			}
+			await(t, "the next caller blocks", func() bool { return blocked(t, ctl) == fmt.Sprint(min(open, n-1-i)) })
 		}
-		if got := <-to; got.err != nil || got.caller != i || got.value != fmt.Sprint(i) {
-			t.Fatalf("push %d reached caller %d as %q (%v)", i, got.caller, got.value, got.err)
+		if st := s.settled(t); st.Dials > open || leases(st) != 0 || st.Answered < n {
+			t.Errorf("%d dials, %d leased, %d answered; want at most %d, 0, at least %d", st.Dials, leases(st), st.Answered, open, n)
 		}
-		await(t, "the next caller blocks", func() bool { return blocked(t, ctl) == fmt.Sprint(min(open, n-1-i)) })
-	}
-	if st := s.settled(t); st.Dials > open || st.InUse != 0 || st.Answered < n {
-		t.Errorf("%d dials, %d in use, %d answered; want at most %d, 0, at least %d", st.Dials, st.InUse, st.Answered, open, n)
-	}
+	})
 }
 
 // Who waits in vain is told who holds the connections, and costs nobody
 // anything.
 func TestBlockedCallersTimeOutWithTheHolders(t *testing.T) {
 	t.Parallel()
-	const n, open = 100, 10
-	server := testkit.Start(t, testkit.Redis)
-	ctl := ourSide(t, driver.Config{}, redis.Options{Addr: server.Addr})
-	s := ourSide(t, driver.Config{Pool: pooler.Config{MaxOpenConns: open, WaitTimeout: 200 * time.Millisecond}},
-		redis.Options{Addr: server.Addr, WriteTimeout: -1, MaxRetries: -1})
-	to := make(chan popped, n)
-	for i := range n {
-		go s.blpop(i, to)
-		if i < open {
-			await(t, "the server holds the caller", func() bool { return blocked(t, ctl) == fmt.Sprint(i+1) })
+	bothWays(t, func(t *testing.T, shared int) {
+		const n, open = 100, 10
+		server := testkit.Start(t, testkit.Redis)
+		ctl := ourSide(t, driver.Config{}, redis.Options{Addr: server.Addr})
+		s := ourSide(t, driver.Config{Pool: pooler.Config{SharedConns: shared, MaxOpenConns: open, WaitTimeout: 200 * time.Millisecond}},
+			redis.Options{Addr: server.Addr, WriteTimeout: -1, MaxRetries: -1})
+		to := make(chan popped, n)
+		for i := range n {
+			go s.blpop(i, to)
+			if i < open {
+				await(t, "the server holds the caller", func() bool { return blocked(t, ctl) == fmt.Sprint(i+1) })
+			}
 		}
-	}
-	for i := range n - open {
-		err := (<-to).err
-		var facts *pooler.Error
-		if !errors.Is(err, redis.ErrPoolTimeout) || !errors.Is(err, pooler.ErrWaitTimeout) || !errors.As(err, &facts) {
-			t.Fatalf("a caller that waited in vain got: %v", err)
+		for i := range n - open {
+			err := (<-to).err
+			var facts *pooler.Error
+			if !errors.Is(err, redis.ErrPoolTimeout) || !errors.Is(err, pooler.ErrWaitTimeout) || !errors.As(err, &facts) {
+				t.Fatalf("a caller that waited in vain got: %v", err)
+			}
+			if facts.Leased != open || facts.Max != open || !strings.HasPrefix(facts.Holders, "10 BLPOP") || !strings.Contains(err.Error(), "10 BLPOP") {
+				t.Fatalf("the error doesn't name the holders: %v", err)
+			}
+			if i == 0 {
+				t.Logf("the error: %v", err)
+			}
 		}
-		if facts.Leased != open || facts.Max != open || !strings.HasPrefix(facts.Holders, "10 BLPOP") || !strings.Contains(err.Error(), "10 BLPOP") {
-			t.Fatalf("the error doesn't name the holders: %v", err)
+		if got := blocked(t, ctl); got != fmt.Sprint(open) {
+			t.Errorf("the server holds %s callers, want %d", got, open)
 		}
-		if i == 0 {
-			t.Logf("the error: %v", err)
+		for i := range open {
+			if err := ctl.rdb.RPush(context.Background(), "queue", fmt.Sprint(i)).Err(); err != nil {
+				t.Fatal(err)
+			}
+			if got := <-to; got.err != nil || got.value != fmt.Sprint(i) {
+				t.Errorf("push %d came as %q (%v)", i, got.value, got.err)
+			}
 		}
-	}
-	if got := blocked(t, ctl); got != fmt.Sprint(open) {
-		t.Errorf("the server holds %s callers, want %d", got, open)
-	}
-	for i := range open {
-		if err := ctl.rdb.RPush(context.Background(), "queue", fmt.Sprint(i)).Err(); err != nil {
-			t.Fatal(err)
+		st := s.settled(t)
+		if leases(st) != 0 || st.Dials > open || st.WaitTimeouts != n-open {
+			t.Errorf("%d leased, %d dials, %d timeouts; want 0, at most %d, %d", leases(st), st.Dials, st.WaitTimeouts, open, n-open)
 		}
-		if got := <-to; got.err != nil || got.value != fmt.Sprint(i) {
-			t.Errorf("push %d came as %q (%v)", i, got.value, got.err)
-		}
-	}
-	st := s.settled(t)
-	if st.InUse != 0 || st.Dials > open || st.WaitTimeouts != n-open {
-		t.Errorf("%d in use, %d dials, %d timeouts; want 0, at most %d, %d", st.InUse, st.Dials, st.WaitTimeouts, open, n-open)
-	}
+	})
 }

@@ -12,15 +12,18 @@ import (
 
 	"github.com/everpool/everpool/driver"
 	"github.com/everpool/everpool/internal/testkit"
+	"github.com/everpool/everpool/pooler"
 )
 
-// benchPools are the two sides of every comparison. They alternate when the
+// benchPools are the sides of every comparison: the stock pool, everpool as it is
+// by default, and with a lease for every request. They alternate when the
 // benchmark is run several times (make bench), not with -count.
 func benchPools(b *testing.B, addr string) map[string]*redis.Client {
 	b.Helper()
 	pools := map[string]*redis.Client{
 		"stock":    redis.NewClient(&redis.Options{Addr: addr}),
 		"everpool": redis.NewClient(newDriver(b, driver.Config{}).Options(&redis.Options{Addr: addr})),
+		"leases":   redis.NewClient(newDriver(b, driver.Config{Pool: pooler.Config{SharedConns: -1}}).Options(&redis.Options{Addr: addr})),
 	}
 	for _, c := range pools {
 		b.Cleanup(func() { _ = c.Close() })
@@ -61,7 +64,7 @@ func BenchmarkGet(b *testing.B) {
 		b.Fatal(err)
 	}
 	for _, goroutines := range []int{1, 8, 64, 512} {
-		for _, pool := range []string{"stock", "everpool"} {
+		for _, pool := range []string{"stock", "everpool", "leases"} {
 			b.Run(fmt.Sprintf("goroutines=%d/pool=%s", goroutines, pool), func(b *testing.B) {
 				c := pools[pool]
 				inParallel(b, goroutines, func() error { return c.Get(ctx, "key").Err() })
@@ -76,7 +79,7 @@ func BenchmarkPipeline(b *testing.B) {
 	pools := benchPools(b, server.Addr)
 	ctx := context.Background()
 	for _, size := range []int{10, 1000} {
-		for _, pool := range []string{"stock", "everpool"} {
+		for _, pool := range []string{"stock", "everpool", "leases"} {
 			b.Run(fmt.Sprintf("commands=%d/pool=%s", size, pool), func(b *testing.B) {
 				c := pools[pool]
 				inParallel(b, 8, func() error {
@@ -102,7 +105,7 @@ func BenchmarkValue(b *testing.B) {
 		if err := pools["stock"].Set(ctx, "key", make([]byte, size), 0).Err(); err != nil {
 			b.Fatal(err)
 		}
-		for _, pool := range []string{"stock", "everpool"} {
+		for _, pool := range []string{"stock", "everpool", "leases"} {
 			b.Run(fmt.Sprintf("bytes=%d/pool=%s", size, pool), func(b *testing.B) {
 				c := pools[pool]
 				b.SetBytes(int64(size))

@@ -65,7 +65,8 @@ type Config struct {
 	Logger *slog.Logger
 
 	// NewPooler makes the pool of a node. It is called with the driver locked,
-	// so it must not call the driver. nil: [pooler.New].
+	// so it must not call the driver. A pool that is no [pooler.Sharer] leases a
+	// connection to every request. nil: [pooler.New].
 	NewPooler func(node pooler.Node, cfg pooler.Config) (pooler.Pooler, error)
 }
 

@@ -1,8 +1,8 @@
 package driver_test
 
 import (
-	"fmt"
 	"testing"
+	"time"
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
@@ -10,6 +10,7 @@ import (
 	"github.com/everpool/everpool/driver"
 	"github.com/everpool/everpool/internal/conformance"
 	"github.com/everpool/everpool/internal/testkit"
+	"github.com/everpool/everpool/pooler"
 )
 
 // newDriver makes a driver that is closed, and must then be quiet, at the end
@@ -31,24 +32,34 @@ func newDriver(tb testing.TB, cfg driver.Config) *driver.Driver {
 // A client on everpool does all that a client on the stock pool does. The same
 // suite runs over the stock client in its own package.
 func TestConformsToTheStockClient(t *testing.T) {
-	for _, server := range []string{"redis", "valkey", "miniredis"} {
-		for _, protocol := range []int{2, 3} {
-			t.Run(fmt.Sprintf("%s/RESP%d", server, protocol), func(t *testing.T) {
-				t.Parallel()
-				addr := ""
-				if server == "miniredis" {
-					addr = miniredis.RunT(t).Addr()
-				} else {
-					addr = testkit.Start(t, testkit.Kind(server)).Addr
-				}
-				conformance.Run(t, conformance.Target{
-					Server:  server,
-					Options: func() *redis.Options { return &redis.Options{Addr: addr, Protocol: protocol} },
-					NewClient: func(tb testing.TB, o *redis.Options) *redis.Client {
-						return redis.NewClient(newDriver(tb, driver.Config{}).Options(o))
-					},
-				})
+	miniature := testkit.Kind("miniredis")
+	for _, w := range []way{
+		{kind: testkit.Redis, protocol: 2},
+		{kind: testkit.Redis, protocol: 3},
+		{kind: testkit.Valkey, protocol: 2},
+		{kind: testkit.Valkey, protocol: 3},
+		{kind: miniature, protocol: 2},
+		{kind: miniature, protocol: 3},
+		{kind: testkit.Redis, protocol: 3, shared: -1},
+		{kind: testkit.Valkey, protocol: 2, shared: -1},
+	} {
+		t.Run(w.String(), func(t *testing.T) {
+			t.Parallel()
+			addr := ""
+			if w.kind == miniature {
+				addr = miniredis.RunT(t).Addr()
+			} else {
+				addr = testkit.Start(t, w.kind).Addr
+			}
+			conformance.Run(t, conformance.Target{
+				Server:  string(w.kind),
+				Options: func() *redis.Options { return &redis.Options{Addr: addr, Protocol: w.protocol} },
+				NewClient: func(tb testing.TB, o *redis.Options) *redis.Client {
+					// A port where nobody listens isn't waited for as long as by default.
+					cfg := driver.Config{Pool: pooler.Config{FailFastAfter: time.Second, SharedConns: w.shared}}
+					return redis.NewClient(newDriver(tb, cfg).Options(o))
+				},
 			})
-		}
+		})
 	}
 }

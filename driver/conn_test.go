@@ -58,23 +58,25 @@ func TestWritesCutAnywhereGiveTheSameRepliesAsWholeOnes(t *testing.T) {
 		return got
 	}
 	// One connection: the replies tell its number.
-	want := replies(one())
+	want := replies(leased(one()))
 	if strings.Count(want, "\r\n") < 30 {
 		t.Fatalf("only %q", want)
 	}
-	for at := range len(chunkScript) {
-		if got := replies(one(), at); got != want {
-			t.Fatalf("cut at %d: got %q, want %q", at, got, want)
-		}
-		if at == 0 {
-			continue
-		}
-		pieces := make([]int, len(chunkScript)/at)
-		for i := range pieces {
-			pieces[i] = at
-		}
-		if got := replies(one(), pieces...); got != want {
-			t.Fatalf("in pieces of %d: got %q, want %q", at, got, want)
+	for _, cfg := range []driver.Config{one(), leased(one())} {
+		for at := range len(chunkScript) {
+			if got := replies(cfg, at); got != want {
+				t.Fatalf("cut at %d: got %q, want %q", at, got, want)
+			}
+			if at == 0 {
+				continue
+			}
+			pieces := make([]int, len(chunkScript)/at)
+			for i := range pieces {
+				pieces[i] = at
+			}
+			if got := replies(cfg, pieces...); got != want {
+				t.Fatalf("in pieces of %d: got %q, want %q", at, got, want)
+			}
 		}
 	}
 }
@@ -90,7 +92,7 @@ func (l *lab) checkRuns(n int) {
 func TestCommandsOfAllSizesPassInPiecesOfAllSizes(t *testing.T) {
 	for _, size := range []int{0, 1, 100, 4095, 4096, 32 << 10, 64<<10 - 40, 64 << 10, 64<<10 + 1, 200_000, 3 << 20} {
 		for _, piece := range []int{1000, 4096, 65536, 70_000, 5 << 20} {
-			inLab(t, one(), func(t *lab) {
+			inBothLabs(t, one(), func(t *lab) {
 				value := strings.Repeat("x", size)
 				request := frames("PING") + fmt.Sprintf("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$%d\r\n%s\r\n", size, value) + frames("INCR n", "GET k", "ECHO end")
 				var pieces []int
@@ -104,8 +106,8 @@ func TestCommandsOfAllSizesPassInPiecesOfAllSizes(t *testing.T) {
 					t.Errorf("size %d in pieces of %d: %d bytes of replies, want %d", size, piece, len(got), len(want))
 				}
 				v.do("PING", "+PONG")
-				if s := t.stats(); s.Dials != 1 || s.InUse != 0 {
-					t.Errorf("size %d in pieces of %d: dials %d, in use %d", size, piece, s.Dials, s.InUse)
+				if s := t.stats(); s.Dials != 1 || leases(s) != 0 {
+					t.Errorf("size %d in pieces of %d: dials %d, in use %d", size, piece, s.Dials, leases(s))
 				}
 			})
 		}
@@ -113,7 +115,7 @@ func TestCommandsOfAllSizesPassInPiecesOfAllSizes(t *testing.T) {
 }
 
 func TestAPipelineOfTwentyThousandCommands(t *testing.T) {
-	inLab(t, one(), func(t *lab) {
+	inBothLabs(t, one(), func(t *lab) {
 		const n = 20_000
 		var request, want strings.Builder
 		for i := range n {
@@ -130,7 +132,7 @@ func TestAPipelineOfTwentyThousandCommands(t *testing.T) {
 }
 
 func TestNothingIsReadOrWrittenForZeroBytes(t *testing.T) {
-	inLab(t, driver.Config{}, func(t *lab) {
+	inBothLabs(t, driver.Config{}, func(t *lab) {
 		v := t.handle()
 		if n, err := v.Write(nil); n != 0 || err != nil {
 			t.Errorf("write: %d, %v", n, err)
@@ -153,7 +155,7 @@ func TestAHandleMayBeUsedByManyGoroutinesAtOnce(t *testing.T) {
 		"ASKING", "QUIT", "RESET", "NOSUCH", "SUBSCRIBE c", "CLIENT SETNAME x", "BLPOP q 0.01", "SET k v",
 	}
 	for seed := range uint64(200) {
-		inLab(t, driver.Config{Pool: pooler.Config{MaxOpenConns: 3}}, func(t *lab) {
+		inBothLabs(t, driver.Config{Pool: pooler.Config{MaxOpenConns: 3}}, func(t *lab) {
 			var wg sync.WaitGroup
 			for h := range 3 {
 				v := t.handle()

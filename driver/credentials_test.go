@@ -49,7 +49,7 @@ func TestARotatedPasswordIsTakenUpWithoutAFailedCall(t *testing.T) {
 			},
 		} {
 			t.Run(name, func(t *testing.T) {
-				inLab(t, driver.Config{}, func(t *lab) {
+				inBothLabs(t, driver.Config{}, func(t *lab) {
 					var r rotation
 					r.rotate(t.f, "pw0")
 					rdb := t.client(func(o *redis.Options) { provide(o, &r); o.DB = 3 })
@@ -88,7 +88,7 @@ func TestARotatedStaticPasswordGivesTheServersOwnAnswer(t *testing.T) {
 		},
 	} {
 		t.Run(fmt.Sprint("retries ", retries), func(t *testing.T) {
-			inLab(t, driver.Config{}, func(t *lab) {
+			inBothLabs(t, driver.Config{}, func(t *lab) {
 				t.f.SetPassword("ann", "pw")
 				rdb := t.client(func(o *redis.Options) { o.Username, o.Password, o.MaxRetries = "ann", "pw", retries })
 				if err := rdb.Ping(t.Context()).Err(); err != nil {
@@ -135,6 +135,12 @@ func (s spy) Get(ctx context.Context, r pooler.Request) (*pooler.Conn, error) {
 	return c, err
 }
 
+func (s spy) Share(ctx context.Context, r pooler.Request) (*pooler.Shared, error) {
+	sh, err := s.Pooler.(pooler.Sharer).Share(ctx, r)
+	s.see(r, &r, r.Session, err)
+	return sh, err
+}
+
 func TestCredentialsAreNeverPrinted(t *testing.T) {
 	const secret = "s3cr3t-pa55"
 	var mu sync.Mutex
@@ -155,7 +161,7 @@ func TestCredentialsAreNeverPrinted(t *testing.T) {
 			return spy{p, see}, err
 		},
 	}
-	inLab(t, cfg, func(t *lab) {
+	inBothLabs(t, cfg, func(t *lab) {
 		t.f.SetPassword("ann", secret)
 		rdb := t.client(func(o *redis.Options) { o.Username, o.Password = "ann", secret })
 		see(rdb.Ping(t.Context()).Err(), rdb.SetArgs(t.Context(), "k", "v", redis.SetArgs{}).Err())

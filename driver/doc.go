@@ -31,8 +31,11 @@
 //
 // # What shares a connection, and when
 //
-// Commands, pipelines of any size and whole transactions (TxPipelined) lease a
-// connection until their replies are in. WATCH and an unfinished MULTI keep it
+// Commands, pipelines of up to 1,000 commands and 64 KiB, and whole transactions
+// (TxPipelined) ride shared connections together with everybody else's of the
+// same session, unless Config.Pool.SharedConns is -1. Blocking commands, larger
+// requests and administration lease a connection until their replies are in.
+// WATCH and an unfinished MULTI keep it
 // until EXEC, DISCARD or UNWATCH. These keep it for the handle's life:
 // subscriptions, MONITOR, client-side caching, streaming credentials,
 // maintenance notifications that were switched on, and commands that neither the
@@ -84,17 +87,16 @@
 //
 // # Cost
 //
-// A request costs two short critical sections in the pool and a scan of its
-// bytes for the ends of commands; once its handle is warm, nothing is allocated
-// for it. A request of up to 64 KiB is gathered before it is sent; what is larger
+// A request costs a scan of its bytes for the ends of commands, a few short
+// critical sections, and a wake-up when another caller reads its reply; once its
+// handle is warm, nothing is allocated for it. A request of up to 64 KiB is gathered before it is sent; what is larger
 // streams through. A handle has go-redis's two buffers, 4 KiB each by default, and
 // no goroutine.
 //
 // # Limits
 //
-// This version has no shared connections: a request has a connection to itself
-// until its reply is in, so as many requests are under way as there are
-// connections. Cluster, sentinel and ring clients are not supported. The package
+// A large reply on a shared connection delays what is behind it; a request that
+// comes later avoids it. Cluster, sentinel and ring clients are not supported. The package
 // adds no hooks; those of go-redis work as they do there. redis.Client.PoolStats
 // counts handles; [Driver.Nodes] counts sockets.
 package driver

@@ -175,6 +175,9 @@ func (d *Driver) newNode(b *binding, key nodeKey) (*node, error) {
 		return nil, err
 	}
 	n.pool = pool
+	if cfg.Limits().SharedConns > 0 {
+		n.sharer, _ = pool.(pooler.Sharer)
+	}
 	if t, ok := pool.(tunable); ok {
 		for _, turn := range d.turned {
 			turn(t)

@@ -25,7 +25,7 @@ func (l *lab) tries(call func() error) (int64, error) {
 func ways(t *testing.T, cfg driver.Config, run func(t *lab, rdb *redis.Client)) {
 	for name, warm := range map[string]bool{"in the handshake": false, "after the handshake": true} {
 		t.Run(name, func(t *testing.T) {
-			inLab(t, cfg, func(t *lab) {
+			inBothLabs(t, cfg, func(t *lab) {
 				rdb := t.client(func(o *redis.Options) { o.MaxRetries = 3 })
 				if warm {
 					if err := rdb.Ping(t.Context()).Err(); err != nil {
@@ -131,14 +131,20 @@ func TestAClosedDriverFailsEveryCommandAtOnce(t *testing.T) {
 }
 
 func TestClosingTheDriverLetsRequestsInProgressFinishAndFailsThoseThatWait(t *testing.T) {
-	inLab(t, one(), func(t *lab) {
+	inBothLabs(t, one(), func(t *lab) {
 		t.slow(time.Second)
-		a, b := t.handle(), t.handle()
+		a, b, c := t.handle(), t.handle(), t.handle()
 		a.send("GET slow")
-		waiting := t.blocked(func() error { _, err := b.Write([]byte(frames("PING"))); return err })
+		if !t.leased { // whoever shares a connection doesn't wait for one
+			c.send("GET c")
+		}
+		waiting := t.blocked(func() error { _, err := b.Write([]byte(frames("WATCH k"))); return err })
 		closed := t.blocked(t.d.Close)
 		t.wantErr(waiting(), redis.ErrClosed)
 		a.want("$4 slow")
+		if !t.leased {
+			c.want("$1 c")
+		}
 		if err := closed(); err != nil {
 			t.Error(err)
 		}
@@ -148,7 +154,7 @@ func TestClosingTheDriverLetsRequestsInProgressFinishAndFailsThoseThatWait(t *te
 }
 
 func TestAClosedHandleSaysThatItIsClosed(t *testing.T) {
-	inLab(t, driver.Config{}, func(t *lab) {
+	inBothLabs(t, driver.Config{}, func(t *lab) {
 		a := t.handle()
 		a.do("PING", "+PONG")
 		a.close()
@@ -167,7 +173,7 @@ func TestAClosedHandleSaysThatItIsClosed(t *testing.T) {
 // Nothing that go-redis would try again may look as if the server can't have run
 // it when it may have.
 func TestAnUnknownOutcomeIsNeitherEOFNorTimeoutNorDial(t *testing.T) {
-	inLab(t, driver.Config{}, func(t *lab) {
+	inBothLabs(t, driver.Config{}, func(t *lab) {
 		t.spoiled("INCR", 1000, spoil["lost before the reply"])
 		rdb := t.client(func(o *redis.Options) { o.MaxRetries = 3 })
 		rdb.Ping(t.Context())

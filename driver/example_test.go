@@ -108,13 +108,13 @@ func ExampleDriver_Nodes() {
 
 	for _, n := range d.Nodes() {
 		st := n.Stats
-		fmt.Printf("node is %s: %d open, %d in use, %d idle\n", n.State, st.OpenConnections, st.InUse, st.Idle)
+		fmt.Printf("node is %s: %d open, %d shared, %d idle\n", n.State, st.OpenConnections, st.Lanes, st.Idle)
 		fmt.Printf("%d dials, %d of them failed, came back %d times\n", st.Dials, st.DialErrors, st.Heals)
 		fmt.Printf("%d requests with unknown outcome, %d waiting\n", st.Unknown, st.Waiting)
 	}
 
 	// Output:
-	// node is up: 1 open, 0 in use, 1 idle
+	// node is up: 1 open, 1 shared, 0 idle
 	// 1 dials, 0 of them failed, came back 0 times
 	// 0 requests with unknown outcome, 0 waiting
 }

@@ -49,8 +49,8 @@ func FuzzHandleChunks(f *testing.F) {
 			lines = append(lines, fuzzCommands[int(p)%len(fuzzCommands)])
 		}
 		lines = append(lines, "DISCARD", "ECHO end")
-		run := func(one bool) (got string) {
-			inLab(t, driver.Config{Pool: pooler.Config{MaxOpenConns: 1}}, func(t *lab) {
+		run := func(one bool, shared int) (got string) {
+			inLab(t, driver.Config{Pool: pooler.Config{MaxOpenConns: 1, SharedConns: shared}}, func(t *lab) {
 				t.answers(":1\r\n", "CLIENT ID")
 				v := t.handle()
 				request := frames(lines...)
@@ -66,15 +66,21 @@ func FuzzHandleChunks(f *testing.F) {
 				}
 				got = v.exchange(request, pieces...)
 				for _, n := range t.d.Nodes() {
-					if n.Stats.InUse > 0 && n.Stats.Pinned == 0 {
+					if leases(n.Stats) > 0 && n.Stats.Pinned == 0 {
 						t.Errorf("a lease is left over: %+v", n.Stats)
 					}
 				}
 			})
 			return connID.ReplaceAllString(got, "id")
 		}
-		if want, got := run(true), run(false); got != want {
-			t.Errorf("%q in pieces %v:\n got %q\nwant %q", lines, cuts, got, want)
+		want := run(true, -1)
+		for _, other := range []struct {
+			one    bool
+			shared int
+		}{{false, -1}, {true, 0}, {false, 0}} {
+			if got := run(other.one, other.shared); got != want {
+				t.Errorf("%q in pieces %v, one by one %t, SharedConns %d:\n got %q\nwant %q", lines, cuts, other.one, other.shared, got, want)
+			}
 		}
 	})
 }

@@ -1,7 +1,6 @@
 package driver
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -44,8 +43,7 @@ const (
 type handle struct {
 	node   *node
 	bound  *binding
-	ctx    context.Context // done when the handle is closed
-	cancel context.CancelFunc
+	caller pooler.Caller // leaves when the handle is closed
 
 	writing sync.Mutex // held by Write
 	reading sync.Mutex // held by Read
@@ -65,6 +63,11 @@ type handle struct {
 
 	out  []byte // replies that the handle gives itself, before those of the lease
 	outR int
+
+	rider    *pooler.Rider  // its place on shared connections
+	shared   *pooler.Shared // those of the session sharedIn
+	sharedIn *session
+	riding   bool // what is under way is there
 
 	// What the connection is known to carry, by the replies so far.
 	pin      string // for life, if not empty
@@ -90,6 +93,9 @@ type handle struct {
 	resent   bool
 	flushed  bool // something of the batch was sent
 	late     bool // the caller was told that the outcome is unknown
+	lateTold bool // and that was counted
+	whole    bool // req is all of the batch, as it went on a shared connection
+	moves    int  // to another shared connection, unsent
 	got      bool // bytes of a reply were handed to the reader
 	stale    bool // somebody else's, if it isn't over
 	shaking  bool // the batch is part of go-redis's handshake
@@ -111,8 +117,7 @@ type flight struct {
 }
 
 func newHandle(n *node, b *binding) *handle {
-	h := &handle{node: n, bound: b, session: n.memory.root, wake: make(chan struct{}, 1)}
-	h.ctx, h.cancel = context.WithCancel(context.Background())
+	h := &handle{node: n, bound: b, session: n.memory.root, wake: make(chan struct{}, 1), rider: pooler.NewRider()}
 	h.plan, h.owed, h.req = h.run0[:0:1], h.run0[1:1:2], h.req0[:0]
 	n.memory.enter(h.session)
 	return h
@@ -147,11 +152,15 @@ func (h *handle) Write(p []byte) (int, error) {
 		return 0, h.failLocked(err)
 	}
 	for rest := p; len(rest) > 0; {
+		before := h.flushed
 		n, err := h.gatherLocked(rest)
 		if err == nil {
 			err = h.flushLocked()
 		}
 		if err != nil {
+			if before {
+				err = h.amidLocked(err)
+			}
 			return 0, h.failLocked(err)
 		}
 		rest = rest[n:]
@@ -160,6 +169,20 @@ func (h *handle) Write(p []byte) (int, error) {
 		h.putLocked(done, pooler.Answered)
 	}
 	return len(p), nil
+}
+
+// amidLocked is the error of a batch of which some was sent before: whatever has
+// become of the rest, go-redis would repeat all of it.
+func (h *handle) amidLocked(err error) error {
+	var known *lateError
+	switch {
+	case h.closed, h.bound.retry.mayRepeat(h.effect), errors.Is(err, pooler.ErrUnknownOutcome), errors.As(err, &known):
+		return err
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		h.late = true
+		return &lateError{h.node.key.addr}
+	}
+	return unknownOutcome(h.node.key.addr, err)
 }
 
 // usableLocked returns why the handle can't be used, or nil.
@@ -188,6 +211,7 @@ func (h *handle) beginLocked() {
 	h.sent, h.scanned, h.outR, h.answered = 0, 0, 0, 0
 	h.effect = command.Read
 	h.resend, h.resent, h.flushed, h.got, h.late, h.shaking = true, false, false, false, false, false
+	h.lateTold, h.whole, h.moves = false, false, 0
 }
 
 // growLocked makes room for n bytes more of the batch. Large batches borrow one of
@@ -319,18 +343,19 @@ func (h *handle) Close() error {
 		return closedError(h.node.key.network)
 	}
 	h.closed = true
-	h.cancel()
 	h.land()
-	if h.sending {
+	if h.sending && h.lease != nil {
 		h.lease.InterruptSend()
 	}
-	if h.readingC {
+	if h.readingC && !h.riding {
 		h.lease.InterruptReceive()
 	}
 	h.quitLocked()
 	s := h.session
 	h.signal()
 	h.mu.Unlock()
+	h.rider.Close()
+	h.caller.Leave()
 	h.node.memory.leave(s)
 	h.node.detach()
 	return nil
@@ -425,6 +450,14 @@ func (h *handle) putLocked(c *pooler.Conn, o pooler.Outcome) {
 // to another caller: if one has left replies unread (go-redis leaves a refused
 // transaction after the first), they must not be the next one's.
 func (h *handle) SetDeadline(t time.Time) error {
+	if h.setDeadlines(t) {
+		h.rider.Close() // nobody reads what is left, and nobody else has to wait for that
+	}
+	return nil
+}
+
+// setDeadlines reports whether what is left unread is on a shared connection.
+func (h *handle) setDeadlines(t time.Time) (leave bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.stale = t.IsZero() && h.got && !h.idleLocked()
@@ -433,7 +466,7 @@ func (h *handle) SetDeadline(t time.Time) error {
 	}
 	h.writeBy = t
 	h.setReadByLocked(t)
-	return nil
+	return h.stale && h.riding
 }
 
 // unstreamLocked gives up a connection that the last caller left streaming
@@ -463,7 +496,12 @@ func (h *handle) setReadByLocked(t time.Time) {
 	}
 	h.readBy = t
 	if h.readingC {
-		h.lease.InterruptReceive() // it reads on by the new deadline
+		// It reads on by the new deadline.
+		if h.riding {
+			h.rider.Interrupt()
+		} else {
+			h.lease.InterruptReceive()
+		}
 	}
 	h.signal()
 }

@@ -29,8 +29,37 @@ const labAddr = "10.0.0.1:6379"
 // lab is a driver over a fake server, in a bubble of its own.
 type lab struct {
 	*testing.T
-	f *testkit.Fake
-	d *driver.Driver
+	f      *testkit.Fake
+	d      *driver.Driver
+	leased bool // every request leases its connection
+}
+
+// bothWays runs a test as users have it, with requests on shared connections,
+// and with a lease for each request.
+func bothWays(t *testing.T, run func(t *testing.T, shared int)) {
+	t.Helper()
+	t.Run("shared", func(t *testing.T) { run(t, 0) })
+	t.Run("leased", func(t *testing.T) { run(t, -1) })
+}
+
+// leased is the configuration with a lease for each request, for tests whose
+// subject that is.
+func leased(cfg driver.Config) driver.Config {
+	cfg.Pool.SharedConns = -1
+	return cfg
+}
+
+// leases is how many connections are leased, those apart that are shared.
+func leases(s pooler.Stats) int { return s.InUse - s.Lanes }
+
+// inBothLabs runs the test both ways, in a bubble each.
+func inBothLabs(t *testing.T, cfg driver.Config, run func(l *lab), opts ...testkit.FakeOption) {
+	t.Helper()
+	bothWays(t, func(t *testing.T, shared int) {
+		cfg := cfg
+		cfg.Pool.SharedConns = shared
+		inLab(t, cfg, run, opts...)
+	})
 }
 
 // inLab runs the test in a bubble. At its end the pool's books must balance and
@@ -38,7 +67,7 @@ type lab struct {
 func inLab(t *testing.T, cfg driver.Config, run func(l *lab), opts ...testkit.FakeOption) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		l := &lab{T: t, f: testkit.NewFake(opts...)}
+		l := &lab{T: t, f: testkit.NewFake(opts...), leased: cfg.Pool.SharedConns == -1}
 		t.Cleanup(l.f.Close)
 		t.Cleanup(l.checkBooks)
 		if cfg.Dial == nil {

@@ -18,6 +18,7 @@ const lingerFor = time.Second
 type node struct {
 	key    nodeKey
 	pool   pooler.Pooler
+	sharer pooler.Sharer // nil: the pool doesn't share
 	memory *memory
 
 	buffers sync.Pool        // of *[largeBuffer]byte, for large batches

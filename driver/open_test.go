@@ -55,8 +55,8 @@ func TestOpenNamesAllThatIsWrongAndNoPassword(t *testing.T) {
 			want: []string{"max_open_conns", `"x"`, "wait_timeout", `"y"`, "retry", "safe, all and none"},
 		},
 		"ranges": {
-			url:  "redis://:hunter2@localhost?max_open_conns=-7&shared_conns=4",
-			want: []string{"MaxOpenConns is -7", "SharedConns is 4"},
+			url:  "redis://:hunter2@localhost?max_open_conns=-7&shared_conns=-4",
+			want: []string{"MaxOpenConns is -7", "SharedConns is -4"},
 		},
 		"min over max": {url: "redis://:hunter2@localhost?max_open_conns=2&min_idle_conns=3", want: []string{"MinIdleConns is 3", "MaxOpenConns, 2"}},
 		"relation": {

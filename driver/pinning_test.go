@@ -32,7 +32,7 @@ func TestThePinningTableForWhatLeavesNothingBehind(t *testing.T) {
 		"CLIENT MAINT_NOTIFICATIONS ON", // it is refused
 	} {
 		t.Run(request, func(t *testing.T) {
-			inLab(t, one(), func(t *lab) {
+			inBothLabs(t, one(), func(t *lab) {
 				t.answers("+DONE\r\n", "AUTH", "BLPOP", "BRPOP", "BRPOPLPUSH", "BLMOVE", "BLMPOP", "BZPOPMIN", "BZPOPMAX", "BZMPOP",
 					"XREAD", "XREADGROUP", "TS.READ", "WAITAOF", "CLIENT KILL", "CLIENT PAUSE", "CLIENT UNPAUSE", "CLIENT UNBLOCK",
 					"MIGRATE", "SAVE", "DEBUG", "SHUTDOWN", "FAILOVER", "SCRIPT", "FUNCTION", "KEYS", "SMEMBERS", "HGETALL", "SORT")
@@ -45,8 +45,8 @@ func TestThePinningTableForWhatLeavesNothingBehind(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				if s := t.stats(); s.Pinned != 0 || s.InUse != 0 || len(s.Pins) > 0 && request != "CLIENT MAINT_NOTIFICATIONS ON" {
-					t.Errorf("pinned %d for %v, in use %d", s.Pinned, s.Pins, s.InUse)
+				if s := t.stats(); s.Pinned != 0 || leases(s) != 0 || len(s.Pins) > 0 && request != "CLIENT MAINT_NOTIFICATIONS ON" {
+					t.Errorf("pinned %d for %v, leased %d", s.Pinned, s.Pins, leases(s))
 				}
 				a.do("ECHO again", "$5 again")
 				if s := t.stats(); s.OpenConnections != 1 || s.Dials != 1 {
@@ -69,7 +69,7 @@ func TestThePinningTableForWhatKeepsItsConnectionForLife(t *testing.T) {
 		"MULTI|SUBSCRIBE a|EXEC": "pubsub",
 	} {
 		t.Run(request, func(t *testing.T) {
-			inLab(t, driver.Config{}, func(t *lab) {
+			inBothLabs(t, driver.Config{}, func(t *lab) {
 				t.answers("+DONE\r\n", "SSUBSCRIBE", "SUNSUBSCRIBE", "MONITOR", "SYNC", "PSYNC", "REPLCONF", "SCRIPT", "CLIENT", "HIMPORT",
 					"NOSUCH", "AUTH")
 				a, b := t.handle(), t.handle()
@@ -79,8 +79,8 @@ func TestThePinningTableForWhatKeepsItsConnectionForLife(t *testing.T) {
 					a.wantLine("")
 				}
 				b.do("ECHO x", "$1 x")
-				if s := t.stats(); s.Pinned != 1 || s.Pins[pin] != 1 || s.InUse != 1 {
-					t.Errorf("pinned %d for %v, in use %d", s.Pinned, s.Pins, s.InUse)
+				if s := t.stats(); s.Pinned != 1 || s.Pins[pin] != 1 || leases(s) != 1 {
+					t.Errorf("pinned %d for %v, leased %d", s.Pinned, s.Pins, leases(s))
 				}
 				a.close()
 				if s := t.stats(); s.Pinned != 0 || s.Closes[pooler.CloseState] != 1 || s.OpenConnections != 1 {
@@ -119,7 +119,7 @@ func TestTransactionsAndWatchesKeepTheirConnectionUntilTheyEnd(t *testing.T) {
 		"refused multi":    {{"MULTI x", "-ERR", false}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inLab(t, driver.Config{}, func(t *lab) {
+			inBothLabs(t, driver.Config{}, func(t *lab) {
 				a, b := t.handle(), t.handle()
 				for _, st := range steps {
 					a.send(st.command)
@@ -129,8 +129,8 @@ func TestTransactionsAndWatchesKeepTheirConnectionUntilTheyEnd(t *testing.T) {
 						a.want(st.reply)
 					}
 					b.do("ECHO x", "$1 x")
-					if s := t.stats(); s.Pinned == 1 != st.kept || s.InUse == 1 != st.kept {
-						t.Errorf("after %s: pinned %d, in use %d", st.command, s.Pinned, s.InUse)
+					if s := t.stats(); s.Pinned == 1 != st.kept || leases(s) == 1 != st.kept {
+						t.Errorf("after %s: pinned %d, leased %d", st.command, s.Pinned, leases(s))
 					}
 				}
 				var ids []int64
@@ -153,7 +153,7 @@ func TestTransactionsAndWatchesKeepTheirConnectionUntilTheyEnd(t *testing.T) {
 func TestAConnectionReturnedInATransactionOrWatchingIsClosed(t *testing.T) {
 	for _, requests := range [][]string{{"MULTI"}, {"MULTI", "INCR n"}, {"WATCH n"}, {"MULTI", "DISCARD x"}, {"SUBSCRIBE c"}} {
 		t.Run(fmt.Sprint(requests), func(t *testing.T) {
-			inLab(t, one(), func(t *lab) {
+			inBothLabs(t, one(), func(t *lab) {
 				a, b := t.handle(), t.handle()
 				for _, r := range requests {
 					a.send(r)
@@ -170,7 +170,7 @@ func TestAConnectionReturnedInATransactionOrWatchingIsClosed(t *testing.T) {
 }
 
 func TestTheServerIsAskedAboutAnUnknownCommandOnceForEachNode(t *testing.T) {
-	inLab(t, driver.Config{}, func(t *lab) {
+	inBothLabs(t, driver.Config{}, func(t *lab) {
 		answer := func(flags string) []byte {
 			return []byte("*1\r\n*10\r\n$3\r\nfoo\r\n:-1\r\n*2\r\n" + flags + ":0\r\n:0\r\n:0\r\n*0\r\n*0\r\n*0\r\n*0\r\n")
 		}
@@ -182,8 +182,8 @@ func TestTheServerIsAskedAboutAnUnknownCommandOnceForEachNode(t *testing.T) {
 			t.handle().do("FOO x", "+DONE")
 			t.handle().do("foo x", "+DONE")
 		}
-		if n, s := t.f.Count("COMMAND INFO foo"), t.stats(); n != 1 || s.InUse != 0 || s.Dials != 1 {
-			t.Errorf("asked %d times, in use %d, dials %d", n, s.InUse, s.Dials)
+		if n, s := t.f.Count("COMMAND INFO foo"), t.stats(); n != 1 || leases(s) != 0 || s.Dials != 1 {
+			t.Errorf("asked %d times, leased %d, dials %d", n, leases(s), s.Dials)
 		}
 		for range 3 {
 			a := t.handle()
@@ -200,7 +200,7 @@ func TestTheServerIsAskedAboutAnUnknownCommandOnceForEachNode(t *testing.T) {
 }
 
 func TestLargeRequestsAndLongPipelinesGiveTheirConnectionBack(t *testing.T) {
-	inLab(t, one(), func(t *lab) {
+	inBothLabs(t, one(), func(t *lab) {
 		a := t.handle()
 		value := strings.Repeat("v", 300_000)
 		a.send("SET k " + value)
@@ -209,8 +209,8 @@ func TestLargeRequestsAndLongPipelinesGiveTheirConnectionBack(t *testing.T) {
 		for i := range 5_000 {
 			a.want(fmt.Sprint(":", i+1))
 		}
-		if s := t.stats(); s.InUse != 0 || s.Pinned != 0 || s.Dials != 1 {
-			t.Errorf("in use %d, pinned %d, dials %d", s.InUse, s.Pinned, s.Dials)
+		if s := t.stats(); leases(s) != 0 || s.Pinned != 0 || s.Dials != 1 {
+			t.Errorf("leased %d, pinned %d, dials %d", leases(s), s.Pinned, s.Dials)
 		}
 	})
 }

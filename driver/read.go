@@ -41,6 +41,12 @@ func (h *handle) readLocked(p []byte) (int, error) {
 		if err := h.usableLocked(); err != nil {
 			return 0, err
 		}
+		if h.riding && !h.sending && !h.readingC {
+			if n, err := h.receiveSharedLocked(p); n > 0 || err != nil {
+				return n, err
+			}
+			continue
+		}
 		c := h.lease
 		if c == nil || h.sending || h.answered == len(h.owed) && c.Mode() == pooler.Counted {
 			if err := h.awaitReplyLocked(); err != nil {
@@ -77,7 +83,7 @@ func (h *handle) awaitReplyLocked() error {
 	select {
 	case <-h.wake:
 		return nil
-	case <-h.ctx.Done():
+	case <-h.caller.Done():
 		return nil
 	case <-timeout:
 		return h.deadlineError("read")
@@ -264,7 +270,7 @@ func refusedAsUnknown(reply []byte) bool {
 // lateLocked is the error of a reply that didn't come in time. The connection
 // lives: if the handle is closed now, its pool waits for the reply a little.
 func (h *handle) lateLocked(c *pooler.Conn) error {
-	if h.answered == len(h.owed) || c.Mode() == pooler.Stream || h.bound.retry.mayRepeat(h.effect) {
+	if h.answered == len(h.owed) || c != nil && c.Mode() == pooler.Stream || h.bound.retry.mayRepeat(h.effect) {
 		return h.deadlineError("read")
 	}
 	h.late = true

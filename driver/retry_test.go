@@ -84,8 +84,10 @@ func TestWhatMayRunAgainRunsAgainAndNothingElse(t *testing.T) {
 		for _, rq := range retriedRequests {
 			for fault, how := range spoil {
 				t.Run(fmt.Sprintf("%s/%s/%s", policy, rq.name, fault), func(t *testing.T) {
-					inLab(t, driver.Config{Retry: policy}, func(t *lab) {
-						retries := func(o *redis.Options) { o.MaxRetries, o.ReadTimeout = 3, 100*time.Millisecond }
+					inBothLabs(t, driver.Config{Retry: policy}, func(t *lab) {
+						// The second try is answered in time also if it has to wait
+						// behind the late reply to the first.
+						retries := func(o *redis.Options) { o.MaxRetries, o.ReadTimeout = 3, 200*time.Millisecond }
 						stock := t.stock(retries)
 						runs := t.spoiled(rq.last, 1, how)
 						stockErr := rq.call(t.Context(), stock)
@@ -126,88 +128,96 @@ func (l *lab) checkTimeout(err error, want bool) {
 // Without a single retry by go-redis. Once a part of the replies was read it is
 // too late: the caller would get that part twice.
 func TestALostReadIsSentOnceMoreUnnoticed(t *testing.T) {
-	for _, policy := range []driver.Retry{driver.RetrySafe, driver.RetryAll, driver.RetryNone} {
-		for _, rq := range retriedRequests {
-			for _, fault := range []string{"lost before the reply", "lost within the reply"} {
-				inLab(t, driver.Config{Retry: policy}, func(t *lab) {
-					runs := t.spoiled(rq.last, 1, spoil[fault])
-					err := rq.call(t.Context(), t.client())
-					again := t.stats().Resent
-					may := rq.effect == command.Read && fault == "lost before the reply"
-					must := may && rq.name == "GET" // of a pipeline the first reply may have come
-					if must && again != 1 || !may && again != 0 || (err == nil) != (again == 1) || runs.Load() != 1+again {
-						t.Errorf("%s, %s, %s: %d runs, resent %d, %v", policy, rq.name, fault, runs.Load(), again, err)
-					}
-				})
+	bothWays(t, func(t *testing.T, shared int) {
+		for _, policy := range []driver.Retry{driver.RetrySafe, driver.RetryAll, driver.RetryNone} {
+			for _, rq := range retriedRequests {
+				for _, fault := range []string{"lost before the reply", "lost within the reply"} {
+					inLab(t, driver.Config{Retry: policy, Pool: pooler.Config{SharedConns: shared}}, func(t *lab) {
+						runs := t.spoiled(rq.last, 1, spoil[fault])
+						err := rq.call(t.Context(), t.client())
+						again := t.stats().Resent
+						may := rq.effect == command.Read && fault == "lost before the reply"
+						must := may && rq.name == "GET" // of a pipeline the first reply may have come
+						if must && again != 1 || !may && again != 0 || (err == nil) != (again == 1) || runs.Load() != 1+again {
+							t.Errorf("%s, %s, %s: %d runs, resent %d, %v", policy, rq.name, fault, runs.Load(), again, err)
+						}
+					})
+				}
 			}
 		}
-	}
+	})
 }
 
 // However often the connection is lost, what must not run twice runs once, and
 // the rest not more often than the retries allow: each try may send a read twice.
 func TestNothingUnsafeRunsTwiceHoweverOftenItFails(t *testing.T) {
-	for _, policy := range []driver.Retry{driver.RetrySafe, driver.RetryNone} {
-		for _, rq := range retriedRequests {
-			for fault, how := range spoil {
-				inLab(t, driver.Config{Retry: policy}, func(t *lab) {
-					runs := t.spoiled(rq.last, 1000, how)
-					rdb := t.client(func(o *redis.Options) { o.MaxRetries, o.ReadTimeout = 3, 100*time.Millisecond })
-					if err := rq.call(t.Context(), rdb); err == nil {
-						t.Error("no error")
-					}
-					most := map[command.Effect]int64{command.Read: 8, command.Idempotent: 4, command.Unsafe: 1}[rq.effect]
-					if runs.Load() > most || runs.Load() == 0 {
-						t.Errorf("%s, %s, %s: %d runs", policy, rq.name, fault, runs.Load())
-					}
-				})
+	bothWays(t, func(t *testing.T, shared int) {
+		for _, policy := range []driver.Retry{driver.RetrySafe, driver.RetryNone} {
+			for _, rq := range retriedRequests {
+				for fault, how := range spoil {
+					inLab(t, driver.Config{Retry: policy, Pool: pooler.Config{SharedConns: shared}}, func(t *lab) {
+						runs := t.spoiled(rq.last, 1000, how)
+						rdb := t.client(func(o *redis.Options) { o.MaxRetries, o.ReadTimeout = 3, 100*time.Millisecond })
+						if err := rq.call(t.Context(), rdb); err == nil {
+							t.Error("no error")
+						}
+						most := map[command.Effect]int64{command.Read: 8, command.Idempotent: 4, command.Unsafe: 1}[rq.effect]
+						if runs.Load() > most || runs.Load() == 0 {
+							t.Errorf("%s, %s, %s: %d runs", policy, rq.name, fault, runs.Load())
+						}
+					})
+				}
 			}
 		}
-	}
+	})
 }
 
 func TestWhatWasNeverSentIsSentWhenTheNodeIsBack(t *testing.T) {
-	for _, policy := range []driver.Retry{driver.RetrySafe, driver.RetryAll, driver.RetryNone} {
-		for _, rq := range retriedRequests {
-			for _, warm := range []bool{false, true} {
-				inLab(t, driver.Config{Retry: policy}, func(t *lab) {
-					runs := t.spoiled(rq.last, 0, nil)
-					rdb := t.client(func(o *redis.Options) { o.ReadTimeout, o.WriteTimeout = time.Second, time.Second })
-					if warm {
-						rdb.Ping(t.Context())
-					}
-					t.f.DownRefused()
-					time.AfterFunc(500*time.Millisecond, t.f.Up)
-					if warm {
-						time.Sleep(100 * time.Millisecond)
-						t.handle().write(frames("PING")) // waits until it is known and over
-					}
-					if err := rq.call(t.Context(), rdb); err != nil || runs.Load() != 1 {
-						t.Errorf("%s, %s: %d runs, %v", policy, rq.name, runs.Load(), err)
-					}
-				})
+	bothWays(t, func(t *testing.T, shared int) {
+		for _, policy := range []driver.Retry{driver.RetrySafe, driver.RetryAll, driver.RetryNone} {
+			for _, rq := range retriedRequests {
+				for _, warm := range []bool{false, true} {
+					inLab(t, driver.Config{Retry: policy, Pool: pooler.Config{SharedConns: shared}}, func(t *lab) {
+						runs := t.spoiled(rq.last, 0, nil)
+						rdb := t.client(func(o *redis.Options) { o.ReadTimeout, o.WriteTimeout = time.Second, time.Second })
+						if warm {
+							rdb.Ping(t.Context())
+						}
+						t.f.DownRefused()
+						time.AfterFunc(500*time.Millisecond, t.f.Up)
+						if warm {
+							time.Sleep(100 * time.Millisecond)
+							t.handle().write(frames("PING")) // waits until it is known and over
+						}
+						if err := rq.call(t.Context(), rdb); err != nil || runs.Load() != 1 {
+							t.Errorf("%s, %s: %d runs, %v", policy, rq.name, runs.Load(), err)
+						}
+					})
+				}
 			}
 		}
-	}
+	})
 }
 
 // A write on a connection that is known to be dead runs nothing there: the
 // request moves to another one, whatever it is.
 func TestAWriteThatFailsAtOnceMovesTheRequest(t *testing.T) {
-	for _, rq := range retriedRequests {
-		inLab(t, driver.Config{Retry: driver.RetryNone}, func(t *lab) {
-			runs := t.spoiled(rq.last, 0, nil)
-			rdb := t.client()
-			rdb.Ping(t.Context())
-			for range 5 {
-				t.f.ResetAll() // as a RST that has arrived: the write itself fails
-				if err := rq.call(t.Context(), rdb); err != nil {
-					t.Errorf("%s: %v", rq.name, err)
+	bothWays(t, func(t *testing.T, shared int) {
+		for _, rq := range retriedRequests {
+			inLab(t, driver.Config{Retry: driver.RetryNone, Pool: pooler.Config{SharedConns: shared}}, func(t *lab) {
+				runs := t.spoiled(rq.last, 0, nil)
+				rdb := t.client()
+				rdb.Ping(t.Context())
+				for range 5 {
+					t.f.ResetAll() // as a RST that has arrived: the write itself fails
+					if err := rq.call(t.Context(), rdb); err != nil {
+						t.Errorf("%s: %v", rq.name, err)
+					}
 				}
-			}
-			if s := t.stats(); runs.Load() != 5 || s.Moved != 5 || s.Resent != 0 || s.Unknown != 0 {
-				t.Errorf("%s: %d runs, moved %d, resent %d, unknown %d", rq.name, runs.Load(), s.Moved, s.Resent, s.Unknown)
-			}
-		})
-	}
+				if s := t.stats(); runs.Load() != 5 || s.Moved != 5 || s.Resent != 0 || s.Unknown != 0 {
+					t.Errorf("%s: %d runs, moved %d, resent %d, unknown %d", rq.name, runs.Load(), s.Moved, s.Resent, s.Unknown)
+				}
+			})
+		}
+	})
 }

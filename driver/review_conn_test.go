@@ -24,7 +24,15 @@ import (
 // A *tls.Conn repeats its first timeout for ever.
 func TestAWriteDeadlineThatHasPassedSpoilsNoTLSConnection(t *testing.T) {
 	s := testkit.Start(t, testkit.Redis, testkit.WithTLS())
-	d := newDriver(t, driver.Config{Pool: one().Pool})
+	bothWays(t, func(t *testing.T, shared int) {
+		lateWrites(t, s, driver.Config{Pool: pooler.Config{MaxOpenConns: 1, SharedConns: shared}})
+	})
+}
+
+// lateWrites writes in time and too late by turns, over TLS.
+func lateWrites(t *testing.T, s *testkit.Server, cfg driver.Config) {
+	t.Helper()
+	d := newDriver(t, cfg)
 	dial := d.Options(&redis.Options{Addr: s.Addr, TLSConfig: s.TLSConfig()}).Dialer
 	ping := func(change func(net.Conn)) error {
 		t.Helper()
@@ -45,6 +53,9 @@ func TestAWriteDeadlineThatHasPassedSpoilsNoTLSConnection(t *testing.T) {
 		if err := ping(func(net.Conn) {}); err != nil {
 			t.Fatal(err)
 		}
+		// Once: on a shared connection Lane.submit doesn't look at the deadline.
+		// The request is sent, and the watch that finds the deadline passed during
+		// the write gives up the whole TLS connection, with everybody's requests.
 		err := ping(func(nc net.Conn) { _ = nc.SetWriteDeadline(time.Now().Add(-time.Second)) })
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("%v, want a timeout", err)
@@ -57,7 +68,7 @@ func TestAWriteDeadlineThatHasPassedSpoilsNoTLSConnection(t *testing.T) {
 
 // The rest of the push would be taken for the next caller's message.
 func TestHalfAPushBehindAReplyNeverMeetsTheNextCaller(t *testing.T) {
-	inLab(t, one(), func(t *lab) {
+	inBothLabs(t, one(), func(t *lab) {
 		t.f.Handle("TYPE", func(*testkit.FakeConn, []string) []byte {
 			return append(testkit.ReplySimple("string"), ">2\r\n$3\r\nfoo\r\n"...)
 		})
@@ -72,7 +83,7 @@ func TestHalfAPushBehindAReplyNeverMeetsTheNextCaller(t *testing.T) {
 
 // A dropped push is no reason to wait for more, with the lock held least of all.
 func TestAReplyIsNotHeldBackByThePushBehindIt(t *testing.T) {
-	inLab(t, one(), func(t *lab) {
+	inBothLabs(t, one(), func(t *lab) {
 		t.slow(time.Second)
 		t.f.Handle("TYPE", func(*testkit.FakeConn, []string) []byte {
 			return append(testkit.ReplySimple("string"), testkit.ReplyPush(testkit.ReplyBulk("x"))...)
@@ -100,6 +111,11 @@ func (h hooked) Get(ctx context.Context, r pooler.Request) (*pooler.Conn, error)
 	return h.Pooler.Get(ctx, r)
 }
 
+func (h hooked) Share(ctx context.Context, r pooler.Request) (*pooler.Shared, error) {
+	h.get()
+	return h.Pooler.(pooler.Sharer).Share(ctx, r)
+}
+
 func (h hooked) Pin(c *pooler.Conn, reason string) {
 	h.Pooler.Pin(c, reason)
 	h.pin(reason)
@@ -119,14 +135,15 @@ func TestAHandleMayBeClosedAtTheMomentAPinEnds(t *testing.T) {
 	for _, rest := range []string{"GET a|GET b|MULTI|SELECT 1|EXEC", "MULTI|SELECT 1|EXEC", "GET a"} {
 		t.Run(rest, func(t *testing.T) {
 			var v *virtual
-			ended := 0
+			var ended int
 			cfg := hook(func() {}, func(reason string) {
 				if reason == "" {
 					ended++
 					_ = v.Close()
 				}
 			})
-			inLab(t, cfg, func(t *lab) {
+			inBothLabs(t, cfg, func(t *lab) {
+				ended = 0
 				t.answers("-ERR refused\r\n", "CLIENT TRACKING")
 				v = t.handle()
 				v.send(strings.Split("CLIENT TRACKING ON|"+rest, "|")...)
@@ -143,13 +160,14 @@ func TestAHandleMayBeClosedAtTheMomentAPinEnds(t *testing.T) {
 
 // A server of HTTP, say, recovers and goes on.
 func TestAPanicInAUsersPoolerLeavesNothingLocked(t *testing.T) {
-	fail := true
+	var fail bool
 	cfg := hook(func() {
 		if fail {
 			panic("a user's pooler")
 		}
 	}, func(string) {})
-	inLab(t, cfg, func(t *lab) {
+	inBothLabs(t, cfg, func(t *lab) {
+		fail = true
 		a := t.handle()
 		func() {
 			defer func() {
@@ -167,7 +185,7 @@ func TestAPanicInAUsersPoolerLeavesNothingLocked(t *testing.T) {
 
 // A session that seems to be in use is never forgotten, and there is room for 64.
 func TestAHandleClosedWhenItsWaitEndsLeavesItsSession(t *testing.T) {
-	inLab(t, driver.Config{Pool: pooler.Config{MaxOpenConns: 200}}, func(t *lab) {
+	inBothLabs(t, driver.Config{Pool: pooler.Config{MaxOpenConns: 200}}, func(t *lab) {
 		for i := range 100 {
 			request := fmt.Sprint("CLIENT SETNAME n", i)
 			a, b := t.handle(), t.handle()
@@ -194,7 +212,9 @@ func TestTheLongestDurationsAreNotTheShortest(t *testing.T) {
 		"ConnMaxLifetime": {ConnMaxLifetime: math.MaxInt64},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inLab(t, driver.Config{Pool: cfg}, func(t *lab) {
+			// Each of them leases, so it is told by the number of dials whether
+			// connections last.
+			inLab(t, leased(driver.Config{Pool: cfg}), func(t *lab) {
 				var all []*virtual
 				for range 10 { // lifetimes have jitter
 					a := t.handle()
@@ -220,7 +240,7 @@ func TestTheLongestDurationsAreNotTheShortest(t *testing.T) {
 
 // Its connection comes back, and makes the pool refill, when nobody is left.
 func TestALateReplyAfterTheLastHandleHasGoneLeavesNothingOpen(t *testing.T) {
-	inLab(t, driver.Config{Pool: pooler.Config{MinIdleConns: 2, HealthCheckInterval: -1}}, func(t *lab) {
+	inBothLabs(t, driver.Config{Pool: pooler.Config{MinIdleConns: 2, HealthCheckInterval: -1}}, func(t *lab) {
 		t.slow(1500 * time.Millisecond) // longer than a node lingers
 		a := t.handle()
 		a.send("GET slow")
@@ -241,7 +261,7 @@ func TestANodeThatNobodyCanComeBackToIsForgotten(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inLab(t, driver.Config{}, func(t *lab) {
+			inBothLabs(t, driver.Config{}, func(t *lab) {
 				d := newDriver(t.T, driver.Config{})
 				dial := func() net.Conn {
 					o := &redis.Options{Addr: labAddr}

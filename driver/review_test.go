@@ -24,7 +24,7 @@ func TestAnAbandonedChangeOfStateNeverMeetsTheNextCaller(t *testing.T) {
 		"MULTI|SELECT 1|EXEC", "GET x|RESET", "GET x|SELECT 1",
 	} {
 		t.Run(request, func(t *testing.T) {
-			inLab(t, one(), func(t *lab) {
+			inBothLabs(t, one(), func(t *lab) {
 				t.whoami()
 				t.f.SetPassword("ann", "pw")
 				a := t.handle()
@@ -50,7 +50,7 @@ func TestAnAbandonedChangeOfStateNeverMeetsTheNextCaller(t *testing.T) {
 }
 
 func TestAnAbandonedHandshakeAuthenticatesNobodyElse(t *testing.T) {
-	inLab(t, one(), func(t *lab) {
+	inBothLabs(t, one(), func(t *lab) {
 		t.f.SetPassword("", "pw")
 		knows := t.client(func(o *redis.Options) { o.Password, o.ReadTimeout = "pw", 100*time.Millisecond })
 		t.f.Freeze(true)
@@ -68,7 +68,7 @@ func TestAnAbandonedHandshakeAuthenticatesNobodyElse(t *testing.T) {
 
 // Whoever has given up another user's rights must not get them back.
 func TestASessionOfTwoUsersIsNeverRenewedWithTheCredentialsOfOne(t *testing.T) {
-	inLab(t, driver.Config{}, func(t *lab) {
+	inBothLabs(t, driver.Config{}, func(t *lab) {
 		t.f.SetPassword("admin", "pw1")
 		t.f.SetPassword("bob", "pw")
 		pw := "pw1"
@@ -94,7 +94,7 @@ func TestASessionOfTwoUsersIsNeverRenewedWithTheCredentialsOfOne(t *testing.T) {
 func TestWaitIsNeverAnsweredInAnothersSession(t *testing.T) {
 	for _, other := range []string{"SELECT 1", "AUTH ann pw"} {
 		t.Run(other, func(t *testing.T) {
-			inLab(t, one(), func(t *lab) {
+			inBothLabs(t, one(), func(t *lab) {
 				t.f.SetPassword("ann", "pw")
 				a, b := t.handle(), t.handle()
 				a.do("SET k v", "+OK")
@@ -110,7 +110,7 @@ func TestWaitIsNeverAnsweredInAnothersSession(t *testing.T) {
 
 // Another connection would answer for writes that it hasn't made.
 func TestWaitIsNotSentAgainOnAnotherConnection(t *testing.T) {
-	inLab(t, driver.Config{}, func(t *lab) {
+	inBothLabs(t, driver.Config{}, func(t *lab) {
 		t.f.Handle("WAIT", func(c *testkit.FakeConn, _ []string) []byte {
 			if t.f.Count("WAIT") > 1 {
 				return testkit.ReplyInt(1)
@@ -135,7 +135,7 @@ func TestARefusedCommandEndsNoPinOfOneThatSucceeds(t *testing.T) {
 		"before it, in a pipeline": {{bad, good}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inLab(t, one(), func(t *lab) {
+			inBothLabs(t, one(), func(t *lab) {
 				t.f.Handle("CLIENT TRACKING", func(_ *testkit.FakeConn, args []string) []byte {
 					if len(args) > len(strings.Fields(good)) {
 						return testkit.ReplyError("ERR refused")
@@ -174,7 +174,7 @@ func (l *lab) described(refusals int) {
 }
 
 func TestAPassingErrorIsNotTheServersVerdictOnACommand(t *testing.T) {
-	inLab(t, driver.Config{}, func(t *lab) {
+	inBothLabs(t, driver.Config{}, func(t *lab) {
 		t.described(1)
 		for range 3 {
 			t.handle().do("FOO x", "+DONE")
@@ -186,20 +186,20 @@ func TestAPassingErrorIsNotTheServersVerdictOnACommand(t *testing.T) {
 }
 
 func TestTheServerIsAskedAboutAnUnknownCommandBehindOthersToo(t *testing.T) {
-	inLab(t, one(), func(t *lab) {
+	inBothLabs(t, one(), func(t *lab) {
 		t.described(0)
 		a := t.handle()
 		a.send("GET a", "FOO x")
 		a.want("$-1 +DONE")
-		if s := t.stats(); s.Pinned != 0 || s.InUse != 0 {
-			t.Errorf("pinned %d, in use %d", s.Pinned, s.InUse)
+		if s := t.stats(); s.Pinned != 0 || leases(s) != 0 {
+			t.Errorf("pinned %d, leased %d", s.Pinned, leases(s))
 		}
 	})
 }
 
 // Every handle of go-redis's pool may have asked for its connection's number.
 func TestConnectionsKeptForTheirNumberStarveNobody(t *testing.T) {
-	inLab(t, driver.Config{Pool: pooler.Config{MaxOpenConns: 4}}, func(t *lab) {
+	inBothLabs(t, driver.Config{Pool: pooler.Config{MaxOpenConns: 4}}, func(t *lab) {
 		t.f.Handle("CLIENT ID", func(*testkit.FakeConn, []string) []byte {
 			time.Sleep(time.Millisecond)
 			return testkit.ReplyInt(1)
@@ -236,7 +236,7 @@ func TestConnectionsKeptForTheirNumberStarveNobody(t *testing.T) {
 func TestAQuitOrResetTooLargeToGatherIsRefusedBeforeAByteIsSent(t *testing.T) {
 	for _, name := range []string{"QUIT", "RESET"} {
 		t.Run(name, func(t *testing.T) {
-			inLab(t, one(), func(t *lab) {
+			inBothLabs(t, one(), func(t *lab) {
 				a := t.handle()
 				if _, err := io.WriteString(a, frames(name + " " + strings.Repeat("x", 70_000))[:69_000]); err == nil {
 					t.Error("taken")

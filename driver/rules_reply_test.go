@@ -18,7 +18,7 @@ import (
 func TestAnAbandonedExchangeKeepsItsPlace(t *testing.T) {
 	for _, how := range []string{"timed out and closed", "closed"} {
 		t.Run(how, func(t *testing.T) {
-			inLab(t, one(), func(t *lab) {
+			inBothLabs(t, one(), func(t *lab) {
 				t.slow(100 * time.Millisecond)
 				a, b := t.handle(), t.handle()
 				a.send("GET slow1", "GET a2")
@@ -38,7 +38,7 @@ func TestAnAbandonedExchangeKeepsItsPlace(t *testing.T) {
 }
 
 func TestACallerThatTimedOutCostsNoConnectionAndGetsNobodysReply(t *testing.T) {
-	inLab(t, one(), func(t *lab) {
+	inBothLabs(t, one(), func(t *lab) {
 		t.slow(50 * time.Millisecond)
 		rdb := t.client(func(o *redis.Options) { o.ReadTimeout, o.Protocol = 20*time.Millisecond, 2 })
 		for i := range 20 {
@@ -60,7 +60,7 @@ func TestACallerThatTimedOutCostsNoConnectionAndGetsNobodysReply(t *testing.T) {
 // The stray reply comes together with one that was asked for: whoever comes next
 // would take it for theirs.
 func TestAReplyWithNobodyWaitingKillsTheConnection(t *testing.T) {
-	inLab(t, one(), func(t *lab) {
+	inBothLabs(t, one(), func(t *lab) {
 		t.f.Handle("GET", func(_ *testkit.FakeConn, args []string) []byte {
 			reply := testkit.ReplyBulk(args[1])
 			if args[1] == "two" {
@@ -79,7 +79,7 @@ func TestAReplyWithNobodyWaitingKillsTheConnection(t *testing.T) {
 }
 
 func TestPushesAndAttributesAreNotReplies(t *testing.T) {
-	inLab(t, one(), func(t *lab) {
+	inBothLabs(t, one(), func(t *lab) {
 		const push, attr = ">2\r\n+invalidate\r\n*1\r\n$1\r\nk\r\n", "|1\r\n+ttl\r\n:1\r\n"
 		t.f.Handle("GET", func(_ *testkit.FakeConn, args []string) []byte {
 			return []byte(push + attr + string(testkit.ReplyBulk(args[1])) + push)
@@ -88,6 +88,8 @@ func TestPushesAndAttributesAreNotReplies(t *testing.T) {
 		a.do("GET a", "|1 +ttl :1 $1 a")
 		b.do("GET b", "|1 +ttl :1 $1 b")
 		t.wantRan("1 GET a", "1 GET b")
+		// Once: those on a shared connection are counted only when it ends, so
+		// that a server's pushes don't show for as long as it is used.
 		if n := t.stats().PushesDropped; n != 4 {
 			t.Errorf("%d pushes dropped", n)
 		}
@@ -105,7 +107,7 @@ func TestAnyErrorAfterTheFirstByteOfAReplyKillsTheConnection(t *testing.T) {
 	}
 	for name, reply := range replies {
 		t.Run(name, func(t *testing.T) {
-			inLab(t, one(), func(t *lab) {
+			inBothLabs(t, one(), func(t *lab) {
 				t.f.Handle("INCR", func(c *testkit.FakeConn, _ []string) []byte {
 					if len(reply) < len(whole) {
 						defer c.CloseAfterReplies()
@@ -130,7 +132,7 @@ func TestAReplyIsNeverWrittenIntoTheMemoryOfACallerThatHasGone(t *testing.T) {
 	for _, large := range []bool{false, true} {
 		for _, how := range []string{"deadline", "close"} {
 			t.Run(fmt.Sprintf("%s/large=%t", how, large), func(t *testing.T) {
-				inLab(t, driver.Config{}, func(t *lab) {
+				inBothLabs(t, driver.Config{}, func(t *lab) {
 					value := "late"
 					if large {
 						value = string(bytes.Repeat([]byte("late"), 32<<10))

@@ -17,7 +17,7 @@ import (
 )
 
 func TestAskingGoesWithTheNextCommandAlsoWhenWrittenApart(t *testing.T) {
-	inLab(t, driver.Config{}, func(t *lab) {
+	inBothLabs(t, driver.Config{}, func(t *lab) {
 		a, b := t.handle(), t.handle()
 		a.send("ASKING", "GET k")
 		a.want("+OK $-1")
@@ -26,16 +26,20 @@ func TestAskingGoesWithTheNextCommandAlsoWhenWrittenApart(t *testing.T) {
 		b.do("PING", "+PONG") // on another connection: that one has the flag
 		a.do("GET k", "$-1")
 		b.do("PING", "+PONG")
-		if s := t.stats(); s.InUse != 0 {
-			t.Errorf("%d connections are still in use", s.InUse)
+		if s := t.stats(); leases(s) != 0 {
+			t.Errorf("%d connections are still leased", leases(s))
 		}
-		t.wantRan("1 ASKING", "1 GET k", "1 PING", "1 ASKING", "2 PING", "1 GET k", "1 PING")
+		if t.leased {
+			t.wantRan("1 ASKING", "1 GET k", "1 PING", "1 ASKING", "2 PING", "1 GET k", "1 PING")
+		} else { // ASKING leases, what others send meanwhile is shared
+			t.wantRan("1 ASKING", "1 GET k", "1 PING", "2 ASKING", "1 PING", "2 GET k", "1 PING")
+		}
 	})
 }
 
 func TestAConnectionWithTheAskingFlagIsNotUsedAgain(t *testing.T) {
 	for _, then := range []string{"", "*2\r\n$3\r\nGE"} {
-		inLab(t, one(), func(t *lab) {
+		inBothLabs(t, one(), func(t *lab) {
 			a := t.handle()
 			a.do("ASKING", "+OK")
 			a.write(then)
@@ -49,7 +53,7 @@ func TestAConnectionWithTheAskingFlagIsNotUsedAgain(t *testing.T) {
 func TestQuitIsAnsweredAndNeverForwarded(t *testing.T) {
 	for _, state := range []string{"GET k", "SELECT 3", "CLIENT ID", "WATCH k", "MULTI"} {
 		t.Run("after "+state, func(t *testing.T) {
-			inLab(t, one(), func(t *lab) {
+			inBothLabs(t, one(), func(t *lab) {
 				a := t.handle()
 				a.send(state)
 				a.wantLine("")
@@ -72,7 +76,7 @@ func TestQuitIsAnsweredAndNeverForwarded(t *testing.T) {
 func TestAConnectionThatHasSeenAQuitOrResetIsNotUsedAgain(t *testing.T) {
 	for request, replies := range map[string]string{"QUIT": "$-1 +OK", "RESET|INCR n": "$-1 +RESET :1"} {
 		t.Run(request, func(t *testing.T) {
-			inLab(t, one(), func(t *lab) {
+			inBothLabs(t, one(), func(t *lab) {
 				t.f.Handle("QUIT", func(*testkit.FakeConn, []string) []byte { return testkit.ReplySimple("OK") })
 				a := t.handle()
 				a.do("SELECT 3", "+OK")
@@ -94,7 +98,7 @@ func TestAConnectionThatHasSeenAQuitOrResetIsNotUsedAgain(t *testing.T) {
 func TestResetEndsTheSessionState(t *testing.T) {
 	for _, state := range []string{"SELECT 3", "CLIENT ID", "WATCH k"} {
 		t.Run(state, func(t *testing.T) {
-			inLab(t, driver.Config{}, func(t *lab) {
+			inBothLabs(t, driver.Config{}, func(t *lab) {
 				a := t.handle()
 				a.do("SELECT 3", "+OK")
 				a.do("SET k three", "+OK")
@@ -102,8 +106,8 @@ func TestResetEndsTheSessionState(t *testing.T) {
 				a.wantLine("")
 				a.do("RESET", "+RESET")
 				a.do("SET k zero", "+OK")
-				if s := t.stats(); s.Pinned != 0 || s.InUse != 0 {
-					t.Errorf("pinned %d, in use %d", s.Pinned, s.InUse)
+				if s := t.stats(); s.Pinned != 0 || leases(s) != 0 {
+					t.Errorf("pinned %d, leased %d", s.Pinned, leases(s))
 				}
 				rdb := t.client(func(o *redis.Options) { o.DB = 3 })
 				if v, err := rdb.Get(t.Context(), "k").Result(); v != "three" || err != nil {
@@ -115,7 +119,7 @@ func TestResetEndsTheSessionState(t *testing.T) {
 }
 
 func TestWaitRunsOnTheConnectionOfTheHandlesLastWrite(t *testing.T) {
-	inLab(t, driver.Config{}, func(t *lab) {
+	inBothLabs(t, driver.Config{}, func(t *lab) {
 		a, b := t.handle(), t.handle()
 		a.send("GET x") // occupies the first connection
 		b.do("SET k v", "+OK")
@@ -144,7 +148,7 @@ func TestWaitRunsOnTheConnectionOfTheHandlesLastWrite(t *testing.T) {
 }
 
 func TestWaitFailsIfTheConnectionOfTheLastWriteIsGone(t *testing.T) {
-	inLab(t, driver.Config{Pool: pooler.Config{HealthCheckInterval: time.Second}}, func(t *lab) {
+	inBothLabs(t, driver.Config{Pool: pooler.Config{HealthCheckInterval: time.Second}}, func(t *lab) {
 		for _, request := range [][]string{{"WAIT 0 0"}, {"GET x", "WAIT 0 0"}} {
 			a := t.handle()
 			a.do("SET k v", "+OK")
@@ -166,7 +170,7 @@ func TestWaitFailsIfTheConnectionOfTheLastWriteIsGone(t *testing.T) {
 
 // After another SELECT the connection of the last write is of another session.
 func TestWaitNeverTakesARequestToAnotherDatabase(t *testing.T) {
-	inLab(t, driver.Config{}, func(t *lab) {
+	inBothLabs(t, driver.Config{}, func(t *lab) {
 		t.handle().do("SELECT 1", "+OK")
 		synctest.Wait()
 		a := t.handle()

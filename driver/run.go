@@ -32,6 +32,8 @@ type run struct {
 	pin        command.Pin
 	blocking   bool
 	afterWrite bool
+	share      bool // may ride a shared connection
+	slow       bool // may take long while the server answers others
 	slots      command.Slots
 	frame      []byte // the command, where its reply is remembered
 }
@@ -40,8 +42,9 @@ type run struct {
 func newRun(f command.Facts, start, end int) run {
 	r := run{n: 1, start: int32(start), end: int32(end), first: int32(end), effect: f.Effect, blocking: f.Blocking, info: f.Info, slots: f.Slots, pin: f.Pin}
 	if f.Info != nil {
-		r.afterWrite = f.Info.AfterWrite
+		r.afterWrite, r.slow = f.Info.AfterWrite, f.Info.Module
 	}
+	r.share = f.Class == command.Shareable && !r.blocking && !r.afterWrite
 	switch {
 	case f.Class == command.Session:
 		r.kind = session_
@@ -101,6 +104,8 @@ func appendRun(plan []run, r run) []run {
 		last.end = r.end
 		last.effect = max(last.effect, r.effect)
 		last.blocking = last.blocking || r.blocking
+		last.share = last.share && r.share
+		last.slow = last.slow || r.slow
 		return plan
 	}
 	return append(plan, r)

@@ -42,7 +42,7 @@ func (h *handle) clearLocked(f command.Facts, buf []byte) command.Facts {
 func (h *handle) ask(c *pooler.Conn, name string, by time.Time) (reply []byte, err error) {
 	h.mu.Unlock()
 	defer h.mu.Lock()
-	stop := context.AfterFunc(h.ctx, func() { c.InterruptSend(); c.InterruptReceive() })
+	stop := context.AfterFunc(&h.caller, func() { c.InterruptSend(); c.InterruptReceive() })
 	c.Owe(1)
 	_, err = c.Send(resp.AppendCommand(nil, "COMMAND", "INFO", name), by)
 	for done := false; err == nil && !done; {

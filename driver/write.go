@@ -83,8 +83,19 @@ func (h *handle) flushLocked() error {
 // sendLocked sends the planned commands: those of the handshake that are
 // remembered are answered at once, the rest goes to a connection.
 func (h *handle) sendLocked() error {
+	share := h.mayShareLocked()
+	if h.riding && !share {
+		if err := h.alightLocked(); err != nil {
+			return err
+		}
+	}
 	if err := h.answerLocked(); err != nil || len(h.plan) == 0 {
 		return err
+	}
+	if share {
+		if shared, err := h.shareLocked(); shared || err != nil {
+			return err
+		}
 	}
 	first, end := h.plan[0], int(h.plan[len(h.plan)-1].end)
 	replies, pins := 0, false
@@ -350,7 +361,7 @@ func (h *handle) leaseLocked(get func(context.Context) (*pooler.Conn, error)) (*
 func (h *handle) unlocked(get func(context.Context) (*pooler.Conn, error)) (*pooler.Conn, error) {
 	h.mu.Unlock()
 	defer h.mu.Lock() // whatever a user's code in there does
-	return get(h.ctx)
+	return get(&h.caller)
 }
 
 // replaceLocked gets another connection for the batch.
@@ -403,7 +414,7 @@ func (h *handle) renewLocked() error {
 func (h *handle) credentials() (username, password string, err error) {
 	h.mu.Unlock()
 	defer h.mu.Lock() // whatever a user's code in there does
-	return h.bound.creds(h.ctx)
+	return h.bound.creds(&h.caller)
 }
 
 // pinLocked notes the commands of the plan that pin. It fails if the handle was
@@ -520,7 +531,7 @@ func (h *handle) awaitLocked(done <-chan struct{}) error {
 	var err error
 	select {
 	case <-done:
-	case <-h.ctx.Done():
+	case <-h.caller.Done():
 		err = closedError(h.node.key.network)
 	case <-timeout:
 		err = adapt(&pooler.Error{Err: pooler.ErrWaitTimeout, Node: h.node.key.addr})

@@ -18,8 +18,10 @@ type Config struct {
 	// GOMAXPROCS. -1: no bound.
 	MaxOpenConns int
 
-	// SharedConns is the number of shared connections. This version leases
-	// every connection, so only 0 and -1 (off) are allowed.
+	// SharedConns bounds the shared connections of a session: requests that may
+	// share ride those together instead of leasing one each. They are among
+	// MaxOpenConns, opened as load grows, and given back when nobody uses them.
+	// At most MaxOpenConns. 0: 2. -1: every request leases a connection.
 	SharedConns int
 
 	// MinIdleConns is how many connections are kept open and idle, once the
@@ -68,9 +70,10 @@ type Config struct {
 	// given up. 0: 2 seconds. It can't be switched off.
 	HealthCheckTimeout time.Duration
 
-	// SilenceAfter is the time without a byte after which a connection that
-	// owes a reply is probed. This version has no such probe, so only 0 and -1
-	// (off) are allowed.
+	// SilenceAfter is the time without a byte after which a shared connection
+	// that owes replies is doubted: if the server answers on a new connection,
+	// and still nothing comes on the silent one, that one is given up. A server
+	// that answers neither is waited for. 0: 200 milliseconds. -1: off.
 	SilenceAfter time.Duration
 
 	// FailFastAfter is how long requests wait for a node that can't be
@@ -118,6 +121,8 @@ func (c Config) Validate() error {
 	count("MinIdleConns", c.MinIdleConns)
 	count("MaxIdleConns", c.MaxIdleConns)
 	count("MaxWaiters", c.MaxWaiters)
+	count("SharedConns", c.SharedConns)
+	span("SilenceAfter", c.SilenceAfter)
 	span("ConnMaxIdleTime", c.ConnMaxIdleTime)
 	span("ConnMaxLifetime", c.ConnMaxLifetime)
 	span("ConnMaxLifetimeJitter", c.ConnMaxLifetimeJitter)
@@ -128,12 +133,6 @@ func (c Config) Validate() error {
 	positive("HealthCheckTimeout", c.HealthCheckTimeout)
 	positive("BackoffMin", c.BackoffMin)
 	positive("BackoffMax", c.BackoffMax)
-	if c.SharedConns != 0 && c.SharedConns != off {
-		errs = append(errs, fmt.Errorf("%w: SharedConns is %d; allowed are 0 and -1 in this version", ErrConfig, c.SharedConns))
-	}
-	if c.SilenceAfter != 0 && c.SilenceAfter != off {
-		errs = append(errs, fmt.Errorf("%w: SilenceAfter is %s; allowed are 0 and -1 in this version", ErrConfig, c.SilenceAfter))
-	}
 	errs = append(errs, c.withDefaults().validateRelations()...)
 	return errors.Join(errs...)
 }
@@ -149,6 +148,9 @@ func (c Config) validateRelations() []error {
 	if c.MaxIdleConns >= 0 && c.MinIdleConns > c.MaxIdleConns {
 		errs = append(errs, fmt.Errorf("%w: MinIdleConns is %d; allowed is at most MaxIdleConns, %d", ErrConfig, c.MinIdleConns, c.MaxIdleConns))
 	}
+	if c.MaxOpenConns >= 0 && c.SharedConns > c.MaxOpenConns {
+		errs = append(errs, fmt.Errorf("%w: SharedConns is %d; allowed is at most MaxOpenConns, %d", ErrConfig, c.SharedConns, c.MaxOpenConns))
+	}
 	if c.BackoffMax > 0 && c.BackoffMin > c.BackoffMax {
 		errs = append(errs, fmt.Errorf("%w: BackoffMin is %s; allowed is at most BackoffMax, %s", ErrConfig, c.BackoffMin, c.BackoffMax))
 	}
@@ -158,6 +160,10 @@ func (c Config) validateRelations() []error {
 	return errs
 }
 
+// defaultShared is how many shared connections a session has when it isn't
+// configured. See docs/benchmarks.md.
+const defaultShared = 2
+
 // unlimited stands for "no bound" once the defaults are filled in.
 const unlimited = math.MaxInt32
 
@@ -166,6 +172,7 @@ const unlimited = math.MaxInt32
 // (bounds).
 func (c Config) withDefaults() Config {
 	c.MaxOpenConns = orDefault(c.MaxOpenConns, 10*runtime.GOMAXPROCS(0), unlimited)
+	c.SharedConns = orDefault(c.SharedConns, min(defaultShared, c.MaxOpenConns), 0)
 	c.MinIdleConns = orDefault(c.MinIdleConns, 0, 0)
 	c.MaxIdleConns = orDefault(c.MaxIdleConns, c.MaxOpenConns, 0)
 	c.MaxWaiters = orDefault(c.MaxWaiters, unlimited, unlimited)
@@ -176,12 +183,13 @@ func (c Config) withDefaults() Config {
 	c.WaitTimeout = orDefault(c.WaitTimeout, 5*time.Second, 0)
 	c.HealthCheckInterval = orDefault(c.HealthCheckInterval, 5*time.Second, 0)
 	c.HealthCheckTimeout = orDefault(c.HealthCheckTimeout, 2*time.Second, 0)
+	c.SilenceAfter = orDefault(c.SilenceAfter, 200*time.Millisecond, 0)
 	c.FailFastAfter = orDefault(c.FailFastAfter, 5*time.Second, math.MaxInt64)
 	c.BackoffMin = orDefault(c.BackoffMin, 10*time.Millisecond, 0)
 	c.BackoffMax = orDefault(c.BackoffMax, max(time.Second, c.BackoffMin), 0)
 	for _, d := range []*time.Duration{
 		&c.ConnMaxIdleTime, &c.ConnMaxLifetime, &c.ConnMaxLifetimeJitter, &c.DialTimeout, &c.WaitTimeout,
-		&c.HealthCheckInterval, &c.HealthCheckTimeout, &c.BackoffMin, &c.BackoffMax,
+		&c.HealthCheckInterval, &c.HealthCheckTimeout, &c.SilenceAfter, &c.BackoffMin, &c.BackoffMax,
 	} {
 		*d = min(*d, century)
 	}

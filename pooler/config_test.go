@@ -20,8 +20,8 @@ func TestEachBadFieldIsNamedWithItsValueAndWhatIsAllowed(t *testing.T) {
 		want string
 	}{
 		{pooler.Config{MaxOpenConns: -2}, "MaxOpenConns is -2; allowed are -1 and more"},
-		{pooler.Config{SharedConns: 1}, "SharedConns is 1; allowed are 0 and -1 in this version"},
-		{pooler.Config{SharedConns: -2}, "SharedConns is -2; allowed are 0 and -1 in this version"},
+		{pooler.Config{SharedConns: -2}, "SharedConns is -2; allowed are -1 and more"},
+		{pooler.Config{SharedConns: 3, MaxOpenConns: 2}, "SharedConns is 3; allowed is at most MaxOpenConns, 2"},
 		{pooler.Config{MinIdleConns: -2}, "MinIdleConns is -2; allowed are -1 and more"},
 		{pooler.Config{MaxIdleConns: -2}, "MaxIdleConns is -2; allowed are -1 and more"},
 		{pooler.Config{MaxWaiters: -2}, "MaxWaiters is -2; allowed are -1 and more"},
@@ -31,7 +31,7 @@ func TestEachBadFieldIsNamedWithItsValueAndWhatIsAllowed(t *testing.T) {
 		{pooler.Config{WaitTimeout: -time.Second}, "WaitTimeout is -1s; allowed are -1, 0 and more"},
 		{pooler.Config{HealthCheckInterval: -time.Second}, "HealthCheckInterval is -1s; allowed are -1, 0 and more"},
 		{pooler.Config{FailFastAfter: -time.Second}, "FailFastAfter is -1s; allowed are -1, 0 and more"},
-		{pooler.Config{SilenceAfter: time.Second}, "SilenceAfter is 1s; allowed are 0 and -1 in this version"},
+		{pooler.Config{SilenceAfter: -time.Second}, "SilenceAfter is -1s; allowed are -1, 0 and more"},
 		{pooler.Config{DialTimeout: -1}, "DialTimeout is -1ns; allowed are 0 and more, it can't be switched off"},
 		{pooler.Config{HealthCheckTimeout: -1}, "HealthCheckTimeout is -1ns; allowed are 0 and more, it can't be switched off"},
 		{pooler.Config{BackoffMin: -1}, "BackoffMin is -1ns; allowed are 0 and more, it can't be switched off"},
@@ -84,6 +84,7 @@ func TestDefaultsAreThoseOfTheComments(t *testing.T) {
 	procs := runtime.GOMAXPROCS(0)
 	want := pooler.Config{
 		MaxOpenConns:        10 * procs,
+		SharedConns:         2,
 		MaxIdleConns:        10 * procs,
 		MaxWaiters:          1<<31 - 1,
 		ConnMaxIdleTime:     5 * time.Minute,
@@ -91,6 +92,7 @@ func TestDefaultsAreThoseOfTheComments(t *testing.T) {
 		WaitTimeout:         5 * time.Second,
 		HealthCheckInterval: 5 * time.Second,
 		HealthCheckTimeout:  2 * time.Second,
+		SilenceAfter:        200 * time.Millisecond,
 		FailFastAfter:       5 * time.Second,
 		BackoffMin:          10 * time.Millisecond,
 		BackoffMax:          time.Second,

@@ -1,6 +1,7 @@
 package pooler
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -64,6 +65,10 @@ type Conn struct {
 	scratch  []byte
 	sawReply bool
 	peek     peek
+	error    [errorHead]byte // the beginning of the last error reply
+	errorLen int
+	judge    func(reply []byte, s *Session) bool // does an error reply say that the node has turned?
+	turned   bool                                // one has
 
 	// Write side. Owner: the goroutine that calls Send.
 	writeBy time.Time
@@ -86,6 +91,7 @@ type Conn struct {
 	pin       string
 	wanted    waiterList // requests that only this connection can serve
 	beyond    bool       // doesn't count for MaxOpenConns
+	lane      *Lane      // that it is shared by
 }
 
 // place is where a connection is; it is in exactly one.
@@ -328,6 +334,7 @@ func (c *Conn) take(p []byte) (n int, done bool, err error) {
 		c.unasked()
 		return 0, false, c.Err()
 	}
+	c.noteError(c.rbuf[c.r:c.w])
 	m, done, err := c.scan.Scan(c.rbuf[c.r:min(c.w, c.r+len(p))])
 	n = copy(p, c.rbuf[c.r:c.r+m])
 	c.r += m
@@ -346,9 +353,33 @@ func (c *Conn) take(p []byte) (n int, done bool, err error) {
 	if done {
 		c.sawReply = true
 		c.owed.Add(-1)
+		if c.errorLen > 0 && c.judge != nil && c.judge(c.complaint(), c.session) {
+			c.turned = true
+		}
 	}
 	return n, done, nil
 }
+
+// errorHead is how much of an error reply is remembered.
+const errorHead = 48
+
+// noteError remembers the beginning of a simple error, of which b comes next.
+func (c *Conn) noteError(b []byte) {
+	if !c.scan.InFrame() {
+		if c.errorLen = 0; b[0] != '-' {
+			return
+		}
+	} else if c.scan.Kind() != '-' || c.errorLen == 0 || c.errorLen == errorHead {
+		return
+	}
+	if i := bytes.IndexByte(b, '\r'); i >= 0 {
+		b = b[:i]
+	}
+	c.errorLen += copy(c.error[c.errorLen:], b)
+}
+
+// complaint is the beginning of the last error reply.
+func (c *Conn) complaint() []byte { return c.error[:c.errorLen] }
 
 // atPush reports whether the next buffered byte belongs to a push.
 func (c *Conn) atPush() bool {

@@ -20,7 +20,7 @@ func (p *Pool) growLocked() {
 		if l == nil {
 			return
 		}
-		if p.fullLocked() && (l.waiters.n == 0 || !p.evictLocked(l)) {
+		if p.fullLocked() && (l.first() == nil || !p.evictLocked(l)) {
 			return
 		}
 		p.beginDialLocked(l)
@@ -42,11 +42,11 @@ func (p *Pool) rampLocked() int {
 // when all are covered, the one that MinIdleConns are missing in, or nil.
 func (p *Pool) neediestLocked() *lot {
 	var needy *lot
-	if p.waiting > 0 {
-		for _, l := range p.lots {
-			if l.waiters.n > l.dialing && (needy == nil || l.waiters.head.seq < needy.waiters.head.seq) {
-				needy = l
-			}
+	for _, l := range p.lots {
+		switch {
+		case l.needs() <= l.dialing:
+		case needy == nil, l.first() != nil && (needy.first() == nil || l.first().seq < needy.first().seq):
+			needy = l
 		}
 	}
 	if needy == nil && !p.unused && p.warm != nil && p.idle+p.dialing < p.cfg.MinIdleConns && !p.warm.Dead() {
@@ -101,7 +101,7 @@ func (p *Pool) endDialLocked(l *lot, c *Conn, err error, began time.Duration) {
 	p.note(Event{Kind: EventDial, Duration: now - began, Err: err})
 	switch {
 	case err == nil && p.closed:
-		p.shutting = append(p.shutting, c)
+		p.shutting = append(p.shutting, shut{nc: c.nc})
 	case err == nil:
 		p.health.lastErr = nil
 		p.ramp = min(p.ramp+1, max(1, p.cfg.MaxOpenConns)) // doubles when all of them succeed
@@ -126,7 +126,11 @@ func (p *Pool) loseLocked(l *lot, err error) {
 	if p.warm == l.session {
 		p.warm = nil
 	}
-	p.wakeAllLocked(&l.waiters, &Error{Err: ErrSessionLost, Node: p.node.Addr, Cause: err})
+	lost := &Error{Err: ErrSessionLost, Node: p.node.Addr, Cause: err}
+	p.wakeAllLocked(&l.waiters, lost)
+	p.wakeAllLocked(&l.riders, lost)
+	p.retireAllLocked(l)
+	l.more = false
 	p.closeIdleLocked(l, CloseSessionLost, err)
 }
 
@@ -145,6 +149,7 @@ func (p *Pool) open(s *Session, probe bool) (*Conn, error) {
 		return nil, err
 	}
 	c := NewConn(nc, s)
+	c.judge = p.turned
 	// A Close of the pool must not wait for a peer that says nothing.
 	stop := context.AfterFunc(p.ctx, func() { c.InterruptReceive(); c.InterruptSend() })
 	defer stop()

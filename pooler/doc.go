@@ -26,6 +26,13 @@
 //	}
 //	pool.Put(c, outcome)
 //
+// Requests of many callers can share a connection ([Pool.Share]):
+//
+//	shared, err := pool.Share(ctx, pooler.Request{Session: session, Deadline: by})
+//	rider := pooler.NewRider()
+//	err = shared.Submit(rider, pooler.Exchange{Request: get, Replies: 1, First: len(get), Deadline: by})
+//	n, done, err := rider.Receive(buf, by)
+//
 // Users of go-redis don't call it: they configure it through the package driver
 // ([Config]), watch it ([Stats], [Event]) and meet its errors ([ErrNodeDown],
 // [ErrUnknownOutcome] and so on). The package knows RESP framing and net.Conn,
@@ -33,12 +40,14 @@
 //
 // # Guarantees
 //
-//   - A connection is held by one caller at a time, and only by callers of its
-//     own [Session]: database, user and protocol never mix.
-//   - When [Pool.Get] fails, nothing was sent.
-//   - A caller gets the replies to what it sent, and no others. A connection
-//     that owes a reply is not handed on before the reply was read and dropped;
-//     one that received what nobody asked for is closed.
+//   - A leased connection is held by one caller at a time. A connection, leased
+//     or shared, is used only by callers of its own [Session]: database, user and
+//     protocol never mix.
+//   - When [Pool.Get] or [Shared.Submit] fails, nothing was sent.
+//   - A caller gets the replies to what it sent, and no others. A leased
+//     connection that owes a reply is not handed on before the reply was read and
+//     dropped; on a shared one the reply to a caller that has left keeps its place
+//     and is dropped; one that received what nobody asked for is closed.
 //   - At most MaxOpenConns connections are open or being dialed, those apart
 //     that carry a subscription, MONITOR or the like.
 //   - Callers of one session are served in the order in which they came. One
@@ -89,17 +98,21 @@
 //
 // # Cost
 //
+// Shared connections need no goroutine of their own: callers write and read for
+// each other. A warm Submit and Receive allocate nothing, and take locks of the
+// connection, not of the pool.
+//
 // A Get that finds an idle connection, and its Put, take one mutex each and
 // allocate nothing. Before an idle connection is handed out, one system call
-// looks whether its peer has closed it, or said something. A connection has a read buffer of 32 KiB. There is a goroutine for each dial
-// under way and each abandoned request whose replies are awaited, one for the
-// prober while the node isn't up, and none for an idle connection.
+// looks whether its peer has closed it, or said something. A connection has a read buffer of 32 KiB, a
+// shared one 32 KiB more for its slots. There is a goroutine for each dial under
+// way and each abandoned request whose replies are awaited, one for the prober
+// while the node isn't up, and none for an idle connection.
 //
 // # Limits
 //
-// This version leases every connection to one request at a time: SharedConns and
-// SilenceAfter can only be 0 or -1, and a connection that goes silent is noticed
-// by its request's deadline and by the PING to idle connections. A full pool
+// A leased connection that goes silent is noticed by its request's deadline, an
+// idle one by the PING; only shared ones are probed for silence. A full pool
 // closes an idle connection of one session to make room for another; many
 // sessions on few connections therefore dial often. Late replies to an abandoned
 // request are read for HealthCheckTimeout and up to 1 MiB; beyond that the

@@ -42,6 +42,10 @@ var (
 	// sent.
 	ErrConnGone = errors.New("everpool: the connection of the earlier request is gone")
 
+	// ErrNotShared: there is no shared connection that takes the request just
+	// now. The request was never sent; [Pool.Share] finds or opens one.
+	ErrNotShared = errors.New("everpool: no shared connection")
+
 	// ErrProtocol: the peer sent what is not RESP, or a reply that nobody
 	// asked for.
 	ErrProtocol = errors.New("everpool: protocol violation by the peer")

@@ -50,6 +50,8 @@ const (
 	CloseState       CloseReason = "state"        // its user left state on it (subscribed, watching, ...)
 	CloseHealth      CloseReason = "health_check" // a PING was not answered
 	CloseSessionLost CloseReason = "session_lost" // the server refused the session
+	CloseSilence     CloseReason = "silence"      // it was silent while the server answered on another
+	CloseRetired     CloseReason = "retired"      // the server said that it can't serve any more, as its kind
 )
 
 // EventKind says what an [Event] is about.
@@ -57,15 +59,16 @@ type EventKind uint8
 
 // The kinds of events.
 const (
-	EventState EventKind = iota // the node's state changed: State, Previous, Err
-	EventDial                   // a dial ended: Duration, Err
-	EventClose                  // a connection was closed: Conn, Reason, Err
-	EventPin                    // a lease lasts beyond its request: Conn, Pin
+	EventState  EventKind = iota // the node's state changed: State, Previous, Err
+	EventDial                    // a dial ended: Duration, Err
+	EventClose                   // a connection was closed: Conn, Reason, Err
+	EventPin                     // a lease lasts beyond its request: Conn, Pin
+	EventRetire                  // all connections are retired, for what the server said: Err
 )
 
-// String returns "state", "dial", "close" or "pin".
+// String returns "state", "dial", "close", "pin" or "retire".
 func (k EventKind) String() string {
-	return [...]string{"state", "dial", "close", "pin"}[k]
+	return [...]string{"state", "dial", "close", "pin", "retire"}[k]
 }
 
 // Event is something that happened to a node or to one of its connections.

@@ -125,7 +125,7 @@ func (p *Pool) probeOnce(pause *time.Duration) (next time.Duration, more bool) {
 		p.unlock()
 		return 0, false
 	}
-	if p.fullLocked() {
+	if needy := p.neediestLocked(); p.fullLocked() && (needy == nil || needy.first() == nil || !p.evictLocked(needy)) {
 		next = p.pauseLocked(pause, now)
 		p.unlock()
 		return next, true
@@ -164,12 +164,29 @@ func (p *Pool) probeOnce(pause *time.Duration) (next time.Duration, more bool) {
 // suspect by turns.
 func (p *Pool) giveUpOnNodeLocked(now time.Duration) {
 	h := &p.health
+	p.hearLanesLocked(now)
 	silent := now-h.downAt >= p.cfg.BackoffMin
 	if h.lastGood >= h.downAt {
 		silent = now-h.lastGood >= p.cfg.BackoffMax
 	}
 	if h.state == StateSuspect && (silent || len(p.all) == 0) {
 		p.setStateLocked(StateDown, h.lastErr)
+	}
+}
+
+// hearLanesLocked notes whether lanes have been answered since it was last called.
+func (p *Pool) hearLanesLocked(now time.Duration) {
+	heard := false
+	for c := range p.all {
+		if l := c.lane; l != nil {
+			n := l.watch.reads.Load()
+			heard = heard || n != l.heardN
+			l.heardN = n
+		}
+	}
+	if heard {
+		p.lastUse = now
+		p.answeredLocked(now, now)
 	}
 }
 
@@ -211,6 +228,7 @@ func (p *Pool) failWaitersLocked() {
 	err := p.downErrorLocked(ErrNodeDown)
 	for _, l := range p.lots {
 		p.wakeAllLocked(&l.waiters, err)
+		p.wakeAllLocked(&l.riders, err)
 	}
 }
 

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -56,18 +58,29 @@ type Pool struct {
 	expires time.Duration // when it goes off, 0 if it doesn't
 	spare   sync.Pool     // of *waiter; of the pool, since a waiter has a channel
 
-	dialing  int
-	ramp     int // dials that may run at a time
-	grow     bool
-	health   health
-	n        counters
-	lastUse  time.Duration
-	unused   bool // drained, and not asked for since
-	pinned   int  // connections with a pin, streams apart
-	tick     *time.Timer
-	ticking  bool
-	events   []Event // to be told after unlock
-	shutting []*Conn // to be closed after unlock
+	dialing   int
+	ramp      int // dials that may run at a time
+	grow      bool
+	health    health
+	n         counters
+	lastUse   time.Duration
+	unused    bool // drained, and not asked for since
+	pinned    int  // connections with a pin, streams apart
+	lanes     int
+	yielding  int // of lanes: retired
+	tick      *time.Timer
+	ticking   bool
+	events    []Event       // to be told after unlock
+	turnEnd   *time.Timer   // ends a lane's turn
+	shutting  []shut        // to be closed after unlock
+	retiring  []*Lane       // to be retired after unlock
+	deserting []*Lane       // retired ones, to be left by those who can
+	doubts    int           // silent lanes are being looked into, on so many connections
+	doubted   time.Duration // when that last began
+	retiredAt time.Duration // when the node's connections were retired, 0: never
+
+	// Of requests on lanes that were lost.
+	again, moved, resent, unknown atomic.Int64
 }
 
 // lot is what the pool has and lacks of one session.
@@ -75,7 +88,28 @@ type lot struct {
 	session *Session
 	idle    []*Conn // the last one is the most recently used
 	waiters waiterList
+	riders  waiterList // those who wait for a lane: one serves them all
+	shared  *Shared
+	more    bool // another lane is wanted, when there is room
 	dialing int
+}
+
+// needs is how many connections would serve all who wait.
+func (l *lot) needs() int {
+	n := l.waiters.n
+	if l.riders.n > 0 || l.more {
+		n++
+	}
+	return n
+}
+
+// first returns who has waited longest, or nil.
+func (l *lot) first() *waiter {
+	w, r := l.waiters.head, l.riders.head
+	if w == nil || r != nil && r.seq < w.seq {
+		return r
+	}
+	return w
 }
 
 // New returns a pool for the node. It fails if the configuration is wrong, with
@@ -107,6 +141,14 @@ func New(node Node, cfg Config) (*Pool, error) {
 
 func (p *Pool) now() time.Duration { return time.Since(p.start) }
 
+// since is a deadline as a duration since the pool's start, 0 if there is none.
+func (p *Pool) since(deadline time.Time) time.Duration {
+	if deadline.IsZero() {
+		return 0
+	}
+	return max(deadline.Sub(p.start), 1)
+}
+
 // unlock does what the section under the lock has left to do: it opens the
 // connections that are missing, unlocks, closes sockets and tells events.
 func (p *Pool) unlock() {
@@ -114,15 +156,31 @@ func (p *Pool) unlock() {
 		p.grow = false
 		p.growLocked()
 	}
-	shutting, events := p.shutting, p.events
-	p.shutting, p.events = nil, nil
+	p.yieldLocked()
+	shutting, retiring, deserting, events := p.shutting, p.retiring, p.deserting, p.events
+	p.shutting, p.retiring, p.deserting, p.events = nil, nil, nil, nil
 	p.mu.Unlock()
-	for _, c := range shutting {
-		_ = c.nc.Close()
+	for _, s := range shutting {
+		_ = s.nc.Close()
+		if s.lane != nil {
+			s.lane.die()
+		}
+	}
+	for _, l := range retiring {
+		l.retire()
+	}
+	for _, l := range deserting {
+		l.desert()
 	}
 	for _, ev := range events {
 		p.cfg.OnEvent(ev)
 	}
+}
+
+// shut is a socket to be closed, and the lane that it carried.
+type shut struct {
+	nc   net.Conn
+	lane *Lane
 }
 
 func (p *Pool) note(ev Event) {
@@ -169,8 +227,7 @@ func (p *Pool) Replace(ctx context.Context, c *Conn, r Request, why Again) (*Con
 // lease finds a connection for the request or waits for one. It is called with
 // mu held and returns without. When it fails the request has ended.
 func (p *Pool) lease(ctx context.Context, r Request) (*Conn, error) {
-	clock := time.Now() // one look for all that follows: it isn't cheap everywhere
-	now := clock.Sub(p.start)
+	now := p.now() // one look for all that follows: it isn't cheap everywhere
 	p.lastUse, p.unused = now, false
 	for {
 		if err := p.refuseLocked(r); err != nil {
@@ -180,7 +237,8 @@ func (p *Pool) lease(ctx context.Context, r Request) (*Conn, error) {
 		}
 		c := p.takeIdleLocked(r)
 		if c == nil {
-			return p.wait(ctx, r, clock, now)
+			w, err := p.wait(ctx, r, false, now)
+			return w.conn, err
 		}
 		p.leaseLocked(c, r.Name, r.Blocking, now)
 		p.grow = p.grow || p.idle < p.cfg.MinIdleConns
@@ -245,47 +303,57 @@ func (p *Pool) leaseLocked(c *Conn, name string, blocking bool, now time.Duratio
 
 // wait queues the request and waits for its turn. It is called with mu held and
 // returns without.
-func (p *Pool) wait(ctx context.Context, r Request, clock time.Time, now time.Duration) (*Conn, error) {
+func (p *Pool) wait(ctx context.Context, r Request, share bool, now time.Duration) (granted, error) {
 	p.startProbeLocked()
 	if p.failingLocked(now) && r.Want == nil {
 		err := p.downErrorLocked(ErrNodeDown)
 		p.n.failed++
 		p.unlock()
-		return nil, err
+		return granted{}, err
 	}
 	if p.waiting >= p.cfg.MaxWaiters {
 		err := p.busyErrorLocked(ErrPoolExhausted, 0)
 		p.n.failed++
 		p.unlock()
-		return nil, err
+		return granted{}, err
 	}
-	w := p.enqueueLocked(r, clock, now)
+	w := p.enqueueLocked(r, share, now)
+	if r.Want != nil && r.Want.lane != nil {
+		p.retireLocked(r.Want.lane) // what rides on it goes elsewhere from now on
+	}
 	p.growLocked()
 	p.reclaimLocked()
 	p.unlock()
 
-	select {
-	case <-w.ready:
-	case <-ctx.Done():
-		p.giveUp(w, context.Cause(ctx))
+	if caller, ok := ctx.(*Caller); ok {
+		caller.await(p, w)
+	} else {
+		select {
+		case <-w.ready:
+		case <-ctx.Done():
+			p.giveUp(w, context.Cause(ctx))
+		}
 	}
-	c, err := w.conn, w.err
+	g, err := w.granted, w.err
 	*w = waiter{ready: w.ready}
 	p.spare.Put(w)
-	return c, err
+	return g, err
 }
 
 // enqueueLocked adds a waiter for the request to the end of the line.
-func (p *Pool) enqueueLocked(r Request, clock time.Time, now time.Duration) *waiter {
+func (p *Pool) enqueueLocked(r Request, share bool, now time.Duration) *waiter {
 	w, _ := p.spare.Get().(*waiter)
 	if w == nil {
 		w = &waiter{ready: make(chan struct{}, 1)}
 	}
 	p.seq++
 	w.seq, w.since, w.name, w.blocking, w.session = p.seq, now, r.Name, r.Blocking, r.Session
-	if r.Want != nil {
+	switch {
+	case r.Want != nil:
 		r.Want.wanted.push(w)
-	} else {
+	case share:
+		p.lotLocked(r.Session).riders.push(w)
+	default:
 		p.lotLocked(r.Session).waiters.push(w)
 	}
 	p.waiting++
@@ -293,7 +361,7 @@ func (p *Pool) enqueueLocked(r Request, clock time.Time, now time.Duration) *wai
 
 	limit := p.cfg.WaitTimeout
 	if !r.Deadline.IsZero() {
-		if d := r.Deadline.Sub(clock); limit == 0 || d < limit {
+		if d := p.since(r.Deadline) - now; limit == 0 || d < limit {
 			limit = max(d, 1)
 		}
 	}
@@ -342,6 +410,7 @@ func (p *Pool) expire() {
 	}
 	for _, l := range p.lots {
 		look(&l.waiters)
+		look(&l.riders)
 	}
 	for c := range p.all {
 		look(&c.wanted)
@@ -355,17 +424,30 @@ func (p *Pool) expire() {
 // giveUp ends the wait of a caller that has left. If it was woken at the same
 // moment, the connection goes on to the next.
 func (p *Pool) giveUp(w *waiter, cause error) {
+	p.abandon(w, cause)
+	<-w.ready
+	p.mu.Lock()
+	defer p.unlock()
+	switch {
+	case w.conn != nil:
+		p.n.abandoned++
+		p.returnLocked(w.conn)
+	case w.shared != nil:
+		p.n.admitted++
+		p.n.abandoned++
+	default:
+		return
+	}
+	w.granted, w.err = granted{}, cause
+}
+
+// abandon wakes a waiter whose caller has left, unless it was woken already.
+func (p *Pool) abandon(w *waiter, cause error) {
 	p.mu.Lock()
 	defer p.unlock()
 	if !w.done {
 		p.n.abandoned++
 		p.wakeLocked(w, nil, cause, p.now())
-	}
-	<-w.ready
-	if w.conn != nil {
-		p.n.abandoned++
-		p.returnLocked(w.conn)
-		w.conn, w.err = nil, cause
 	}
 }
 
@@ -390,6 +472,9 @@ func (p *Pool) wakeAllLocked(l *waiterList, err error) {
 
 // Put gives c back. See [Pooler].
 func (p *Pool) Put(c *Conn, o Outcome) {
+	if c.turned {
+		p.turn(c)
+	}
 	p.mu.Lock()
 	switch o {
 	case Answered:
@@ -446,6 +531,8 @@ func (p *Pool) judgeLocked(c *Conn, now time.Duration) (CloseReason, error) {
 		return CloseAbandoned, nil
 	case c.session.Dead():
 		return CloseSessionLost, nil
+	case p.retiredAt != 0 && c.created <= p.retiredAt:
+		return CloseRetired, errTurned
 	case p.countedLocked() > p.cfg.MaxOpenConns:
 		return CloseRoom, nil
 	case p.expiredLocked(c, now):
@@ -465,16 +552,23 @@ func (p *Pool) placeLocked(c *Conn, now time.Duration) {
 		p.wakeLocked(w, nil, &Error{Err: ErrConnGone, Node: p.node.Addr}, now) // it serves another session now
 	}
 	l := p.lotLocked(c.session)
-	w := l.waiters.head
-	if w != nil {
+	if w := l.first(); w != nil {
 		if o := p.overtakenLocked(w); o != nil {
 			p.closeLocked(c, CloseRoom, nil)
 			return
 		}
-		p.wakeLocked(w, c, nil, now)
+		if w == l.riders.head {
+			p.openLaneLocked(l, c, now)
+		} else {
+			p.wakeLocked(w, c, nil, now)
+		}
 		return
 	}
 	switch {
+	case l.more && !p.unused:
+		p.openLaneLocked(l, c, now)
+		p.tickLocked()
+		return
 	case p.unused:
 		p.closeLocked(c, CloseDrained, nil)
 		return
@@ -494,12 +588,12 @@ func (p *Pool) placeLocked(c *Conn, now time.Duration) {
 // overtakenLocked returns the waiter of another session that came before w and
 // was passed over too often in a full pool, if there is one.
 func (p *Pool) overtakenLocked(w *waiter) *waiter {
-	if p.waiting == w.in.n || !p.fullLocked() {
+	if l := p.lotLocked(w.session); p.waiting == l.waiters.n+l.riders.n || !p.fullLocked() {
 		return nil // nobody else waits, or there is room
 	}
 	var oldest *waiter
 	for _, l := range p.lots {
-		if o := l.waiters.head; o != nil && o.seq < w.seq && l.dialing == 0 && (oldest == nil || o.seq < oldest.seq) {
+		if o := l.first(); o != nil && o.seq < w.seq && l.dialing == 0 && (oldest == nil || o.seq < oldest.seq) {
 			oldest = o
 		}
 	}
@@ -537,7 +631,7 @@ func (p *Pool) closeLocked(c *Conn, reason CloseReason, err error) {
 	p.n.pushes += c.pushDropped.Swap(0)
 	p.note(Event{Kind: EventClose, Conn: c.id, Reason: reason, Err: err})
 	p.wakeAllLocked(&c.wanted, &Error{Err: ErrConnGone, Node: p.node.Addr})
-	p.shutting = append(p.shutting, c)
+	p.shutting = append(p.shutting, shut{c.nc, c.lane})
 	p.grow = true
 	if p.closed && len(p.all) == 0 {
 		close(p.empty)
@@ -681,9 +775,13 @@ func (p *Pool) Close() error {
 	gone := &Error{Err: ErrClosed, Node: p.node.Addr}
 	for _, l := range p.lots {
 		p.wakeAllLocked(&l.waiters, gone)
+		p.wakeAllLocked(&l.riders, gone)
 		p.closeIdleLocked(l, ClosePoolClosed, nil)
 	}
 	for c := range p.all {
+		if c.lane != nil {
+			p.retireLocked(c.lane)
+		}
 		if c.pin != "" || c.blocking || c.Mode() != Counted {
 			p.closeLocked(c, ClosePoolClosed, nil)
 		}
@@ -693,6 +791,9 @@ func (p *Pool) Close() error {
 	}
 	if p.expiry != nil {
 		p.expiry.Stop()
+	}
+	if p.turnEnd != nil {
+		p.turnEnd.Stop()
 	}
 	p.health.stopLocked()
 	if len(p.all) == 0 {

@@ -49,6 +49,7 @@ func (p *Pool) look() {
 	defer p.wg.Done()
 	now := p.now()
 	p.reapLocked(now)
+	p.lookAtLanesLocked(now)
 	p.sweepLocked()
 	check := p.cfg.HealthCheckInterval > 0
 	p.grow = true
@@ -90,7 +91,7 @@ func (p *Pool) reapLocked(now time.Duration) {
 // sweepLocked forgets the sessions that have nothing and lack nothing.
 func (p *Pool) sweepLocked() {
 	for s, l := range p.lots {
-		if len(l.idle) == 0 && l.waiters.n == 0 && l.dialing == 0 {
+		if len(l.idle) == 0 && l.first() == nil && l.dialing == 0 && (l.shared == nil || len(*l.shared.lanes.Load()) == 0) {
 			delete(p.lots, s)
 			if p.recent == l {
 				p.recent = nil
@@ -178,7 +179,9 @@ func (p *Pool) Drain() {
 	p.mu.Lock()
 	p.warm, p.unused = nil, true
 	for _, l := range p.lots {
+		l.more = false
 		p.closeIdleLocked(l, CloseDrained, nil)
+		p.retireAllLocked(l)
 	}
 	p.sweepLocked()
 	p.unlock()
@@ -242,6 +245,11 @@ func (p *Pool) set(change func(*Config)) {
 			c := l.idle[0]
 			p.unlistLocked(c)
 			p.closeLocked(c, reason, nil)
+		}
+	}
+	if p.countedLocked() > p.cfg.MaxOpenConns {
+		for _, l := range p.lots {
+			p.retireAllLocked(l) // they are opened again as far as there is room
 		}
 	}
 	if p.ticking && p.tick.Stop() {

@@ -121,7 +121,7 @@ func errorClass(head []byte) string {
 var ping = []byte("*1\r\n$4\r\nPING\r\n")
 
 // ping asks the server whether it serves: it answers, and not that it is still
-// loading or cut off from its master.
+// loading or cut off from its master. One that is busy with a script serves.
 func (c *Conn) ping(deadline time.Time) error {
 	c.Owe(1)
 	if _, err := c.Send(ping, deadline); err != nil {
@@ -131,17 +131,23 @@ func (c *Conn) ping(deadline time.Time) error {
 	if err != nil {
 		return err
 	}
-	if class := errorClass(head); kind == '-' && passing(class, head) {
+	if class := errorClass(head); kind == '-' && class != classBusy && passing(class, head) {
 		return fmt.Errorf("the server is not ready: %s", class)
 	}
 	return nil // NOAUTH, NOPERM: it lives
 }
 
+// classBusy is the class of the errors of a server that a script keeps busy.
+const classBusy = "BUSY"
+
+// isBusy reports whether the last reply said that a script keeps the server busy.
+func (c *Conn) isBusy() bool { return errorClass(c.complaint()) == classBusy }
+
 // passing reports whether the error says something of the server's condition,
 // not of the session.
 func passing(class string, head []byte) bool {
 	switch class {
-	case "LOADING", "MASTERDOWN", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "OOM":
+	case "LOADING", "MASTERDOWN", classBusy, "CLUSTERDOWN", "TRYAGAIN", "OOM":
 		return true
 	}
 	return bytes.Contains(head, []byte("max number of clients"))
@@ -164,4 +170,11 @@ func (c *Conn) readHead(deadline time.Time) (kind byte, head []byte, err error) 
 			return c.scan.Kind(), head, nil
 		}
 	}
+}
+
+// refusedAsUnknown reports whether an error reply says that there is no such
+// command.
+func refusedAsUnknown(reply []byte) bool {
+	const unknown = "-ERR unknown "
+	return len(reply) > len(unknown) && bytes.EqualFold(reply[:len(unknown)], []byte(unknown))
 }

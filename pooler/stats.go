@@ -32,6 +32,7 @@ type Stats struct {
 	OldestWaiter   time.Duration // for how long the oldest one has been waiting
 	OldestExchange time.Duration // age of the oldest lease that isn't pinned
 	Sessions       int           // sessions with a connection or a waiter
+	Lanes          int           // shared connections, of InUse
 
 	// Counters. Admitted = Answered + Failed + Abandoned + the requests in
 	// progress, of which there are InFlight.
@@ -41,7 +42,7 @@ type Stats struct {
 	Answered  int64
 	Failed    int64 // refused, never sent, lost, or late with an unknown outcome
 	Abandoned int64 // the caller left first
-	Shared    int64 // requests on a shared connection: 0 in this version
+	Shared    int64 // requests on a shared connection; a whole pipeline is one
 	Leased    int64 // requests on a lease of their own
 	Moved     int64 // sent on another connection since the first provably didn't run them
 	Resent    int64 // reads that were sent a second time
@@ -74,8 +75,52 @@ type counters struct {
 	dialErrors   int64
 	heals        int64
 	pushes       int64
-	closes       map[CloseReason]int64
-	pins         map[string]int64
+	// Of requests on lanes that have ended.
+	shared, sharedAnswered, sharedGone, sharedLost int64
+
+	closes map[CloseReason]int64
+	pins   map[string]int64
+}
+
+// add counts what a lane has carried when it ends.
+func (n *counters) add(l *Lane) {
+	admitted := int64(l.tail.Load()) - l.own.Load()
+	gone, lost := l.gone.Load(), l.lost.Load()
+	n.shared += admitted
+	n.sharedGone += gone
+	n.sharedLost += lost
+	n.sharedAnswered += admitted - gone - lost
+}
+
+// sharedLocked adds what is carried by lanes, live ones included.
+func (p *Pool) sharedLocked(s *Stats, now time.Duration) {
+	total := p.n
+	for c := range p.all {
+		if l := c.lane; l != nil {
+			s.Lanes++
+			// In this order: what ends meanwhile counts as under way.
+			gone, lost, head := l.gone.Load(), l.lost.Load(), int64(l.head.Load())
+			own, tail := l.own.Load(), int64(l.tail.Load())
+			total.shared += tail - own
+			total.sharedGone += gone
+			total.sharedLost += lost
+			total.sharedAnswered += max(0, min(head, tail-own)-gone-lost)
+			s.PushesDropped += c.pushDropped.Load()
+			if owes, quiet := l.silence(now); owes {
+				s.OldestExchange = max(s.OldestExchange, quiet)
+			}
+		}
+	}
+	again, unknown := p.again.Load(), p.unknown.Load()
+	s.Shared = total.shared - again
+	s.Admitted += s.Shared
+	s.Answered += total.sharedAnswered
+	s.Abandoned += total.sharedGone
+	s.Failed += total.sharedLost - again
+	s.Moved += p.moved.Load()
+	s.Resent += p.resent.Load()
+	s.Unknown += unknown
+	s.InFlight = s.Admitted - s.Answered - s.Failed - s.Abandoned
 }
 
 // Stats returns a snapshot of the pool. It takes the pool's lock for a time
@@ -131,7 +176,8 @@ func (p *Pool) Stats() Stats {
 	sessions := make(map[*Session]struct{})
 	for _, l := range p.lots {
 		oldest(&l.waiters)
-		if len(l.idle) > 0 || l.waiters.n > 0 {
+		oldest(&l.riders)
+		if len(l.idle) > 0 || l.first() != nil || l.shared != nil && len(*l.shared.lanes.Load()) > 0 {
 			sessions[l.session] = struct{}{}
 		}
 	}
@@ -139,10 +185,11 @@ func (p *Pool) Stats() Stats {
 		oldest(&c.wanted)
 		if c.pin != "" {
 			s.Pinned++
-		} else if c.place == placeLeased {
+		} else if c.place == placeLeased && c.lane == nil {
 			s.OldestExchange = max(s.OldestExchange, now-c.leasedAt)
 		}
 	}
 	s.Sessions = len(sessions)
+	p.sharedLocked(&s, now)
 	return s
 }

@@ -8,7 +8,7 @@ import "time"
 type waiter struct {
 	ready chan struct{} // capacity 1
 
-	conn     *Conn
+	granted
 	err      error
 	done     bool // woken: conn or err is set
 	since    time.Duration
@@ -22,6 +22,12 @@ type waiter struct {
 	prev, next *waiter
 
 	overtaken int // how often a later one of another session went first
+}
+
+// granted is what a waiter was given: a connection, or those to share.
+type granted struct {
+	conn   *Conn
+	shared *Shared
 }
 
 // wake hands over what was waited for. The waiter must have left its list.

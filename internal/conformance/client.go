@@ -160,8 +160,11 @@ var clientGuarantees = []guarantee{
 		equal(w, c.Options().MaxIdleConns, 1)
 		equal(w, c.Options().Addr, w.target.Options().Addr)
 		each(w, 8, func(int) error { return c.Ping(w.ctx).Err() })
-		w.eventually("one idle connection", func() bool { return c.PoolStats().IdleConns <= 1 })
-		want(w, "PONG")(c.Ping(w.ctx).Result())
+		w.eventually("one idle connection", func() bool {
+			// The stock pool may keep one too many until the next comes back.
+			want(w, "PONG")(c.Ping(w.ctx).Result())
+			return c.PoolStats().IdleConns <= 1
+		})
 	}},
 	{name: "MinIdleConns are there before they are needed", check: func(w *world) {
 		c := w.client(func(o *redis.Options) { o.MinIdleConns = 3 })

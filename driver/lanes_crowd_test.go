@@ -1,0 +1,174 @@
+package driver_test
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/everpool/everpool/driver"
+	"github.com/everpool/everpool/internal/testkit"
+)
+
+// crowd is more callers than anybody has sockets for.
+const crowd = 1024
+
+// A thousand callers need two sockets, and one or two for the handshake; those
+// that block have their own, and hold up nobody else.
+func TestAThousandCallersShareAFewSockets(t *testing.T) {
+	server := testkit.Start(t, testkit.Redis)
+	s := ourSide(t, driver.Config{}, redis.Options{Addr: server.Addr, ReadTimeout: 20 * time.Second, WriteTimeout: 20 * time.Second})
+	s.warm(t, 1)
+	stop := make(chan struct{})
+	saw := new(split)
+	var wg sync.WaitGroup
+	for id := range crowd {
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+					s.echoOnce(saw, fmt.Sprintf("%d-%d", id, i))
+				}
+			}
+		})
+	}
+	pause(long(700 * time.Millisecond))
+	alone, dials := saw.reads.reads.Load(), s.dials.Load()
+	if open := strings.Count(server.Do(t, "CLIENT", "LIST"), " addr=") - 1; dials > 4 || open > 4 {
+		t.Errorf("%d callers use %d sockets and %d dials, want at most 4", crowd, open, dials)
+	}
+
+	// More of them block than there is room for.
+	const blocking = 64
+	var got atomic.Int64
+	var blockers sync.WaitGroup
+	for id := range blocking {
+		blockers.Go(func() {
+			value, err := s.rdb.BLPop(context.Background(), 0, "queue").Result()
+			if err != nil || len(value) != 2 {
+				t.Errorf("BLPOP %d: %q, %v", id, value, err)
+			}
+			got.Add(1)
+		})
+	}
+	await(t, "the server and the pool hold the callers of BLPOP", func() bool {
+		st := s.stats(t)
+		return st.Waiting > 0 && st.OpenConnections == st.MaxOpenConnections
+	})
+	before := saw.reads.reads.Load()
+	pause(long(500 * time.Millisecond))
+	beside := saw.reads.reads.Load() - before
+	if beside == 0 || got.Load() != 0 {
+		t.Errorf("%d reads and %d BLPOP were answered while all blocked; want some, and none", beside, got.Load())
+	}
+	for i := range blocking {
+		if err := s.rdb.RPush(context.Background(), "queue", i).Err(); err != nil {
+			t.Errorf("RPUSH: %v", err)
+		}
+	}
+	blockers.Wait()
+	close(stop)
+	wg.Wait()
+	st := s.settled(t)
+	t.Logf("%v; %d before anybody blocked, %d in %v beside %d BLPOP; %d dials then, %d in the end; %d shared, %d leased, closes %v",
+		saw, alone, beside, long(500*time.Millisecond), blocking, dials, st.Dials, st.Shared, st.Leased, st.Closes)
+	saw.check(t, "0")
+	if left := server.Do(t, "LLEN", "queue"); left != "0" {
+		t.Errorf("%s elements are left in the queue", left)
+	}
+}
+
+const large = 64 << 20
+
+// allocated is what a GET of the large value allocates: the least of a few.
+func (s side) allocated(t *testing.T) uint64 {
+	t.Helper()
+	least := ^uint64(0)
+	for range 3 {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		value, err := s.rdb.Get(context.Background(), "large").Bytes()
+		runtime.ReadMemStats(&after)
+		if err != nil || len(value) != large {
+			t.Fatalf("%s: %d bytes, %v", s.name, len(value), err)
+		}
+		least = min(least, after.TotalAlloc-before.TotalAlloc)
+	}
+	return least
+}
+
+// A large value is copied once: to where go-redis wants it.
+func TestALargeSharedReplyIsNotCopied(t *testing.T) {
+	server := testkit.Start(t, testkit.Redis)
+	server.Do(t, "SETRANGE", "large", fmt.Sprint(large-1), "x")
+	ours := ourSide(t, driver.Config{}, redis.Options{Addr: server.Addr})
+	stock := stockSide(t, redis.Options{Addr: server.Addr})
+	ours.warm(t, 1)
+	stock.warm(t, 1)
+	a, b := ours.allocated(t), stock.allocated(t)
+	st := ours.settled(t)
+	t.Logf("a GET of %d MiB allocates %.2f MiB, stock %.2f MiB; %d shared", large>>20, float64(a)/(1<<20), float64(b)/(1<<20), st.Shared)
+	if int64(a)-int64(b) >= 4<<20 {
+		t.Errorf("a GET of %d bytes allocates %d bytes, %d on the stock pool", large, a, b)
+	}
+	if st.Shared < 3 {
+		t.Errorf("%d requests were shared", st.Shared)
+	}
+}
+
+// Small reads get their answers while a large one is being transferred.
+func TestSmallReadsGoOnBesideALargeSharedReply(t *testing.T) {
+	server := testkit.Start(t, testkit.Redis)
+	server.Do(t, "SETRANGE", "large", fmt.Sprint(large-1), "x")
+	for _, s := range []side{ourSide(t, driver.Config{}, redis.Options{Addr: server.Addr}), stockSide(t, redis.Options{Addr: server.Addr})} {
+		s.warm(t, 8)
+		transfer := func() time.Duration {
+			began := time.Now()
+			if value, err := s.rdb.Get(context.Background(), "large").Bytes(); err != nil || len(value) != large {
+				t.Errorf("%s: %d bytes, %v", s.name, len(value), err)
+			}
+			return time.Since(began)
+		}
+		transfer()
+		alone := min(transfer(), transfer())
+		stop := make(chan struct{})
+		saw := new(split)
+		var wg sync.WaitGroup
+		for id := range 8 {
+			wg.Go(func() {
+				for i := 0; ; i++ {
+					select {
+					case <-stop:
+						return
+					default:
+						s.echoOnce(saw, fmt.Sprintf("%d-%d", id, i))
+					}
+				}
+			})
+		}
+		pause(20 * time.Millisecond)
+		before := saw.reads.reads.Load()
+		var beside time.Duration
+		const times = 5
+		for range times {
+			beside += transfer() / times
+		}
+		small := saw.reads.reads.Load() - before
+		close(stop)
+		wg.Wait()
+		t.Logf("%-9s the transfer alone takes %v, beside 8 callers %v; %d small reads meanwhile, slowest %v", s.name, alone.Round(time.Millisecond), beside.Round(time.Millisecond),
+			small, time.Duration(saw.reads.slowest.Load()).Round(100*time.Microsecond))
+		saw.check(t, "0")
+		if small == 0 {
+			t.Errorf("%s: no small read was answered beside the large ones", s.name)
+		}
+	}
+}

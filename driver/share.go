@@ -1,0 +1,292 @@
+package driver
+
+import (
+	"errors"
+	"net"
+	"os"
+
+	"github.com/everpool/everpool/internal/command"
+	"github.com/everpool/everpool/pooler"
+)
+
+// maxShared is how many commands of a pipeline may go on a shared connection at a
+// time. More would keep everybody behind them waiting.
+const maxShared = 1000
+
+// mayShareLocked reports whether the planned commands may go on a shared
+// connection: they are complete, leave nothing behind, don't block, and are no
+// more than others can wait for. A whole transaction is one piece.
+func (h *handle) mayShareLocked() bool {
+	if h.node.sharer == nil || h.lease != nil || len(h.plan) == 0 || h.partial || h.keepsLocked() {
+		return false
+	}
+	if len(h.req)-h.sent > gatherUpTo || h.scanned != len(h.req) {
+		return false
+	}
+	inner := h.plan
+	if n := len(h.plan); n > 2 && h.plan[0].kind == multi && h.plan[n-1].kind == exec {
+		inner = h.plan[1 : n-1]
+	}
+	replies := 0
+	for i := range inner {
+		r := &inner[i]
+		if r.kind != plain || !r.share {
+			return false
+		}
+		replies += int(r.n)
+	}
+	return replies <= maxShared
+}
+
+// shareLocked sends the planned commands on a shared connection. It reports false
+// if there is no sharing here.
+func (h *handle) shareLocked() (bool, error) {
+	x := pooler.Exchange{Deadline: h.writeBy, First: int(h.plan[0].first) - h.sent, Again: true}
+	for i := range h.plan {
+		r := &h.plan[i]
+		x.Replies += int(r.n)
+		x.Slow = x.Slow || r.slow
+		h.effect = max(h.effect, r.effect)
+		if r.kind != plain {
+			x.Transaction, h.resend = true, false
+		}
+	}
+	if h.flushed {
+		h.resend = false // not all of the batch is in req
+	}
+	h.whole = !h.flushed
+	x.Again = h.resend && h.effect == command.Read
+	x.Request = h.req[h.sent:]
+	x.Follows = h.riding
+	if shared, err := h.submitLocked(&x); !shared || err != nil {
+		return shared, err
+	}
+	if len(h.owed) == 0 {
+		h.owed, h.plan = h.plan, h.owed
+	} else {
+		h.owed = append(h.owed, h.plan...)
+		h.plan = h.plan[:0]
+	}
+	h.flushed, h.riding = true, true
+	h.sent = len(h.req)
+	if !h.whole {
+		h.req, h.sent, h.scanned = h.req[:0], 0, 0
+	}
+	return true, nil
+}
+
+// submitLocked finds a shared connection and submits the exchange, without the
+// lock.
+func (h *handle) submitLocked(x *pooler.Exchange) (bool, error) {
+	for {
+		if h.shared == nil || h.sharedIn != h.session {
+			if shared, err := h.findSharedLocked(x); !shared || err != nil {
+				return shared, err
+			}
+		}
+		h.sending = true
+		h.mu.Unlock()
+		err := h.shared.Submit(h.rider, *x)
+		h.mu.Lock()
+		h.sending = false
+		if gone := h.usableLocked(); gone != nil {
+			return true, gone
+		}
+		switch {
+		case err == nil:
+			h.signal()
+			return true, nil
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return true, h.deadlineError("write")
+		case errors.Is(err, net.ErrClosed):
+			return true, closedError(h.node.key.network)
+		case x.Follows:
+			// What went before is there, and its replies come first.
+			if err := h.alightLocked(); err != nil {
+				return true, err
+			}
+			x.Follows = false
+		}
+		h.shared = nil
+	}
+}
+
+// findSharedLocked gets the shared connections of the handle's session.
+func (h *handle) findSharedLocked(x *pooler.Exchange) (bool, error) {
+	req := pooler.Request{Session: h.session.pool, Deadline: x.Deadline, Name: sharedName(h.plan, h.owed)}
+	if req.Session.Dead() {
+		if err := h.renewLocked(); err != nil {
+			return true, err
+		}
+		req.Session = h.session.pool
+	}
+	s, err := h.askForSharedLocked(req)
+	if errors.Is(err, pooler.ErrSessionLost) {
+		if renewed := h.renewLocked(); renewed == nil {
+			req.Session = h.session.pool
+			s, err = h.askForSharedLocked(req)
+		}
+	}
+	if err == nil && h.closed {
+		err = closedError(h.node.key.network)
+	}
+	if err != nil {
+		return true, h.refusedLocked(err)
+	}
+	h.shared, h.sharedIn = s, h.session
+	return s != nil, nil
+}
+
+func (h *handle) askForSharedLocked(req pooler.Request) (*pooler.Shared, error) {
+	h.mu.Unlock()
+	defer h.mu.Lock() // whatever a user's code in there does
+	return h.node.sharer.Share(&h.caller, req)
+}
+
+// sharedName is the name of the first command, for errors.
+func sharedName(plans ...[]run) string {
+	for _, plan := range plans {
+		if len(plan) > 0 {
+			return plan[0].name()
+		}
+	}
+	return ""
+}
+
+// receiveSharedLocked receives from a shared connection, without the lock.
+func (h *handle) receiveSharedLocked(p []byte) (int, error) {
+	h.readingC = true
+	by := h.readBy
+	h.mu.Unlock()
+	n, done, err := h.rider.Receive(p, by)
+	h.mu.Lock()
+	h.readingC = false
+	if gone := h.usableLocked(); gone != nil {
+		return 0, gone
+	}
+	switch {
+	case err == nil:
+		h.got = true
+		if done {
+			h.settleSharedLocked()
+		}
+		return n, nil
+	case errors.Is(err, pooler.ErrInterrupted):
+		return 0, nil // another deadline
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		err := h.lateLocked(nil)
+		if h.late && !h.lateTold {
+			h.lateTold = true
+			h.shared.Unknown()
+		}
+		return 0, err
+	}
+	return 0, h.sharedAgainLocked(err)
+}
+
+// settleSharedLocked ends the batch when all replies were received.
+func (h *handle) settleSharedLocked() {
+	h.riding, h.answered = false, len(h.owed)
+	if h.effect != command.Read {
+		h.lastWrite, h.wroteIn = h.rider.Conn(), h.session
+	}
+}
+
+// sharedAgainLocked sends a batch again whose shared connection was lost, if
+// that is right: it was not sent, or it only reads and nothing of a reply was
+// seen.
+func (h *handle) sharedAgainLocked(err error) error {
+	ran, cause := h.rider.Lost()
+	if cause == nil {
+		cause = err
+	}
+	again := h.whole && !h.got && (!ran || h.resend && !h.resent && h.effect == command.Read)
+	if !again || !h.writing.TryLock() {
+		return h.lostSharedLocked(cause)
+	}
+	defer h.writing.Unlock()
+	why := pooler.Move
+	if ran {
+		h.resent, why = true, pooler.Resend
+	} else if h.moves++; h.moves > maxMoves {
+		return h.lostSharedLocked(cause)
+	}
+	x := pooler.Exchange{
+		Request: h.req, First: int(h.owed[0].first), Deadline: h.readBy,
+		Transaction: h.owed[0].kind == multi, Again: h.resend && !h.resent && h.effect == command.Read,
+	}
+	for i := range h.owed {
+		x.Replies += int(h.owed[i].n)
+		x.Slow = x.Slow || h.owed[i].slow
+	}
+	h.rider.Forgive()
+	h.shared.Again(why)
+	owed := h.owed
+	if shared, err := h.submitLocked(&x); err != nil {
+		return h.failLocked(err)
+	} else if !shared {
+		return h.lostSharedLocked(cause)
+	}
+	h.owed = owed
+	return nil
+}
+
+// lostSharedLocked is the error of a batch whose shared connection was lost.
+func (h *handle) lostSharedLocked(cause error) error {
+	ran, _ := h.rider.Lost()
+	var err error = &lostError{h.node.key.addr, cause}
+	switch {
+	case (ran || h.got) && !h.bound.retry.mayRepeat(h.effect):
+		err = unknownOutcome(h.node.key.addr, cause)
+		if !h.lateTold {
+			h.shared.Unknown()
+		}
+	case errors.Is(cause, pooler.ErrClosed):
+		err = adapt(cause)
+	}
+	if h.err == nil {
+		h.err = err
+	}
+	h.signal()
+	return err
+}
+
+// alightLocked waits until all replies that the handle is owed by a shared
+// connection are here, so that what follows can go on a connection of its own
+// without its replies overtaking them.
+func (h *handle) alightLocked() error {
+	for h.riding {
+		if h.readingC {
+			return errBothWays
+		}
+		var buf [4 << 10]byte
+		h.readingC = true
+		by := h.writeBy
+		h.mu.Unlock()
+		n, done, err := h.rider.Receive(buf[:], by)
+		h.mu.Lock()
+		h.readingC = false
+		if gone := h.usableLocked(); gone != nil {
+			return gone
+		}
+		switch {
+		case err == nil:
+			h.got = true
+			h.out = append(h.out, buf[:n]...)
+			h.signal()
+			if done {
+				h.settleSharedLocked()
+			}
+		case errors.Is(err, pooler.ErrInterrupted):
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return h.deadlineError("write")
+		default:
+			if err := h.sharedAgainLocked(err); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+var errBothWays = errors.New("everpool: a command that needs a connection of its own was written while replies to earlier ones were being read")

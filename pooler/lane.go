@@ -1,0 +1,799 @@
+package pooler
+
+import (
+	"errors"
+	"math"
+	"net"
+	"os"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// maxExchanges is how many requests may be under way on a lane, those
+	// included whose callers have left. A power of two.
+	maxExchanges = 2048
+
+	// maxUnsent is how many bytes of requests may wait to be written.
+	maxUnsent = 1 << 20
+
+	// aloneUpTo is the largest request that its own caller writes. What is
+	// larger, or has gathered, may fill the socket's buffer; the caller has to be
+	// free by then to read, or nobody might, and a peer that waits for that
+	// would never read the rest.
+	aloneUpTo = 16 << 10
+
+	// writerRounds is how often a caller writes for others before a goroutine
+	// goes on in its place.
+	writerRounds = 4
+
+	// maxYields is how often a writer yields the processor to gather more.
+	maxYields = 3
+
+	// largeReply is what is left of a reply when its owner is left to read it
+	// alone, straight into its own memory.
+	largeReply = readBuffer
+
+	// maxHeld is how many bytes are kept for a rider that doesn't receive them.
+	maxHeld = 64 << 10
+)
+
+// Lane is a shared connection: the requests of many riders go out on it in the
+// order of their submission, and the replies come back in the same order.
+//
+// Nobody is employed to write or to read. Who submits while nobody writes
+// becomes the writer, for all that has gathered; who waits for a reply while
+// nobody reads becomes the leader, and hands out everybody's replies until its
+// own has come. A lone caller therefore does all of it on its own goroutine.
+//
+// Its invariants:
+//
+//   - the slots from head to tail are the exchanges whose replies are to come, in
+//     the order of their bytes on the connection;
+//   - a slot is given up only by the leader, and only when all its replies have
+//     been read, or the connection is dead: that its caller has left is no reason;
+//   - at most one goroutine writes, and one reads: the leader;
+//   - while somebody is parked, there is a leader, or the rider that leads next is
+//     on its way;
+//   - out is empty or somebody is the writer.
+//
+// Lock order: Lane.mu, then Rider.mu; Pool.mu is taken under neither.
+type Lane struct {
+	pool  *Pool
+	conn  *Conn
+	group *Shared
+
+	mu       sync.Mutex
+	out      []byte // to be written
+	spare    []byte
+	writing  bool
+	writeBy  time.Duration // the deadline of the caller that writes, 0: a goroutine does, or none
+	appended int64         // bytes, since the beginning
+	issued   int64         // bytes of those that may have been written
+	closed   bool          // takes nothing more
+	room     []*entrant    // wait for a slot, in order
+	over     bool          // the pool has the connection back, and waits for the writer only
+
+	shut     atomic.Bool   // closed, or about to be
+	deserted atomic.Bool   // given up for its silence
+	yielding bool          // retired; guarded by Pool.mu
+	opened   time.Duration // since Pool.start
+	seen     uint64        // tail at the pool's last look; guarded by Pool.mu
+	heardN   int64         // watch.reads when the pool last asked; guarded by Pool.mu
+
+	slots [maxExchanges]slot
+	tail  atomic.Uint64 // guarded by mu for writing
+	head  atomic.Uint64 // the leader's for writing
+	left  int32         // replies to come for the slot at head, 0: not begun; the leader's
+
+	leader  atomic.Pointer[Rider] // leads, or is the next to
+	parked  atomic.Int32          // riders that wait for a leader's work
+	large   atomic.Bool           // a large reply is coming in
+	company atomic.Bool           // replies come together, so requests are likely to
+	crowded atomic.Bool           // somebody waits for room
+
+	own     atomic.Int64 // exchanges that are nobody's request: 1 when it is retired
+	gone    atomic.Int64 // exchanges whose callers had left
+	lost    atomic.Int64 // exchanges that were under way when the connection died
+	ended   sync.Once
+	served  []*Rider // to be woken; the leader's
+	scratch []byte   // for replies nobody wants; the leader's
+
+	watch watch
+}
+
+// slot is an exchange: a rider's request, and how many replies it is owed.
+type slot struct {
+	rider atomic.Pointer[Rider]
+	n     int32
+	tx    bool // a whole transaction
+}
+
+// Exchange is what a rider submits.
+type Exchange struct {
+	Request []byte // complete commands
+	Replies int    // how many they are answered with
+	// First is how many bytes of the request can be sent without the server
+	// having anything to run.
+	First int
+	// Transaction says that the request is MULTI, commands, and EXEC.
+	Transaction bool
+	// Slow says that the reply may take long while the server answers others.
+	Slow bool
+	// Again says that the request may be sent a second time.
+	Again bool
+	// Follows says that the rider has not received all its replies yet. The
+	// exchange then goes where the earlier ones went.
+	Follows bool
+	// Deadline ends waiting for room, and writing.
+	Deadline time.Time
+}
+
+// mourner stands for whoever clears up after a lane.
+var mourner Rider
+
+// entrant is a rider that waits for room. Guarded by Lane.mu but for its channel.
+type entrant struct {
+	in      chan struct{} // capacity 1
+	by      time.Duration
+	expired bool
+}
+
+// call ends the wait, or the next look at it.
+func (e *entrant) call() {
+	select {
+	case e.in <- struct{}{}:
+	default:
+	}
+}
+
+func newLane(p *Pool, c *Conn, group *Shared) *Lane {
+	// What its last lease has left there would end somebody's write.
+	_ = c.nc.SetWriteDeadline(time.Time{})
+	c.writeBy = time.Time{}
+	return &Lane{pool: p, conn: c, group: group}
+}
+
+// inFlight is the number of exchanges under way.
+func (l *Lane) inFlight() int { return int(l.tail.Load() - l.head.Load()) }
+
+// live is the number of exchanges whose callers haven't left.
+func (l *Lane) live() int {
+	n := 0
+	for i, tail := l.head.Load(), l.tail.Load(); i != tail; i++ {
+		if r := l.slots[i%maxExchanges].rider.Load(); r != nil && !r.left() {
+			n++
+		}
+	}
+	return n
+}
+
+// submit appends the exchange to the lane and writes it, unless somebody else
+// does. It reports false if the lane takes nothing more, and blocks while it has
+// no room, and while it writes.
+func (l *Lane) submit(r *Rider, x *Exchange) (bool, error) {
+	by := l.pool.since(x.Deadline)
+	if x.Follows {
+		defer r.setAway(false)
+		if r.setAway(true) {
+			l.stepDown(r) // it won't come to lead before this is over
+		}
+	}
+	l.mu.Lock()
+	idle := l.inFlight() == 0 && !l.writing
+	if idle && !l.closed && !l.lookLocked(r) {
+		l.mu.Unlock()
+		l.die()
+		return false, nil
+	}
+	for came := true; !l.closed && (l.fullLocked(len(x.Request)) || came && len(l.room) > 0); came = false {
+		if err := l.awaitRoomLocked(r, by); err != nil {
+			l.mu.Unlock()
+			return false, err
+		}
+		idle = false
+	}
+	if l.closed {
+		l.mu.Unlock()
+		return false, nil
+	}
+	if !l.writing && by > 0 && by <= l.pool.now() {
+		l.mu.Unlock()
+		return false, os.ErrDeadlineExceeded // it would be cut short in the middle
+	}
+	if err := l.boardLocked(r, x); err != nil {
+		l.mu.Unlock()
+		return false, err
+	}
+	if len(l.room) > 0 {
+		l.admitLocked()
+	}
+	alone := idle && len(x.Request) <= aloneUpTo && !l.company.Load()
+	if !alone {
+		l.out = append(l.out, x.Request...)
+	}
+	if l.writing {
+		l.mu.Unlock()
+		return true, nil
+	}
+	l.writing = true
+	if len(l.out) > aloneUpTo {
+		l.mu.Unlock()
+		l.pool.wg.Go(l.flush)
+		return true, nil
+	}
+	l.writeBy = by
+	gathered := len(l.out)
+	if alone {
+		l.issued = l.appended
+	}
+	l.mu.Unlock()
+	l.watch.by(l, by)
+	if alone {
+		if !l.write(x.Request) {
+			l.pool.wg.Go(l.flush)
+			return true, nil
+		}
+	} else {
+		l.awaitCompany(gathered)
+	}
+	if !l.flushRounds(writerRounds) {
+		l.pool.wg.Go(l.flush)
+	}
+	return true, nil
+}
+
+// awaitCompany lets those run who are about to submit, so that their requests go
+// out together with the writer's, for as long as that brings any.
+func (l *Lane) awaitCompany(gathered int) {
+	for range maxYields {
+		runtime.Gosched()
+		l.mu.Lock()
+		n := len(l.out)
+		l.mu.Unlock()
+		if n == gathered {
+			return
+		}
+		gathered = n
+	}
+}
+
+// boardLocked gives the exchange the next slot.
+func (l *Lane) boardLocked(r *Rider, x *Exchange) error {
+	r.mu.Lock()
+	if r.lost != nil {
+		r.mu.Unlock()
+		return ErrLost // its caller has to know first
+	}
+	if r.owed == 0 {
+		r.lane, r.mark = l, l.appended+int64(x.First)
+		r.again, r.slow, r.began = true, false, false
+		r.ran = x.Follows // what went before has run, if its replies are here
+	}
+	r.again = r.again && x.Again
+	r.slow = r.slow || x.Slow
+	r.owed += x.Replies
+	r.mu.Unlock()
+	l.appended += int64(len(x.Request))
+	tail := l.tail.Load()
+	s := &l.slots[tail%maxExchanges]
+	s.n, s.tx = int32(x.Replies), x.Transaction
+	s.rider.Store(r)
+	l.conn.Owe(x.Replies)
+	l.tail.Store(tail + 1)
+	l.watch.start(l)
+	return nil
+}
+
+// lookLocked looks at the socket of an idle lane before it is used: the peer may
+// have closed it, or said something that would be taken for the reply.
+func (l *Lane) lookLocked(r *Rider) bool {
+	if !l.leader.CompareAndSwap(nil, r) {
+		return true // the last leader is about to go; it has just heard from the peer
+	}
+	ok := l.conn.alive()
+	l.leader.CompareAndSwap(r, nil)
+	return ok
+}
+
+// fullLocked keeps one slot for retire.
+func (l *Lane) fullLocked(n int) bool {
+	return l.inFlight() >= maxExchanges-1 || len(l.out) > 0 && len(l.out)+n > maxUnsent
+}
+
+// awaitRoomLocked waits, without the lock, until there may be room.
+func (l *Lane) awaitRoomLocked(r *Rider, by time.Duration) error {
+	e := &entrant{in: make(chan struct{}, 1), by: by}
+	l.room = append(l.room, e)
+	l.crowded.Store(true)
+	l.mu.Unlock()
+	l.watch.by(l, by)
+	left := r.enter(e)
+	if !left {
+		<-e.in
+		left = r.enter(nil)
+	}
+	l.mu.Lock()
+	if i := slices.Index(l.room, e); i >= 0 {
+		l.room = slices.Delete(l.room, i, i+1)
+	}
+	switch {
+	case left:
+		l.admitLocked() // who may have been let in for nothing
+		return net.ErrClosed
+	case e.expired:
+		l.admitLocked()
+		return os.ErrDeadlineExceeded
+	}
+	return nil
+}
+
+// makeRoom is called when a slot, or bytes to be written, have become free.
+func (l *Lane) makeRoom() {
+	l.mu.Lock()
+	l.admitLocked()
+	l.mu.Unlock()
+}
+
+// admitLocked lets the next one in who waits for room, if there is some.
+func (l *Lane) admitLocked() {
+	for len(l.room) > 0 && !l.fullLocked(0) {
+		e := l.room[0]
+		l.room = slices.Delete(l.room, 0, 1)
+		if e.call(); !e.expired {
+			break
+		}
+	}
+	l.crowded.Store(len(l.room) > 0)
+}
+
+// flush writes all that gathers, until nothing is left.
+func (l *Lane) flush() {
+	for !l.flushRounds(math.MaxInt) {
+		continue // what one caller's time was too short for
+	}
+}
+
+// flushRounds writes what has gathered, so many times. It reports whether all is
+// written; then nobody is the writer any more.
+func (l *Lane) flushRounds(rounds int) bool {
+	for {
+		l.mu.Lock()
+		if len(l.out) == 0 || l.conn.Err() != nil {
+			l.writing, l.writeBy = false, 0
+			if l.over {
+				l.pool.wg.Done()
+			}
+			l.mu.Unlock()
+			return true
+		}
+		if rounds--; rounds < 0 || rounds < writerRounds && len(l.out) > aloneUpTo {
+			l.writeBy = 0
+			l.mu.Unlock()
+			return false
+		}
+		b := l.out
+		l.out, l.spare = l.spare[:0], nil
+		l.issued += int64(len(b))
+		l.mu.Unlock()
+		if l.crowded.Load() {
+			l.makeRoom()
+		}
+		if !l.write(b) {
+			return false
+		}
+		if cap(b) <= maxHeld {
+			l.mu.Lock()
+			l.spare = b[:0]
+			l.mu.Unlock()
+		}
+	}
+}
+
+// write writes b, which counts as issued already. It reports false if its
+// caller's time is over first, or the connection has died; the rest is then the
+// first thing to be written next.
+func (l *Lane) write(b []byte) bool {
+	n, err := l.conn.nc.Write(b)
+	if err == nil {
+		return true
+	}
+	again := errors.Is(err, os.ErrDeadlineExceeded) && l.conn.Err() == nil && !l.conn.opaque
+	l.mu.Lock()
+	l.issued -= int64(len(b) - n)
+	if again {
+		_ = l.conn.nc.SetWriteDeadline(time.Time{})
+		l.out = append(append(make([]byte, 0, len(b)-n+len(l.out)), b[n:]...), l.out...)
+		l.writeBy = 0
+	}
+	l.mu.Unlock()
+	if !again {
+		l.conn.Fail(CloseWrite, err)
+		l.die()
+	}
+	return false
+}
+
+// lead reads and hands out replies until r has what it came for, or must go.
+func (l *Lane) lead(r *Rider) {
+	r.mu.Lock()
+	if r.state == riderParked {
+		l.parked.Add(-1)
+	} else {
+		<-r.wake // somebody was faster
+	}
+	r.state = riderLeading
+	r.mu.Unlock()
+	first := l.head.Load()
+	for {
+		owner := l.deliver()
+		dead := l.conn.Err() != nil
+		if r.hasEnough() || dead {
+			if together := l.head.Load()-first > 1; together != l.company.Load() {
+				l.company.Store(together)
+			}
+			l.stepDown(r)
+			return
+		}
+		if owner != nil && owner != r && l.handTo(owner, r) {
+			return
+		}
+		if !l.conn.Buffered() {
+			l.fill(r)
+		}
+	}
+}
+
+// deliver hands out what is buffered, and wakes those who wait for it. It returns
+// the rider that can't take more just now, or that had better read the rest
+// itself, if there is one.
+func (l *Lane) deliver() *Rider {
+	owner := l.handOut()
+	// Together, so that their next requests come together.
+	for i, r := range l.served {
+		r.wake <- struct{}{}
+		l.served[i] = nil
+	}
+	l.served = l.served[:0]
+	return owner
+}
+
+func (l *Lane) handOut() *Rider {
+	c := l.conn
+	for c.Buffered() {
+		head := l.head.Load()
+		if head == l.tail.Load() {
+			if c.atPush() {
+				_ = c.dropPush()
+			} else {
+				c.unasked()
+			}
+			if c.Err() != nil {
+				return nil
+			}
+			continue
+		}
+		s := &l.slots[head%maxExchanges]
+		r := s.rider.Load()
+		if l.left == 0 {
+			l.left = s.n
+		}
+		full := l.deliverTo(r, s)
+		switch {
+		case c.Err() != nil:
+			return nil
+		case full:
+			return r
+		}
+		if c.turned {
+			l.pool.turn(c)
+		}
+		if l.left > 0 {
+			continue
+		}
+		l.head.Store(head + 1)
+		if l.crowded.Load() {
+			l.makeRoom()
+		}
+	}
+	if l.left > 0 && c.scan.BulkRemaining() >= largeReply {
+		l.large.Store(true)
+		return l.slots[l.head.Load()%maxExchanges].rider.Load()
+	}
+	return nil
+}
+
+// deliverTo hands r what is buffered of its exchange. It reports whether r has no
+// room for more.
+func (l *Lane) deliverTo(r *Rider, s *slot) (full bool) {
+	c := l.conn
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s.rider.Load() != r {
+		return false // it has gone to another connection this moment
+	}
+	for l.left > 0 && c.Buffered() {
+		to, held := l.roomLocked(r)
+		if to == nil {
+			r.wakeLocked()
+			return true
+		}
+		n, done, err := c.ReceiveBuffered(to)
+		r.began = r.began || n > 0
+		switch {
+		case r.closed:
+		case held:
+			r.in = r.in[:len(r.in)+n]
+		default:
+			r.got += n
+		}
+		if err != nil {
+			return false
+		}
+		if done {
+			l.left--
+			r.owed--
+			l.large.Store(false)
+			if s.tx && l.left == 0 {
+				l.afterTransaction()
+			}
+		}
+	}
+	if l.left == 0 {
+		s.rider.Store(nil) // before r can go anywhere else
+		if r == &ghost {
+			l.lost.Add(1)
+		} else if r.closed {
+			l.gone.Add(1)
+		}
+	}
+	if (l.left == 0 || r.p != nil && r.got == len(r.p)) && r.state == riderParked {
+		l.parked.Add(-1)
+		r.state = riderRunning
+		l.served = append(l.served, r)
+	}
+	return false
+}
+
+// roomLocked returns the memory for what comes next for r: that of its caller if
+// it is waiting, or what is held for it. nil: r has to take some first.
+func (l *Lane) roomLocked(r *Rider) (to []byte, held bool) {
+	switch {
+	case r.closed:
+		if l.scratch == nil {
+			l.scratch = make([]byte, 4<<10)
+		}
+		return l.scratch, false
+	case r.p != nil && r.got < len(r.p) && r.inR == len(r.in):
+		return r.p[r.got:], false
+	case len(r.in)-r.inR >= maxHeld && !r.absentLocked():
+		return nil, false
+	}
+	return r.holdLocked(l.conn.w - l.conn.r), true
+}
+
+// afterTransaction ends the connection if EXEC is no command here: then it is
+// still inside MULTI, with everybody else's requests.
+func (l *Lane) afterTransaction() {
+	if c := l.conn; c.Kind() == '-' && refusedAsUnknown(c.complaint()) {
+		c.Fail(CloseState, errors.New("everpool: EXEC was refused where MULTI was not"))
+	}
+}
+
+// fill reads from the socket: the body of the leader's own large string straight
+// into its memory.
+func (l *Lane) fill(r *Rider) {
+	c := l.conn
+	var n int
+	p := r.p[r.got:]
+	rest := c.scan.BulkRemaining()
+	if rest >= largeReply && len(p) >= readBuffer && l.slots[l.head.Load()%maxExchanges].rider.Load() == r {
+		n, _ = c.read(p[:min(int64(len(p)), rest)], time.Time{}) // what went wrong shows in Err
+		c.scan.Skip(int64(n))
+		r.got += n
+	} else {
+		c.r, c.w = 0, 0
+		n, _ = c.read(c.rbuf, time.Time{})
+		c.w = n
+	}
+	if n > 0 {
+		l.watch.heard()
+	}
+}
+
+// handTo has another rider lead: the owner of a large reply, who reads it into its
+// own memory, or of one that isn't fetched. It reports false if that rider has
+// left.
+func (l *Lane) handTo(to, from *Rider) bool {
+	to.mu.Lock()
+	defer to.mu.Unlock()
+	if to.closed || to.absentLocked() {
+		return false
+	}
+	from.setState(riderRunning) // two riders' locks at a time are the leader's alone
+	l.leader.Store(to)
+	to.wakeLocked()
+	return true
+}
+
+// stepDown ends r's term, or takes back that it is the next: whoever waits is.
+func (l *Lane) stepDown(r *Rider) {
+	if !l.leader.CompareAndSwap(r, nil) {
+		return
+	}
+	if l.conn.Err() != nil {
+		l.bury()
+	} else if l.parked.Load() > 0 {
+		l.promote()
+	}
+}
+
+// promote makes the first who is parked the leader. There is none if whoever is
+// has not tried yet to lead by itself.
+func (l *Lane) promote() {
+	for i, tail := l.head.Load(), l.tail.Load(); i != tail; i++ {
+		r := l.slots[i%maxExchanges].rider.Load()
+		if r == nil {
+			continue
+		}
+		r.mu.Lock()
+		if r.state == riderParked && r.lane == l {
+			if l.leader.CompareAndSwap(nil, r) {
+				r.wakeLocked()
+			}
+			r.mu.Unlock()
+			return
+		}
+		r.mu.Unlock()
+	}
+}
+
+// die ends a lane whose connection is dead.
+func (l *Lane) die() {
+	l.mu.Lock()
+	l.closed = true
+	l.shut.Store(true)
+	l.mu.Unlock()
+	l.conn.InterruptReceive() // a leader sees it and clears up
+	l.bury()
+}
+
+// bury tells all riders of a dead connection, unless somebody leads: that one
+// comes here when it steps down.
+func (l *Lane) bury() {
+	for !l.leader.CompareAndSwap(nil, &mourner) {
+		next := l.leader.Load()
+		if next == &mourner || next != nil && !next.resign(l) {
+			return
+		}
+	}
+	cause := l.conn.Err()
+	l.mu.Lock()
+	l.closed = true
+	l.shut.Store(true)
+	tail, issued, room := l.tail.Load(), l.issued, l.room
+	l.room = nil
+	l.mu.Unlock()
+	for i := l.head.Load(); i != tail; i++ {
+		s := &l.slots[i%maxExchanges]
+		switch r := s.rider.Load(); {
+		case r == nil: // answered just before
+		case r.lose(l, s, cause, issued):
+			if !r.own {
+				l.lost.Add(1)
+			}
+		case r.left() && r != &ghost:
+			l.gone.Add(1)
+		default: // told already
+			l.lost.Add(1)
+		}
+		s.rider.Store(nil)
+	}
+	l.head.Store(tail)
+	for _, e := range room {
+		e.call()
+	}
+	l.finish()
+}
+
+// finish gives the connection back to the pool.
+func (l *Lane) finish() {
+	l.ended.Do(func() {
+		l.pool.endLane(l)
+		l.mu.Lock()
+		l.over = true
+		free := !l.writing
+		l.mu.Unlock()
+		if free {
+			l.pool.wg.Done()
+		}
+	})
+}
+
+// retire has the lane take nothing more, and gives its connection back when all
+// replies are in. The last of them is the one to a PING that follows everything,
+// so no special care is needed for what comes before.
+func (l *Lane) retire() {
+	last := NewRider()
+	last.own = true
+	x := Exchange{Request: ping, Replies: 1, First: len(ping)}
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return
+	}
+	l.closed = true
+	l.shut.Store(true)
+	l.pool.wg.Add(1) // while the lane hasn't ended
+	room := l.room
+	l.room = nil
+	if l.inFlight() == 0 && !l.writing && l.leader.CompareAndSwap(nil, &mourner) {
+		l.mu.Unlock()
+		l.finish()
+		l.pool.wg.Done()
+		return
+	}
+	_ = l.boardLocked(last, &x) // it has nothing that could be lost
+	l.own.Store(1)
+	l.out = append(l.out, x.Request...)
+	write := !l.writing
+	l.writing = true
+	l.mu.Unlock()
+	for _, e := range room {
+		e.call()
+	}
+	go func() {
+		defer l.pool.wg.Done()
+		if write {
+			l.flush()
+		}
+		l.awaitLast(last)
+	}()
+}
+
+// awaitLast waits until the lane is drained. It is cut when for HealthCheckTimeout
+// nothing was heard and nobody waits any more.
+func (l *Lane) awaitLast(last *Rider) {
+	var reply [512]byte
+	limit := l.pool.cfg.HealthCheckTimeout
+	for {
+		before := l.head.Load()
+		_, done, err := last.Receive(reply[:], time.Now().Add(limit))
+		switch {
+		case l.conn.Err() != nil:
+			l.die()
+			return
+		case done:
+			l.drained()
+			return
+		case err == nil, before != l.head.Load(), l.awaited(last):
+		default:
+			l.giveUp(err)
+		}
+	}
+}
+
+// drained ends a lane whose replies are all in. Who has read the last of them may
+// not have stepped down yet.
+func (l *Lane) drained() {
+	for !l.leader.CompareAndSwap(nil, &mourner) {
+		if l.leader.Load() == &mourner {
+			return // it has died meanwhile
+		}
+		runtime.Gosched()
+	}
+	l.finish()
+}
+
+// awaited reports whether somebody else still waits for a reply.
+func (l *Lane) awaited(last *Rider) bool {
+	for i, tail := l.head.Load(), l.tail.Load(); i != tail; i++ {
+		if r := l.slots[i%maxExchanges].rider.Load(); r != nil && r != last && !r.left() {
+			return true
+		}
+	}
+	return false
+}

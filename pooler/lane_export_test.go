@@ -1,0 +1,14 @@
+package pooler
+
+// Watching reports whether a shared connection has a timer that would go off:
+// from outside, one that does nothing can't be seen.
+func (p *Pool) Watching() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.all {
+		if c.lane != nil && c.lane.watch.at.Load() != 0 {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,350 @@
+package pooler_test
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/everpool/everpool/internal/testkit"
+	"github.com/everpool/everpool/pooler"
+)
+
+// many submits n exchanges that stay under way while the fake is frozen.
+func (pt *tester) many(sh *pooler.Shared, n int) []*ride {
+	var rides []*ride
+	for i := range n {
+		r := pt.submit(sh, ask("ECHO", strconv.Itoa(i)))
+		pt.settle()
+		rides = append(rides, r)
+	}
+	return rides
+}
+
+// wantAll thaws the fake and says that all get their replies.
+func (pt *tester) wantAll(rides []*ride) {
+	pt.Helper()
+	pt.fake.Freeze(false)
+	pt.settle()
+	for i, r := range rides {
+		r.receive().wantReply(bulk(strconv.Itoa(i)))
+	}
+}
+
+func TestUnderLoadASecondConnectionIsSharedAndNoMore(t *testing.T) {
+	for conns, want := range map[int]int{1: 1, 2: 2, 3: 3} {
+		bubble(t, pooler.Config{SharedConns: conns, SilenceAfter: -1}, func(pt *tester) {
+			sh := pt.share(pt.plain)
+			pt.fake.Freeze(true)
+			rides := pt.many(sh, 7)
+			pt.wantLanes(1)
+			rides = append(rides, pt.many(sh, 93)...)
+			pt.wantLanes(want)
+			pt.wantDials(want)
+			pt.wantAll(rides[:7])
+			pt.wantAll(rides[7:])
+			pt.wantEnds(100, 0, 0)
+			if s := pt.pool.Stats(); s.Shared != 100 || s.Leased != 0 || s.InUse != want {
+				t.Errorf("stats are %+v", s)
+			}
+		})
+	}
+}
+
+func TestALaneIsNotOpenedWhereMaxOpenConnsLeavesNoneForLeases(t *testing.T) {
+	bubble(t, pooler.Config{MaxOpenConns: 2, SharedConns: 2, SilenceAfter: -1}, func(pt *tester) {
+		sh := pt.share(pt.plain)
+		pt.fake.Freeze(true)
+		rides := pt.many(sh, 50)
+		pt.wantLanes(1)
+		c := pt.get(pt.plain)
+		pt.wantAll(rides)
+		pt.put(c)
+	})
+}
+
+func TestALaneThatNobodyUsesIsGivenBackAtTheSecondLook(t *testing.T) {
+	bubble(t, pooler.Config{SharedConns: 1, HealthCheckInterval: time.Second}, func(pt *tester) {
+		for range 3 {
+			sh := pt.share(pt.plain)
+			pt.ride(sh, ask("ECHO", "0")).wantReply(bulk("0"))
+			pt.sleep(time.Second)
+			pt.wantLanes(1)
+			pt.sleep(time.Second + 1)
+			pt.wantLanes(0)
+			pt.wantIdle(1)
+		}
+		pt.wantDials(1)
+		sh := pt.share(pt.plain)
+		for range 10 { // while it is used it stays
+			pt.sleep(700 * time.Millisecond)
+			pt.ride(sh, ask("ECHO", "0")).wantReply(bulk("0"))
+			pt.wantLanes(1)
+		}
+		c := pt.get(pt.plain) // a lease is another connection
+		pt.wantDials(2)
+		pt.put(c)
+		pt.wantEnds(14, 0, 0)
+	})
+}
+
+func TestALaneWithRequestsUnderWayIsNotGivenBack(t *testing.T) {
+	bubble(t, pooler.Config{SharedConns: 1, HealthCheckInterval: time.Second, SilenceAfter: -1}, func(pt *tester) {
+		sh := pt.share(pt.plain)
+		pt.fake.Freeze(true)
+		r := pt.ride(sh, ask("ECHO", "0"))
+		pt.sleep(time.Minute)
+		pt.wantLanes(1)
+		next := pt.ride(sh, ask("ECHO", "1"))
+		next.wantWaiting() // it takes requests
+		pt.fake.Freeze(false)
+		r.wantReply(bulk("0"))
+		next.wantReply(bulk("1"))
+	})
+}
+
+func TestConnMaxLifetimeDrainsALaneAndCutsNothing(t *testing.T) {
+	byHand(t, pooler.Config{SharedConns: 1, ConnMaxLifetime: time.Minute, ConnMaxLifetimeJitter: -1, SilenceAfter: -1}, 0, func(pt *tester, h *hand) {
+		sh := pt.share(pt.plain)
+		w := h.wire(0)
+		old := pt.ride(sh, ask("GET", "0"))
+		w.hear(old)
+		pt.sleep(2 * time.Minute)
+		old.wantWaiting()
+		if err := sh.Submit(pooler.NewRider(), ask("GET")); !errors.Is(err, pooler.ErrNotShared) {
+			t.Errorf("Submit on a lane that drains: %v", err)
+		}
+		sh = pt.share(pt.plain)
+		young := pt.ride(sh, ask("GET", "1"))
+		h.wire(1).hear(young)
+		pt.wantLanes(2)
+		pt.sleep(30 * time.Second)
+		w.say(":0\r\n")
+		old.wantReply(":0\r\n")
+		w.drain()
+		pt.wantCloses(pooler.CloseLifetime, 1)
+		pt.wantLanes(1)
+		h.wire(1).say(":1\r\n")
+		young.wantReply(":1\r\n")
+		pt.wantEnds(2, 0, 0)
+		if s := pt.pool.Stats(); s.Shared != 2 {
+			t.Errorf("%d shared requests, want 2: the pool's own don't count", s.Shared)
+		}
+	})
+}
+
+func TestALaneThatDrainsAndDiesHasEndedItsOwnRequestsOnly(t *testing.T) {
+	byHand(t, pooler.Config{SharedConns: 1, ConnMaxLifetime: time.Minute, ConnMaxLifetimeJitter: -1, SilenceAfter: -1}, 0, func(pt *tester, h *hand) {
+		sh := pt.share(pt.plain)
+		w := h.wire(0)
+		answered, lost := pt.ride(sh, ask("GET", "0")), pt.ride(sh, ask("GET", "1"))
+		w.hear(answered, lost)
+		w.say(":0\r\n")
+		answered.wantReply(":0\r\n")
+		pt.sleep(2 * time.Minute)
+		if s := pt.pool.Stats(); s.Shared != 2 || s.InFlight != 1 {
+			t.Errorf("while it drains: %d shared requests, %d in flight; want 2 and 1", s.Shared, s.InFlight)
+		}
+		w.Reset()
+		lost.wantLost(true)
+		pt.wantEnds(1, 1, 0)
+	})
+}
+
+func TestALaneWhoseUsersHaveAllLeftIsNotWaitedForLongerThanHealthCheckTimeout(t *testing.T) {
+	byHand(t, pooler.Config{SharedConns: 1, SilenceAfter: -1, HealthCheckTimeout: time.Second}, 0, func(pt *tester, h *hand) {
+		sh := pt.share(pt.plain)
+		gone, stays := pt.submit(sh, ask("GET", "0")), pt.ride(sh, ask("GET", "0"))
+		gone.rider.Close()
+		pt.pool.Drain()
+		pt.sleep(time.Minute)
+		stays.wantWaiting()
+		pt.wantOpen(1)
+		stays.rider.Close()
+		pt.sleep(2 * time.Second)
+		pt.wantOpen(0)
+		pt.wantCloses(pooler.CloseAbandoned, 1)
+		pt.wantEnds(0, 0, 2)
+	})
+}
+
+func TestDrainLetsALaneEndAndIsForgottenWhenItIsUsedAgain(t *testing.T) {
+	byHand(t, pooler.Config{SharedConns: 1}, 0, func(pt *tester, h *hand) {
+		sh := pt.share(pt.plain)
+		r := pt.ride(sh, ask("GET", "0"))
+		pt.pool.Drain()
+		w := h.wire(0)
+		w.hear(r)
+		w.say(":0\r\n")
+		r.wantReply(":0\r\n")
+		w.drain()
+		pt.wantCloses(pooler.CloseDrained, 1)
+		pt.wantOpen(0)
+		sh = pt.share(pt.plain)
+		r = pt.ride(sh, ask("GET", "1"))
+		w = h.wire(1)
+		w.hear(r)
+		w.say(":1\r\n")
+		r.wantReply(":1\r\n")
+	})
+}
+
+func TestAnIdleClientHasNoTimers(t *testing.T) {
+	bubble(t, pooler.Config{SharedConns: 1, HealthCheckInterval: -1, ConnMaxIdleTime: -1}, func(pt *tester) {
+		sh := pt.share(pt.plain)
+		for range 3 {
+			r := pt.submit(sh, ask("ECHO", "0"))
+			r.by = time.Now().Add(time.Hour)
+			r.receive().wantReply(bulk("0"))
+		}
+		pt.sleep(2 * time.Hour) // those that were set go off once
+		if pt.pool.Watching() || pt.pool.Ticking() {
+			t.Error("a timer runs")
+		}
+		dials := pt.dialer.count()
+		pt.sleep(24 * time.Hour)
+		if pt.dialer.count() != dials || pt.fake.Count("PING") != 0 {
+			t.Error("an idle client has done something")
+		}
+	})
+}
+
+func TestALeaseGetsTheOnlyConnectionWhenItsLaneHasDrained(t *testing.T) {
+	for _, conns := range []int{1, 2} {
+		byHand(t, pooler.Config{MaxOpenConns: conns, SharedConns: 1, WaitTimeout: -1, SilenceAfter: -1}, 0, func(pt *tester, h *hand) {
+			sh := pt.share(pt.plain)
+			w := h.wire(0)
+			r := pt.ride(sh, ask("GET", "0"))
+			w.hear(r)
+			var held []*pooler.Conn
+			for range conns - 1 {
+				held = append(held, pt.get(pt.plain))
+				pt.pool.Pin(held[0], "transaction")
+			}
+			lease := pt.wait(pt.plain)
+			pt.sleep(time.Second)
+			lease.wantWaiting()
+			w.say(":0\r\n")
+			r.wantReply(":0\r\n")
+			w.drain()
+			c := lease.wantConn()
+			pt.wantLanes(0)
+			shared := make(chan *pooler.Shared, 1)
+			go func() { shared <- pt.share(pt.plain) }()
+			pt.settle()
+			if len(shared) > 0 {
+				t.Fatal("Share has a connection that is leased")
+			}
+			pt.put(c)
+			r = pt.ride(<-shared, ask("GET", "1"))
+			w.hear(r)
+			w.say(":1\r\n")
+			r.wantReply(":1\r\n")
+			for _, c := range held {
+				pt.pool.Pin(c, "")
+				pt.put(c)
+			}
+			pt.wantDials(conns)
+		})
+	}
+}
+
+func TestLeasesAndSharersOfAFullPoolTakeTurns(t *testing.T) {
+	for _, conns := range []int{1, 2} {
+		for _, sessions := range []int{1, 3} {
+			bubble(t, pooler.Config{MaxOpenConns: conns, SharedConns: 1, WaitTimeout: 20 * time.Second}, func(pt *tester) {
+				pt.dialer.take(time.Millisecond)
+				pt.fake.Handle("ECHO", func(_ *testkit.FakeConn, args []string) []byte {
+					time.Sleep(100 * time.Microsecond)
+					return testkit.ReplyBulk(args[1])
+				})
+				var ss []*pooler.Session
+				for db := range sessions {
+					ss = append(ss, session(db))
+				}
+				const rounds = 20
+				var wg sync.WaitGroup
+				for i := range 20 {
+					s := ss[i%sessions]
+					wg.Go(func() {
+						for range rounds {
+							c, err := pt.tryGet(pooler.Request{Session: s, Name: "GET"})
+							if err != nil {
+								t.Errorf("Get: %v", err)
+								return
+							}
+							if got, err := exchange(c, "ECHO", "lease"); err != nil || got != bulk("lease") {
+								t.Errorf("received %q, %v", got, err)
+							}
+							pt.put(c)
+						}
+					})
+					wg.Go(func() {
+						for range rounds {
+							r := &ride{pt: pt, rider: pooler.NewRider(), size: 100}
+							err := pooler.ErrNotShared
+							for errors.Is(err, pooler.ErrNotShared) {
+								sh, serr := pt.pool.Share(context.Background(), pooler.Request{Session: s})
+								if serr != nil {
+									t.Errorf("Share: %v", serr)
+									return
+								}
+								err = sh.Submit(r.rider, ask("ECHO", strconv.Itoa(i)))
+							}
+							if r.receiveAll(); r.err != nil || string(r.replies) != bulk(strconv.Itoa(i)) {
+								t.Errorf("received %q, %v", r.replies, r.err)
+							}
+						}
+					})
+				}
+				wg.Wait()
+				pt.wantEnds(2*20*rounds, 0, 0)
+			})
+		}
+	}
+}
+
+func TestWhoWantsTheConnectionOfALaneGetsItWhenItHasDrained(t *testing.T) {
+	byHand(t, pooler.Config{MaxOpenConns: 5, SharedConns: 1}, 0, func(pt *tester, h *hand) {
+		sh := pt.share(pt.plain)
+		w := h.wire(0)
+		r := pt.ride(sh, ask("GET", "0"))
+		w.hear(r)
+		wants := pt.begin(pooler.Request{Session: pt.plain, Want: r.rider.Conn()})
+		wants.wantWaiting()
+		// Others ride elsewhere from now on.
+		other := pt.ride(pt.share(pt.plain), ask("GET", "1"))
+		h.wire(1).hear(other)
+		w.say(":0\r\n")
+		r.wantReply(":0\r\n")
+		w.drain()
+		c := wants.wantConn()
+		if c != r.rider.Conn() {
+			t.Error("it is another connection")
+		}
+		h.wire(1).say(":1\r\n")
+		other.wantReply(":1\r\n")
+		pt.put(c)
+		again := pt.begin(pooler.Request{Session: pt.plain, Want: c}) // it is idle now
+		pt.put(again.wantConn())
+	})
+}
+
+func TestAShareThatIsGivenUpIsAbandonedOnce(t *testing.T) {
+	byHand(t, pooler.Config{MaxOpenConns: 1, SharedConns: 1, WaitTimeout: time.Second}, 0, func(pt *tester, _ *hand) {
+		c := pt.get(pt.plain)
+		_, err := pt.pool.Share(context.Background(), pooler.Request{Session: pt.plain})
+		pt.wantErr(err, pooler.ErrWaitTimeout)
+		pt.wantEnds(0, 1, 0)
+		pt.put(c)
+		pt.share(pt.plain)
+		pt.wantEnds(1, 1, 0)
+	})
+	bubble(t, pooler.Config{SharedConns: -1}, func(pt *tester) {
+		if sh, err := pt.pool.Share(context.Background(), pooler.Request{Session: pt.plain}); sh != nil || err != nil {
+			t.Errorf("Share where it is off: %v, %v", sh, err)
+		}
+	})
+}

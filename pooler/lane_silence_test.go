@@ -1,0 +1,171 @@
+package pooler_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/everpool/everpool/pooler"
+)
+
+const silence = 200 * time.Millisecond
+
+// silent returns a lane that has gone silent, alone: two riders with Again, one
+// without, in this order.
+func (pt *tester) silent(slow bool) (may, mayToo, mayNot *ride) {
+	pt.Helper()
+	sh := pt.share(pt.plain)
+	pt.ride(sh, ask("ECHO", "0")).wantReply(bulk("0"))
+	pt.fill(pt.plain, 2) // idle ones, as old
+	pt.fake.Conns()[0].SwallowReplies(true)
+	again, once := ask("ECHO", "again"), ask("ECHO", "once")
+	again.Again, again.Slow = true, slow
+	may = pt.ride(sh, again)
+	again.Slow = false
+	return may, pt.ride(sh, again), pt.ride(sh, once)
+}
+
+func TestASilentConnectionIsLeftByThoseWhoMayGoElsewhere(t *testing.T) {
+	bubble(t, pooler.Config{SharedConns: 2, SilenceAfter: silence}, func(pt *tester) {
+		may, mayToo, mayNot := pt.silent(false)
+		began := time.Now()
+		for _, r := range []*ride{may, mayToo} {
+			r.await().wantLost(true)
+			if d := time.Since(began); d < silence || d > 2*silence+100*time.Millisecond {
+				t.Errorf("it took %s", d)
+			}
+		}
+		mayNot.wantWaiting()
+		pt.wantCloses(pooler.CloseSilence, 2) // the idle ones
+		sh := pt.share(pt.plain)
+		pt.ride(sh, ask("ECHO", "1")).wantReply(bulk("1"))
+		dials := pt.dialer.count()
+		pt.sleep(time.Minute)
+		mayNot.wantWaiting()
+		// Once: whoever waits on had a connection opened every tenth of a second.
+		if n := pt.dialer.count() - dials; n > 1 {
+			t.Errorf("%d dials more while one waits on", n)
+		}
+		pt.fake.Conns()[0].Push([]byte(bulk("again") + bulk("again") + bulk("once") + "+PONG\r\n"))
+		mayNot.wantReply(bulk("once"))
+		pt.sleep(5 * time.Second)
+		pt.wantEnds(5, 2, 0) // with the two leases
+	})
+}
+
+func TestASilentConnectionThatNobodyWaitsForIsClosed(t *testing.T) {
+	bubble(t, pooler.Config{SharedConns: 2, SilenceAfter: silence, HealthCheckTimeout: time.Second}, func(pt *tester) {
+		_, _, mayNot := pt.silent(false)
+		pt.sleep(time.Second)
+		mayNot.rider.Close()
+		pt.sleep(3 * time.Second)
+		pt.wantCloses(pooler.CloseSilence, 3)
+		pt.wantEnds(3, 2, 1)
+	})
+}
+
+func TestAServerThatAnswersNowhereIsWaitedFor(t *testing.T) {
+	bubble(t, pooler.Config{SharedConns: 2, SilenceAfter: silence}, func(pt *tester) {
+		sh := pt.share(pt.plain)
+		x := ask("ECHO", "0")
+		x.Again = true
+		pt.ride(sh, x).wantReply(bulk("0"))
+		pt.fake.Freeze(true)
+		rides := []*ride{pt.ride(sh, x), pt.ride(sh, x), pt.ride(sh, ask("ECHO", "0"))}
+		pt.sleep(2 * time.Second)
+		for _, r := range rides {
+			r.wantWaiting()
+		}
+		if n := pt.dialer.count(); n > 3 {
+			t.Errorf("%d dials, want one and those of two probes", n)
+		}
+		pt.fake.Freeze(false)
+		for _, r := range rides {
+			r.wantReply(bulk("0"))
+		}
+		pt.wantState(pooler.StateUp)
+		pt.wantEnds(4, 0, 0)
+		pt.sleep(time.Second)
+		if n := len(pt.pool.Stats().Closes); n != 0 {
+			t.Errorf("connections were closed: %v", pt.pool.Stats().Closes)
+		}
+	})
+}
+
+func TestASlowRequestAtTheHeadIsGivenItsTime(t *testing.T) {
+	bubble(t, pooler.Config{SharedConns: 2, SilenceAfter: silence, MaxOpenConns: 20}, func(pt *tester) {
+		may, mayToo, mayNot := pt.silent(true)
+		dials := pt.dialer.count()
+		pt.sleep(5 * time.Second)
+		for _, r := range []*ride{may, mayToo, mayNot} {
+			r.wantWaiting()
+		}
+		// Once: a connection was opened every tenth of a second.
+		if n := pt.dialer.count() - dials; n > 2 {
+			t.Errorf("%d dials while it was waited for", n)
+		}
+		c := pt.fake.Conns()[0]
+		c.SwallowReplies(false)
+		c.Push([]byte(bulk("again") + bulk("again") + bulk("once")))
+		for _, r := range []*ride{may, mayToo} {
+			r.wantReply(bulk("again"))
+		}
+		mayNot.wantReply(bulk("once"))
+		if n := pt.pool.Stats().Closes[pooler.CloseSilence]; n != 0 {
+			t.Errorf("%d connections closed for silence", n)
+		}
+	})
+}
+
+func TestAConnectionThatSaysSomethingIsNotSilent(t *testing.T) {
+	byHand(t, pooler.Config{SharedConns: 1, SilenceAfter: silence}, 0, func(pt *tester, h *hand) {
+		sh := pt.share(pt.plain)
+		w := h.wire(0)
+		x := ask("GET", "0")
+		x.Again = true
+		r := pt.ride(sh, x)
+		w.hear(r)
+		reply := bulk("a slow line")
+		for i := range len(reply) {
+			r.wantWaiting()
+			w.say(reply[i : i+1])
+			pt.sleep(silence - time.Millisecond)
+		}
+		r.wantReply(reply)
+		pt.wantDials(1)
+	})
+}
+
+func TestARiderWhoseReplyHasBegunStaysWithASilentConnection(t *testing.T) {
+	for _, said := range []string{"$5\r\nab", ">1\r\n+push\r\n"} {
+		byHand(t, pooler.Config{SharedConns: 1, SilenceAfter: silence}, 0, func(pt *tester, h *hand) {
+			sh := pt.share(pt.plain)
+			w := h.wire(0)
+			x := ask("GET", "0")
+			x.Again = true
+			r := pt.submit(sh, x)
+			r.receive()
+			other := pt.ride(sh, x)
+			w.hear(r, other)
+			w.say(said)
+			go func() { // the probe's
+				time.Sleep(5 * silence / 2)
+				h.mu.Lock()
+				p := h.wires[1]
+				h.mu.Unlock()
+				for range 2 { // asks twice
+					_, _ = p.Read(make([]byte, 100))
+					_, _ = p.Write([]byte("+PONG\r\n"))
+				}
+			}()
+			pt.sleep(4 * silence)
+			other.wantLost(true)
+			if said[0] == '>' {
+				r.wantLost(true) // a push is no part of a reply
+			} else {
+				r.wantWaiting()
+				r.rider.Close()
+			}
+			pt.sleep(10 * time.Second)
+		})
+	}
+}

@@ -1,0 +1,244 @@
+package pooler_test
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/everpool/everpool/internal/testkit"
+	"github.com/everpool/everpool/pooler"
+)
+
+// turns are replies that say that the server can't serve any more, as its kind.
+var turns = []string{
+	"-READONLY You can't write against a read only replica.\r\n",
+	"-LOADING Redis is loading the dataset in memory\r\n",
+	"-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.\r\n",
+	"-MOVED 3999 " + addr + "\r\n",
+}
+
+// wantRetired says that the node's connections were retired, so often.
+func (pt *tester) wantRetired(n int) {
+	pt.Helper()
+	pt.settle()
+	if got := len(pt.eventsOf(pooler.EventRetire)); got != n {
+		pt.Fatalf("the connections were retired %d times, want %d", got, n)
+	}
+}
+
+func TestWhenTheServerHasTurnedAllConnectionsOfTheNodeAreRetired(t *testing.T) {
+	for _, reply := range turns {
+		for _, on := range []string{"lane", "lease"} {
+			t.Run(on+" "+reply[:6], func(t *testing.T) {
+				byHand(t, pooler.Config{SharedConns: 1, MaxOpenConns: 9}, 0, func(pt *tester, h *hand) {
+					sh := pt.share(pt.plain)
+					w := h.wire(0)
+					pt.sleep(time.Millisecond)
+					lease, spare, idle := pt.get(pt.plain), pt.get(pt.plain), pt.get(pt.plain)
+					pt.put(idle)
+					pt.sleep(time.Millisecond)
+					other := pt.ride(sh, ask("GET", "1"))
+					w.hear(other)
+					if on == "lane" {
+						r := pt.ride(sh, ask("SET", "a", "b"))
+						w.hear(r)
+						w.say(":1\r\n" + reply)
+						other.wantReply(":1\r\n")
+						r.wantReply(reply)
+						w.drain()
+						pt.wantCloses(pooler.CloseRetired, 2) // the idle one too
+						pt.put(lease, spare)
+					} else {
+						pt.send(lease, "SET", "a", "b")
+						h.wire(1).hear(&ride{x: ask("SET", "a", "b")})
+						h.wire(1).say(reply)
+						if got, err := receive(lease, time.Time{}); got != reply || err != nil {
+							t.Errorf("received %q, %v", got, err)
+						}
+						pt.put(lease)
+						pt.wantCloses(pooler.CloseRetired, 2)
+						other.wantWaiting() // on the lane that drains
+						w.say(":1\r\n")
+						other.wantReply(":1\r\n")
+						w.drain()
+						pt.put(spare)
+					}
+					pt.wantCloses(pooler.CloseRetired, 4)
+					pt.wantOpen(0)
+					pt.wantRetired(1)
+					pt.sleep(time.Millisecond)
+					r := pt.ride(pt.share(pt.plain), ask("GET", "2"))
+					pt.wantDials(5)
+					h.wire(4).hear(r)
+					h.wire(4).say(":2\r\n")
+					r.wantReply(":2\r\n")
+				})
+			})
+		}
+	}
+}
+
+func TestAServerThatKeepsSayingItIsRetiredOnceASecondAtMost(t *testing.T) {
+	bubble(t, pooler.Config{SharedConns: 1}, func(pt *tester) {
+		pt.fake.Handle("SET", func(*testkit.FakeConn, []string) []byte { return []byte(turns[0]) })
+		pt.sleep(time.Millisecond)
+		for range 300 { // 3 seconds
+			pt.ride(pt.share(pt.plain), ask("SET", "a", "b")).wantReply(turns[0])
+			c := pt.get(pt.plain)
+			pt.do(c, "SET", "a", "b")
+			pt.put(c)
+			pt.sleep(10 * time.Millisecond)
+		}
+		if n := len(pt.eventsOf(pooler.EventRetire)); n < 2 || n > 4 {
+			t.Errorf("retired %d times in 3 s", n)
+		}
+		if n := pt.dialer.count(); n > 10 {
+			t.Errorf("%d dials in 3 s", n)
+		}
+	})
+}
+
+func TestWhatMayBeSaidByAGoodServerRetiresNothing(t *testing.T) {
+	readOnly := pooler.NewSession(step("+OK\r\n", "readonly"))
+	for _, tc := range []struct {
+		s     *pooler.Session
+		reply string
+	}{
+		{readOnly, turns[0]},
+		{nil, "-MOVED 3999 10.0.0.2:6379\r\n"},
+		{nil, "-ERR READONLY\r\n"},
+		{nil, "-READONLYX no\r\n"},
+		{nil, "$9\r\n-READONLY\r\n"},
+		{nil, "*2\r\n" + turns[0] + turns[1]}, // of a script
+		{nil, "+READONLY\r\n"},
+	} {
+		bubble(t, pooler.Config{SharedConns: 1}, func(pt *tester) {
+			if tc.s == nil {
+				tc.s = pt.plain
+			}
+			pt.fake.Handle("SET", func(*testkit.FakeConn, []string) []byte { return []byte(tc.reply) })
+			pt.ride(pt.share(tc.s), ask("SET", "a", "b")).wantReply(tc.reply)
+			c := pt.get(tc.s)
+			pt.do(c, "SET", "a", "b")
+			pt.put(c)
+			pt.wantRetired(0)
+			pt.wantOpen(2)
+		})
+	}
+}
+
+func TestThatTheServerHasTurnedIsHeardHoweverItIsSaid(t *testing.T) {
+	const reply = "-READONLY You can't write.\r\n"
+	for name, stream := range map[string]string{
+		"alone":                reply,
+		"with an error behind": reply + "-ERR other\r\n",
+		"in a transaction":     "+OK\r\n" + reply + "-EXECABORT Transaction discarded because of previous errors.\r\n",
+	} {
+		for cut := 1; cut <= len(stream); cut++ {
+			for _, on := range []string{"lane", "lease"} {
+				byHand(t, pooler.Config{SharedConns: 1}, 0, func(pt *tester, h *hand) {
+					x := pipeline([]string{"SET"}, []string{"GET"}, []string{"GET"})
+					switch name {
+					case "alone":
+						x.Replies = 1
+					case "in a transaction":
+						x.Replies, x.Transaction = 3, true
+					default:
+						x.Replies = 2
+					}
+					if on == "lane" {
+						sh := pt.share(pt.plain)
+						r := pt.submit(sh, x)
+						r.receive()
+						w := h.wire(0)
+						w.hear(r)
+						w.say(stream[:cut])
+						w.say(stream[cut:])
+						r.wantReply(stream)
+						defer w.say("+PONG\r\n")
+					} else {
+						c := pt.get(pt.plain)
+						c.Owe(x.Replies)
+						w := h.wire(0)
+						done := make(chan string)
+						go func() {
+							var got strings.Builder
+							for range x.Replies {
+								s, _ := receive(c, time.Time{})
+								got.WriteString(s)
+							}
+							done <- got.String()
+						}()
+						w.say(stream[:cut])
+						w.say(stream[cut:])
+						if got := <-done; got != stream {
+							t.Errorf("received %q", got)
+						}
+						pt.put(c)
+					}
+					if n := len(pt.eventsOf(pooler.EventRetire)); n != 1 {
+						// Once: only the last error in what came together was looked at.
+						t.Errorf("%s, on a %s, cut at %d: retired %d times, want 1", name, on, cut, n)
+					}
+				})
+			}
+		}
+	}
+}
+
+func TestATransactionWhoseExecIsUnknownEndsTheConnection(t *testing.T) {
+	for _, tc := range []struct {
+		exec  string
+		fatal bool
+	}{
+		{"-ERR unknown command 'EXEC', with args beginning with: \r\n", true},
+		{"-ERR unknown command `EXEC`\r\n", true},
+		{"-EXECABORT Transaction discarded because of previous errors.\r\n", false},
+		{"*1\r\n-ERR unknown command 'X'\r\n", false},
+		{"*-1\r\n", false},
+	} {
+		for _, queued := range []string{"+QUEUED\r\n", "-ERR unknown command 'X'\r\n"} {
+			stream := "+OK\r\n" + queued + tc.exec
+			for cut := 1; cut < len(stream); cut++ {
+				byHand(t, pooler.Config{SharedConns: 1}, 0, func(pt *tester, h *hand) {
+					sh := pt.share(pt.plain)
+					w := h.wire(0)
+					x := pipeline([]string{"MULTI"}, []string{"X"}, []string{"EXEC"})
+					x.Transaction = true
+					r := pt.submit(sh, x)
+					r.receive()
+					next := pt.ride(sh, ask("GET", "a"))
+					w.hear(r, next)
+					w.say(stream[:cut])
+					w.say(stream[cut:])
+					r.wantReply(stream)
+					if tc.fatal {
+						next.wantLost(true)
+						pt.wantCloses(pooler.CloseState, 1)
+						return
+					}
+					w.say(":1\r\n")
+					next.wantReply(":1\r\n")
+				})
+				if t.Failed() {
+					t.Fatalf("%q cut at %d", stream, cut)
+				}
+			}
+		}
+	}
+}
+
+func TestOtherSessionsConnectionsAreRetiredToo(t *testing.T) {
+	bubble(t, pooler.Config{SharedConns: 1, MaxOpenConns: 9}, func(pt *tester) {
+		for db := range 3 {
+			pt.ride(pt.share(session(db)), ask("ECHO", strconv.Itoa(db))).wantReply(bulk(fmt.Sprint(db)))
+		}
+		pt.sleep(time.Millisecond)
+		pt.fake.Handle("SET", func(*testkit.FakeConn, []string) []byte { return []byte(turns[1]) })
+		pt.ride(pt.share(pt.plain), ask("SET", "a", "b")).wantReply(turns[1])
+		pt.wantCloses(pooler.CloseRetired, 4)
+		pt.wantLanes(0)
+	})
+}

@@ -1,0 +1,312 @@
+package pooler
+
+import (
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+// ErrLost is returned by [Rider.Receive] when the shared connection has died with
+// the rider's requests on it. [Rider.Lost] says more.
+var ErrLost = errors.New("everpool: the shared connection was lost")
+
+var errNothing = errors.New("everpool: nothing to receive")
+
+// Rider is one caller's place on shared connections: what it has submitted there
+// and not received yet. Its replies come in the order of its requests, since it
+// stays on one connection while any is to come.
+//
+// Submit and Receive may run on two goroutines, one each; the other methods may
+// be called from any. Make one with [NewRider].
+type Rider struct {
+	wake chan struct{} // capacity 1: one token for each time that it is woken
+
+	turn        uint32 // chooses among lanes; the submitter's
+	mu          sync.Mutex
+	lane        *Lane // of the last exchange
+	state       riderState
+	receiving   bool // Receive is under way
+	closed      bool
+	own         bool     // nobody's request: the lane's last PING
+	away        bool     // in Submit, with replies to come
+	entering    *entrant // in Submit, waits for room
+	interrupted bool
+	expired     bool
+	by          time.Duration // when Receive gives up, since Pool.start; 0: never
+	again       bool          // all that is under way may be sent again
+	slow        bool          // some of it may take long
+	began       bool          // some of the replies has come
+	mark        int64         // Lane.appended after the first command of what is under way
+	owed        int           // replies to come
+	p           []byte        // where Receive wants them
+	got         int           // of p
+	in          []byte        // what came while nobody received
+	inR         int
+	lost        error // the connection died
+	ran         bool  // the server may have run some of it
+}
+
+// riderState is what a rider's caller is doing.
+type riderState uint8
+
+const (
+	riderRunning riderState = iota
+	riderParked             // in Receive, waits to be woken
+	riderLeading            // in Receive, reads for everybody
+)
+
+// NewRider returns a rider with nothing under way.
+func NewRider() *Rider { return &Rider{wake: make(chan struct{}, 1)} }
+
+// Owed is the number of replies that have not come yet.
+func (r *Rider) Owed() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.owed
+}
+
+// Idle reports whether every reply has been received.
+func (r *Rider) Idle() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.owed == 0 && r.inR == len(r.in) && r.lost == nil
+}
+
+// Conn is the shared connection of the last request, nil before the first.
+func (r *Rider) Conn() *Conn {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.lane == nil {
+		return nil
+	}
+	return r.lane.conn
+}
+
+// Lost returns whether the server may have run any of what was under way, and why
+// the connection was lost with it. nil: it wasn't lost.
+func (r *Rider) Lost() (ran bool, cause error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ran, r.lost
+}
+
+// Forgive forgets a loss, so that the rider can be used again.
+func (r *Rider) Forgive() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lost, r.ran, r.in, r.inR = nil, false, r.in[:0], 0
+}
+
+// Receive copies bytes of the replies into p as they come: at least one, and
+// possibly several replies; done says that no more are to come. It blocks until
+// the deadline (zero: for ever) at most, and fails with os.ErrDeadlineExceeded,
+// ErrInterrupted, ErrLost, or net.ErrClosed. After the first two it may be called
+// again.
+func (r *Rider) Receive(p []byte, deadline time.Time) (n int, done bool, err error) {
+	r.mu.Lock()
+	l := r.lane
+	if l == nil || len(p) == 0 {
+		r.mu.Unlock()
+		return 0, false, errNothing
+	}
+	by := l.pool.since(deadline)
+	r.receiving, r.expired, r.got = true, false, 0
+	for {
+		if n, err := r.outcomeLocked(p); n > 0 || err != nil {
+			r.receiving, r.p, r.state = false, nil, riderRunning
+			done := !r.closed && r.owed == 0 && r.inR == len(r.in) && r.lost == nil
+			closed := r.closed
+			r.mu.Unlock()
+			if err != nil || closed || l.conn.Err() != nil {
+				l.stepDown(r) // if it was to be the next leader
+			}
+			return n, done, err
+		}
+		r.p, r.by, r.state = p, by, riderParked
+		l.parked.Add(1)
+		r.mu.Unlock()
+		l.watch.by(l, by)
+		if l.leader.CompareAndSwap(nil, r) || l.leader.Load() == r {
+			l.lead(r)
+		} else {
+			<-r.wake
+		}
+		r.mu.Lock()
+	}
+}
+
+// outcomeLocked is what Receive returns, or neither if it has to wait.
+func (r *Rider) outcomeLocked(p []byte) (int, error) {
+	switch {
+	case r.got > 0:
+		return r.got, nil
+	case r.inR < len(r.in):
+		n := copy(p, r.in[r.inR:])
+		if r.inR += n; r.inR == len(r.in) {
+			r.in, r.inR = r.in[:0], 0
+			if cap(r.in) > maxIdleHeld {
+				r.in = nil
+			}
+		}
+		return n, nil
+	case r.closed:
+		return 0, net.ErrClosed
+	case r.lost != nil:
+		return 0, ErrLost
+	case r.owed == 0:
+		return 0, errNothing
+	case r.interrupted:
+		r.interrupted = false
+		return 0, ErrInterrupted
+	case r.expired:
+		return 0, os.ErrDeadlineExceeded
+	}
+	return 0, nil
+}
+
+// maxIdleHeld is the largest buffer for held replies that is kept.
+const maxIdleHeld = 4 << 10
+
+// holdLocked makes room to hold up to n bytes, or some of them.
+func (r *Rider) holdLocked(n int) []byte {
+	if !r.absentLocked() {
+		n = min(n, maxHeld-(len(r.in)-r.inR))
+	}
+	if r.inR > 0 {
+		r.in = append(r.in[:0], r.in[r.inR:]...)
+		r.inR = 0
+	}
+	if cap(r.in)-len(r.in) < n {
+		r.in = append(make([]byte, 0, max(2*cap(r.in), len(r.in)+n)), r.in...)
+	}
+	return r.in[len(r.in) : len(r.in)+n]
+}
+
+// Interrupt makes the Receive that is under way, or the next one, return
+// ErrInterrupted if it would have to wait.
+func (r *Rider) Interrupt() {
+	r.mu.Lock()
+	r.interrupted = true
+	r.stirLocked()
+	r.mu.Unlock()
+}
+
+// Close says that the rider's caller has left. Replies that are still to come
+// keep their place; they are read and dropped.
+func (r *Rider) Close() {
+	r.mu.Lock()
+	r.closed = true
+	r.in, r.inR = nil, 0
+	r.stirLocked()
+	if r.entering != nil {
+		r.entering.call()
+	}
+	l, absent := r.lane, !r.receiving
+	r.mu.Unlock()
+	if l != nil && absent {
+		l.stepDown(r) // it would never come to lead
+	}
+}
+
+// stirLocked has a wait end, or a leader look up.
+func (r *Rider) stirLocked() {
+	switch r.state {
+	case riderParked:
+		r.wakeLocked()
+	case riderLeading:
+		r.lane.conn.InterruptReceive()
+	}
+}
+
+// wakeLocked wakes the rider if it is parked.
+func (r *Rider) wakeLocked() {
+	if r.state != riderParked {
+		return
+	}
+	r.lane.parked.Add(-1)
+	r.state = riderRunning
+	r.wake <- struct{}{}
+}
+
+// enter notes that the rider waits for room, or with nil that it doesn't any
+// more. It reports whether its caller has left.
+func (r *Rider) enter(e *entrant) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.entering = e
+	return r.closed
+}
+
+// setAway notes that the rider's caller is in Submit, or no more. It reports
+// whether nobody receives meanwhile.
+func (r *Rider) setAway(away bool) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.away = away
+	return !r.receiving
+}
+
+// absentLocked reports whether the caller is busy elsewhere, so that it neither
+// leads nor takes what comes.
+func (r *Rider) absentLocked() bool { return r.away && !r.receiving }
+
+func (r *Rider) setState(s riderState) {
+	r.mu.Lock()
+	r.state = s
+	r.mu.Unlock()
+}
+
+// hasEnough ends the term of a rider that leads, if it has something to return.
+func (r *Rider) hasEnough() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.got == 0 && r.inR == len(r.in) && !r.closed && r.lost == nil && r.owed > 0 && !r.interrupted && !r.expired {
+		return false
+	}
+	r.state = riderRunning
+	return true
+}
+
+// left reports whether the caller has left.
+func (r *Rider) left() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.closed
+}
+
+// lose tells the rider that its connection has died; issued says how much may
+// have been written. It reports false if nobody is left to be told.
+func (r *Rider) lose(l *Lane, s *slot, cause error, issued int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed || r.lane != l || s.rider.Load() != r {
+		return false
+	}
+	r.lost, r.ran, r.owed = cause, r.ran || issued >= r.mark, 0
+	r.wakeLocked()
+	return true
+}
+
+// resign takes the lead from a rider that was to be the next leader and has not
+// come yet. It reports false if it leads.
+func (r *Rider) resign(l *Lane) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.receiving {
+		return false
+	}
+	l.leader.CompareAndSwap(r, nil)
+	return true
+}
+
+// dueLocked reports whether the time of a waiting rider is over, and notes it.
+func (r *Rider) dueLocked(now time.Duration) bool {
+	if r.state == riderRunning || r.by == 0 || r.by > now {
+		return false
+	}
+	r.expired = true
+	r.stirLocked()
+	return true
+}

@@ -1,0 +1,298 @@
+package pooler
+
+import (
+	"context"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// growAt is how many exchanges are under way on a lane when another is opened,
+// those apart whose callers have left: a server that stands still has many.
+const growAt = 8
+
+// Shared is the shared connections of one session. It is made by [Pool.Share];
+// safe for concurrent use.
+type Shared struct {
+	pool    *Pool
+	session *Session
+	lanes   atomic.Pointer[[]*Lane] // open ones; changed under Pool.mu
+	turns   atomic.Uint32
+	growing atomic.Bool // another lane was asked for
+}
+
+// Sharer is a [Pooler] that has shared connections. One that wraps a [Pool] passes
+// its on.
+type Sharer interface {
+	// Share returns the shared connections of the request's session, of which
+	// one at least is open. It blocks and fails as Get does. nil, without an
+	// error, means that this pool doesn't share.
+	Share(ctx context.Context, r Request) (*Shared, error)
+}
+
+var _ Sharer = (*Pool)(nil)
+
+func newShared(p *Pool, s *Session) *Shared {
+	sh := &Shared{pool: p, session: s}
+	sh.lanes.Store(new([]*Lane))
+	return sh
+}
+
+// Submit sends the exchange on one of the connections; its request is not kept.
+// Where others' requests go out just then it goes with them, and Submit doesn't
+// wait for that. It blocks until the exchange's deadline at most. It fails with
+// [ErrNotShared], [ErrLost], os.ErrDeadlineExceeded or net.ErrClosed; then nothing
+// of the exchange was sent. A rider that is owed replies must say so in it.
+func (s *Shared) Submit(r *Rider, x Exchange) error {
+	if x.Follows {
+		if ok, err := r.aboard().submit(r, &x); ok || err != nil {
+			return err
+		}
+		return ErrNotShared
+	}
+	if r.turn == 0 {
+		r.turn = s.turns.Add(1)
+	}
+	lanes := *s.lanes.Load()
+	for i := range lanes {
+		l := lanes[(int(r.turn)+i)%len(lanes)]
+		if i < len(lanes)-1 && l.large.Load() {
+			continue // it would wait for somebody's large reply
+		}
+		ok, err := l.submit(r, &x)
+		if !ok && err == nil {
+			continue
+		}
+		if l.inFlight() >= growAt && len(lanes) < s.pool.cfg.SharedConns && s.growing.CompareAndSwap(false, true) {
+			s.pool.growShared(s, l.live())
+		}
+		return err
+	}
+	return ErrNotShared
+}
+
+// Again notes that a request that was lost goes on another connection.
+func (s *Shared) Again(why Again) {
+	s.pool.again.Add(1)
+	if why == Move {
+		s.pool.moved.Add(1)
+	} else {
+		s.pool.resent.Add(1)
+	}
+}
+
+// Unknown notes that the outcome of a request that was lost is unknown.
+func (s *Shared) Unknown() { s.pool.unknown.Add(1) }
+
+// aboard is the lane of the rider's last exchange.
+func (r *Rider) aboard() *Lane {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lane
+}
+
+// Share returns the shared connections of a session. See [Sharer].
+func (p *Pool) Share(ctx context.Context, r Request) (*Shared, error) {
+	if p.cfg.SharedConns == 0 {
+		return nil, nil
+	}
+	p.mu.Lock()
+	now := p.now()
+	p.lastUse, p.unused = now, false
+	for {
+		if err := p.refuseLocked(r); err != nil {
+			p.n.admitted++
+			p.n.failed++
+			p.unlock()
+			return nil, err
+		}
+		l := p.lotLocked(r.Session)
+		if l.shared == nil {
+			l.shared = newShared(p, r.Session)
+		}
+		if len(p.openLanesLocked(l.shared)) > 0 {
+			p.unlock()
+			return l.shared, nil
+		}
+		c := p.takeIdleLocked(r)
+		if c == nil {
+			p.n.admitted++
+			w, err := p.wait(ctx, r, true, now)
+			return w.shared, err
+		}
+		p.leaseLocked(c, sharedHolder, false, now)
+		p.unlock()
+		alive := c.alive()
+		p.mu.Lock()
+		if !alive {
+			p.closeLocked(c, CloseUnasked, nil)
+			continue
+		}
+		if reason, err := p.judgeLocked(c, now); reason != "" {
+			p.closeLocked(c, reason, err)
+			continue
+		}
+		p.placeLocked(c, now) // to whoever waits by now, or to be taken again
+		if c.place == placeIdle {
+			p.unlistLocked(c)
+			p.openLaneLocked(p.lotLocked(r.Session), c, now)
+		}
+	}
+}
+
+// sharedHolder is what a lane's lease is for.
+const sharedHolder = "shared requests"
+
+// openLanesLocked returns the lanes that take requests, and forgets the others.
+func (p *Pool) openLanesLocked(s *Shared) []*Lane {
+	lanes := *s.lanes.Load()
+	if !slices.ContainsFunc(lanes, (*Lane).isClosed) {
+		return lanes
+	}
+	open := slices.DeleteFunc(slices.Clone(lanes), (*Lane).isClosed)
+	s.lanes.Store(&open)
+	return open
+}
+
+func (l *Lane) isClosed() bool { return l.shut.Load() }
+
+// openLaneLocked makes a connection that nobody has a lane of the lot, and wakes
+// those who wait for one.
+func (p *Pool) openLaneLocked(l *lot, c *Conn, now time.Duration) {
+	if l.shared == nil {
+		l.shared = newShared(p, l.session)
+	}
+	p.leaseLocked(c, sharedHolder, false, now)
+	c.lane = newLane(p, c, l.shared)
+	c.lane.opened = now
+	p.lanes++
+	p.wg.Add(1) // until it has ended
+	open := append(slices.Clone(p.openLanesLocked(l.shared)), c.lane)
+	l.shared.lanes.Store(&open)
+	l.shared.growing.Store(false)
+	l.more = false
+	for w := l.riders.head; w != nil; w = l.riders.head {
+		w.shared = l.shared
+		p.n.admitted-- // its exchange will count
+		p.wakeLocked(w, nil, nil, now)
+	}
+}
+
+// growShared opens another lane, if so many callers are reason enough and there is
+// room for one. If not it is asked again after a look at the lanes.
+func (p *Pool) growShared(s *Shared, callers int) {
+	if callers < growAt {
+		return
+	}
+	p.mu.Lock()
+	defer p.unlock()
+	l := p.lotLocked(s.session)
+	if p.closed || l.shared != s || len(p.openLanesLocked(s)) >= p.cfg.SharedConns || p.lanes >= max(1, p.cfg.MaxOpenConns-1) {
+		return
+	}
+	l.more = true
+	p.grow = true
+}
+
+// endLane takes back the connection of a lane that has ended.
+func (p *Pool) endLane(l *Lane) {
+	l.watch.stop()
+	p.mu.Lock()
+	defer p.unlock()
+	c := l.conn
+	if c.lane != l {
+		return
+	}
+	_ = c.nc.SetWriteDeadline(time.Time{}) // a writer may have been cut short
+	p.openLanesLocked(l.group)
+	p.n.add(l)
+	p.lanes--
+	if l.yielding {
+		p.yielding--
+	}
+	c.lane = nil
+	p.returnLocked(c)
+}
+
+// retireLocked has the lane end when it is drained, after the lock is released.
+func (p *Pool) retireLocked(l *Lane) {
+	if !l.yielding {
+		l.yielding = true
+		p.yielding++
+		l.shut.Store(true)
+		p.retiring = append(p.retiring, l)
+	}
+}
+
+// retireAllLocked ends all lanes of the lot.
+func (p *Pool) retireAllLocked(l *lot) {
+	if l.shared == nil {
+		return
+	}
+	for _, lane := range *l.shared.lanes.Load() {
+		p.retireLocked(lane)
+	}
+}
+
+// laneTurn is how long a lane is kept although somebody else waits for its
+// connection. Those who have waited for it have to get something of it.
+const laneTurn = 5 * time.Millisecond
+
+// yieldLocked retires a lane if somebody waits and no connection of a full pool
+// would ever come back by itself.
+func (p *Pool) yieldLocked() {
+	if p.waiting == 0 || p.lanes == 0 || p.yielding > 0 || !p.fullLocked() || p.idle > 0 ||
+		p.lanes+p.pinned < p.countedLocked() || !p.anyFirstLocked() {
+		return
+	}
+	var least *Lane
+	for c := range p.all {
+		if c.lane != nil && (least == nil || c.lane.inFlight() < least.inFlight()) {
+			least = c.lane
+		}
+	}
+	if least == nil {
+		return
+	}
+	switch left := laneTurn - (p.now() - least.opened); {
+	case left <= 0:
+		p.retireLocked(least)
+	case p.turnEnd == nil:
+		p.turnEnd = time.AfterFunc(left, p.endTurn)
+	default:
+		p.turnEnd.Reset(left)
+	}
+}
+
+// endTurn looks again whether a lane has to be given up.
+func (p *Pool) endTurn() {
+	p.mu.Lock()
+	p.unlock()
+}
+
+// anyFirstLocked reports whether somebody waits whom any connection would serve.
+func (p *Pool) anyFirstLocked() bool {
+	for _, l := range p.lots {
+		if l.first() != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// lookAtLanesLocked retires lanes that are too old, or that nobody has used since
+// the last look.
+func (p *Pool) lookAtLanesLocked(now time.Duration) {
+	for c := range p.all {
+		l := c.lane
+		if l == nil {
+			continue
+		}
+		tail := l.tail.Load()
+		if p.expiredLocked(c, now) || l.inFlight() == 0 && l.seen == tail {
+			p.retireLocked(l)
+		}
+		l.seen = tail
+		l.group.growing.Store(false)
+	}
+}

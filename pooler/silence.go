@@ -1,0 +1,162 @@
+package pooler
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+)
+
+var (
+	errWriteLate = errors.New("everpool: a request could not be written in time")
+	errSilent    = errors.New("everpool: the connection is silent, and the server answers on others")
+)
+
+// stragglers is the time that a silent connection has for its replies after the
+// server has answered on a new one: what was held up together may arrive a little
+// apart.
+const stragglers = 25 * time.Millisecond
+
+// ghost takes the place of a rider that has gone to another connection: what
+// comes for it is dropped.
+var ghost = Rider{closed: true}
+
+// doubt finds out whether a silent lane is dead or the server slow, by opening
+// another connection. If that one says nothing either, a second is tried, in case
+// that it fell into the same hole, and no third until one has ended. While the
+// prober is at work there is none.
+func (p *Pool) doubt(l *Lane) {
+	p.mu.Lock()
+	defer p.unlock()
+	now := p.now()
+	if p.closed || p.doubts > 1 || p.doubts == 1 && now-p.doubted < 2*p.cfg.SilenceAfter || p.health.state != StateUp || l.conn.lane != l || l.deserted.Load() || l.isSlow() {
+		return
+	}
+	lot := p.lotLocked(l.group.session)
+	if p.fullLocked() && !p.evictLocked(lot) {
+		return // no room to ask
+	}
+	p.doubts++
+	p.doubted = now
+	p.beginDialLocked(lot)
+	p.wg.Go(func() { p.settleDoubt(lot) })
+}
+
+// settleDoubt opens the connection and draws the conclusions.
+func (p *Pool) settleDoubt(lot *lot) {
+	began := p.now()
+	c, err := p.open(lot.session, true)
+	if err == nil {
+		err = p.askAgain(c)
+	}
+	p.mu.Lock()
+	defer p.unlock()
+	p.doubts--
+	if err == nil && !c.isBusy() {
+		p.condemnLocked(began)
+	}
+	p.endDialLocked(lot, c, err, began)
+	if err != nil && !isRefused(err) && !p.closed {
+		p.dialFailedLocked(err, began)
+	}
+}
+
+// askAgain gives the stragglers their time, and sees that the server still
+// answers then.
+func (p *Pool) askAgain(c *Conn) error {
+	stop := context.AfterFunc(p.ctx, c.InterruptReceive)
+	defer stop()
+	t := time.NewTimer(stragglers)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-p.ctx.Done():
+	}
+	err := c.ping(time.Now().Add(p.cfg.HealthCheckTimeout))
+	if err == nil && !c.settle() {
+		err = c.Err()
+	}
+	if err != nil {
+		_ = c.nc.Close()
+	}
+	return err
+}
+
+// condemnLocked gives up all lanes that have been silent since the given time, and
+// the idle connections that are older: the server answers, but not there.
+func (p *Pool) condemnLocked(since time.Duration) {
+	condemned := false
+	for c := range p.all {
+		if l := c.lane; l != nil && !l.deserted.Load() && l.silentSince(since) {
+			condemned = true
+			l.deserted.Store(true)
+			p.retireLocked(l)
+			p.deserting = append(p.deserting, l)
+		}
+	}
+	if !condemned {
+		return
+	}
+	for _, l := range p.lots {
+		p.closeIdleLocked(l, CloseSilence, errSilent)
+	}
+}
+
+// silentSince reports whether the lane owes replies and nothing has been heard
+// from it since before the given time. A request that may take long on its own
+// account is given that time.
+func (l *Lane) silentSince(t time.Duration) bool {
+	w := &l.watch
+	w.mu.Lock()
+	silent := w.quiet <= t && w.reads.Load() == w.heardN
+	w.mu.Unlock()
+	return silent && l.inFlight() > 0 && !l.isSlow()
+}
+
+// isSlow reports whether the reply that comes next may take long.
+func (l *Lane) isSlow() bool {
+	r := l.slots[l.head.Load()%maxExchanges].rider.Load()
+	return r != nil && r.isSlow()
+}
+
+// desert lets the riders of a silent lane go whose requests may be sent again.
+// The others wait on: what they have sent may run yet (a paused server does
+// that), and to tell them sooner that nobody knows would help nobody. When none
+// is left, or the socket says that it is dead, the lane ends.
+func (l *Lane) desert() {
+	for i, tail := l.head.Load(), l.tail.Load(); i != tail; i++ {
+		s := &l.slots[i%maxExchanges]
+		if r := s.rider.Load(); r != nil {
+			r.desert(s)
+		}
+	}
+}
+
+// desert takes the rider out of the slot, if nothing of what it waits for has
+// come, and all of it may be sent again.
+func (r *Rider) desert(s *slot) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s.rider.Load() != r || r.closed || !r.again || r.began || r.owed != int(s.n) {
+		return
+	}
+	s.rider.Store(&ghost)
+	r.lost, r.ran, r.owed = errSilent, true, 0
+	r.stirLocked()
+}
+
+func (r *Rider) isSlow() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.slow
+}
+
+// giveUp ends a lane that was deserted, or whose last users have left.
+func (l *Lane) giveUp(err error) {
+	reason := CloseAbandoned
+	if errors.Is(err, os.ErrDeadlineExceeded) && l.deserted.Load() {
+		reason, err = CloseSilence, errSilent
+	}
+	l.conn.Fail(reason, err)
+	l.die()
+}

@@ -1,0 +1,167 @@
+package pooler
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// watch has a lane looked at when something may be due: the end of a rider's or
+// the writer's time, or of the silence that is put up with. It is one timer for
+// all of them, which a lane without exchanges doesn't have.
+type watch struct {
+	at     atomic.Int64 // when it goes off, since Pool.start; 0: it doesn't
+	reads  atomic.Int64 // that brought bytes
+	mu     sync.Mutex   // taken under Lane.mu and Rider.mu
+	timer  *time.Timer
+	over   bool
+	heardN int64         // reads at the last look
+	quiet  time.Duration // since when nothing was heard, as far as the looks tell
+}
+
+// heard notes that bytes have come.
+func (w *watch) heard() { w.reads.Add(1) }
+
+// by has the lane looked at by the given time, 0: never.
+func (w *watch) by(l *Lane, d time.Duration) {
+	if at := time.Duration(w.at.Load()); d == 0 || at != 0 && at <= d {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if at := time.Duration(w.at.Load()); w.over || at != 0 && at <= d {
+		return
+	}
+	w.at.Store(int64(d))
+	left := max(d-l.pool.now(), 0)
+	if w.timer == nil {
+		w.timer = time.AfterFunc(left, l.look)
+	} else {
+		w.timer.Reset(left)
+	}
+}
+
+// start begins to watch for silence when a lane has become busy.
+func (w *watch) start(l *Lane) {
+	if w.at.Load() != 0 || l.pool.cfg.SilenceAfter == 0 {
+		return
+	}
+	now := l.pool.now()
+	w.mu.Lock()
+	w.heardN, w.quiet = w.reads.Load(), now
+	w.mu.Unlock()
+	w.by(l, now+l.pool.cfg.SilenceAfter)
+}
+
+// stop ends the watch.
+func (w *watch) stop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.over = true
+	if w.timer != nil {
+		w.timer.Stop()
+	}
+}
+
+// silence reports whether the lane owes replies, and for how long it has said
+// nothing at least.
+func (l *Lane) silence(now time.Duration) (owes bool, quiet time.Duration) {
+	w := &l.watch
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if l.inFlight() == 0 || w.reads.Load() != w.heardN {
+		return false, 0
+	}
+	return true, now - w.quiet
+}
+
+// look wakes those whose time is over, and has a lane that is silent probed.
+func (l *Lane) look() {
+	w := &l.watch
+	w.at.Store(0) // who comes from here on sets it anew
+	now := l.pool.now()
+	var next time.Duration
+	soonest := func(d time.Duration) {
+		if d > now && (next == 0 || d < next) {
+			next = d
+		}
+	}
+	see := func(r *Rider) {
+		r.mu.Lock()
+		if !r.dueLocked(now) && r.state != riderRunning {
+			soonest(r.by)
+		}
+		r.mu.Unlock()
+	}
+	l.mu.Lock()
+	for _, e := range l.room {
+		if e.expired = e.by > 0 && e.by <= now; e.expired {
+			e.call()
+		} else {
+			soonest(e.by)
+		}
+	}
+	for i, tail := l.head.Load(), l.tail.Load(); i != tail; i++ {
+		if r := l.slots[i%maxExchanges].rider.Load(); r != nil {
+			see(r)
+		}
+	}
+	cut := false
+	if l.writeBy > 0 && l.writeBy <= now {
+		l.writeBy = 0
+		if cut = l.conn.opaque; cut {
+			l.conn.Fail(CloseWrite, errWriteLate) // what has begun can't be left to another
+		}
+		_ = l.conn.nc.SetWriteDeadline(past)
+	} else {
+		soonest(l.writeBy)
+	}
+	busy := l.inFlight() > 0 && l.conn.Err() == nil
+	l.mu.Unlock()
+	l.group.growing.Store(false)
+	if cut {
+		l.die()
+	}
+
+	if limit := l.pool.cfg.SilenceAfter; busy && limit > 0 {
+		unread := l.attend() // what nobody reads isn't silent
+		w.mu.Lock()
+		if n := w.reads.Load(); n != w.heardN || unread {
+			w.heardN, w.quiet = n, now
+		}
+		quiet := w.quiet
+		w.mu.Unlock()
+		if now-quiet >= limit {
+			l.pool.doubt(l)
+		}
+		soonest(now + limit/2)
+	}
+	w.by(l, next)
+}
+
+// attend has the replies read that nobody waits for, while there are any, if
+// nobody else reads.
+func (l *Lane) attend() bool {
+	if l.leader.Load() != nil {
+		return false
+	}
+	a := NewRider()
+	a.receiving = true
+	if !l.leader.CompareAndSwap(nil, a) {
+		return false
+	}
+	l.pool.wg.Go(func() {
+		for {
+			owner := l.deliver()
+			if owner != nil && owner.left() {
+				owner = nil // the rest of a large reply is dropped
+			}
+			if owner != nil || l.conn.Err() != nil || l.inFlight() == 0 || l.parked.Load() > 0 {
+				l.stepDown(a)
+				return
+			}
+			l.fill(a)
+		}
+	})
+	return true
+}
