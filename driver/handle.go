@@ -64,10 +64,11 @@ type handle struct {
 	out  []byte // replies that the handle gives itself, before those of the lease
 	outR int
 
-	rider    *pooler.Rider  // its place on shared connections
-	shared   *pooler.Shared // those of the session sharedIn
-	sharedIn *session
-	riding   bool // what is under way is there
+	rider      *pooler.Rider  // its place on shared connections
+	shared     *pooler.Shared // those of the session sharedIn
+	sharedIn   *session
+	riding     bool          // what is under way is there
+	readerGone chan struct{} // tells a Write that waits for Read to return; nil until one does
 
 	// What the connection is known to carry, by the replies so far.
 	pin      string // for life, if not empty

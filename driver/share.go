@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"time"
 
 	"github.com/everpool/everpool/internal/command"
 	"github.com/everpool/everpool/pooler"
@@ -161,6 +162,12 @@ func (h *handle) receiveSharedLocked(p []byte) (int, error) {
 	n, done, err := h.rider.Receive(p, by)
 	h.mu.Lock()
 	h.readingC = false
+	if h.readerGone != nil {
+		select {
+		case h.readerGone <- struct{}{}:
+		default:
+		}
+	}
 	if gone := h.usableLocked(); gone != nil {
 		return 0, gone
 	}
@@ -257,7 +264,10 @@ func (h *handle) lostSharedLocked(cause error) error {
 func (h *handle) alightLocked() error {
 	for h.riding {
 		if h.readingC {
-			return errBothWays
+			if err := h.awaitReaderLocked(); err != nil {
+				return err
+			}
+			continue
 		}
 		var buf [4 << 10]byte
 		h.readingC = true
@@ -289,4 +299,27 @@ func (h *handle) alightLocked() error {
 	return nil
 }
 
-var errBothWays = errors.New("everpool: a command that needs a connection of its own was written while replies to earlier ones were being read")
+// awaitReaderLocked waits, without the lock, until the Read that is under way on a
+// shared connection has returned.
+func (h *handle) awaitReaderLocked() error {
+	if h.readerGone == nil {
+		h.readerGone = make(chan struct{}, 1)
+	}
+	done, by := h.readerGone, h.writeBy
+	h.mu.Unlock()
+	defer h.mu.Lock()
+	var timeout <-chan time.Time
+	if !by.IsZero() {
+		t := time.NewTimer(time.Until(by))
+		defer t.Stop()
+		timeout = t.C
+	}
+	select {
+	case <-done:
+		return nil
+	case <-h.caller.Done():
+		return closedError(h.node.key.network)
+	case <-timeout:
+		return h.deadlineError("write")
+	}
+}
