@@ -55,7 +55,7 @@ func (h *handle) shareLocked() (bool, error) {
 	if h.flushed {
 		h.resend = false // not all of the batch is in req
 	}
-	h.whole = !h.flushed
+	h.whole = !h.flushed && h.sent == 0
 	x.Again = h.resend && h.effect == command.Read
 	x.Request = h.req[h.sent:]
 	x.Follows = h.riding
@@ -207,7 +207,7 @@ func (h *handle) sharedAgainLocked(err error) error {
 	if cause == nil {
 		cause = err
 	}
-	again := h.whole && !h.got && (!ran || h.resend && !h.resent && h.effect == command.Read)
+	again := h.whole && h.sent == len(h.req) && !h.got && (!ran || h.resend && !h.resent && h.effect == command.Read)
 	if !again || !h.writing.TryLock() {
 		return h.lostSharedLocked(cause)
 	}

@@ -177,9 +177,9 @@ func (l *Lane) live() int {
 func (l *Lane) submit(r *Rider, x *Exchange) (bool, error) {
 	by := l.pool.since(x.Deadline)
 	if x.Follows {
-		defer r.setAway(false)
-		if r.setAway(true) {
-			l.stepDown(r) // it won't come to lead before this is over
+		defer r.comeBack()
+		if r.goAway(l) {
+			l.handOn() // it won't come to lead before this is over
 		}
 	}
 	l.mu.Lock()
@@ -189,7 +189,7 @@ func (l *Lane) submit(r *Rider, x *Exchange) (bool, error) {
 		l.die()
 		return false, nil
 	}
-	for came := true; !l.closed && (l.fullLocked(len(x.Request)) || came && len(l.room) > 0); came = false {
+	for came := true; !l.closed && (came && len(l.room) > 0 || l.crowdedLocked(len(x.Request))); came = false {
 		if err := l.awaitRoomLocked(r, by); err != nil {
 			l.mu.Unlock()
 			return false, err
@@ -201,10 +201,12 @@ func (l *Lane) submit(r *Rider, x *Exchange) (bool, error) {
 		return false, nil
 	}
 	if !l.writing && by > 0 && by <= l.pool.now() {
+		l.admitLocked() // in its place
 		l.mu.Unlock()
 		return false, os.ErrDeadlineExceeded // it would be cut short in the middle
 	}
 	if err := l.boardLocked(r, x); err != nil {
+		l.admitLocked() // in its place
 		l.mu.Unlock()
 		return false, err
 	}
@@ -302,6 +304,16 @@ func (l *Lane) lookLocked(r *Rider) bool {
 // fullLocked keeps one slot for retire.
 func (l *Lane) fullLocked(n int) bool {
 	return l.inFlight() >= maxExchanges-1 || len(l.out) > 0 && len(l.out)+n > maxUnsent
+}
+
+// crowdedLocked reports whether a request of n bytes has to wait for room. Who makes
+// room looks at crowded after that, so it is set before the last look.
+func (l *Lane) crowdedLocked(n int) bool {
+	if !l.fullLocked(n) {
+		return false
+	}
+	l.crowded.Store(true)
+	return l.fullLocked(n)
 }
 
 // awaitRoomLocked waits, without the lock, until there may be room.
@@ -499,7 +511,7 @@ func (l *Lane) handOut() *Rider {
 			l.makeRoom()
 		}
 	}
-	if l.left > 0 && c.scan.BulkRemaining() >= largeReply {
+	if l.left > 0 && !c.dropping() && c.scan.BulkRemaining() >= largeReply {
 		l.large.Store(true)
 		return l.slots[l.head.Load()%maxExchanges].rider.Load()
 	}
@@ -590,7 +602,7 @@ func (l *Lane) fill(r *Rider) {
 	var n int
 	p := r.p[r.got:]
 	rest := c.scan.BulkRemaining()
-	if rest >= largeReply && len(p) >= readBuffer && l.slots[l.head.Load()%maxExchanges].rider.Load() == r {
+	if rest >= largeReply && !c.dropping() && len(p) >= readBuffer && l.slots[l.head.Load()%maxExchanges].rider.Load() == r {
 		n, _ = c.read(p[:min(int64(len(p)), rest)], time.Time{}) // what went wrong shows in Err
 		c.scan.Skip(int64(n))
 		r.got += n
@@ -621,9 +633,13 @@ func (l *Lane) handTo(to, from *Rider) bool {
 
 // stepDown ends r's term, or takes back that it is the next: whoever waits is.
 func (l *Lane) stepDown(r *Rider) {
-	if !l.leader.CompareAndSwap(r, nil) {
-		return
+	if l.leader.CompareAndSwap(r, nil) {
+		l.handOn()
 	}
+}
+
+// handOn finds somebody to lead after a term has ended.
+func (l *Lane) handOn() {
 	if l.conn.Err() != nil {
 		l.bury()
 	} else if l.parked.Load() > 0 {

@@ -239,13 +239,21 @@ func (r *Rider) enter(e *entrant) bool {
 	return r.closed
 }
 
-// setAway notes that the rider's caller is in Submit, or no more. It reports
-// whether nobody receives meanwhile.
-func (r *Rider) setAway(away bool) bool {
+// goAway notes that the rider's caller is in Submit with replies to come. If it was
+// to be the next leader of the lane, and nobody receives, it is so no more, and
+// goAway reports true.
+func (r *Rider) goAway(l *Lane) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.away = away
-	return !r.receiving
+	r.away = true
+	return !r.receiving && l.leader.CompareAndSwap(r, nil)
+}
+
+// comeBack takes goAway back.
+func (r *Rider) comeBack() {
+	r.mu.Lock()
+	r.away = false
+	r.mu.Unlock()
 }
 
 // absentLocked reports whether the caller is busy elsewhere, so that it neither
