@@ -97,15 +97,18 @@ func (p *Pool) startProbeLocked() {
 // probe dials until the node is well again, one dial at a time, for everybody.
 func (p *Pool) probe() {
 	var pause time.Duration // the first probe is at once
-	t := time.NewTimer(pause)
+	next, more := p.probeOnce(&pause)
+	if !more {
+		return
+	}
+	t := time.NewTimer(next)
 	defer t.Stop()
 	for {
 		select {
 		case <-t.C:
 		case <-p.ctx.Done():
 		}
-		next, more := p.probeOnce(&pause)
-		if !more {
+		if next, more = p.probeOnce(&pause); !more {
 			return
 		}
 		t.Reset(next)
