@@ -56,6 +56,7 @@ var peers = []Peer{
 	{Name: "redigo-n", About: "redigo, a pool of as many connections as goroutines", New: newRedigoN},
 	{Name: "radix", About: "radix, default options", New: newRadix},
 	{Name: "floor", About: "go-redis on a connection that answers from memory, no server: what go-redis itself costs", New: newFloor, Memory: true},
+	{Name: "floor-parked", About: "the same, but half of the callers wait until all of them are there, as callers wait whose replies come together", New: newFloorParked, Memory: true},
 }
 
 // Peers returns all peers.

@@ -46,11 +46,17 @@ func newEverpoolLeases(s Setup) (Client, error) {
 }
 
 // newFloor has the options that [driver.Driver.Options] would choose.
-func newFloor(s Setup) (Client, error) {
+func newFloor(s Setup) (Client, error) { return onMemory(s, nil) }
+
+func newFloorParked(s Setup) (Client, error) { return onMemory(s, newGate(s.Goroutines)) }
+
+func onMemory(s Setup, wait *gate) (Client, error) {
 	reply := bulk(s.ValueSize)
 	return onOptions(&redis.Options{
 		Dialer: func(context.Context, string, string) (net.Conn, error) {
-			return newMemoryConn(reply), nil
+			c := newMemoryConn(reply)
+			c.wait = wait
+			return c, nil
 		},
 		PoolSize:                 4096,
 		ReadBufferSize:           4096,

@@ -15,6 +15,7 @@ import (
 // has asked for is an error.
 type memoryConn struct {
 	get  []byte // the reply to GET
+	wait *gate  // nil: replies are there at once
 	owed []byte // letters of the commands that are still to be answered
 	done int    // of owed
 	read int    // bytes of the reply that is being read
@@ -110,6 +111,9 @@ func (c *memoryConn) reply(letter byte) []byte {
 
 // Read returns replies, as many as fit.
 func (c *memoryConn) Read(b []byte) (n int, err error) {
+	if c.wait != nil && c.read == 0 && c.done < len(c.owed) {
+		c.wait.pass()
+	}
 	for c.done < len(c.owed) && n < len(b) {
 		reply := c.reply(c.owed[c.done])
 		copied := copy(b[n:], reply[c.read:])

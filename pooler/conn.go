@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -64,6 +65,7 @@ type Conn struct {
 	readBy   time.Time // deadline last set on nc
 	scratch  []byte
 	sawReply bool
+	crowded  bool // others waited for a connection when the lease began
 	peek     peek
 	error    [errorHead]byte // the beginning of the last error reply
 	errorLen int
@@ -281,6 +283,12 @@ func (c *Conn) Receive(p []byte, deadline time.Time) (n int, done bool, err erro
 			return n, false, err
 		}
 		c.r, c.w = 0, 0
+		if c.crowded {
+			// Others have something to do until the reply is here. It then takes
+			// one system call to read, not a failed one and a wake-up first.
+			c.crowded = false
+			runtime.Gosched()
+		}
 		m, err := c.read(c.rbuf, deadline)
 		c.w = m
 		if err != nil {

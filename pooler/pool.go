@@ -299,6 +299,7 @@ func (p *Pool) unlistLocked(c *Conn) {
 
 func (p *Pool) leaseLocked(c *Conn, name string, blocking bool, now time.Duration) {
 	c.place, c.holder, c.blocking, c.leasedAt = placeLeased, name, blocking, now
+	c.crowded = p.waiting > 0
 }
 
 // wait queues the request and waits for its turn. It is called with mu held and
