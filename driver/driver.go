@@ -10,7 +10,6 @@ import (
 	"net"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/everpool/everpool/pooler"
 )
@@ -48,15 +47,7 @@ func New(cfg Config) (*Driver, error) {
 }
 
 // NodeStatus is what a driver knows of one node.
-type NodeStatus struct {
-	Network string
-	Addr    string
-	TLS     bool
-	Handles int // handles that go-redis holds
-	State   pooler.State
-	Since   time.Time // of the state
-	Stats   pooler.Stats
-}
+type NodeStatus = pooler.NodeStatus
 
 // Nodes returns the state of every node that a client has asked for, ordered by
 // address. A node with TLS, or with a client's own Dialer, is forgotten a second

@@ -28,6 +28,9 @@ func (db *DB) Close() error {
 	return errors.Join(db.UniversalClient.Close(), db.Driver.Close())
 }
 
+// Unwrap returns the client itself, for those who have to know its type.
+func (db *DB) Unwrap() redis.UniversalClient { return db.UniversalClient }
+
 // Option changes what [Open] does.
 type Option interface{ apply(*opening) }
 
@@ -35,6 +38,7 @@ type Option interface{ apply(*opening) }
 type opening struct {
 	cfg     Config
 	options []func(*redis.Options)
+	hooks   []redis.Hook
 }
 
 type optionFunc func(*opening)
@@ -52,6 +56,13 @@ func WithConfig(cfg Config) Option {
 // says. Given several times, the functions are called in order.
 func WithClientOptions(f func(*redis.Options)) Option {
 	return optionFunc(func(o *opening) { o.options = append(o.options, f) })
+}
+
+// WithHooks adds hooks to the client: the first is the outermost. One that has an
+// Attach method, as [github.com/everpool/everpool/hooks.Hook] has, is attached by
+// it, and so learns the server's address. nil is an error.
+func WithHooks(hooks ...redis.Hook) Option {
+	return optionFunc(func(o *opening) { o.hooks = append(o.hooks, hooks...) })
 }
 
 // Open makes a client of one node from a URL: redis://, rediss:// or unix:// as
@@ -88,7 +99,29 @@ func Open(rawURL string, opts ...Option) (*DB, error) {
 	if b := d.bind(options); b.err != nil {
 		return nil, b.err
 	}
-	return &DB{UniversalClient: redis.NewClient(d.Options(options)), Driver: d}, nil
+	db := &DB{UniversalClient: redis.NewClient(d.Options(options)), Driver: d}
+	if err := db.addHooks(o.hooks); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
+}
+
+func (db *DB) addHooks(hooks []redis.Hook) error {
+	for i, h := range hooks {
+		switch h := h.(type) {
+		case nil:
+			return fmt.Errorf("%w: hook %d is nil", pooler.ErrConfig, i)
+		case interface {
+			Attach(redis.UniversalClient) (func(), error)
+		}:
+			if _, err := h.Attach(db.UniversalClient); err != nil {
+				return err
+			}
+		default:
+			db.AddHook(h)
+		}
+	}
+	return nil
 }
 
 // parse takes this library's parameters out of the URL, and leaves the rest to

@@ -94,6 +94,11 @@ type Config struct {
 	// should return soon; it may call the pool, all but Close, which waits for
 	// that goroutine. nil: nobody is told.
 	OnEvent func(Event)
+
+	// OnWait is told of each wait for a connection when it is over, with its
+	// duration and, if it was in vain, the error. It is called by the goroutine
+	// of the request, which it holds up, under no lock, concurrently. It must not panic.
+	OnWait func(node string, d time.Duration, err error)
 }
 
 const off = -1

@@ -336,6 +336,9 @@ func (p *Pool) wait(ctx context.Context, r Request, share bool, now time.Duratio
 		}
 	}
 	g, err := w.granted, w.err
+	if p.cfg.OnWait != nil {
+		p.cfg.OnWait(p.node.Addr, p.now()-w.since, err)
+	}
 	*w = waiter{ready: w.ready}
 	p.spare.Put(w)
 	return g, err

@@ -254,3 +254,39 @@ func TestWhoWantsAConnectionThatServesAnotherSessionNowIsTold(t *testing.T) {
 		pt.put(c)
 	})
 }
+
+func TestOnWaitIsToldOfEachWaitOnceItIsOver(t *testing.T) {
+	type wait struct {
+		node string
+		d    time.Duration
+		err  error
+	}
+	told := make(chan wait, 4)
+	cfg := pooler.Config{MaxOpenConns: 1, OnWait: func(node string, d time.Duration, err error) { told <- wait{node, d, err} }}
+	bubble(t, cfg, func(pt *tester) {
+		c := pt.get(pt.plain)
+		for len(told) > 0 {
+			<-told // the first connection had to be dialed
+		}
+		served := pt.wait(pt.plain)
+		time.Sleep(time.Second)
+		pt.put(c)
+		c = served.wantConn()
+		if w := <-told; w.d != time.Second || w.err != nil || w.node == "" {
+			t.Errorf("told %+v of a request that was served after 1 s", w)
+		}
+		gone := errors.New("gone home")
+		left := pt.wait(pt.plain)
+		time.Sleep(2 * time.Second)
+		left.cancel(gone)
+		left.wantErr(gone)
+		if w := <-told; w.d != 2*time.Second || !errors.Is(w.err, gone) {
+			t.Errorf("told %+v of a request whose caller left after 2 s", w)
+		}
+		pt.put(c)
+		pt.put(pt.get(pt.plain))
+		if len(told) > 0 {
+			t.Errorf("told %+v of a request that did not wait", <-told)
+		}
+	})
+}

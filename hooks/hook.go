@@ -1,0 +1,320 @@
+package hooks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// maxObservers is how many a hook can have.
+const maxObservers = 16
+
+// Hook feeds observers: it looks at each operation once, takes the time once, and
+// tells all of them. Make one with [New]; one may be attached to any number of
+// clients, with [Hook.Attach] or, if the observers needn't know the server's
+// address, with the client's AddHook. It is safe for concurrent use.
+type Hook struct {
+	all        []*observer
+	attempts   []*observer
+	handshakes []*observer
+	dials      []*observer
+	bare       attached // for AddHook
+	clients    clients
+}
+
+// observer is one with what the hook knows of it.
+type observer struct {
+	Observer
+	keep     func(*Operation) bool // nil: all
+	panicked atomic.Bool           // that was logged
+}
+
+var _ redis.Hook = (*Hook)(nil)
+
+// New returns a hook that tells the observers, in this order when an operation
+// begins and in the opposite order when it ends. Tracing comes before what should
+// see the span, as metrics with exemplars do. It fails for an observer that is
+// nil and for more than 16 of them.
+func New(observers ...Observer) (*Hook, error) {
+	var errs []error
+	if len(observers) > maxObservers {
+		errs = append(errs, fmt.Errorf("hooks: %d observers; at most %d are allowed", len(observers), maxObservers))
+	}
+	h := &Hook{}
+	for i, o := range observers {
+		kept := &observer{Observer: o}
+		for f, ok := kept.Observer.(*filtered); ok; f, ok = kept.Observer.(*filtered) {
+			kept.Observer, kept.keep = f.Observer, both(kept.keep, f.keep)
+		}
+		if kept.Observer == nil {
+			errs = append(errs, fmt.Errorf("hooks: observer %d is nil", i))
+			continue
+		}
+		h.add(kept)
+	}
+	h.bare = attached{hook: h, target: &Target{}}
+	return h, errors.Join(errs...)
+}
+
+func (h *Hook) add(o *observer) {
+	h.all = append(h.all, o)
+	if _, ok := o.Observer.(AttemptObserver); ok {
+		h.attempts = append(h.attempts, o)
+	}
+	if _, ok := o.Observer.(HandshakeObserver); ok {
+		h.handshakes = append(h.handshakes, o)
+	}
+	if _, ok := o.Observer.(DialObserver); ok {
+		h.dials = append(h.dials, o)
+	}
+}
+
+func both(a, b func(*Operation) bool) func(*Operation) bool {
+	if a == nil {
+		return b
+	}
+	return func(op *Operation) bool { return a(op) && b(op) }
+}
+
+// DialHook is for go-redis.
+func (h *Hook) DialHook(next redis.DialHook) redis.DialHook { return h.bare.DialHook(next) }
+
+// ProcessHook is for go-redis.
+func (h *Hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return h.bare.ProcessHook(next) }
+
+// ProcessPipelineHook is for go-redis.
+func (h *Hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return h.bare.ProcessPipelineHook(next)
+}
+
+// role is what the client is to its user.
+type role uint8
+
+const (
+	alone   role = iota
+	logical      // a cluster or a ring: its nodes have hooks too
+	node         // one of those nodes
+)
+
+// attached is a hook as one client has it.
+type attached struct {
+	hook   *Hook
+	target *Target
+	role   role
+	off    *atomic.Bool // nil: never
+}
+
+func (a *attached) isOff() bool { return a.off != nil && a.off.Load() }
+
+func (a *attached) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) (err error) {
+		if a.isOff() {
+			return next(ctx, cmd)
+		}
+		if a.role == node {
+			if f, ok := ctx.Value(frameKey{}).(*frame); ok {
+				return a.attempt(ctx, f, []redis.Cmder{cmd}, func(ctx context.Context) error { return next(ctx, cmd) })
+			}
+			if CommandOf(cmd).internal() {
+				return next(ctx, cmd)
+			}
+		}
+		f := a.newFrame()
+		f.one[0] = cmd
+		if !f.op.beginCommand(f.one[:], a.target) {
+			f.free()
+			err := next(ctx, cmd)
+			a.shook(ctx, cmd)
+			return err
+		}
+		ctx = f.begin(ctx)
+		err = errPanic // if it does
+		defer f.end(&err)
+		err = next(ctx, cmd)
+		return err
+	}
+}
+
+func (a *attached) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) (err error) {
+		if len(cmds) == 0 || a.isOff() {
+			return next(ctx, cmds)
+		}
+		if a.role == node {
+			if f, ok := ctx.Value(frameKey{}).(*frame); ok {
+				return a.attempt(ctx, f, cmds, func(ctx context.Context) error { return next(ctx, cmds) })
+			}
+		}
+		f := a.newFrame()
+		if !f.op.beginBatch(cmds, a.target) {
+			f.free()
+			err := next(ctx, cmds)
+			a.shook(ctx, cmds...)
+			return err
+		}
+		ctx = f.begin(ctx)
+		err = errPanic
+		defer f.end(&err)
+		err = next(ctx, cmds)
+		return err
+	}
+}
+
+// shook tells of commands of a handshake.
+func (a *attached) shook(ctx context.Context, cmds ...redis.Cmder) {
+	if len(a.hook.handshakes) == 0 {
+		return
+	}
+	for _, cmd := range cmds {
+		c, errorType := CommandOf(cmd), ErrorType(cmd.Err())
+		for _, o := range a.hook.handshakes {
+			o.guard(func() { o.Observer.(HandshakeObserver).Handshake(ctx, c, errorType) })
+		}
+	}
+}
+
+// attempt runs a node's part of the operation in f.
+func (a *attached) attempt(ctx context.Context, f *frame, cmds []redis.Cmder, next func(context.Context) error) error {
+	start := time.Now()
+	err := next(ctx)
+	f.op.peer.Store(a.target)
+	if len(a.hook.attempts) == 0 {
+		return err
+	}
+	at := Attempt{Peer: a.target, Cmds: cmds, Start: start, Duration: time.Since(start)}
+	at.Outcome, at.ErrorType = Classify(err)
+	for _, o := range a.hook.attempts {
+		o.guard(func() { o.Observer.(AttemptObserver).Attempt(ctx, &at) })
+	}
+	return err
+}
+
+func (a *attached) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if len(a.hook.dials) == 0 || a.isOff() {
+			return next(ctx, network, addr)
+		}
+		start := time.Now()
+		conn, err := next(ctx, network, addr)
+		d := time.Since(start)
+		if _, handle := conn.(interface{ IsVirtual() }); handle {
+			return conn, err
+		}
+		errorType := ErrorType(err)
+		for _, o := range a.hook.dials {
+			o.guard(func() { o.Observer.(DialObserver).Dial(ctx, network, addr, d, errorType) })
+		}
+		return conn, err
+	}
+}
+
+// frame is an operation with what the hook needs until its end.
+type frame struct {
+	op   Operation
+	hook *Hook
+	kept bool // not to be used again: a node's goroutine may still hold it
+	one  [1]redis.Cmder
+	ctxs [maxObservers]context.Context // nil: the observer doesn't watch it
+}
+
+// frameKey finds the frame of a cluster's or ring's operation in the contexts of
+// its attempts.
+type frameKey struct{}
+
+var frames = sync.Pool{New: func() any { return new(frame) }}
+
+func (a *attached) newFrame() *frame {
+	if a.role == logical {
+		return &frame{hook: a.hook, kept: true}
+	}
+	f := frames.Get().(*frame)
+	f.hook = a.hook
+	return f
+}
+
+// free forgets everything, so that nothing is kept alive, and gives f back.
+func (f *frame) free() {
+	if f.kept {
+		return
+	}
+	clear(f.ctxs[:len(f.hook.all)])
+	f.hook, f.one[0] = nil, nil
+	op := &f.op
+	op.Command, op.Cmds, op.Target, op.Err, op.ErrorType, op.Outcome = nil, nil, nil, nil, "", OK
+	frames.Put(f)
+}
+
+// begin tells the observers and returns the operation's context.
+func (f *frame) begin(ctx context.Context) context.Context {
+	f.op.Start = time.Now()
+	if f.kept {
+		ctx = context.WithValue(ctx, frameKey{}, f)
+	}
+	for i, o := range f.hook.all {
+		if next := o.begin(ctx, &f.op); next != nil {
+			f.ctxs[i], ctx = next, next
+		}
+	}
+	return ctx
+}
+
+// end tells the observers what came of it.
+func (f *frame) end(err *error) {
+	f.op.end(*err)
+	for i := len(f.hook.all) - 1; i >= 0; i-- {
+		if ctx := f.ctxs[i]; ctx != nil {
+			f.hook.all[i].end(ctx, &f.op)
+		}
+	}
+	f.free()
+}
+
+// errPanic is the error of an operation during which go-redis, or a hook inside,
+// has panicked, or the goroutine was ended.
+var errPanic = errors.New("hooks: the operation has panicked")
+
+// begin returns nil if the observer doesn't watch the operation.
+func (o *observer) begin(ctx context.Context, op *Operation) (next context.Context) {
+	defer o.recovered()
+	if o.keep != nil && !o.keep(op) {
+		return nil
+	}
+	if next = o.Observer.Begin(ctx, op); next == nil {
+		return ctx
+	}
+	return next
+}
+
+func (o *observer) end(ctx context.Context, op *Operation) {
+	defer o.recovered()
+	o.Observer.End(ctx, op)
+}
+
+func (o *observer) guard(f func()) {
+	defer o.recovered()
+	f()
+}
+
+// recovered ends a panic of an observer. The first is logged; its value only if
+// it is the runtime's: others may have an argument in them.
+func (o *observer) recovered() {
+	v := recover()
+	if v == nil || !o.panicked.CompareAndSwap(false, true) {
+		return
+	}
+	what := fmt.Sprintf("%T", v)
+	if err, ok := v.(runtime.Error); ok {
+		what = err.Error()
+	}
+	slog.Default().Error("hooks: an observer has panicked; it goes on, and this is logged once",
+		slog.String("observer", fmt.Sprintf("%T", o.Observer)), slog.String("panic", what), slog.String("stack", string(debug.Stack())))
+}

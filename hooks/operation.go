@@ -1,0 +1,195 @@
+package hooks
+
+import (
+	"net"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Kind says what an operation consists of.
+type Kind uint8
+
+// The kinds.
+const (
+	Single      Kind = iota // one command
+	Pipeline                // a batch
+	Transaction             // a batch in MULTI and EXEC
+)
+
+// String returns "command", "pipeline" or "transaction".
+func (k Kind) String() string {
+	return [...]string{"command", "pipeline", "transaction"}[k]
+}
+
+// Operation is one call of the client as its user has made it: a command, or a
+// batch; go-redis's retries, and a cluster's redirections, are part of it.
+//
+// It is given to the observers one after another, on the caller's goroutine, and
+// belongs to the hook: an observer must neither change it nor keep it, or what it
+// refers to, beyond the call.
+type Operation struct {
+	Kind Kind
+	// Name is that of the command, "PIPELINE GET" or "MULTI GET" for a batch of
+	// one sort of command, "PIPELINE" or "MULTI" for others. It is bounded by the
+	// command table.
+	Name string
+	// Command is that of a single command, or of all commands of a batch; nil if
+	// they differ.
+	Command *Command
+	// Cmds are the commands, without the MULTI and the EXEC of a transaction.
+	Cmds []redis.Cmder
+	// Target is what the client was made for.
+	Target *Target
+	Start  time.Time
+
+	// From here on what is known at the end.
+
+	Duration time.Duration
+	// Outcome of a batch is Error if any command has failed, else Miss if any has
+	// missed.
+	Outcome Outcome
+	// Err is nil unless Outcome is Error. Of a batch it is the first one.
+	Err error
+	// ErrorType is Err's class, see the function of that name; "" without one.
+	ErrorType string
+
+	peer atomic.Pointer[Target]
+}
+
+// Peer is the node that answered last: of a cluster or a ring whichever the last
+// attempt went to, nil if none was made; otherwise Target.
+func (op *Operation) Peer() *Target {
+	if p := op.peer.Load(); p != nil {
+		return p
+	}
+	if op.Target.Addr == "" {
+		return nil
+	}
+	return op.Target
+}
+
+// Target is the server, or the group of servers, that a client was made for.
+type Target struct {
+	Network string // "tcp" or "unix"
+	// Addr is host:port or a path, as it was configured; "" for a cluster, a ring
+	// and what a sentinel finds, of which only the peers have addresses.
+	Addr string
+	Host string // of Addr; a unix socket's path
+	Port int    // of Addr; 0 for a unix socket
+	DB   int
+}
+
+// newTarget takes an address apart.
+func newTarget(network, addr string, db int) *Target {
+	t := &Target{Network: network, Addr: addr, Host: addr, DB: db}
+	if network == "" {
+		t.Network = "tcp"
+	}
+	if t.Network == "unix" {
+		return t
+	}
+	if host, port, err := net.SplitHostPort(addr); err == nil {
+		t.Host = host
+		t.Port = portNumber(port)
+	}
+	return t
+}
+
+func portNumber(s string) int {
+	n := 0
+	for _, c := range []byte(s) {
+		if c < '0' || c > '9' || n > 65535 {
+			return 0
+		}
+		n = n*10 + int(c-'0')
+	}
+	return n
+}
+
+// begin fills in what is known at the beginning. It reports false for a
+// handshake, which is no operation.
+func (op *Operation) beginCommand(cmds []redis.Cmder, to *Target) bool {
+	c := CommandOf(cmds[0])
+	if c.handshake {
+		return false
+	}
+	op.Kind, op.Name, op.Command, op.Cmds, op.Target = Single, c.Name, c, cmds, to
+	return true
+}
+
+// beginBatch is beginCommand for a batch.
+func (op *Operation) beginBatch(cmds []redis.Cmder, to *Target) bool {
+	op.Kind, op.Target = Pipeline, to
+	first := CommandOf(cmds[0])
+	if first.isMulti() && len(cmds) > 1 && CommandOf(cmds[len(cmds)-1]).isExec() {
+		op.Kind = Transaction
+		if cmds = cmds[1 : len(cmds)-1]; len(cmds) > 0 {
+			first = CommandOf(cmds[0])
+		}
+	}
+	op.Cmds = cmds
+	op.Command = common(first, cmds)
+	switch {
+	case op.Kind == Pipeline && op.Command != nil && op.Command.handshake:
+		return false
+	case op.Kind == Pipeline && first.handshake && allHandshake(cmds):
+		return false
+	case op.Command == nil && op.Kind == Pipeline:
+		op.Name = "PIPELINE"
+	case op.Command == nil:
+		op.Name = "MULTI"
+	case op.Kind == Pipeline:
+		op.Name = op.Command.Pipeline
+	default:
+		op.Name = op.Command.Transaction
+	}
+	return true
+}
+
+// common is the command of all of a batch, the first of which is given, or nil.
+func common(first *Command, cmds []redis.Cmder) *Command {
+	if len(cmds) == 0 {
+		return nil
+	}
+	name := cmds[0].Name()
+	container := strings.Contains(first.Name, " ") || !first.Known()
+	for _, cmd := range cmds[1:] {
+		if (container || cmd.Name() != name) && CommandOf(cmd) != first {
+			return nil
+		}
+	}
+	return first
+}
+
+func allHandshake(cmds []redis.Cmder) bool {
+	for _, cmd := range cmds {
+		if !CommandOf(cmd).handshake {
+			return false
+		}
+	}
+	return true
+}
+
+// end fills in the rest. err is what go-redis returned.
+func (op *Operation) end(err error) {
+	op.Duration = time.Since(op.Start)
+	if err == nil {
+		return
+	}
+	op.Outcome, op.ErrorType = Classify(err)
+	if op.Kind != Single && op.Outcome == Miss {
+		// The first that isn't nil, of all commands: the others may have failed.
+		for _, cmd := range op.Cmds {
+			if outcome, errorType := Classify(cmd.Err()); outcome == Error {
+				op.Outcome, op.ErrorType, op.Err = outcome, errorType, cmd.Err()
+				return
+			}
+		}
+	}
+	if op.Outcome == Error {
+		op.Err = err
+	}
+}

@@ -1,0 +1,55 @@
+package hooks
+
+import (
+	"strings"
+
+	"github.com/everpool/everpool/internal/command"
+)
+
+// commands is made once, from the command table.
+var commands = func() (t struct {
+	all   []*Command
+	of    map[*command.Info]*Command
+	other *Command
+}) {
+	t.of = make(map[*command.Info]*Command)
+	add := func(name string, info *command.Info) *Command {
+		c := &Command{
+			Name: name, Lower: strings.ToLower(name), Pipeline: "PIPELINE " + name, Transaction: "MULTI " + name,
+			Index: len(t.all), info: info,
+		}
+		t.all = append(t.all, c)
+		return c
+	}
+	for info := range command.All() {
+		c := add(info.Name, info)
+		c.Access = accessOf(info)
+		c.handshake = info.Class == command.Session || info.Pin == command.PinMaint || info.Name == "CLIENT TRACKING"
+		t.of[info] = c
+	}
+	t.other = add(Other, nil)
+	return t
+}()
+
+// accessOf is what the flags say; commands of modules have none, but an effect.
+func accessOf(i *command.Info) Access {
+	switch {
+	case i.Flags.Has(command.FlagWrite):
+		return AccessWrite
+	case i.Flags.Has(command.FlagReadOnly):
+		return AccessRead
+	}
+	access := AccessNone
+	for k := range i.Keys {
+		access = max(access, Access(i.Keys[k].Access()))
+	}
+	if i.Tx != command.TxNone {
+		return AccessNone
+	}
+	return access
+}
+
+// part says what a command does in a batch: its first may be MULTI, and its last
+// EXEC.
+func (c *Command) isMulti() bool { return c.info != nil && c.info.Tx == command.TxMulti }
+func (c *Command) isExec() bool  { return c.info != nil && c.info.Tx == command.TxExec }
