@@ -63,22 +63,25 @@ func (w *watch) stop() {
 	}
 }
 
-// silence reports whether the lane owes replies, and for how long it has said
-// nothing at least.
-func (l *Lane) silence(now time.Duration) (owes bool, quiet time.Duration) {
+// silence reports whether the lane owes replies, and has said nothing since the
+// time that it returns, at least.
+func (l *Lane) silence() (owes bool, since time.Duration) {
 	w := &l.watch
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if l.inFlight() == 0 || w.reads.Load() != w.heardN {
 		return false, 0
 	}
-	return true, now - w.quiet
+	return true, w.quiet
 }
 
 // look wakes those whose time is over, and has a lane that is silent probed.
 func (l *Lane) look() {
 	w := &l.watch
-	w.at.Store(0) // who comes from here on sets it anew
+	l.mu.Lock()
+	// Who comes from here on sets it anew; who came before is seen below. Not
+	// sooner: while a look waits for the lock, others would be begun.
+	w.at.Store(0)
 	now := l.pool.now()
 	var next time.Duration
 	soonest := func(d time.Duration) {
@@ -93,7 +96,6 @@ func (l *Lane) look() {
 		}
 		r.mu.Unlock()
 	}
-	l.mu.Lock()
 	for _, e := range l.room {
 		if e.expired = e.by > 0 && e.by <= now; e.expired {
 			e.call()
