@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -85,19 +84,7 @@ func TestChaosNeverSwapsReplies(t *testing.T) {
 			slow := s.slowness(t, 100)
 			stop := make(chan struct{})
 			saw := new(tally)
-			var wg sync.WaitGroup
-			for id := range 100 {
-				wg.Go(func() {
-					for i := 0; ; i++ {
-						select {
-						case <-stop:
-							return
-						default:
-						}
-						s.echo(t, saw, slow, id, i)
-					}
-				})
-			}
+			wg := repeat(stop, 100, func(id, i int) { s.echo(t, saw, slow, id, i) })
 			wg.Go(func() { stir(stop, proxy, slow) })
 			pause(chaosFor(t))
 			// Late replies were outstanding, and connections died, under requests.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -164,38 +163,28 @@ func TestAutoPipelineSurvivesARestart(t *testing.T) {
 		}
 		stop := make(chan struct{})
 		read, mixed := new(tally), new(tally)
-		var wg sync.WaitGroup
-		for id := range callers {
-			wg.Go(func() {
-				for i := id; ; i++ {
-					select {
-					case <-stop:
-						return
-					default:
-					}
-					payload := fmt.Sprintf("%d-%d", id, i)
-					ap, saw := gets, read
-					if id%2 == 0 {
-						ap, saw = both, mixed
-						if i%8 == 0 {
-							saw.incr(saw.call(func() error { return ap.Incr(ctx, "counter").Err() }))
-							continue
-						}
-					}
-					saw.reads.Add(1)
-					err := saw.call(func() error {
-						got, err := ap.Echo(ctx, payload).Result()
-						if err == nil && got != payload {
-							saw.wrong.Add(1)
-						}
-						return err
-					})
-					if err != nil {
-						saw.failedReads.Add(1)
-					}
+		wg := repeat(stop, callers, func(id, i int) {
+			payload := fmt.Sprintf("%d-%d", id, i)
+			ap, saw := gets, read
+			if id%2 == 0 {
+				ap, saw = both, mixed
+				if i%8 == 0 {
+					saw.incr(saw.call(func() error { return ap.Incr(ctx, "counter").Err() }))
+					return
 				}
+			}
+			saw.reads.Add(1)
+			err := saw.call(func() error {
+				got, err := ap.Echo(ctx, payload).Result()
+				if err == nil && got != payload {
+					saw.wrong.Add(1)
+				}
+				return err
 			})
-		}
+			if err != nil {
+				saw.failedReads.Add(1)
+			}
+		})
 		pause(200 * time.Millisecond)
 		server.Kill()
 		pause(300 * time.Millisecond)

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -94,29 +93,21 @@ func TestHistoriesTellTheTruth(t *testing.T) {
 			server.Do(t, "SET", "constant", "value")
 			stop := make(chan struct{})
 			saw := new(tally)
-			var wg sync.WaitGroup
 			pushers := make([]*pusher, 24)
 			for id := range pushers {
-				p := &pusher{id: id}
-				pushers[id] = p
-				wg.Go(func() {
-					for i := id; ; i++ {
-						select {
-						case <-stop:
-							return
-						default:
-						}
-						if i%3 != 0 {
-							p.push(context.Background(), s.rdb, saw)
-							continue
-						}
-						saw.reads.Add(1)
-						if err := saw.call(func() error { return s.read(context.Background(), fmt.Sprintf("%d-%d", id, i), saw) }); err != nil {
-							saw.failedReads.Add(1)
-						}
-					}
-				})
+				pushers[id] = &pusher{id: id}
 			}
+			wg := repeat(stop, len(pushers), func(id, i int) {
+				p := pushers[id]
+				if i%3 != 0 {
+					p.push(context.Background(), s.rdb, saw)
+					return
+				}
+				saw.reads.Add(1)
+				if err := saw.call(func() error { return s.read(context.Background(), fmt.Sprintf("%d-%d", id, i), saw) }); err != nil {
+					saw.failedReads.Add(1)
+				}
+			})
 			wg.Go(func() { torment(stop, server, proxy) })
 			pause(long(2500 * time.Millisecond))
 			await(t, "faults have hit requests in flight", func() bool {

@@ -177,29 +177,20 @@ func TestAHostilePeerLosesItsConnectionAndNothingElse(t *testing.T) {
 			wg := s.drive(stop, 8, saw)
 			// The bait: reads that the impostor's connections answer, and others.
 			var baited, foreign atomic.Int64
-			for range 4 {
-				wg.Go(func() {
-					for {
-						select {
-						case <-stop:
-							return
-						default:
-						}
-						ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
-						got, err := s.rdb.Get(ctx, "bait").Result()
-						cancel()
-						baited.Add(1)
-						if err == nil && got != "value" {
-							foreign.Add(1)
-						}
-						if errors.Is(err, pooler.ErrUnknownOutcome) {
-							t.Errorf("a read ended with %v", err)
-						}
-					}
-				})
-			}
+			bait := repeat(stop, 4, func(int, int) {
+				ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+				got, err := s.rdb.Get(ctx, "bait").Result()
+				cancel()
+				baited.Add(1)
+				if err == nil && got != "value" {
+					foreign.Add(1)
+				}
+				if errors.Is(err, pooler.ErrUnknownOutcome) {
+					t.Errorf("a read ended with %v", err)
+				}
+			})
 			var after sample
-			halt := func() { after = takeSample(); close(stop); wg.Wait() }
+			halt := func() { after = takeSample(); close(stop); wg.Wait(); bait.Wait() }
 			peer.awaitAttacks(t, s, 5, halt, func() bool { return s.stats(t).Closes[attack.reason] > 0 })
 			st := s.settled(t)
 			t.Logf("%d attacks in %d reads; closes %v; %d other reads, %d failed; heap %d then %d KiB%s", peer.attacks.Load(), baited.Load(), st.Closes,

@@ -248,39 +248,47 @@ func (t *tally) checkCounter(tb testing.TB, counter string) {
 	}
 }
 
-// drive has n callers work until stop: each 8th call an INCR of the counter, the
-// rest ECHOes of a payload that no other call has.
-func (s side) drive(stop <-chan struct{}, n int, t *tally) *sync.WaitGroup {
+// repeat has n callers call f again and again until stop. Each counts its calls
+// from its own number, so that not all do the same at a time.
+func repeat(stop <-chan struct{}, n int, f func(id, i int)) *sync.WaitGroup {
 	var wg sync.WaitGroup
-	ctx := context.Background()
 	for id := range n {
 		wg.Go(func() {
-			healed := false
 			for i := id; ; i++ {
 				select {
 				case <-stop:
 					return
 				default:
-				}
-				var err error
-				if i%8 == 0 {
-					err = t.call(func() error { return s.rdb.Incr(ctx, "counter:"+s.name).Err() })
-					t.incr(err)
-				} else {
-					err = t.call(func() error { return s.read(ctx, fmt.Sprintf("%s-%d-%d", s.name, id, i), t) })
-					t.reads.Add(1)
-					if err != nil {
-						t.failedReads.Add(1)
-					}
-				}
-				if armed := t.armed.Load(); err == nil && !healed && armed != 0 && t.first.Load() != 0 {
-					healed = true
-					t.healed.Add(1)
+					f(id, i)
 				}
 			}
 		})
 	}
 	return &wg
+}
+
+// drive has n callers work until stop: each 8th call an INCR of the counter, the
+// rest ECHOes of a payload that no other call has.
+func (s side) drive(stop <-chan struct{}, n int, t *tally) *sync.WaitGroup {
+	ctx := context.Background()
+	healed := make([]bool, n)
+	return repeat(stop, n, func(id, i int) {
+		var err error
+		if i%8 == 0 {
+			err = t.call(func() error { return s.rdb.Incr(ctx, "counter:"+s.name).Err() })
+			t.incr(err)
+		} else {
+			err = t.call(func() error { return s.read(ctx, fmt.Sprintf("%s-%d-%d", s.name, id, i), t) })
+			t.reads.Add(1)
+			if err != nil {
+				t.failedReads.Add(1)
+			}
+		}
+		if armed := t.armed.Load(); err == nil && !healed[id] && armed != 0 && t.first.Load() != 0 {
+			healed[id] = true
+			t.healed.Add(1)
+		}
+	})
 }
 
 // read is one GET of the key that never changes, and one ECHO.

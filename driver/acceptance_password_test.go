@@ -96,22 +96,12 @@ func TestARotatedPasswordFailsNoCall(t *testing.T) {
 			s.warm(t, sockets)
 			stop := make(chan struct{})
 			saw := new(tally)
-			var wg sync.WaitGroup
-			for id := range callers {
-				wg.Go(func() {
-					for i := 0; ; i++ {
-						select {
-						case <-stop:
-							return
-						default:
-						}
-						saw.reads.Add(1)
-						if err := saw.call(func() error { return s.read(context.Background(), fmt.Sprintf("%d-%d", id, i), saw) }); err != nil {
-							saw.failedReads.Add(1)
-						}
-					}
-				})
-			}
+			wg := repeat(stop, callers, func(id, i int) {
+				saw.reads.Add(1)
+				if err := saw.call(func() error { return s.read(context.Background(), fmt.Sprintf("%d-%d", id, i), saw) }); err != nil {
+					saw.failedReads.Add(1)
+				}
+			})
 			const rotations = 5
 			for i := range rotations {
 				pause(long(150 * time.Millisecond))

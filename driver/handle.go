@@ -271,6 +271,33 @@ func (h *handle) signal() {
 	}
 }
 
+// awaitLocked waits, without the lock, until something comes from ch. It fails when
+// the handle is closed meanwhile, or with os.ErrDeadlineExceeded.
+func (h *handle) awaitLocked(ch <-chan struct{}, by time.Time) error {
+	var timeout <-chan time.Time
+	if !by.IsZero() {
+		t := time.NewTimer(time.Until(by))
+		defer t.Stop()
+		timeout = t.C
+	}
+	late := false
+	h.mu.Unlock()
+	select {
+	case <-ch:
+	case <-h.caller.Done():
+	case <-timeout:
+		late = true
+	}
+	h.mu.Lock()
+	switch {
+	case h.closed:
+		return closedError(h.node.key.network)
+	case late:
+		return os.ErrDeadlineExceeded
+	}
+	return nil
+}
+
 // enterLocked changes the handle's session.
 func (h *handle) enterLocked(s *session) {
 	if s == h.session {

@@ -3,7 +3,6 @@ package driver_test
 import (
 	"context"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -80,26 +79,16 @@ func TestPausedWritesAreAnsweredAndReadsGoOn(t *testing.T) {
 			saw := new(split)
 			var late atomic.Int64 // reads in the pause, when it has been noticed
 			var paused atomic.Bool
-			var wg sync.WaitGroup
-			for id := range callers {
-				wg.Go(func() {
-					for i := 0; ; i++ {
-						select {
-						case <-stop:
-							return
-						default:
-						}
-						if id%2 == 0 {
-							saw.writes.incr(saw.writes.call(func() error { return s.rdb.Incr(context.Background(), "counter:"+s.name).Err() }))
-							continue
-						}
-						s.echoOnce(saw, fmt.Sprintf("%d-%d", id, i))
-						if paused.Load() {
-							late.Add(1)
-						}
-					}
-				})
-			}
+			wg := repeat(stop, callers, func(id, i int) {
+				if id%2 == 0 {
+					saw.writes.incr(saw.writes.call(func() error { return s.rdb.Incr(context.Background(), "counter:"+s.name).Err() }))
+					return
+				}
+				s.echoOnce(saw, fmt.Sprintf("%d-%d", id, i))
+				if paused.Load() {
+					late.Add(1)
+				}
+			})
 			pause(200 * time.Millisecond)
 			before := s.stats(t)
 			server.Do(t, "CLIENT", "PAUSE", "1500", "WRITE")

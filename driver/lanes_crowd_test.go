@@ -27,19 +27,7 @@ func TestAThousandCallersShareAFewSockets(t *testing.T) {
 	s.warm(t, 1)
 	stop := make(chan struct{})
 	saw := new(split)
-	var wg sync.WaitGroup
-	for id := range crowd {
-		wg.Go(func() {
-			for i := 0; ; i++ {
-				select {
-				case <-stop:
-					return
-				default:
-					s.echoOnce(saw, fmt.Sprintf("%d-%d", id, i))
-				}
-			}
-		})
-	}
+	wg := repeat(stop, crowd, func(id, i int) { s.echoOnce(saw, fmt.Sprintf("%d-%d", id, i)) })
 	pause(long(700 * time.Millisecond))
 	alone, dials := saw.reads.reads.Load(), s.dials.Load()
 	if open := strings.Count(server.Do(t, "CLIENT", "LIST"), " addr=") - 1; dials > 4 || open > 4 {
@@ -141,19 +129,7 @@ func TestSmallReadsGoOnBesideALargeSharedReply(t *testing.T) {
 		alone := min(transfer(), transfer())
 		stop := make(chan struct{})
 		saw := new(split)
-		var wg sync.WaitGroup
-		for id := range 8 {
-			wg.Go(func() {
-				for i := 0; ; i++ {
-					select {
-					case <-stop:
-						return
-					default:
-						s.echoOnce(saw, fmt.Sprintf("%d-%d", id, i))
-					}
-				}
-			})
-		}
+		wg := repeat(stop, 8, func(id, i int) { s.echoOnce(saw, fmt.Sprintf("%d-%d", id, i)) })
 		pause(20 * time.Millisecond)
 		before := saw.reads.reads.Load()
 		var beside time.Duration

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"testing"
 	"time"
 
@@ -70,32 +69,24 @@ func TestSharedHistoriesTellTheTruth(t *testing.T) {
 			server.Do(t, "SET", "constant", "value")
 			stop := make(chan struct{})
 			saw := new(tally)
-			var wg sync.WaitGroup
 			pushers := make([]*pusher, 32)
 			for id := range pushers {
-				p := &pusher{id: id}
-				pushers[id] = p
-				wg.Go(func() {
-					for i := id; ; i++ {
-						select {
-						case <-stop:
-							return
-						default:
-						}
-						switch i % 4 {
-						case 0:
-							p.pushMany(s, saw, 1+i%7, i%8 == 0)
-						case 1, 2:
-							p.push(context.Background(), s.rdb, saw)
-						default:
-							saw.reads.Add(1)
-							if err := saw.call(func() error { return s.read(context.Background(), fmt.Sprintf("%d-%d", id, i), saw) }); err != nil {
-								saw.failedReads.Add(1)
-							}
-						}
-					}
-				})
+				pushers[id] = &pusher{id: id}
 			}
+			wg := repeat(stop, len(pushers), func(id, i int) {
+				p := pushers[id]
+				switch i % 4 {
+				case 0:
+					p.pushMany(s, saw, 1+i%7, i%8 == 0)
+				case 1, 2:
+					p.push(context.Background(), s.rdb, saw)
+				default:
+					saw.reads.Add(1)
+					if err := saw.call(func() error { return s.read(context.Background(), fmt.Sprintf("%d-%d", id, i), saw) }); err != nil {
+						saw.failedReads.Add(1)
+					}
+				}
+			})
 			wg.Go(func() { torment(stop, server, proxy) })
 			pause(long(time.Second))
 			proxy.Silence(true)

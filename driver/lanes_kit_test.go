@@ -24,24 +24,13 @@ type split struct{ reads, writes tally }
 // driveSplit has n callers work until stop: each 8th call an INCR of the
 // counter, the rest ECHOes of a payload that no other call has.
 func (s side) driveSplit(stop <-chan struct{}, n int, saw *split) *sync.WaitGroup {
-	var wg sync.WaitGroup
-	for id := range n {
-		wg.Go(func() {
-			for i := id; ; i++ {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				if i%8 == 0 {
-					saw.writes.incr(saw.writes.call(func() error { return s.rdb.Incr(context.Background(), "counter:"+s.name).Err() }))
-				} else {
-					s.echoOnce(saw, fmt.Sprintf("%d-%d", id, i))
-				}
-			}
-		})
-	}
-	return &wg
+	return repeat(stop, n, func(id, i int) {
+		if i%8 == 0 {
+			saw.writes.incr(saw.writes.call(func() error { return s.rdb.Incr(context.Background(), "counter:"+s.name).Err() }))
+		} else {
+			s.echoOnce(saw, fmt.Sprintf("%d-%d", id, i))
+		}
+	})
 }
 
 // echoOnce is one read, with a payload that no other call has.

@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -77,28 +76,18 @@ func TestChaosNeverSwapsSharedReplies(t *testing.T) {
 	slow := s.slowness(t, n)
 	stop := make(chan struct{})
 	saw := new(tally)
-	var wg sync.WaitGroup
-	for id := range n {
-		wg.Go(func() {
-			for i := 0; ; i++ {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				switch i % 4 {
-				case 0:
-					s.setAndGet(t, saw, slow, id, i)
-				case 1:
-					ctx, cancel := impatient(slow)
-					saw.incr(saw.call(func() error { return s.rdb.Incr(ctx, "counter:"+s.name).Err() }))
-					cancel()
-				default:
-					s.echo(t, saw, slow, id, i)
-				}
-			}
-		})
-	}
+	wg := repeat(stop, n, func(id, i int) {
+		switch i % 4 {
+		case 0:
+			s.setAndGet(t, saw, slow, id, i)
+		case 1:
+			ctx, cancel := impatient(slow)
+			saw.incr(saw.call(func() error { return s.rdb.Incr(ctx, "counter:"+s.name).Err() }))
+			cancel()
+		default:
+			s.echo(t, saw, slow, id, i)
+		}
+	})
 	wg.Go(func() { stir(stop, proxy, slow) })
 	pause(lanesChaosFor(t))
 	await(t, "faults have hit shared requests in flight, in every way", func() bool {

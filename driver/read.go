@@ -1,13 +1,12 @@
 package driver
 
 import (
-	"bytes"
 	"errors"
 	"os"
 	"slices"
-	"time"
 
 	"github.com/everpool/everpool/internal/command"
+	"github.com/everpool/everpool/internal/resp"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -63,31 +62,17 @@ func (h *handle) readLocked(p []byte) (int, error) {
 
 // awaitReplyLocked waits until there may be something to receive.
 func (h *handle) awaitReplyLocked() error {
-	by := h.readBy
 	h.waiting = true
-	h.mu.Unlock()
-	defer func() {
-		h.mu.Lock()
-		h.waiting = false
-		select {
-		case <-h.wake: // what it said is seen now
-		default:
-		}
-	}()
-	var timeout <-chan time.Time
-	if !by.IsZero() {
-		t := time.NewTimer(time.Until(by))
-		defer t.Stop()
-		timeout = t.C
-	}
+	err := h.awaitLocked(h.wake, h.readBy)
+	h.waiting = false
 	select {
-	case <-h.wake:
-		return nil
-	case <-h.caller.Done():
-		return nil
-	case <-timeout:
+	case <-h.wake: // what it said is seen now
+	default:
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return h.deadlineError("read")
 	}
+	return nil // whether the handle was closed is looked at next
 }
 
 // receiveLocked receives from the lease, without the lock while that may block.
@@ -195,7 +180,7 @@ func (h *handle) shakenLocked(c *pooler.Conn, r *run, failed bool) {
 		// The state that it was given in isn't known.
 	case c.Mode() != pooler.Counted:
 		h.firm = true // the reply may have a push in it, so it isn't remembered
-	case failed && refusedAsUnknown(h.reply):
+	case failed && resp.UnknownCommand(h.reply):
 		m.refuse(h.session, r.frame, h.reply)
 	case failed:
 		// Nothing has changed, and the server may think otherwise next time.
@@ -228,7 +213,7 @@ func (h *handle) pinnedLocked(c *pooler.Conn, r *run, failed bool) {
 		failed = failed && h.owed[i].kind != pinning // the next one may succeed
 	}
 	if failed && !h.firm && r.mode() == pooler.Pushes && h.pin == r.pin.String() && !h.inMulti {
-		if r.remembered() && refusedAsUnknown(h.reply) {
+		if r.remembered() && resp.UnknownCommand(h.reply) {
 			h.node.memory.refuse(h.session, r.frame, h.reply)
 		}
 		h.pin, h.noted = "", false // a transaction or WATCH is noted anew
@@ -261,12 +246,6 @@ func (h *handle) keepLocked(why command.Pin) {
 	}
 }
 
-// refusedAsUnknown reports whether the reply is that there is no such command.
-func refusedAsUnknown(reply []byte) bool {
-	const unknown = "-ERR unknown "
-	return len(reply) > len(unknown) && bytes.EqualFold(reply[:len(unknown)], []byte(unknown))
-}
-
 // lateLocked is the error of a reply that didn't come in time. The connection
 // lives: if the handle is closed now, its pool waits for the reply a little.
 func (h *handle) lateLocked(c *pooler.Conn) error {
@@ -292,11 +271,9 @@ func (h *handle) tryAgainLocked(c *pooler.Conn) (bool, error) {
 	}
 	req := h.requestLocked(h.owed[h.answered:])
 	req.Deadline = h.readBy
-	owed, answered := h.owed, h.answered
 	if err := h.replaceLocked(c, req, pooler.Resend); err != nil {
 		return false, h.failLocked(err)
 	}
-	h.owed, h.answered = owed, answered
 	next := h.lease
 	next.Owe(replies)
 	_, err := h.useLocked(next, h.req, h.readBy)

@@ -42,24 +42,16 @@ func (h *handle) mayShareLocked() bool {
 // shareLocked sends the planned commands on a shared connection. It reports false
 // if there is no sharing here.
 func (h *handle) shareLocked() (bool, error) {
-	x := pooler.Exchange{Deadline: h.writeBy, First: int(h.plan[0].first) - h.sent, Again: true}
 	for i := range h.plan {
-		r := &h.plan[i]
-		x.Replies += int(r.n)
-		x.Slow = x.Slow || r.slow
-		h.effect = max(h.effect, r.effect)
-		if r.kind != plain {
-			x.Transaction, h.resend = true, false
-		}
+		h.effect = max(h.effect, h.plan[i].effect)
 	}
-	if h.flushed {
-		h.resend = false // not all of the batch is in req
+	if h.flushed || h.plan[0].kind == multi {
+		h.resend = false // not all of the batch is in req, or it is a transaction
 	}
 	h.whole = !h.flushed && h.sent == 0
-	x.Again = h.resend && h.effect == command.Read
-	x.Request = h.req[h.sent:]
+	x := h.exchangeLocked(h.plan, h.sent, h.writeBy)
 	x.Follows = h.riding
-	if shared, err := h.submitLocked(&x); !shared || err != nil {
+	if shared, err := h.submitLocked(h.plan, &x); !shared || err != nil {
 		return shared, err
 	}
 	if len(h.owed) == 0 {
@@ -76,12 +68,25 @@ func (h *handle) shareLocked() (bool, error) {
 	return true, nil
 }
 
-// submitLocked finds a shared connection and submits the exchange, without the
-// lock.
-func (h *handle) submitLocked(x *pooler.Exchange) (bool, error) {
+// exchangeLocked is the exchange of the commands, which begin at req[from].
+func (h *handle) exchangeLocked(runs []run, from int, by time.Time) pooler.Exchange {
+	x := pooler.Exchange{
+		Request: h.req[from:], First: int(runs[0].first) - from, Deadline: by,
+		Transaction: runs[0].kind == multi, Again: h.resend && !h.resent && h.effect == command.Read,
+	}
+	for i := range runs {
+		x.Replies += int(runs[i].n)
+		x.Slow = x.Slow || runs[i].slow
+	}
+	return x
+}
+
+// submitLocked finds a shared connection and submits the exchange of the commands,
+// without the lock.
+func (h *handle) submitLocked(runs []run, x *pooler.Exchange) (bool, error) {
 	for {
 		if h.shared == nil || h.sharedIn != h.session {
-			if shared, err := h.findSharedLocked(x); !shared || err != nil {
+			if shared, err := h.findSharedLocked(runs, x.Deadline); !shared || err != nil {
 				return shared, err
 			}
 		}
@@ -113,26 +118,12 @@ func (h *handle) submitLocked(x *pooler.Exchange) (bool, error) {
 }
 
 // findSharedLocked gets the shared connections of the handle's session.
-func (h *handle) findSharedLocked(x *pooler.Exchange) (bool, error) {
-	req := pooler.Request{Session: h.session.pool, Deadline: x.Deadline, Name: sharedName(h.plan, h.owed)}
-	if req.Session.Dead() {
-		if err := h.renewLocked(); err != nil {
-			return true, err
-		}
-		req.Session = h.session.pool
-	}
-	s, err := h.askForSharedLocked(req)
-	if errors.Is(err, pooler.ErrSessionLost) {
-		if renewed := h.renewLocked(); renewed == nil {
-			req.Session = h.session.pool
-			s, err = h.askForSharedLocked(req)
-		}
-	}
-	if err == nil && h.closed {
-		err = closedError(h.node.key.network)
-	}
+func (h *handle) findSharedLocked(runs []run, by time.Time) (bool, error) {
+	req := h.requestLocked(runs)
+	req.Deadline = by
+	s, err := obtainLocked(h, req, h.askForSharedLocked)
 	if err != nil {
-		return true, h.refusedLocked(err)
+		return true, err
 	}
 	h.shared, h.sharedIn = s, h.session
 	return s != nil, nil
@@ -142,16 +133,6 @@ func (h *handle) askForSharedLocked(req pooler.Request) (*pooler.Shared, error) 
 	h.mu.Unlock()
 	defer h.mu.Lock() // whatever a user's code in there does
 	return h.node.sharer.Share(&h.caller, req)
-}
-
-// sharedName is the name of the first command, for errors.
-func sharedName(plans ...[]run) string {
-	for _, plan := range plans {
-		if len(plan) > 0 {
-			return plan[0].name()
-		}
-	}
-	return ""
 }
 
 // receiveSharedLocked receives from a shared connection, without the lock.
@@ -218,23 +199,14 @@ func (h *handle) sharedAgainLocked(err error) error {
 	} else if h.moves++; h.moves > maxMoves {
 		return h.lostSharedLocked(cause)
 	}
-	x := pooler.Exchange{
-		Request: h.req, First: int(h.owed[0].first), Deadline: h.readBy,
-		Transaction: h.owed[0].kind == multi, Again: h.resend && !h.resent && h.effect == command.Read,
-	}
-	for i := range h.owed {
-		x.Replies += int(h.owed[i].n)
-		x.Slow = x.Slow || h.owed[i].slow
-	}
+	x := h.exchangeLocked(h.owed, 0, h.readBy)
 	h.rider.Forgive()
 	h.shared.Again(why)
-	owed := h.owed
-	if shared, err := h.submitLocked(&x); err != nil {
+	if shared, err := h.submitLocked(h.owed, &x); err != nil {
 		return h.failLocked(err)
 	} else if !shared {
 		return h.lostSharedLocked(cause)
 	}
-	h.owed = owed
 	return nil
 }
 
@@ -305,21 +277,9 @@ func (h *handle) awaitReaderLocked() error {
 	if h.readerGone == nil {
 		h.readerGone = make(chan struct{}, 1)
 	}
-	done, by := h.readerGone, h.writeBy
-	h.mu.Unlock()
-	defer h.mu.Lock()
-	var timeout <-chan time.Time
-	if !by.IsZero() {
-		t := time.NewTimer(time.Until(by))
-		defer t.Stop()
-		timeout = t.C
-	}
-	select {
-	case <-done:
-		return nil
-	case <-h.caller.Done():
-		return closedError(h.node.key.network)
-	case <-timeout:
+	err := h.awaitLocked(h.readerGone, h.writeBy)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return h.deadlineError("write")
 	}
+	return err
 }

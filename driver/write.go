@@ -327,24 +327,36 @@ func (h *handle) acquireLocked(req pooler.Request) error {
 	if req.Want != nil && h.wroteIn != h.session {
 		return h.refusedLocked(&pooler.Error{Err: pooler.ErrConnGone, Node: h.node.key.addr})
 	}
-	if h.session.pool.Dead() {
-		if err := h.renewLocked(); err != nil {
-			return err
-		}
-		req.Session = h.session.pool
-	}
-	c, err := h.leaseLocked(func(ctx context.Context) (*pooler.Conn, error) { return h.node.pool.Get(ctx, req) })
-	if errors.Is(err, pooler.ErrSessionLost) {
-		if renewed := h.renewLocked(); renewed == nil {
-			req.Session = h.session.pool
-			c, err = h.leaseLocked(func(ctx context.Context) (*pooler.Conn, error) { return h.node.pool.Get(ctx, req) })
-		}
-	}
+	c, err := obtainLocked(h, req, h.getLocked)
 	if err != nil {
-		return h.refusedLocked(err)
+		return err
 	}
 	h.lease = c
 	return nil
+}
+
+// obtainLocked gets something in the handle's session. A session that the server
+// refuses is renewed, if it can be.
+func obtainLocked[T any](h *handle, req pooler.Request, get func(pooler.Request) (T, error)) (got T, err error) {
+	if req.Session.Dead() {
+		if err := h.renewLocked(); err != nil {
+			return got, err
+		}
+		req.Session = h.session.pool
+	}
+	got, err = get(req)
+	if errors.Is(err, pooler.ErrSessionLost) && h.renewLocked() == nil {
+		req.Session = h.session.pool
+		got, err = get(req)
+	}
+	if err != nil || h.closed { // a lease has gone back then
+		err = h.refusedLocked(err)
+	}
+	return got, err
+}
+
+func (h *handle) getLocked(req pooler.Request) (*pooler.Conn, error) {
+	return h.leaseLocked(func(ctx context.Context) (*pooler.Conn, error) { return h.node.pool.Get(ctx, req) })
 }
 
 // leaseLocked waits for a connection without the lock. If the handle was closed
@@ -479,7 +491,7 @@ func (h *handle) answerLocked() error {
 			}
 			h.signal()
 		case wait != nil:
-			if err := h.awaitLocked(wait); err != nil {
+			if err := h.awaitFlightLocked(wait); err != nil {
 				return err
 			}
 		default:
@@ -518,27 +530,11 @@ func (h *handle) answerLocal(r *run) {
 	h.signal()
 }
 
-// awaitLocked waits for somebody else's handshake, by the write deadline.
-func (h *handle) awaitLocked(done <-chan struct{}) error {
-	by := h.writeBy
-	h.mu.Unlock()
-	var timeout <-chan time.Time
-	if !by.IsZero() {
-		t := time.NewTimer(time.Until(by))
-		defer t.Stop()
-		timeout = t.C
-	}
-	var err error
-	select {
-	case <-done:
-	case <-h.caller.Done():
-		err = closedError(h.node.key.network)
-	case <-timeout:
-		err = adapt(&pooler.Error{Err: pooler.ErrWaitTimeout, Node: h.node.key.addr})
-	}
-	h.mu.Lock()
-	if h.closed {
-		err = closedError(h.node.key.network)
+// awaitFlightLocked waits for somebody else's handshake, by the write deadline.
+func (h *handle) awaitFlightLocked(done <-chan struct{}) error {
+	err := h.awaitLocked(done, h.writeBy)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return adapt(&pooler.Error{Err: pooler.ErrWaitTimeout, Node: h.node.key.addr})
 	}
 	return err
 }

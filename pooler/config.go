@@ -21,7 +21,9 @@ type Config struct {
 	// SharedConns bounds the shared connections of a session: requests that may
 	// share ride those together instead of leasing one each. They are among
 	// MaxOpenConns, opened as load grows, and given back when nobody uses them.
-	// At most MaxOpenConns. 0: 2. -1: every request leases a connection.
+	// Growth leaves one of MaxOpenConns to requests that can't share. At most
+	// MaxOpenConns. 0: 2, or MaxOpenConns if that is less. -1: every request
+	// leases a connection.
 	SharedConns int
 
 	// MinIdleConns is how many connections are kept open and idle, once the
@@ -73,7 +75,9 @@ type Config struct {
 	// SilenceAfter is the time without a byte after which a shared connection
 	// that owes replies is doubted: if the server answers on a new connection,
 	// and still nothing comes on the silent one, that one is given up. A server
-	// that answers neither is waited for. 0: 200 milliseconds. -1: off.
+	// that answers neither is waited for, and so is one that can't be asked: in a
+	// pool with MaxOpenConns connections, none of them idle in another session,
+	// there is no room for a new one. 0: 200 milliseconds. -1: off.
 	SilenceAfter time.Duration
 
 	// FailFastAfter is how long requests wait for a node that can't be

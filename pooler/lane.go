@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/everpool/everpool/internal/resp"
 )
 
 const (
@@ -116,8 +118,8 @@ type slot struct {
 type Exchange struct {
 	Request []byte // complete commands
 	Replies int    // how many they are answered with
-	// First is how many bytes of the request can be sent without the server
-	// having anything to run.
+	// First is the length, in bytes, of the request's first command: until so
+	// many are sent the server has nothing to run.
 	First int
 	// Transaction says that the request is MULTI, commands, and EXEC.
 	Transaction bool
@@ -128,7 +130,7 @@ type Exchange struct {
 	// Follows says that the rider has not received all its replies yet. The
 	// exchange then goes where the earlier ones went.
 	Follows bool
-	// Deadline ends waiting for room, and writing.
+	// Deadline ends waiting for room, and writing; zero: it doesn't.
 	Deadline time.Time
 }
 
@@ -432,9 +434,7 @@ func (l *Lane) write(b []byte) bool {
 // lead reads and hands out replies until r has what it came for, or must go.
 func (l *Lane) lead(r *Rider) {
 	r.mu.Lock()
-	if r.state == riderParked {
-		l.parked.Add(-1)
-	} else {
+	if !r.unparkLocked() {
 		<-r.wake // somebody was faster
 	}
 	r.state = riderLeading
@@ -562,9 +562,7 @@ func (l *Lane) deliverTo(r *Rider, s *slot) (full bool) {
 			l.gone.Add(1)
 		}
 	}
-	if (l.left == 0 || r.p != nil && r.got == len(r.p)) && r.state == riderParked {
-		l.parked.Add(-1)
-		r.state = riderRunning
+	if (l.left == 0 || r.p != nil && r.got == len(r.p)) && r.unparkLocked() {
 		l.served = append(l.served, r)
 	}
 	return false
@@ -590,7 +588,7 @@ func (l *Lane) roomLocked(r *Rider) (to []byte, held bool) {
 // afterTransaction ends the connection if EXEC is no command here: then it is
 // still inside MULTI, with everybody else's requests.
 func (l *Lane) afterTransaction() {
-	if c := l.conn; c.Kind() == '-' && refusedAsUnknown(c.complaint()) {
+	if c := l.conn; c.Kind() == '-' && resp.UnknownCommand(c.complaint()) {
 		c.Fail(CloseState, errors.New("everpool: EXEC was refused where MULTI was not"))
 	}
 }
@@ -667,11 +665,20 @@ func (l *Lane) promote() {
 	}
 }
 
+// closeLocked has the lane take nothing more: who waits for room goes elsewhere.
+func (l *Lane) closeLocked() {
+	l.closed = true
+	l.shut.Store(true)
+	for _, e := range l.room {
+		e.call()
+	}
+	l.room = nil
+}
+
 // die ends a lane whose connection is dead.
 func (l *Lane) die() {
 	l.mu.Lock()
-	l.closed = true
-	l.shut.Store(true)
+	l.closeLocked()
 	l.mu.Unlock()
 	l.conn.InterruptReceive() // a leader sees it and clears up
 	l.bury()
@@ -688,10 +695,8 @@ func (l *Lane) bury() {
 	}
 	cause := l.conn.Err()
 	l.mu.Lock()
-	l.closed = true
-	l.shut.Store(true)
-	tail, issued, room := l.tail.Load(), l.issued, l.room
-	l.room = nil
+	l.closeLocked()
+	tail, issued := l.tail.Load(), l.issued
 	l.mu.Unlock()
 	for i := l.head.Load(); i != tail; i++ {
 		s := &l.slots[i%maxExchanges]
@@ -709,9 +714,6 @@ func (l *Lane) bury() {
 		s.rider.Store(nil)
 	}
 	l.head.Store(tail)
-	for _, e := range room {
-		e.call()
-	}
 	l.finish()
 }
 
@@ -741,11 +743,8 @@ func (l *Lane) retire() {
 		l.mu.Unlock()
 		return
 	}
-	l.closed = true
-	l.shut.Store(true)
+	l.closeLocked()
 	l.pool.wg.Add(1) // while the lane hasn't ended
-	room := l.room
-	l.room = nil
 	if l.inFlight() == 0 && !l.writing && l.leader.CompareAndSwap(nil, &mourner) {
 		l.mu.Unlock()
 		l.finish()
@@ -758,9 +757,6 @@ func (l *Lane) retire() {
 	write := !l.writing
 	l.writing = true
 	l.mu.Unlock()
-	for _, e := range room {
-		e.call()
-	}
 	go func() {
 		defer l.pool.wg.Done()
 		if write {
@@ -785,7 +781,7 @@ func (l *Lane) awaitLast(last *Rider) {
 		case done:
 			l.drained()
 			return
-		case err == nil, before != l.head.Load(), l.awaited(last):
+		case err == nil, before != l.head.Load(), l.live() > 1: // besides last
 		default:
 			l.giveUp(err)
 		}
@@ -802,14 +798,4 @@ func (l *Lane) drained() {
 		runtime.Gosched()
 	}
 	l.finish()
-}
-
-// awaited reports whether somebody else still waits for a reply.
-func (l *Lane) awaited(last *Rider) bool {
-	for i, tail := l.head.Load(), l.tail.Load(); i != tail; i++ {
-		if r := l.slots[i%maxExchanges].rider.Load(); r != nil && r != last && !r.left() {
-			return true
-		}
-	}
-	return false
 }

@@ -12,3 +12,17 @@ func (p *Pool) Watching() bool {
 	}
 	return false
 }
+
+// Owed is the number of replies that have not come yet.
+func (r *Rider) Owed() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.owed
+}
+
+// Idle reports whether every reply has been received.
+func (r *Rider) Idle() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.owed == 0 && r.inR == len(r.in) && r.lost == nil
+}

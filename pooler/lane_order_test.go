@@ -202,6 +202,40 @@ func TestPushesOnASharedConnectionAreDroppedAndCountedAndShiftNothing(t *testing
 	})
 }
 
+// The rest of a large reply is read by its owner, straight into its own memory. That
+// of a push isn't, although it comes where somebody's reply is due.
+func TestALargePushIsReadByWhoeverLeadsAndIntoNobodysMemory(t *testing.T) {
+	push := ">2\r\n+message\r\n" + bulk(strings.Repeat("push ", 40_000))
+	replies := []string{bulk("first"), bulk(strings.Repeat("second ", 40_000))}
+	for _, size := range []int{4 << 10, 1 << 20} {
+		for _, waiting := range []int{1, 2} { // so many wait when the pushes come, the last ones
+			t.Run(fmt.Sprintf("%d wait with %d bytes", waiting, size), func(t *testing.T) {
+				byHand(t, pooler.Config{SharedConns: 1}, 1<<20, func(pt *tester, h *hand) {
+					sh := pt.share(pt.plain)
+					rides := []*ride{pt.submit(sh, ask("A")), pt.submit(sh, ask("B"))}
+					for _, r := range rides {
+						r.size = size
+					}
+					for _, r := range rides[2-waiting:] {
+						r.receive()
+					}
+					w := h.wire(0)
+					w.hear(rides...)
+					w.say(push + replies[0] + push + replies[1])
+					rides[1].wantReply(replies[1])
+					if waiting == 1 {
+						rides[0].receive()
+					}
+					rides[0].wantReply(replies[0])
+					if got := pt.pool.Stats().PushesDropped; got != 2 {
+						t.Errorf("%d pushes dropped, want 2", got)
+					}
+				})
+			})
+		}
+	}
+}
+
 func TestARiderThatIsOwedRepliesStaysOnItsConnection(t *testing.T) {
 	bubble(t, pooler.Config{SharedConns: 2}, func(pt *tester) {
 		sh := pt.share(pt.plain)

@@ -60,20 +60,6 @@ const (
 // NewRider returns a rider with nothing under way.
 func NewRider() *Rider { return &Rider{wake: make(chan struct{}, 1)} }
 
-// Owed is the number of replies that have not come yet.
-func (r *Rider) Owed() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.owed
-}
-
-// Idle reports whether every reply has been received.
-func (r *Rider) Idle() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.owed == 0 && r.inR == len(r.in) && r.lost == nil
-}
-
 // Conn is the shared connection of the last request, nil before the first.
 func (r *Rider) Conn() *Conn {
 	r.mu.Lock()
@@ -103,7 +89,8 @@ func (r *Rider) Forgive() {
 // possibly several replies; done says that no more are to come. It blocks until
 // the deadline (zero: for ever) at most, and fails with os.ErrDeadlineExceeded,
 // ErrInterrupted, ErrLost, or net.ErrClosed. After the first two it may be called
-// again.
+// again. If p is empty, or there is nothing to receive and none is owed, it fails at
+// once, with an error that is none of these.
 func (r *Rider) Receive(p []byte, deadline time.Time) (n int, done bool, err error) {
 	r.mu.Lock()
 	l := r.lane
@@ -194,7 +181,8 @@ func (r *Rider) Interrupt() {
 }
 
 // Close says that the rider's caller has left. Replies that are still to come
-// keep their place; they are read and dropped.
+// keep their place; they are read and dropped. A Submit that waits for room, and a
+// Receive, fail with net.ErrClosed. Close doesn't block, and may be called again.
 func (r *Rider) Close() {
 	r.mu.Lock()
 	r.closed = true
@@ -222,12 +210,20 @@ func (r *Rider) stirLocked() {
 
 // wakeLocked wakes the rider if it is parked.
 func (r *Rider) wakeLocked() {
+	if r.unparkLocked() {
+		r.wake <- struct{}{}
+	}
+}
+
+// unparkLocked makes a parked rider one that runs. It reports false if it wasn't
+// parked. Who unparks another one wakes it too.
+func (r *Rider) unparkLocked() bool {
 	if r.state != riderParked {
-		return
+		return false
 	}
 	r.lane.parked.Add(-1)
 	r.state = riderRunning
-	r.wake <- struct{}{}
+	return true
 }
 
 // enter notes that the rider waits for room, or with nil that it doesn't any

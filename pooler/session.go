@@ -171,10 +171,3 @@ func (c *Conn) readHead(deadline time.Time) (kind byte, head []byte, err error) 
 		}
 	}
 }
-
-// refusedAsUnknown reports whether an error reply says that there is no such
-// command.
-func refusedAsUnknown(reply []byte) bool {
-	const unknown = "-ERR unknown "
-	return len(reply) > len(unknown) && bytes.EqualFold(reply[:len(unknown)], []byte(unknown))
-}

@@ -32,12 +32,6 @@ type Sharer interface {
 
 var _ Sharer = (*Pool)(nil)
 
-func newShared(p *Pool, s *Session) *Shared {
-	sh := &Shared{pool: p, session: s}
-	sh.lanes.Store(new([]*Lane))
-	return sh
-}
-
 // Submit sends the exchange on one of the connections; its request is not kept.
 // Where others' requests go out just then it goes with them, and Submit doesn't
 // wait for that. It blocks until the exchange's deadline at most. It fails with
@@ -106,13 +100,9 @@ func (p *Pool) Share(ctx context.Context, r Request) (*Shared, error) {
 			p.unlock()
 			return nil, err
 		}
-		l := p.lotLocked(r.Session)
-		if l.shared == nil {
-			l.shared = newShared(p, r.Session)
-		}
-		if len(p.openLanesLocked(l.shared)) > 0 {
+		if sh := p.groupLocked(p.lotLocked(r.Session)); len(p.openLanesLocked(sh)) > 0 {
 			p.unlock()
-			return l.shared, nil
+			return sh, nil
 		}
 		c := p.takeIdleLocked(r)
 		if c == nil {
@@ -140,6 +130,15 @@ func (p *Pool) Share(ctx context.Context, r Request) (*Shared, error) {
 	}
 }
 
+// groupLocked returns the lot's shared connections, of which none need be open.
+func (p *Pool) groupLocked(l *lot) *Shared {
+	if l.shared == nil {
+		l.shared = &Shared{pool: p, session: l.session}
+		l.shared.lanes.Store(new([]*Lane))
+	}
+	return l.shared
+}
+
 // sharedHolder is what a lane's lease is for.
 const sharedHolder = "shared requests"
 
@@ -159,20 +158,18 @@ func (l *Lane) isClosed() bool { return l.shut.Load() }
 // openLaneLocked makes a connection that nobody has a lane of the lot, and wakes
 // those who wait for one.
 func (p *Pool) openLaneLocked(l *lot, c *Conn, now time.Duration) {
-	if l.shared == nil {
-		l.shared = newShared(p, l.session)
-	}
+	sh := p.groupLocked(l)
 	p.leaseLocked(c, sharedHolder, false, now)
-	c.lane = newLane(p, c, l.shared)
+	c.lane = newLane(p, c, sh)
 	c.lane.opened = now
 	p.lanes++
 	p.wg.Add(1) // until it has ended
-	open := append(slices.Clone(p.openLanesLocked(l.shared)), c.lane)
-	l.shared.lanes.Store(&open)
-	l.shared.growing.Store(false)
+	open := append(slices.Clone(p.openLanesLocked(sh)), c.lane)
+	sh.lanes.Store(&open)
+	sh.growing.Store(false)
 	l.more = false
 	for w := l.riders.head; w != nil; w = l.riders.head {
-		w.shared = l.shared
+		w.shared = sh
 		p.n.admitted-- // its exchange will count
 		p.wakeLocked(w, nil, nil, now)
 	}

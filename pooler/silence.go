@@ -106,11 +106,8 @@ func (p *Pool) condemnLocked(since time.Duration) {
 // from it since before the given time. A request that may take long on its own
 // account is given that time.
 func (l *Lane) silentSince(t time.Duration) bool {
-	w := &l.watch
-	w.mu.Lock()
-	silent := w.quiet <= t && w.reads.Load() == w.heardN
-	w.mu.Unlock()
-	return silent && l.inFlight() > 0 && !l.isSlow()
+	owes, since := l.silence()
+	return owes && since <= t && !l.isSlow()
 }
 
 // isSlow reports whether the reply that comes next may take long.

@@ -30,7 +30,7 @@ type Stats struct {
 	Pinned         int           // leases that outlast their request
 	Streams        int           // of Pinned: those beyond MaxOpenConns
 	OldestWaiter   time.Duration // for how long the oldest one has been waiting
-	OldestExchange time.Duration // age of the oldest lease that isn't pinned
+	OldestExchange time.Duration // age of the oldest lease that isn't pinned, or longest silence of a shared connection that owes replies
 	Sessions       int           // sessions with a connection or a waiter
 	Lanes          int           // shared connections, of InUse
 
@@ -46,7 +46,7 @@ type Stats struct {
 	Leased    int64 // requests on a lease of their own
 	Moved     int64 // sent on another connection since the first provably didn't run them
 	Resent    int64 // reads that were sent a second time
-	Unknown   int64 // of Failed: ended with ErrUnknownOutcome
+	Unknown   int64 // ended with ErrUnknownOutcome: of Failed, or of Abandoned after a timeout on a shared connection
 
 	WaitTimeouts  int64
 	Dials         int64 // dials begun
@@ -82,14 +82,15 @@ type counters struct {
 	pins   map[string]int64
 }
 
-// add counts what a lane has carried when it ends.
+// add counts what a lane has carried by now.
 func (n *counters) add(l *Lane) {
-	admitted := int64(l.tail.Load()) - l.own.Load()
-	gone, lost := l.gone.Load(), l.lost.Load()
-	n.shared += admitted
+	// In this order: what ends meanwhile counts as under way.
+	gone, lost, head := l.gone.Load(), l.lost.Load(), int64(l.head.Load())
+	own, tail := l.own.Load(), int64(l.tail.Load())
+	n.shared += tail - own
 	n.sharedGone += gone
 	n.sharedLost += lost
-	n.sharedAnswered += admitted - gone - lost
+	n.sharedAnswered += max(0, min(head, tail-own)-gone-lost)
 }
 
 // sharedLocked adds what is carried by lanes, live ones included.
@@ -98,16 +99,10 @@ func (p *Pool) sharedLocked(s *Stats, now time.Duration) {
 	for c := range p.all {
 		if l := c.lane; l != nil {
 			s.Lanes++
-			// In this order: what ends meanwhile counts as under way.
-			gone, lost, head := l.gone.Load(), l.lost.Load(), int64(l.head.Load())
-			own, tail := l.own.Load(), int64(l.tail.Load())
-			total.shared += tail - own
-			total.sharedGone += gone
-			total.sharedLost += lost
-			total.sharedAnswered += max(0, min(head, tail-own)-gone-lost)
+			total.add(l)
 			s.PushesDropped += c.pushDropped.Load()
-			if owes, quiet := l.silence(now); owes {
-				s.OldestExchange = max(s.OldestExchange, quiet)
+			if owes, since := l.silence(); owes {
+				s.OldestExchange = max(s.OldestExchange, now-since)
 			}
 		}
 	}
