@@ -55,7 +55,7 @@ func (r *passwordRotation) rotate(t *testing.T, password string) {
 	}
 	r.server.Do(t, "ACL", "SETUSER", user, ">"+password)
 	r.now.Store(&password)
-	pause(50 * time.Millisecond)
+	pause(long(200 * time.Millisecond))
 	if r.user == "" {
 		r.server.Do(t, "CONFIG", "SET", "requirepass", password)
 	} else {
