@@ -1,0 +1,110 @@
+// Package otelhooks reports what go-redis clients do to OpenTelemetry: a span and
+// a duration for every operation, and the state of the pools. It follows the
+// semantic conventions for databases, version 1.43.0.
+//
+//	tracing, err := otelhooks.NewTracing()
+//	metrics, err := otelhooks.NewMetrics()
+//	hook, err := hooks.New(tracing, metrics) // tracing first, for exemplars
+//	detach, err := hook.Attach(client)
+//
+// For everpool's pools, which are told of before the driver is made and are read
+// when it is:
+//
+//	pools, err := otelhooks.NewPoolMetrics()
+//	d, err := driver.New(driver.Config{Pool: pools.Instrument(pooler.Config{})})
+//	err = pools.Register(d)
+//
+// The pool of a client that doesn't stand on everpool: [RegisterStockPool].
+//
+// # Spans
+//
+// An operation, a command or a batch, is one span of kind CLIENT, go-redis's
+// retries and redirections included. Its name is the command's, "GET"; for a
+// batch "PIPELINE GET" or "MULTI GET" if its commands are all the same, "PIPELINE"
+// or "MULTI" if they aren't. What go-redis sends to open a connection is part of
+// no operation and makes no span. redis.Nil is no error.
+//
+//	attribute                 set    value
+//	db.system.name            start  "redis"
+//	db.operation.name         start  the span's name, by default; "other" for a command that isn't in the table
+//	db.namespace              start  the database's number
+//	server.address            start  host or socket that the client was made for; not for clusters, rings, sentinels
+//	server.port               start  unless it is 6379
+//	db.query.text             start  only with WithQueryText
+//	network.peer.address      start  the node that answered last, as it is configured; of clusters and rings at the end
+//	network.peer.port         start
+//	db.operation.batch.size   end    of a batch of two or more, without MULTI and EXEC
+//	db.stored_procedure.name  end    the digest of EVALSHA, the function of FCALL
+//	error.type                end    a reply's prefix (WRONGTYPE) or a constant of hooks (timeout, unknown_outcome, ...)
+//	db.response.status_code   end    the same, if it is a reply's prefix
+//
+// A span that ended in an error has the status Error with the error's type for a
+// description, never with its text. db.namespace, server.address and server.port
+// are missing if the hook was added with AddHook, and not attached: it can't know
+// them then.
+//
+// What an operation of a cluster or a ring has sent to a node is an event
+// "everpool.attempt" with network.peer.address, network.peer.port,
+// everpool.attempt.duration (seconds), db.operation.batch.size and error.type.
+//
+// # Metrics
+//
+// Of every operation, a batch being one, recorded when it ends:
+//
+//	metric                        kind       unit  attributes
+//	db.client.operation.duration  histogram  s     db.system.name, db.operation.name, db.namespace, server.address,
+//	                                               server.port, error.type, db.response.status_code
+//
+// Of pools, all of them with db.client.connection.pool.name, which is a node's
+// address for everpool's, since clients of all its databases share it. Those read
+// at collection are marked with an r, others are recorded as it happens; those
+// that a stock pool has too with an s.
+//
+//	metric                                    kind           unit          attribute: values
+//	db.client.connection.count            rs  updowncounter  {connection}  db.client.connection.state: idle, used
+//	db.client.connection.max              rs  updowncounter  {connection}  (none without a bound)
+//	db.client.connection.idle.max          s  updowncounter  {connection}  (none without a bound)
+//	db.client.connection.idle.min          s  updowncounter  {connection}
+//	db.client.connection.pending_requests rs  updowncounter  {request}
+//	db.client.connection.timeouts         rs  counter        {timeout}
+//	db.client.connection.create_time          histogram      s             (dials that succeeded)
+//	db.client.connection.wait_time            histogram      s             error.type: of those that waited in vain
+//	everpool.node.state                   r   updowncounter  {node}        everpool.node.state: up, suspect, down; 1 for the one it is in
+//	everpool.handles                      r   updowncounter  {handle}
+//	everpool.sessions                     r   updowncounter  {session}
+//	everpool.connections                  r   updowncounter  {connection}  everpool.connection.role: shared, pinned, draining, dialing
+//	everpool.active_requests              r   updowncounter  {request}
+//	everpool.oldest_waiter                r   gauge          s
+//	everpool.oldest_exchange              r   gauge          s
+//	everpool.requests                     r   counter        {request}     everpool.request.way: shared, leased; again: moved, resent
+//	everpool.results                      r   counter        {request}     everpool.request.result: answered, failed, abandoned
+//	everpool.unknown_outcomes             r   counter        {request}
+//	everpool.waits                        r   counter        {request}
+//	everpool.dials                        r   counter        {dial}        everpool.dial.outcome: ok, error
+//	everpool.closes                       r   counter        {connection}  everpool.close.reason: see pooler.CloseReason
+//	everpool.pins                         r   counter        {lease}       everpool.pin.reason: subscribe, watch, ...
+//	everpool.heals                        r   counter        {heal}
+//	everpool.dropped_pushes               r   counter        {push}
+//	everpool.outage.duration                  histogram      s             (of nodes that came back)
+//
+// Everpool's pools don't tell the bounds of idle connections, so there is no
+// idle.max and idle.min of them. A stock pool tells no single times, so there is
+// no create_time and wait_time of it.
+//
+// # Privacy
+//
+// Arguments, keys, replies, passwords and the texts of errors are in no span and
+// in no metric. Exceptions are what is asked for: keys with [WithQueryKeys], what
+// a user's own functions return, and the digest or name of a script. Names of
+// commands are those of the command table, all others are "other".
+//
+// # Concurrency, failure, cost
+//
+// Everything is safe for concurrent use. Nothing here starts a goroutine or
+// blocks; whether exporting does is the SDK's affair: use its batch processor. A
+// panic in a function of the user costs the operation its span and nothing else.
+//
+// With the SDK a command costs 3 allocations for a span that isn't sampled, 6 for
+// one that is, none for metrics; a client of several nodes costs one more for its
+// span. So does a filter that lets an operation pass without a span.
+package otelhooks

@@ -1,0 +1,121 @@
+package otelhooks_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+
+	"github.com/redis/go-redis/v9"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+
+	"github.com/everpool/everpool/driver"
+	"github.com/everpool/everpool/hooks"
+	"github.com/everpool/everpool/internal/testkit"
+	"github.com/everpool/everpool/otelhooks"
+	"github.com/everpool/everpool/pooler"
+)
+
+// A program has an exporter of its own in the place of the one in memory.
+func ExampleNewTracing() {
+	fake := testkit.NewFake() // a server in memory
+	defer fake.Close()
+	spans := tracetest.NewInMemoryExporter()
+	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans))
+
+	tracing, err := otelhooks.NewTracing(otelhooks.WithTracerProvider(provider), otelhooks.WithQueryText(true))
+	if err != nil {
+		log.Fatal(err)
+	}
+	hook, err := hooks.New(tracing)
+	if err != nil {
+		log.Fatal(err)
+	}
+	client := redis.NewClient(&redis.Options{Addr: "redis:6379", Dialer: fake.Dial})
+	defer client.Close()
+	if _, err := hook.Attach(client); err != nil {
+		log.Fatal(err)
+	}
+
+	client.Set(context.Background(), "name", "value", 0)
+	for _, span := range spans.GetSpans() {
+		fmt.Println(span.Name, span.SpanKind)
+		for _, a := range span.Attributes {
+			fmt.Printf("  %s: %v\n", a.Key, a.Value.AsInterface())
+		}
+	}
+	// Output:
+	// SET client
+	//   db.system.name: redis
+	//   db.operation.name: SET
+	//   db.namespace: 0
+	//   server.address: redis
+	//   network.peer.address: redis
+	//   network.peer.port: 6379
+	//   db.query.text: SET ? ?
+}
+
+// A program has a reader that exports in the place of the one that is asked.
+func ExampleNewMetrics() {
+	fake := testkit.NewFake() // a server in memory
+	defer fake.Close()
+	reader := sdkmetric.NewManualReader()
+	provider := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
+
+	metrics, err := otelhooks.NewMetrics(otelhooks.WithMeterProvider(provider))
+	if err != nil {
+		log.Fatal(err)
+	}
+	hook, err := hooks.New(metrics)
+	if err != nil {
+		log.Fatal(err)
+	}
+	client := redis.NewClient(&redis.Options{Addr: "redis:6379", Dialer: fake.Dial})
+	defer client.Close()
+	if _, err := hook.Attach(client); err != nil {
+		log.Fatal(err)
+	}
+
+	client.Set(context.Background(), "name", "value", 0)
+	client.Set(context.Background(), "name", "value", 0)
+	var all metricdata.ResourceMetrics
+	if err := reader.Collect(context.Background(), &all); err != nil {
+		log.Fatal(err)
+	}
+	for _, m := range all.ScopeMetrics[0].Metrics {
+		for _, p := range m.Data.(metricdata.Histogram[float64]).DataPoints {
+			operation, _ := p.Attributes.Value("db.operation.name")
+			fmt.Println(m.Name, operation.AsString(), p.Count)
+		}
+	}
+	// Output:
+	// db.client.operation.duration SET 2
+}
+
+// The pools of a driver: told of before it is made, read when it is.
+func ExampleNewPoolMetrics() {
+	fake := testkit.NewFake() // a server in memory
+	defer fake.Close()
+	provider := sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader()))
+
+	pools, err := otelhooks.NewPoolMetrics(otelhooks.WithMeterProvider(provider))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer pools.Close()
+	d, err := driver.New(driver.Config{Dial: fake.Dial, Pool: pools.Instrument(pooler.Config{})})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer d.Close()
+	if err := pools.Register(d); err != nil {
+		log.Fatal(err)
+	}
+	client := redis.NewClient(d.Options(&redis.Options{Addr: "redis:6379"}))
+	defer client.Close()
+	fmt.Println(client.Ping(context.Background()).Val())
+	// Output:
+	// PONG
+}

@@ -1,0 +1,48 @@
+package otelhooks_test
+
+import (
+	"math"
+	"strings"
+	"testing"
+
+	"go.opentelemetry.io/otel/attribute"
+
+	"github.com/everpool/everpool/otelhooks"
+)
+
+func TestEverythingThatIsWrongIsSaidAtOnce(t *testing.T) {
+	_, tracing := otelhooks.NewTracing(
+		nil,
+		otelhooks.WithTracerProvider(nil), otelhooks.WithSpanFilter(nil), otelhooks.WithSpanName(nil),
+		otelhooks.WithAttributes(nil), otelhooks.WithQueryKeys(true),
+	)
+	_, metrics := otelhooks.NewMetrics(nil, otelhooks.WithMeterProvider(nil), otelhooks.WithMetricsFilter(nil),
+		otelhooks.WithBuckets(), otelhooks.WithMetricAttributes(attribute.Int("good", 1), attribute.KeyValue{}))
+	_, pools := otelhooks.NewPoolMetrics(nil, otelhooks.WithMeterProvider(nil), otelhooks.WithPoolName(nil),
+		otelhooks.WithBuckets(1, 1))
+	for _, test := range []struct {
+		err  error
+		want []string
+	}{
+		{tracing, []string{"option 0", "WithTracerProvider", "WithSpanFilter", "WithSpanName", "WithAttributes", "WithQueryKeys"}},
+		{metrics, []string{"option 0", "WithMeterProvider", "WithMetricsFilter", "WithBuckets", "WithMetricAttributes: attribute 1"}},
+		{pools, []string{"option 0", "WithMeterProvider", "WithPoolName", "[1 1]"}},
+	} {
+		for _, want := range test.want {
+			if test.err == nil || !strings.Contains(test.err.Error(), want) {
+				t.Errorf("%v\nwant it to have %q", test.err, want)
+			}
+		}
+	}
+}
+
+func TestBucketsAreChecked(t *testing.T) {
+	for _, bad := range [][]float64{{}, {0}, {-1}, {2, 1}, {1, 1}, {1, math.Inf(1)}, {math.NaN()}, {1, math.NaN()}} {
+		if _, err := otelhooks.NewMetrics(otelhooks.WithBuckets(bad...)); err == nil {
+			t.Errorf("%v was taken", bad)
+		}
+	}
+	if _, err := otelhooks.NewMetrics(otelhooks.WithBuckets(.5, 1)); err != nil {
+		t.Error(err)
+	}
+}

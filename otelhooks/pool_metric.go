@@ -1,0 +1,179 @@
+package otelhooks
+
+import (
+	"go.opentelemetry.io/otel/attribute"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/semconv/v1.43.0/dbconv"
+
+	"github.com/everpool/everpool/pooler"
+)
+
+// metricKind says how values of a metric are collected.
+type metricKind uint8
+
+const (
+	counter metricKind = iota // only grows
+	upDown                    // a number of things that there are now
+	seconds                   // a gauge of a time, read in nanoseconds
+)
+
+// poolMetric is an asynchronous metric of pools.
+type poolMetric struct {
+	name      string
+	unit      string
+	text      string
+	kind      metricKind
+	attribute attribute.Key // besides the pool's name; "": none
+}
+
+// Those of the semantic conventions.
+var (
+	connectionCount = &poolMetric{
+		name: dbconv.ClientConnectionCount{}.Name(), unit: "{connection}", kind: upDown, attribute: semconv.DBClientConnectionStateKey,
+		text: dbconv.ClientConnectionCount{}.Description(),
+	}
+	connectionMax = &poolMetric{
+		name: dbconv.ClientConnectionMax{}.Name(), unit: "{connection}", kind: upDown,
+		text: dbconv.ClientConnectionMax{}.Description(),
+	}
+	connectionIdleMax = &poolMetric{
+		name: dbconv.ClientConnectionIdleMax{}.Name(), unit: "{connection}", kind: upDown,
+		text: dbconv.ClientConnectionIdleMax{}.Description(),
+	}
+	connectionIdleMin = &poolMetric{
+		name: dbconv.ClientConnectionIdleMin{}.Name(), unit: "{connection}", kind: upDown,
+		text: dbconv.ClientConnectionIdleMin{}.Description(),
+	}
+	pendingRequests = &poolMetric{
+		name: dbconv.ClientConnectionPendingRequests{}.Name(), unit: "{request}", kind: upDown,
+		text: dbconv.ClientConnectionPendingRequests{}.Description(),
+	}
+	connectionTimeouts = &poolMetric{
+		name: dbconv.ClientConnectionTimeouts{}.Name(), unit: "{timeout}", kind: counter,
+		text: dbconv.ClientConnectionTimeouts{}.Description(),
+	}
+)
+
+// Those of everpool.
+var (
+	nodeState = &poolMetric{
+		name: "everpool.node.state", unit: "{node}", kind: upDown, attribute: "everpool.node.state",
+		text: "1 for the state that the node is in, 0 for the others.",
+	}
+	handles = &poolMetric{
+		name: "everpool.handles", unit: "{handle}", kind: upDown,
+		text: "The number of handles that clients hold, each of which they take for a connection.",
+	}
+	sessions = &poolMetric{
+		name: "everpool.sessions", unit: "{session}", kind: upDown,
+		text: "The number of sessions (user, database, ...) with a connection or a request that waits.",
+	}
+	connections = &poolMetric{
+		name: "everpool.connections", unit: "{connection}", kind: upDown, attribute: "everpool.connection.role",
+		text: "The number of connections with a special role.",
+	}
+	activeRequests = &poolMetric{
+		name: "everpool.active_requests", unit: "{request}", kind: upDown,
+		text: "The number of requests in progress.",
+	}
+	oldestWaiter = &poolMetric{
+		name: "everpool.oldest_waiter", unit: "s", kind: seconds,
+		text: "How long the oldest request that waits for a connection has been waiting.",
+	}
+	oldestExchange = &poolMetric{
+		name: "everpool.oldest_exchange", unit: "s", kind: seconds,
+		text: "How long ago the oldest request that is on a connection began.",
+	}
+	requests = &poolMetric{
+		name: "everpool.requests", unit: "{request}", kind: counter, attribute: "everpool.request.way",
+		text: "The number of requests; shared and leased are all of them, moved and resent were sent again.",
+	}
+	results = &poolMetric{
+		name: "everpool.results", unit: "{request}", kind: counter, attribute: "everpool.request.result",
+		text: "The number of requests that have ended.",
+	}
+	unknownOutcomes = &poolMetric{
+		name: "everpool.unknown_outcomes", unit: "{request}", kind: counter,
+		text: "The number of requests that were sent and whose replies are lost.",
+	}
+	waits = &poolMetric{
+		name: "everpool.waits", unit: "{request}", kind: counter,
+		text: "The number of requests that had to wait for a connection.",
+	}
+	dials = &poolMetric{
+		name: "everpool.dials", unit: "{dial}", kind: counter, attribute: "everpool.dial.outcome",
+		text: "The number of dials that have ended.",
+	}
+	closes = &poolMetric{
+		name: "everpool.closes", unit: "{connection}", kind: counter, attribute: "everpool.close.reason",
+		text: "The number of connections that were closed.",
+	}
+	pins = &poolMetric{
+		name: "everpool.pins", unit: "{lease}", kind: counter, attribute: "everpool.pin.reason",
+		text: "The number of leases that lasted beyond their request.",
+	}
+	heals = &poolMetric{
+		name: "everpool.heals", unit: "{heal}", kind: counter,
+		text: "The number of times that the node came back.",
+	}
+	droppedPushes = &poolMetric{
+		name: "everpool.dropped_pushes", unit: "{push}", kind: counter,
+		text: "The number of RESP3 pushes that had no taker.",
+	}
+)
+
+// nodeMetrics are what readNode reads.
+var nodeMetrics = []*poolMetric{
+	connectionCount, connectionMax, pendingRequests, connectionTimeouts,
+	nodeState, handles, sessions, connections, activeRequests, oldestWaiter, oldestExchange,
+	requests, results, unknownOutcomes, waits, dials, closes, pins, heals, droppedPushes,
+}
+
+// readNode reads what there is to say of a node.
+func readNode(n *pooler.NodeStatus, add func(m *poolMetric, value string, v int64)) {
+	s := &n.Stats
+	add(connectionCount, "idle", int64(s.Idle))
+	add(connectionCount, "used", int64(s.InUse))
+	if s.MaxOpenConnections >= 0 {
+		add(connectionMax, "", int64(s.MaxOpenConnections))
+	}
+	add(pendingRequests, "", int64(s.Waiting))
+	add(connectionTimeouts, "", s.WaitTimeouts)
+
+	for _, state := range []pooler.State{pooler.StateUp, pooler.StateSuspect, pooler.StateDown} {
+		is := int64(0)
+		if n.State == state {
+			is = 1
+		}
+		add(nodeState, state.String(), is)
+	}
+	add(handles, "", int64(n.Handles))
+	add(sessions, "", int64(s.Sessions))
+	add(connections, "shared", int64(s.Lanes))
+	add(connections, "pinned", int64(s.Pinned))
+	add(connections, "draining", int64(s.Draining))
+	add(connections, "dialing", int64(s.Dialing))
+	add(activeRequests, "", s.InFlight)
+	add(oldestWaiter, "", int64(s.OldestWaiter))
+	add(oldestExchange, "", int64(s.OldestExchange))
+
+	add(requests, "shared", s.Shared)
+	add(requests, "leased", s.Leased)
+	add(requests, "moved", s.Moved)
+	add(requests, "resent", s.Resent)
+	add(results, "answered", s.Answered)
+	add(results, "failed", s.Failed)
+	add(results, "abandoned", s.Abandoned)
+	add(unknownOutcomes, "", s.Unknown)
+	add(waits, "", s.WaitCount)
+	add(dials, "ok", s.Dials-s.DialErrors-int64(s.Dialing))
+	add(dials, "error", s.DialErrors)
+	for reason, v := range s.Closes {
+		add(closes, string(reason), v)
+	}
+	for reason, v := range s.Pins {
+		add(pins, reason, v)
+	}
+	add(heals, "", s.Heals)
+	add(droppedPushes, "", s.PushesDropped)
+}

@@ -1,0 +1,124 @@
+package otelhooks
+
+import (
+	"cmp"
+	"errors"
+	"strconv"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// StockPool is a client of go-redis with the pool that it brings along.
+type StockPool interface {
+	PoolStats() *redis.PoolStats
+}
+
+// Registration is of metrics that are collected until it is closed.
+type Registration struct {
+	collector *collector
+	once      sync.Once
+	err       error
+}
+
+// Close ends it: nothing is collected any more. It waits for a collection that is
+// under way, and may be called again.
+func (r *Registration) Close() error {
+	r.once.Do(func() { r.err = r.collector.registration.Unregister() })
+	return r.err
+}
+
+// stockMetrics are what a stock pool can tell.
+var stockMetrics = []*poolMetric{
+	connectionCount, connectionMax, connectionIdleMax, connectionIdleMin, pendingRequests, connectionTimeouts,
+}
+
+// stockPool is one that is registered.
+type stockPool struct {
+	client  StockPool
+	name    string
+	options *redis.Options // nil if the client stands for several nodes
+}
+
+// RegisterStockPool reports the pool of a client that doesn't stand on everpool,
+// by the semantic conventions' names, until it is closed. (One that does has no
+// connections of its own: see [PoolMetrics].) name is the pool's, and has to be
+// unique; if it is "", it is "address:port/db", for a [redis.Client]. The separate
+// pool for pipelines that go-redis makes is reported as name + "/pipeline".
+//
+// Of a [redis.ClusterClient] or a [redis.Ring] the sums over its nodes are
+// reported, and neither bounds nor pending requests, which go-redis doesn't tell.
+// To ask a ClusterClient may do network I/O, that of loading the cluster's state,
+// at collection. Its counters go backwards when nodes leave: what is reported then
+// stands still, and goes on from there.
+//
+// It fails if client is nil, if there is no name, if an option is wrong, or if the
+// provider refuses an instrument.
+func RegisterStockPool(client StockPool, name string, opts ...PoolOption) (*Registration, error) {
+	cfg, err := newPoolConfig(opts)
+	if client == nil {
+		return nil, errors.Join(err, errors.New("otelhooks: RegisterStockPool: client is nil"))
+	}
+	s := &stockPool{client: client, name: name}
+	if single, ok := client.(interface{ Options() *redis.Options }); ok {
+		s.options = single.Options()
+	}
+	if s.name == "" && s.options != nil {
+		s.name = s.options.Addr + "/" + strconv.Itoa(s.options.DB)
+	}
+	if s.name == "" {
+		err = errors.Join(err, errors.New(`otelhooks: RegisterStockPool: name is ""; only a redis.Client has one by default`))
+	}
+	if err != nil {
+		return nil, err
+	}
+	c, err := newCollector(&cfg.meterConfig, stockMetrics, s.read)
+	if err != nil {
+		return nil, err
+	}
+	return &Registration{collector: c}, nil
+}
+
+// read reads the pool and the one for pipelines.
+func (s *stockPool) read(add func(reading, int64)) {
+	stats := s.client.PoolStats()
+	if stats == nil {
+		return
+	}
+	s.readPool(stats, s.name, add)
+	pipelines := s.name + "/pipeline"
+	if p := stats.PipelineStats; p != nil {
+		s.readPool((*redis.PoolStats)(p), pipelines, add)
+	}
+	if o := s.options; o != nil {
+		readBounds(o, s.name, add)
+		if stats.PipelineStats != nil {
+			add(reading{of: connectionMax, pool: pipelines}, int64(cmp.Or(o.PipelinePoolSize, redis.DefaultPipelinePoolSize)))
+		}
+	}
+}
+
+func (s *stockPool) readPool(stats *redis.PoolStats, name string, add func(reading, int64)) {
+	// go-redis reads the two one after the other, so that there may seem to be
+	// more that are idle than there are.
+	idle, all := int64(stats.IdleConns), int64(stats.TotalConns)
+	add(reading{connectionCount, name, "idle"}, idle)
+	add(reading{connectionCount, name, "used"}, max(0, all-idle))
+	add(reading{of: connectionTimeouts, pool: name}, int64(stats.Timeouts))
+	if s.options != nil {
+		add(reading{of: pendingRequests, pool: name}, int64(stats.PendingRequests))
+	}
+}
+
+// readBounds reads what is configured, where 0 is no bound.
+func readBounds(o *redis.Options, name string, add func(reading, int64)) {
+	most := o.PoolSize
+	if o.MaxActiveConns > 0 {
+		most = min(most, o.MaxActiveConns)
+	}
+	add(reading{of: connectionMax, pool: name}, int64(most))
+	if o.MaxIdleConns > 0 {
+		add(reading{of: connectionIdleMax, pool: name}, int64(o.MaxIdleConns))
+	}
+	add(reading{of: connectionIdleMin, pool: name}, int64(o.MinIdleConns))
+}
