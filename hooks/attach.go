@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"reflect"
 	"sync"
 	"sync/atomic"
+	"time"
 	"weak"
 
 	"github.com/redis/go-redis/v9"
@@ -13,18 +16,23 @@ import (
 
 // Attach has the hook watch a client: a [redis.Client], also one that follows a
 // sentinel; a [redis.ClusterClient] or a [redis.Ring], with the nodes that it has
-// and will have; or anything else with an AddHook. For the latter three its user's
-// calls are the operations, and what the nodes get are attempts; calls that a
-// user makes on a node's client are operations too.
+// and will have; a driver.DB of these; or anything else with an AddHook. For a
+// cluster and a ring its user's calls are the operations, and what the nodes get
+// are attempts. Calls that a user makes on a node's client are operations too, but
+// for PING, COMMAND, CLUSTER SLOTS and CLUSTER SHARDS, by which go-redis itself
+// keeps an eye on the nodes.
 //
 // detach ends that; go-redis has no way to remove a hook, so one that does
 // nothing stays behind. It may be called again. Attach fails if client is nil,
-// or if the hook is attached to it already. It does no network I/O.
+// or if it is of go-redis and the hook is attached to it already. It does no
+// network I/O, but a cluster client whose ClusterSlots is set has it called. It may
+// be called while the client is used; operations that have begun aren't told.
 func (h *Hook) Attach(client redis.UniversalClient) (detach func(), err error) {
+	if v := reflect.ValueOf(client); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
+		return nil, errors.New("hooks: Attach: client is nil")
+	}
 	off := new(atomic.Bool)
 	switch c := client.(type) {
-	case nil:
-		return nil, errors.New("hooks: Attach: client is nil")
 	case *redis.Client:
 		if !h.clients.enter(c) {
 			return nil, errAttached
@@ -59,27 +67,64 @@ func (h *Hook) attachGroup(c group, off *atomic.Bool) (func(), error) {
 	if !h.clients.enter(c) {
 		return nil, errAttached
 	}
-	c.AddHook(&attached{hook: h, target: &Target{Network: "tcp"}, role: logical, off: off})
-	var nodes clients // a node may be new and be in the list too
-	add := func(n *redis.Client) {
-		if !off.Load() && nodes.enter(n) {
-			n.AddHook(&attached{hook: h, target: targetOf(n), role: node, off: off})
-		}
+	target := &Target{Network: "tcp"}
+	if ring, ok := c.(*redis.Ring); ok {
+		target.DB = ring.Options().DB
 	}
-	c.OnNewNode(add)
-	// With a context that is over it lists the nodes that are known already. That
-	// there are none yet is no error.
-	over, cancel := context.WithCancel(context.Background())
-	cancel()
-	_ = c.ForEachShard(over, func(_ context.Context, n *redis.Client) error {
-		add(n)
-		return nil
-	})
+	known := &nodes{group: c, hook: h, off: off}
+	c.AddHook(&attached{hook: h, target: target, role: logical, off: off, nodes: known})
+	c.OnNewNode(known.add)
+	known.list()
 	return func() {
 		if off.CompareAndSwap(false, true) {
 			h.clients.leave(c)
 		}
 	}, nil
+}
+
+// nodes are those of a group.
+type nodes struct {
+	group group
+	hook  *Hook
+	off   *atomic.Bool
+	known clients // a node may be new and be in the list too
+
+	mu     sync.Mutex
+	listed time.Time
+}
+
+func (s *nodes) add(n *redis.Client) {
+	if !s.off.Load() && s.known.enter(n) {
+		n.AddHook(&attached{hook: s.hook, target: targetOf(n), role: node, off: s.off})
+	}
+}
+
+// list adds the nodes that go-redis has. With a context that is over it names
+// those that it knows already; that there are none yet is no error.
+func (s *nodes) list() {
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = s.group.ForEachShard(over, func(_ context.Context, n *redis.Client) error {
+		s.add(n)
+		return nil
+	})
+}
+
+// missed is called after an operation that no node has told of. It has gone to one
+// that go-redis didn't list: a shard that was down, or a node that was made before
+// go-redis knew of the cluster's slots. It may also be that a hook has answered, so
+// this isn't done for each.
+func (s *nodes) missed(err error) {
+	var reply redis.Error
+	if err != nil && !errors.As(err, &reply) || !s.mu.TryLock() {
+		return
+	}
+	defer s.mu.Unlock()
+	if !s.listed.IsZero() && time.Since(s.listed) < time.Second {
+		return
+	}
+	s.listed = time.Now()
+	s.list()
 }
 
 // targetOf is what the client was made for.
@@ -91,19 +136,30 @@ func targetOf(c *redis.Client) *Target {
 	return newTarget(o.Network, o.Addr, o.DB)
 }
 
-// internal reports whether go-redis sends the command to a node for itself.
-func (c *Command) internal() bool {
-	switch c.Name {
-	case "CLUSTER SLOTS", "CLUSTER SHARDS", "COMMAND", "ASKING":
-		return true
-	}
-	return false
-}
-
 // clients is a set of clients that doesn't keep them alive.
 type clients struct {
-	mu  sync.Mutex
-	set map[any]struct{} // weak pointers
+	mu    sync.Mutex
+	set   map[weakClient]struct{}
+	sweep int // the size at which those that have gone are taken out
+}
+
+// weakClient is a weakOf.
+type weakClient interface{ gone() bool }
+
+type weakOf[T any] struct{ weak.Pointer[T] }
+
+func (w weakOf[T]) gone() bool { return w.Value() == nil }
+
+func weakly(c any) weakClient {
+	switch c := c.(type) {
+	case *redis.Client:
+		return weakOf[redis.Client]{weak.Make(c)}
+	case *redis.ClusterClient:
+		return weakOf[redis.ClusterClient]{weak.Make(c)}
+	case *redis.Ring:
+		return weakOf[redis.Ring]{weak.Make(c)}
+	}
+	panic(fmt.Sprintf("hooks: %T", c)) // Attach knows no other
 }
 
 // enter reports whether the client wasn't in the set.
@@ -111,9 +167,13 @@ func (s *clients) enter(c any) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.set == nil {
-		s.set = make(map[any]struct{})
+		s.set, s.sweep = make(map[weakClient]struct{}), 64
 	}
-	key := weakOf(c)
+	if len(s.set) >= s.sweep {
+		maps.DeleteFunc(s.set, func(w weakClient, _ struct{}) bool { return w.gone() })
+		s.sweep = max(64, 2*len(s.set))
+	}
+	key := weakly(c)
 	_, in := s.set[key]
 	s.set[key] = struct{}{}
 	return !in
@@ -122,17 +182,5 @@ func (s *clients) enter(c any) bool {
 func (s *clients) leave(c any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.set, weakOf(c))
-}
-
-func weakOf(c any) any {
-	switch c := c.(type) {
-	case *redis.Client:
-		return weak.Make(c)
-	case *redis.ClusterClient:
-		return weak.Make(c)
-	case *redis.Ring:
-		return weak.Make(c)
-	}
-	panic(fmt.Sprintf("hooks: %T", c))
+	delete(s.set, weakly(c))
 }

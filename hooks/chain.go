@@ -1,6 +1,10 @@
 package hooks
 
-import "github.com/redis/go-redis/v9"
+import (
+	"slices"
+
+	"github.com/redis/go-redis/v9"
+)
 
 // Chain makes one hook of several: the first is the outermost, as if they had
 // been added to a client in this order. nil ones are left out.
@@ -17,8 +21,8 @@ func Chain(hooks ...redis.Hook) redis.Hook {
 type chain []redis.Hook
 
 func (c chain) DialHook(next redis.DialHook) redis.DialHook {
-	for i := len(c) - 1; i >= 0; i-- {
-		if outer := c[i].DialHook(next); outer != nil {
+	for _, v := range slices.Backward(c) {
+		if outer := v.DialHook(next); outer != nil {
 			next = outer
 		}
 	}
@@ -26,8 +30,8 @@ func (c chain) DialHook(next redis.DialHook) redis.DialHook {
 }
 
 func (c chain) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	for i := len(c) - 1; i >= 0; i-- {
-		if outer := c[i].ProcessHook(next); outer != nil {
+	for _, v := range slices.Backward(c) {
+		if outer := v.ProcessHook(next); outer != nil {
 			next = outer
 		}
 	}
@@ -35,8 +39,8 @@ func (c chain) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 }
 
 func (c chain) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	for i := len(c) - 1; i >= 0; i-- {
-		if outer := c[i].ProcessPipelineHook(next); outer != nil {
+	for _, v := range slices.Backward(c) {
+		if outer := v.ProcessPipelineHook(next); outer != nil {
 			next = outer
 		}
 	}

@@ -24,7 +24,15 @@ const (
 
 // String returns "none", "read" or "write".
 func (a Access) String() string {
-	return [...]string{"none", "read", "write"}[a]
+	return word(a, "none", "read", "write")
+}
+
+// word keeps a value from elsewhere from panicking in a log line.
+func word[T ~uint8](i T, words ...string) string {
+	if int(i) < len(words) {
+		return words[i]
+	}
+	return strconv.Itoa(int(i))
 }
 
 // Other is the name of every command that the command table doesn't have: what
@@ -50,6 +58,7 @@ type Command struct {
 
 	info      *command.Info
 	handshake bool
+	internal  bool // go-redis sends it to the nodes of a group for itself
 }
 
 // CommandOf returns what is known of cmd. It doesn't allocate.
@@ -64,13 +73,17 @@ func CommandOf(cmd redis.Cmder) *Command {
 	}
 	var sub []byte
 	if len(args) > 1 {
-		sub, _ = text(args[1])
+		if sub, _ = text(args[1]); sub == nil {
+			sub = empty // there is one, though: not the same as none
+		}
 	}
 	if c := commands.of[command.Lookup(name, sub)]; c != nil {
 		return c
 	}
 	return commands.other
 }
+
+var empty = []byte{}
 
 // NumCommands is the number of different [Command]s.
 func NumCommands() int { return len(commands.all) }
@@ -136,6 +149,11 @@ func printed(arg any) []byte {
 	}
 	switch a := arg.(type) {
 	case time.Time:
+		return a.AppendFormat(nil, time.RFC3339Nano)
+	case *time.Time:
+		if a == nil {
+			a = &time.Time{}
+		}
 		return a.AppendFormat(nil, time.RFC3339Nano)
 	case encoding.BinaryMarshaler:
 		if b, err := a.MarshalBinary(); err == nil {

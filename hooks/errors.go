@@ -2,6 +2,7 @@ package hooks
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -26,7 +27,7 @@ const (
 
 // String returns "ok", "miss" or "error".
 func (o Outcome) String() string {
-	return [...]string{"ok", "miss", "error"}[o]
+	return word(o, "ok", "miss", "error")
 }
 
 // The types of errors that aren't a server's reply, as [ErrorType] returns them.
@@ -60,7 +61,6 @@ func Classify(err error) (Outcome, string) {
 // ever in it: a script, say, may choose its errors' prefixes itself.
 func ErrorType(err error) string {
 	var reply redis.Error
-	var op *net.OpError
 	switch {
 	case err == nil, errors.Is(err, redis.Nil):
 		return ""
@@ -79,13 +79,38 @@ func ErrorType(err error) string {
 		return ErrorCanceled
 	case isTimeout(err):
 		return ErrorTimeout
-	case errors.Is(err, redis.ErrClosed), errors.Is(err, net.ErrClosed), errors.Is(err, io.EOF),
-		errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE),
-		errors.Is(err, pooler.ErrClosed), errors.Is(err, pooler.ErrConnGone), errors.Is(err, pooler.ErrSessionLost),
-		errors.Is(err, pooler.ErrProtocol), errors.As(err, &op):
+	case isConnection(err):
 		return ErrorConnection
 	}
 	return ErrorOther
+}
+
+func isConnection(err error) bool {
+	for _, is := range [...]error{
+		redis.ErrClosed, net.ErrClosed, io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, io.ErrNoProgress,
+		pooler.ErrClosed, pooler.ErrConnGone, pooler.ErrSessionLost, pooler.ErrProtocol, pooler.ErrLost,
+	} {
+		if errors.Is(err, is) {
+			return true
+		}
+	}
+	var op *net.OpError
+	var dns *net.DNSError
+	var number syscall.Errno
+	var cert *tls.CertificateVerificationError
+	var record tls.RecordHeaderError
+	var alert tls.AlertError
+	switch {
+	case errors.As(err, &op), errors.As(err, &dns), errors.As(err, &number),
+		errors.As(err, &cert), errors.As(err, &record), errors.As(err, &alert):
+		return true
+	}
+	// go-redis doesn't export these.
+	switch err.Error() {
+	case "redis: all ring shards are down", "redis: cluster has no nodes":
+		return true
+	}
+	return false
 }
 
 func isTimeout(err error) bool {
@@ -106,7 +131,7 @@ func replyType(reply string) string {
 // replyTypes are the prefixes that Redis, Valkey, Sentinel and their modules send.
 var replyTypes = func() map[string]string {
 	m := make(map[string]string)
-	for _, prefix := range strings.Fields(`ERR ASK BUSY BUSYGROUP BUSYKEY CLUSTERDOWN CROSSSLOT DENIED EXECABORT INPROG
+	for prefix := range strings.FieldsSeq(`ERR ASK BUSY BUSYGROUP BUSYKEY CLUSTERDOWN CROSSSLOT DENIED EXECABORT INPROG
 		IOERR INVALIDOBJ LOADING MASTERDOWN MISCONF MOVED NOADDR NOAUTH NOGOODSLAVE NOGROUP NOMASTERLINK NOPERM
 		NOPROTO NOQUORUM NOREPLICAS NOSCRIPT NOSUB NOTBUSY NOTREADY OOM READONLY REDIRECT SYNTAX TRYAGAIN UNBLOCKED
 		UNKILLABLE VALUE WRONGPASS WRONGTYPE`) {

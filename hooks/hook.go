@@ -8,6 +8,7 @@ import (
 	"net"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -61,8 +62,11 @@ func New(observers ...Observer) (*Hook, error) {
 		}
 		h.add(kept)
 	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
 	h.bare = attached{hook: h, target: &Target{}}
-	return h, errors.Join(errs...)
+	return h, nil
 }
 
 func (h *Hook) add(o *observer) {
@@ -110,7 +114,8 @@ type attached struct {
 	hook   *Hook
 	target *Target
 	role   role
-	off    *atomic.Bool // nil: never
+	off    *atomic.Bool // nil: never; the same for a group and its nodes
+	nodes  *nodes       // of a group
 }
 
 func (a *attached) isOff() bool { return a.off != nil && a.off.Load() }
@@ -121,10 +126,11 @@ func (a *attached) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 			return next(ctx, cmd)
 		}
 		if a.role == node {
-			if f, ok := ctx.Value(frameKey{}).(*frame); ok {
-				return a.attempt(ctx, f, []redis.Cmder{cmd}, func(ctx context.Context) error { return next(ctx, cmd) })
-			}
-			if CommandOf(cmd).internal() {
+			c, f := CommandOf(cmd), a.frameOf(ctx)
+			switch {
+			case f != nil && (!c.handshake && !c.internal || f.asks(c)):
+				return a.attempt(ctx, f, Single, []redis.Cmder{cmd}, func(ctx context.Context) error { return next(ctx, cmd) })
+			case c.internal:
 				return next(ctx, cmd)
 			}
 		}
@@ -133,13 +139,12 @@ func (a *attached) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		if !f.op.beginCommand(f.one[:], a.target) {
 			f.free()
 			err := next(ctx, cmd)
-			a.shook(ctx, cmd)
+			a.shook(ctx, cmd, err) // go-redis gives it to the command later
 			return err
 		}
-		ctx = f.begin(ctx)
 		err = errPanic // if it does
 		defer f.end(&err)
-		err = next(ctx, cmd)
+		err = next(f.begin(ctx), cmd)
 		return err
 	}
 }
@@ -150,40 +155,41 @@ func (a *attached) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 			return next(ctx, cmds)
 		}
 		if a.role == node {
-			if f, ok := ctx.Value(frameKey{}).(*frame); ok {
-				return a.attempt(ctx, f, cmds, func(ctx context.Context) error { return next(ctx, cmds) })
+			f, first := a.frameOf(ctx), CommandOf(cmds[0])
+			if f != nil && (!first.handshake || f.asks(first) || !allHandshake(cmds)) {
+				return a.attempt(ctx, f, Pipeline, cmds, func(ctx context.Context) error { return next(ctx, cmds) })
 			}
 		}
 		f := a.newFrame()
 		if !f.op.beginBatch(cmds, a.target) {
 			f.free()
 			err := next(ctx, cmds)
-			a.shook(ctx, cmds...)
+			for _, cmd := range cmds {
+				a.shook(ctx, cmd, cmd.Err())
+			}
 			return err
 		}
-		ctx = f.begin(ctx)
 		err = errPanic
 		defer f.end(&err)
-		err = next(ctx, cmds)
+		err = next(f.begin(ctx), cmds)
 		return err
 	}
 }
 
-// shook tells of commands of a handshake.
-func (a *attached) shook(ctx context.Context, cmds ...redis.Cmder) {
-	if len(a.hook.handshakes) == 0 {
+// shook tells of a command of a handshake. One that a user sends through a group
+// is told of by the node that gets it.
+func (a *attached) shook(ctx context.Context, cmd redis.Cmder, err error) {
+	if len(a.hook.handshakes) == 0 || a.role == logical {
 		return
 	}
-	for _, cmd := range cmds {
-		c, errorType := CommandOf(cmd), ErrorType(cmd.Err())
-		for _, o := range a.hook.handshakes {
-			o.guard(func() { o.Observer.(HandshakeObserver).Handshake(ctx, c, errorType) })
-		}
+	c, errorType := CommandOf(cmd), ErrorType(err)
+	for _, o := range a.hook.handshakes {
+		o.guard(func() { o.Observer.(HandshakeObserver).Handshake(ctx, c, errorType) })
 	}
 }
 
 // attempt runs a node's part of the operation in f.
-func (a *attached) attempt(ctx context.Context, f *frame, cmds []redis.Cmder, next func(context.Context) error) error {
+func (a *attached) attempt(ctx context.Context, f *frame, kind Kind, cmds []redis.Cmder, next func(context.Context) error) error {
 	start := time.Now()
 	err := next(ctx)
 	f.op.peer.Store(a.target)
@@ -191,7 +197,10 @@ func (a *attached) attempt(ctx context.Context, f *frame, cmds []redis.Cmder, ne
 		return err
 	}
 	at := Attempt{Peer: a.target, Cmds: cmds, Start: start, Duration: time.Since(start)}
-	at.Outcome, at.ErrorType = Classify(err)
+	if at.Outcome, at.ErrorType = Classify(err); at.Outcome != Error && kind != Single {
+		// A cluster's batch succeeds though some of its commands were redirected.
+		at.Outcome, at.ErrorType = outcomeOf(at.Outcome, cmds)
+	}
 	for _, o := range a.hook.attempts {
 		o.guard(func() { o.Observer.(AttemptObserver).Attempt(ctx, &at) })
 	}
@@ -221,20 +230,40 @@ func (a *attached) DialHook(next redis.DialHook) redis.DialHook {
 type frame struct {
 	op   Operation
 	hook *Hook
-	kept bool // not to be used again: a node's goroutine may still hold it
-	one  [1]redis.Cmder
 	ctxs [maxObservers]context.Context // nil: the observer doesn't watch it
+	// group is nil unless the client is one. Such a frame isn't used again: a
+	// node's goroutine may still hold it.
+	group *atomic.Bool
+	nodes *nodes
+	one   [1]redis.Cmder
 }
 
 // frameKey finds the frame of a cluster's or ring's operation in the contexts of
-// its attempts.
-type frameKey struct{}
+// its attempts: there may be another group's, or another hook's, around it.
+type frameKey struct{ group *atomic.Bool }
+
+// frameOf is the frame of the operation that a node works for, or nil.
+func (a *attached) frameOf(ctx context.Context) *frame {
+	f, _ := ctx.Value(frameKey{a.off}).(*frame)
+	return f
+}
+
+// asks reports whether the operation has the command, which go-redis sends of its
+// own accord too.
+func (f *frame) asks(c *Command) bool {
+	for _, cmd := range f.op.Cmds {
+		if CommandOf(cmd) == c {
+			return true
+		}
+	}
+	return false
+}
 
 var frames = sync.Pool{New: func() any { return new(frame) }}
 
 func (a *attached) newFrame() *frame {
 	if a.role == logical {
-		return &frame{hook: a.hook, kept: true}
+		return &frame{hook: a.hook, group: a.off, nodes: a.nodes}
 	}
 	f := frames.Get().(*frame)
 	f.hook = a.hook
@@ -243,21 +272,22 @@ func (a *attached) newFrame() *frame {
 
 // free forgets everything, so that nothing is kept alive, and gives f back.
 func (f *frame) free() {
-	if f.kept {
+	if f.group != nil {
 		return
 	}
 	clear(f.ctxs[:len(f.hook.all)])
 	f.hook, f.one[0] = nil, nil
 	op := &f.op
 	op.Command, op.Cmds, op.Target, op.Err, op.ErrorType, op.Outcome = nil, nil, nil, nil, "", OK
+	op.Start, op.Duration = time.Time{}, 0
 	frames.Put(f)
 }
 
 // begin tells the observers and returns the operation's context.
 func (f *frame) begin(ctx context.Context) context.Context {
 	f.op.Start = time.Now()
-	if f.kept {
-		ctx = context.WithValue(ctx, frameKey{}, f)
+	if f.group != nil {
+		ctx = context.WithValue(ctx, frameKey{f.group}, f)
 	}
 	for i, o := range f.hook.all {
 		if next := o.begin(ctx, &f.op); next != nil {
@@ -270,10 +300,13 @@ func (f *frame) begin(ctx context.Context) context.Context {
 // end tells the observers what came of it.
 func (f *frame) end(err *error) {
 	f.op.end(*err)
-	for i := len(f.hook.all) - 1; i >= 0; i-- {
+	for i, o := range slices.Backward(f.hook.all) {
 		if ctx := f.ctxs[i]; ctx != nil {
-			f.hook.all[i].end(ctx, &f.op)
+			o.end(ctx, &f.op)
 		}
+	}
+	if f.nodes != nil && f.op.peer.Load() == nil {
+		f.nodes.missed(*err)
 	}
 	f.free()
 }

@@ -34,11 +34,11 @@ type AttemptObserver interface {
 // neither be changed nor be kept.
 type Attempt struct {
 	Peer      *Target
-	Cmds      []redis.Cmder // with MULTI and EXEC, if any
+	Cmds      []redis.Cmder // with MULTI, EXEC and ASKING, if any
 	Start     time.Time
 	Duration  time.Duration
-	Outcome   Outcome
-	ErrorType string // MOVED and ASK among them
+	Outcome   Outcome // as of an operation
+	ErrorType string  // MOVED and ASK among them
 }
 
 // HandshakeObserver is an [Observer] that also wants to know of the commands by
@@ -97,4 +97,22 @@ func Filter(o Observer, keep func(*Operation) bool) Observer {
 type filtered struct {
 	Observer
 	keep func(*Operation) bool
+}
+
+// Begin and End are for observers that call others, which New doesn't see. The
+// decision is kept in the context.
+func (f *filtered) Begin(ctx context.Context, op *Operation) context.Context {
+	kept := f.keep(op)
+	if kept {
+		if next := f.Observer.Begin(ctx, op); next != nil {
+			ctx = next
+		}
+	}
+	return context.WithValue(ctx, f, kept)
+}
+
+func (f *filtered) End(ctx context.Context, op *Operation) {
+	if kept, _ := ctx.Value(f).(bool); kept {
+		f.Observer.End(ctx, op)
+	}
 }

@@ -1,6 +1,7 @@
 package hooks
 
 import (
+	"errors"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -21,7 +22,7 @@ const (
 
 // String returns "command", "pipeline" or "transaction".
 func (k Kind) String() string {
-	return [...]string{"command", "pipeline", "transaction"}[k]
+	return word(k, "command", "pipeline", "transaction")
 }
 
 // Operation is one call of the client as its user has made it: a command, or a
@@ -101,15 +102,17 @@ func newTarget(network, addr string, db int) *Target {
 func portNumber(s string) int {
 	n := 0
 	for _, c := range []byte(s) {
-		if c < '0' || c > '9' || n > 65535 {
+		if c < '0' || c > '9' {
 			return 0
 		}
-		n = n*10 + int(c-'0')
+		if n = n*10 + int(c-'0'); n > 65535 {
+			return 0
+		}
 	}
 	return n
 }
 
-// begin fills in what is known at the beginning. It reports false for a
+// beginCommand fills in what is known at the beginning. It reports false for a
 // handshake, which is no operation.
 func (op *Operation) beginCommand(cmds []redis.Cmder, to *Target) bool {
 	c := CommandOf(cmds[0])
@@ -155,9 +158,10 @@ func common(first *Command, cmds []redis.Cmder) *Command {
 		return nil
 	}
 	name := cmds[0].Name()
-	container := strings.Contains(first.Name, " ") || !first.Known()
+	// The first word alone is enough for most.
+	more := !first.Known() || first.info.Container || strings.Contains(first.Name, " ")
 	for _, cmd := range cmds[1:] {
-		if (container || cmd.Name() != name) && CommandOf(cmd) != first {
+		if (more || cmd.Name() != name) && CommandOf(cmd) != first {
 			return nil
 		}
 	}
@@ -179,17 +183,37 @@ func (op *Operation) end(err error) {
 	if err == nil {
 		return
 	}
-	op.Outcome, op.ErrorType = Classify(err)
-	if op.Kind != Single && op.Outcome == Miss {
-		// The first that isn't nil, of all commands: the others may have failed.
-		for _, cmd := range op.Cmds {
-			if outcome, errorType := Classify(cmd.Err()); outcome == Error {
-				op.Outcome, op.ErrorType, op.Err = outcome, errorType, cmd.Err()
-				return
-			}
+	if op.Outcome, op.ErrorType = Classify(err); op.Outcome == Miss && op.Kind != Single {
+		// It is the first of all commands: others may have failed.
+		if failed := firstError(op.Cmds); failed != nil {
+			err = failed
+			op.Outcome, op.ErrorType = Classify(err)
 		}
 	}
 	if op.Outcome == Error {
 		op.Err = err
 	}
+}
+
+// outcomeOf is that of a batch whose call had the given one, which isn't Error.
+func outcomeOf(call Outcome, cmds []redis.Cmder) (Outcome, string) {
+	if err := firstError(cmds); err != nil {
+		return Error, ErrorType(err)
+	}
+	for _, cmd := range cmds {
+		if cmd.Err() != nil {
+			return Miss, ""
+		}
+	}
+	return call, ""
+}
+
+// firstError is the first error among the commands that isn't redis.Nil, or nil.
+func firstError(cmds []redis.Cmder) error {
+	for _, cmd := range cmds {
+		if err := cmd.Err(); err != nil && !errors.Is(err, redis.Nil) {
+			return err
+		}
+	}
+	return nil
 }

@@ -11,7 +11,8 @@ var commands = func() (t struct {
 	all   []*Command
 	of    map[*command.Info]*Command
 	other *Command
-}) {
+},
+) {
 	t.of = make(map[*command.Info]*Command)
 	add := func(name string, info *command.Info) *Command {
 		c := &Command{
@@ -25,13 +26,18 @@ var commands = func() (t struct {
 		c := add(info.Name, info)
 		c.Access = accessOf(info)
 		c.handshake = info.Class == command.Session || info.Pin == command.PinMaint || info.Name == "CLIENT TRACKING"
+		switch info.Name {
+		case "CLUSTER SLOTS", "CLUSTER SHARDS", "COMMAND", "PING":
+			c.internal = true
+		}
 		t.of[info] = c
 	}
 	t.other = add(Other, nil)
 	return t
 }()
 
-// accessOf is what the flags say; commands of modules have none, but an effect.
+// accessOf is what the flags say; scripts and functions have none that do, but
+// keys.
 func accessOf(i *command.Info) Access {
 	switch {
 	case i.Flags.Has(command.FlagWrite):
