@@ -1,0 +1,198 @@
+package hotkey
+
+import (
+	"cmp"
+	"hash/maphash"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/everpool/everpool/hooks"
+	"github.com/everpool/everpool/internal/topk"
+)
+
+// Class says what was done with a key.
+type Class uint8
+
+// The classes.
+const (
+	Reads Class = iota
+	Writes
+	numClasses
+)
+
+// String returns "reads" or "writes".
+func (c Class) String() string {
+	switch c {
+	case Reads:
+		return "reads"
+	case Writes:
+		return "writes"
+	}
+	return "none"
+}
+
+// classOf is the class in which an access counts, or numClasses.
+func classOf(a hooks.Access) Class {
+	switch a {
+	case hooks.AccessRead:
+		return Reads
+	case hooks.AccessWrite:
+		return Writes
+	}
+	return numClasses
+}
+
+// stripes is how many sketches a class has. A key is always in the same one, so
+// that the bounds of each are those of the whole and nothing has to be merged,
+// and all together need no more counters than one would.
+const stripes = 4
+
+// countersPerTop says how many counters the stripes have together for each of the
+// top N keys. Twice that finds the same keys, save in streams with hardly any
+// hot ones, and takes twice the memory.
+const countersPerTop = 8
+
+// minCounters of a stripe: keys aren't spread evenly, and few are spread worst.
+const minCounters = 16
+
+// counting is what a class counts, and how it samples. A class that isn't tracked
+// has none.
+type counting struct {
+	class     Class
+	rate      float64 // as configured
+	budget    float64 // samples per second; 0: no bound
+	window    time.Duration
+	topN      int
+	threshold atomic.Uint64 // of the live window's rate; 0: closed
+	seed      maphash.Seed
+	stripes   [stripes]stripe
+	last      atomic.Pointer[window] // the last complete one, or nil
+
+	mu      sync.Mutex // guards what follows; taken before that of a stripe
+	start   time.Time  // of the live window
+	live    float64    // its rate
+	earlier uint64     // samples of the windows before it
+}
+
+// stripe has a cache line of its own.
+type stripe struct {
+	mu     sync.Mutex // guards sketch, held for a few hundred nanoseconds
+	sketch *topk.Sketch
+	_      [48]byte
+}
+
+func newCounting(class Class, rate float64, cfg Config, now time.Time) *counting {
+	c := &counting{class: class, rate: rate, window: cfg.Window, topN: cfg.TopN, seed: maphash.MakeSeed(), start: now}
+	if cfg.MaxSamplesPerSecond != off {
+		c.budget = float64(cfg.MaxSamplesPerSecond)
+	}
+	for i := range c.stripes {
+		c.stripes[i].sketch = topk.New(max(minCounters, countersPerTop*cfg.TopN/stripes))
+	}
+	c.sampleAt(rate)
+	return c
+}
+
+// sampleAt sets the rate from here on. What was decided by the rate before and
+// isn't added yet counts by the new one: a few commands, those that just end.
+func (c *counting) sampleAt(rate float64) {
+	c.live = rate
+	c.threshold.Store(max(1, uint64(math.Ldexp(rate, thresholdBits))))
+}
+
+// add counts a name.
+func (c *counting) add(name string) {
+	s := &c.stripes[maphash.String(c.seed, name)%stripes]
+	s.mu.Lock()
+	s.sketch.Add(name, 1)
+	s.mu.Unlock()
+}
+
+// samples is the number of names added in the live window.
+func (c *counting) samples() (n uint64) {
+	for i := range c.stripes {
+		s := &c.stripes[i]
+		s.mu.Lock()
+		n += s.sketch.Total()
+		s.mu.Unlock()
+	}
+	return n
+}
+
+// collect returns what the sketches have, and empties them if it is told to.
+func (c *counting) collect(reset bool) (entries []topk.Entry, samples uint64) {
+	for i := range c.stripes {
+		s := &c.stripes[i]
+		s.mu.Lock()
+		entries = s.sketch.Top(entries, s.sketch.Len())
+		samples += s.sketch.Total()
+		if reset {
+			s.sketch.Reset()
+		}
+		s.mu.Unlock()
+	}
+	slices.SortFunc(entries, func(a, b topk.Entry) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), strings.Compare(a.Key, b.Key))
+	})
+	return entries, samples
+}
+
+// current is the last complete window or, before the end of the first, the live
+// one.
+func (c *counting) current(now time.Time) *window {
+	if w := c.last.Load(); w != nil {
+		return w
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w := &window{class: c.class, start: c.start, end: now, rate: c.live, live: true}
+	w.entries, w.samples = c.collect(false)
+	return w
+}
+
+// due reports whether the live window is to end. A burst may end it early.
+func (c *counting) due(now time.Time, slack time.Duration) bool {
+	c.mu.Lock()
+	start := c.start
+	c.mu.Unlock()
+	return now.Sub(start) >= c.window-slack ||
+		c.budget > 0 && float64(c.samples()) > burst*c.budget*c.window.Seconds()
+}
+
+// burst is by how much a window may exceed its budget before it is ended. A rate
+// that was set just so exceeds it by a little half of the time.
+const burst = 1.5
+
+// roll ends the live window and begins the next one.
+func (c *counting) roll(now time.Time) *window {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w := &window{class: c.class, start: c.start, end: now, rate: c.live}
+	w.entries, w.samples = c.collect(true)
+	c.start = now
+	c.earlier += w.samples
+	if c.budget > 0 {
+		c.sampleAt(c.adapted(w))
+	}
+	return w
+}
+
+// adapted is the rate that would have given the window its budget of samples.
+func (c *counting) adapted(w *window) float64 {
+	seconds := w.seconds()
+	if w.samples == 0 || seconds <= 0 {
+		return c.rate
+	}
+	return min(c.rate, w.rate*c.budget*seconds/float64(w.samples))
+}
+
+// stats is what [Tracker.Stats] says of the class.
+func (c *counting) stats() ClassStats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return ClassStats{SampleRate: c.live, Samples: c.earlier + c.samples()}
+}

@@ -1,0 +1,77 @@
+package hotkey_test
+
+import (
+	"errors"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/everpool/everpool/hotkey"
+)
+
+func TestNewNamesAllThatIsWrong(t *testing.T) {
+	var none *redis.Client
+	cfg := hotkey.Config{
+		ReadSampleRate: -0.5, WriteSampleRate: math.NaN(), MaxSamplesPerSecond: -2, TopN: 1001,
+		Window: time.Millisecond, MaxKeyLen: 15, HotRate: 3, Sink: none, ReadsKey: "same", WritesKey: "same",
+		TTL: time.Millisecond, FlushInterval: -time.Second, FlushTimeout: -1,
+	}
+	tracker, err := hotkey.New(cfg)
+	if err == nil {
+		_ = tracker.Close()
+		t.Fatal("no error")
+	}
+	if !errors.Is(err, hotkey.ErrConfig) {
+		t.Errorf("%v is no ErrConfig", err)
+	}
+	for _, want := range []string{
+		"ReadSampleRate is -0.5; allowed is 0 to 1", "WriteSampleRate is NaN", "MaxSamplesPerSecond is -2", "TopN is 1001; allowed is 1 to 1000",
+		"Window is 1ms; allowed is 100ms to 1h", "MaxKeyLen is 15", "HotRate is 3; allowed without OnHot is 0",
+		"Sink is a nil *redis.Client", "WritesKey is same", "TTL is 1ms", "FlushInterval is -1s", "FlushTimeout is -1ns",
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("error\n%v\ndoesn't say %q", err, want)
+		}
+	}
+	if n := strings.Count(err.Error(), "\n") + 1; n != 12 {
+		t.Errorf("%d errors, want 12:\n%v", n, err)
+	}
+}
+
+func TestOnHotWantsARate(t *testing.T) {
+	for _, rate := range []float64{0, -1, math.Inf(1), math.NaN()} {
+		err := hotkey.Config{OnHot: func(hotkey.Hot) {}, HotRate: rate}.Validate()
+		if err == nil || !strings.Contains(err.Error(), "HotRate is") {
+			t.Errorf("HotRate %v: %v", rate, err)
+		}
+	}
+}
+
+func TestTheZeroConfigIsValidAndTracksNothing(t *testing.T) {
+	tracker := newTracker(t, hotkey.Config{})
+	read(tracker, "key", 100)
+	write(tracker, "key", 100)
+	for _, class := range []hotkey.Class{hotkey.Reads, hotkey.Writes, 2, 255} {
+		if top := tracker.Top(class, 10); len(top) != 0 {
+			t.Errorf("%v: %v", class, top)
+		}
+	}
+	if s := tracker.Stats(); s != (hotkey.Stats{}) {
+		t.Errorf("stats %+v", s)
+	}
+	for range 2 {
+		if err := tracker.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	}
+}
+
+func TestWithBaseplateNames(t *testing.T) {
+	cfg := hotkey.Config{TopN: 7}.WithBaseplateNames()
+	if cfg.ReadsKey != "baseplate-hot-key-tracker-reads" || cfg.WritesKey != "baseplate-hot-key-tracker-writes" || !cfg.FlushSamples || cfg.TopN != 7 {
+		t.Errorf("%+v", cfg)
+	}
+}

@@ -1,0 +1,73 @@
+// Package hotkey finds the keys that a program reads and writes most.
+//
+//	tracker, err := hotkey.New(hotkey.Config{
+//		ReadSampleRate:  0.01,
+//		WriteSampleRate: 0.01,
+//		Sink:            rdb, // nil: nothing is written to Redis
+//	})
+//	if err != nil {
+//		return err
+//	}
+//	defer tracker.Close()
+//	hook, err := hooks.New(tracker)
+//	if err != nil {
+//		return err
+//	}
+//	if _, err := hook.Attach(rdb); err != nil {
+//		return err
+//	}
+//	http.Handle("/debug/hotkeys", tracker.Handler())
+//
+// A [Tracker] samples the commands of the clients that its hook is attached to
+// and counts their keys, those that are read and those that are written apart.
+// What a command does with each of its keys is what the server's COMMAND
+// GETKEYSANDFLAGS says. [Tracker.Top] gives the keys of the last window,
+// [Config.OnHot] tells of single ones, and every few seconds the most frequent
+// ones are added to two sorted sets in Redis, which [Tracker.Global], or ZREVRANGE
+// on any client, reads: they sum up what all programs with the same sets saw.
+//
+// # What the numbers say
+//
+// A sampled command stands for 1/p commands, p being the rate of the sampling.
+// The counts come from Filtered Space-Saving sketches of constant size, which may
+// take a key's count for too high; [Count] has bounds. At a rate of 1 the bounds
+// always hold the truth; below that they allow for the chance in the sampling and
+// hold it 95 times in 100. More samples are all that helps: with 20,000 in a
+// window the first 32 keys of common workloads are right up to neighbours in rank,
+// with 2,000 the first few are.
+//
+// A command counts once, when it ends, however it has ended and however often it
+// was tried. Keys that a script touches without declaring them are unknown, as are
+// those of commands that the command table doesn't have. WATCH neither reads nor
+// writes.
+//
+// # Concurrency
+//
+// Everything may be used by several goroutines at once. A Tracker has two
+// goroutines of its own, which [Tracker.Close] ends: one for the windows, one for
+// the flushes. It has none if both rates are 0.
+//
+// # Failure
+//
+// Nothing that happens to a flush is felt by the user's commands. A sink that is
+// slow or hangs delays the next flush; the windows go on, and what they leave is
+// kept, merged, up to 4*TopN keys of each class. What doesn't fit is dropped and
+// counted in [Stats]. Counts that surely weren't added are kept for the next
+// flush; those whose outcome isn't known, because a reply was lost, are never sent
+// again, by the tracker or by go-redis, and are counted in Stats too. So a sorted
+// set never has too much.
+//
+// # Cost
+//
+// A command that isn't sampled costs a random number and a comparison, and so does
+// each command of a batch. One that is takes the lock of a fraction of the sketch
+// for each of its keys; one with very many keys takes as long as they are many.
+// [Config.MaxSamplesPerSecond] bounds what a class spends. With the default
+// configuration a Tracker has up to 128 KiB of memory, and less with short keys.
+//
+// # Limits
+//
+// Keys are data: Top, the Handler's pages, OnHot and the sorted sets show them as
+// they are, or as [Config.Normalize] leaves them; values and other arguments never
+// get there. The Handler has no authentication. No metric has keys in it.
+package hotkey

@@ -1,0 +1,203 @@
+package hotkey_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/everpool/everpool/hotkey"
+)
+
+func get(t *testing.T, tracker *hotkey.Tracker, target string, accept ...string) *httptest.ResponseRecorder {
+	t.Helper()
+	return request(t, tracker, http.MethodGet, target, accept...)
+}
+
+func request(t *testing.T, tracker *hotkey.Tracker, method, target string, accept ...string) *httptest.ResponseRecorder {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), method, target, nil)
+	for _, a := range accept {
+		r.Header.Add("Accept", a)
+	}
+	w := httptest.NewRecorder()
+	tracker.Handler().ServeHTTP(w, r)
+	return w
+}
+
+const golden = `{
+  "source": "local",
+  "classes": [
+    {
+      "class": "reads",
+      "tracked": true,
+      "sample_rate": 1,
+      "window": {
+        "start": "2000-01-01T00:00:00Z",
+        "seconds": 10,
+        "samples": 46,
+        "complete": true
+      },
+      "keys": [
+        {
+          "key": "user:1",
+          "rate": 4,
+          "count": 40,
+          "lower": 40,
+          "upper": 40
+        },
+        {
+          "key": "\u003cscript\u003ealert(1)\u003c/script\u003e",
+          "rate": 0.5,
+          "count": 5,
+          "lower": 5,
+          "upper": 5
+        },
+        {
+          "key": "\"\\xff\\x00\"",
+          "quoted": true,
+          "rate": 0.1,
+          "count": 1,
+          "lower": 1,
+          "upper": 1
+        }
+      ]
+    },
+    {
+      "class": "writes",
+      "tracked": false,
+      "keys": []
+    }
+  ],
+  "flush": {
+    "flushes": 0,
+    "failed": 0,
+    "written": 0,
+    "pending": 46,
+    "dropped": 0,
+    "unknown": 0
+  }
+}
+`
+
+func TestTheHandlersJSON(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tracker := newTracker(t, hotkey.Config{ReadSampleRate: 1, MaxSamplesPerSecond: -1, Sink: newScript(t), FlushInterval: time.Hour})
+		read(tracker, "user:1", 40)
+		read(tracker, "<script>alert(1)</script>", 5)
+		read(tracker, "\xff\x00", 1)
+		time.Sleep(15 * time.Second)
+		w := get(t, tracker, "/?format=json")
+		if d := cmp.Diff(golden, w.Body.String()); d != "" || w.Code != http.StatusOK {
+			t.Errorf("%d, -want +got\n%s", w.Code, d)
+		}
+		if got := w.Header().Get("Content-Type"); got != "application/json" {
+			t.Errorf("the type is %q", got)
+		}
+		var one struct {
+			Classes []struct{ Keys []hotkey.Count }
+		}
+		if err := json.Unmarshal(get(t, tracker, "/?n=1", "application/json").Body.Bytes(), &one); err != nil {
+			t.Fatal(err)
+		}
+		if got := counts(one.Classes[0].Keys); got != "user:1=40" {
+			t.Errorf("with n=1: %s", got)
+		}
+	})
+}
+
+func TestThePageEscapesKeysAndHasNothingFromElsewhere(t *testing.T) {
+	tracker := newTracker(t, hotkey.Config{ReadSampleRate: 1})
+	read(tracker, "<script>alert(1)</script>", 5)
+	read(tracker, `"'><img src=x onerror=alert(1)>`, 4)
+	read(tracker, "turn\u202eed", 3)
+	w := get(t, tracker, "/", "text/html,application/xhtml+xml,application/json;q=0.1")
+	body := w.Body.String()
+	for _, want := range []string{
+		"<!DOCTYPE html>", "&lt;script&gt;alert(1)&lt;/script&gt;", "&lt;img src=x onerror=alert(1)&gt;", `&#34;turn\u202eed&#34;`,
+		"Not tracked", "The first window, not complete yet", "12 samples at 100 %", "</html>",
+	} {
+		if !strings.Contains(body, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	for _, bad := range []string{"<script", "<img", "\u202e", "http:", "https:", "src=\"", "Flushes"} {
+		if strings.Contains(body, bad) {
+			t.Errorf("the page has %q", bad)
+		}
+	}
+	h := w.Header()
+	if h.Get("Content-Type") != "text/html; charset=utf-8" || h.Get("X-Content-Type-Options") != "nosniff" ||
+		h.Get("Cache-Control") != "no-store" || !strings.Contains(h.Get("Content-Security-Policy"), "default-src 'none'") {
+		t.Errorf("headers %v", h)
+	}
+	if t.Failed() {
+		t.Log(body)
+	}
+}
+
+func TestTheHandlerRefusesWhatItDoesNotServe(t *testing.T) {
+	tracker := newTracker(t, everything())
+	for _, c := range []struct {
+		method, target string
+		code           int
+	}{
+		{"GET", "/", 200},
+		{"HEAD", "/", 200},
+		{"HEAD", "/?format=json", 200},
+		{"POST", "/", 405},
+		{"DELETE", "/?format=json", 405},
+		{"OPTIONS", "/", 405},
+		{"GET", "/?format=xml", 400},
+		{"GET", "/?n=0", 400},
+		{"GET", "/?n=321", 400},
+		{"GET", "/?n=x", 400},
+		{"GET", "/?source=file", 400},
+		{"GET", "/?source=redis", 404},
+	} {
+		w := request(t, tracker, c.method, c.target)
+		if w.Code != c.code {
+			t.Errorf("%s %s: %d, want %d", c.method, c.target, w.Code, c.code)
+		}
+		if c.method == "HEAD" && (w.Body.Len() > 0 || w.Header().Get("Content-Length") == "") {
+			t.Errorf("HEAD: %d bytes, headers %v", w.Body.Len(), w.Header())
+		}
+		if c.code == 405 && w.Header().Get("Allow") != "GET, HEAD" {
+			t.Errorf("%s: headers %v", c.method, w.Header())
+		}
+	}
+}
+
+func TestTheHandlerShowsTheSetsInRedis(t *testing.T) {
+	server := miniredis.RunT(t)
+	cfg := everything()
+	cfg.Sink = newClient(t, server.Addr())
+	tracker := newTracker(t, cfg)
+	if _, err := server.ZAdd(hotkey.DefaultWritesKey, 12, "<b>"); err != nil {
+		t.Fatal(err)
+	}
+	want := `{"source":"redis","classes":[{"class":"reads","tracked":true,"set":"everpool-hot-key-tracker-reads","keys":[]},` +
+		`{"class":"writes","tracked":true,"set":"everpool-hot-key-tracker-writes","keys":[{"key":"<b>","count":12}]}]}`
+	var got, wanted any
+	for from, to := range map[string]*any{get(t, tracker, "/?source=redis&format=json").Body.String(): &got, want: &wanted} {
+		if err := json.Unmarshal([]byte(from), to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if d := cmp.Diff(wanted, got); d != "" {
+		t.Errorf("-want +got\n%s", d)
+	}
+	if body := get(t, tracker, "/?source=redis").Body.String(); !strings.Contains(body, "<td>&lt;b&gt;</td><td>12</td></tr>") {
+		t.Errorf("the page:\n%s", body)
+	}
+	server.SetError("ERR secret")
+	if w := get(t, tracker, "/?source=redis"); w.Code != http.StatusBadGateway || strings.Contains(w.Body.String(), "secret") {
+		t.Errorf("with an error: %d %s", w.Code, w.Body)
+	}
+}

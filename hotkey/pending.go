@@ -1,0 +1,115 @@
+package hotkey
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"sync"
+)
+
+// pendingPerTop is how many keys of a class may wait for a flush, for each of the
+// top N: what a window gives, four times over.
+const pendingPerTop = 4
+
+// batch is what is to be flushed: what to add to which key's score.
+type batch [numClasses]map[string]uint64
+
+func (b *batch) empty() bool { return len(b[Reads])+len(b[Writes]) == 0 }
+
+// pending are the counts that wait for a flush, and what has become of others.
+type pending struct {
+	limit int // of keys in a class
+
+	mu     sync.Mutex
+	counts batch
+	stats  FlushStats
+}
+
+func newPending(limit int) *pending { return &pending{limit: limit} }
+
+// add adds to what waits. Of too many keys those with the lowest counts are
+// dropped.
+func (p *pending) add(class Class, counts map[string]uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.addLocked(class, counts)
+}
+
+func (p *pending) addLocked(class Class, counts map[string]uint64) {
+	all := p.counts[class]
+	if all == nil {
+		all = make(map[string]uint64, len(counts))
+		p.counts[class] = all
+	}
+	for key, n := range counts {
+		if n > 0 {
+			all[key] += n
+		}
+	}
+	if len(all) <= p.limit {
+		return
+	}
+	keys := slices.SortedFunc(maps.Keys(all), func(a, b string) int {
+		return cmp.Or(cmp.Compare(all[b], all[a]), cmp.Compare(a, b))
+	})
+	for _, key := range keys[p.limit:] {
+		p.stats.Dropped += all[key]
+		delete(all, key)
+	}
+}
+
+// take returns all that waits and leaves nothing.
+func (p *pending) take() batch {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	b := p.counts
+	p.counts = batch{}
+	return b
+}
+
+// settle notes what has become of a flush: kept is what waits for the next one.
+func (p *pending) settle(written, unknown uint64, kept batch, errorType string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stats.Flushes++
+	p.stats.Written += written
+	p.stats.Unknown += unknown
+	if errorType != "" {
+		p.stats.Failed++
+		p.stats.LastError = errorType
+	}
+	for class, counts := range kept {
+		if len(counts) > 0 {
+			p.addLocked(Class(class), counts)
+		}
+	}
+}
+
+// drop gives up what waits.
+func (p *pending) drop() {
+	b := p.take()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stats.Dropped += sum(b[Reads]) + sum(b[Writes])
+}
+
+func (p *pending) lastError() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.stats.LastError
+}
+
+func (p *pending) snapshot() FlushStats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.stats
+	s.Pending = sum(p.counts[Reads]) + sum(p.counts[Writes])
+	return s
+}
+
+func sum(counts map[string]uint64) (n uint64) {
+	for _, c := range counts {
+		n += c
+	}
+	return n
+}

@@ -1,0 +1,91 @@
+package hotkey
+
+import (
+	"slices"
+	"time"
+
+	"github.com/everpool/everpool/internal/topk"
+)
+
+// checksPerWindow is how often per window bursts are looked for.
+const checksPerWindow = 10
+
+// roll ends windows in time, on a goroutine of its own, until Close.
+func (t *Tracker) roll() {
+	defer close(t.rolled)
+	step := t.cfg.Window
+	if t.cfg.MaxSamplesPerSecond != off {
+		step /= checksPerWindow
+	}
+	ticker := time.NewTicker(step)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-t.closing:
+			t.rollLast()
+			return
+		case <-ticker.C:
+			now := time.Now()
+			for _, c := range t.classes {
+				// Half a step is for ticks that come a bit early or late.
+				if c != nil && c.due(now, step/2) {
+					t.publish(c, c.roll(now))
+				}
+			}
+			t.reaim()
+		}
+	}
+}
+
+// reaim is aim unless the tracker was closed.
+func (t *Tracker) reaim() {
+	t.aim()
+	select {
+	case <-t.closing: // before or after: Close's is the last word
+		t.most.Store(0)
+	default:
+	}
+}
+
+// publish does with a window what is to be done. OnHot, which may take its time,
+// comes last.
+func (t *Tracker) publish(c *counting, w *window) {
+	all := w.entries
+	w.entries = slices.Clone(first(all, t.cfg.TopN))
+	c.last.Store(w)
+	t.pend(w)
+	t.tell(w, all)
+}
+
+// rollLast ends the windows that Close has cut short. They are too short to say
+// how hot a key is, or to take the place of complete ones.
+func (t *Tracker) rollLast() {
+	now := time.Now()
+	for _, c := range t.classes {
+		if c == nil {
+			continue
+		}
+		w := c.roll(now)
+		w.entries = slices.Clone(first(w.entries, t.cfg.TopN))
+		c.last.CompareAndSwap(nil, w)
+		t.pend(w)
+	}
+}
+
+// pend hands a window's counts to the flushes.
+func (t *Tracker) pend(w *window) {
+	if t.pending == nil {
+		return
+	}
+	rate := w.rate
+	if t.cfg.FlushSamples {
+		rate = 1
+	}
+	counts := make(map[string]uint64, len(w.entries))
+	for _, e := range w.entries {
+		counts[e.Key] = scaled(float64(e.Count), rate)
+	}
+	t.pending.add(w.class, counts)
+}
+
+func first(entries []topk.Entry, n int) []topk.Entry { return entries[:min(n, len(entries))] }

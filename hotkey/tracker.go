@@ -1,0 +1,218 @@
+package hotkey
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/everpool/everpool/hooks"
+)
+
+// Tracker counts keys: see the package's documentation. Make one with [New], give
+// it to [hooks.New], and Close it. It may watch any number of clients.
+type Tracker struct {
+	cfg     Config
+	classes [numClasses]*counting // nil: not tracked
+	most    atomic.Uint64         // the higher of the classes' thresholds; 0: closed
+
+	hot     [numClasses]hotKeys // of the windows' goroutine
+	pending *pending            // nil without a sink
+
+	closing  chan struct{} // closed by Close
+	rolled   chan struct{} // closed after the last window
+	finished chan struct{} // closed when both goroutines have ended
+	base     context.Context
+	cancel   context.CancelFunc // of base, and so of a flush
+
+	once     sync.Once // Close
+	closeErr error
+}
+
+var _ hooks.Observer = (*Tracker)(nil)
+
+// New returns a tracker. It fails, with all that is wrong in errors that wrap
+// [ErrConfig], if [Config.Validate] does. It does no network I/O.
+func New(cfg Config) (*Tracker, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	t := &Tracker{
+		cfg:     cfg,
+		closing: make(chan struct{}), rolled: make(chan struct{}), finished: make(chan struct{}),
+	}
+	t.base, t.cancel = context.WithCancel(context.WithValue(context.Background(), ownKey{}, true))
+	if cfg.Sink != nil {
+		t.pending = newPending(pendingPerTop * cfg.TopN)
+	}
+	now := time.Now()
+	for class, rate := range [numClasses]float64{Reads: cfg.ReadSampleRate, Writes: cfg.WriteSampleRate} {
+		if rate > 0 {
+			t.classes[class] = newCounting(Class(class), rate, cfg, now)
+		}
+	}
+	t.aim()
+	t.start()
+	return t, nil
+}
+
+// thresholdBits is how many random bits decide about a sample.
+const thresholdBits = 53
+
+// aim sets most.
+func (t *Tracker) aim() {
+	var most uint64
+	for _, c := range t.classes {
+		if c != nil {
+			most = max(most, c.threshold.Load())
+		}
+	}
+	t.most.Store(most)
+}
+
+// start starts the goroutines that the configuration asks for.
+func (t *Tracker) start() {
+	if t.most.Load() == 0 {
+		close(t.finished)
+		return
+	}
+	var wg sync.WaitGroup
+	wg.Go(t.roll)
+	if t.pending != nil {
+		wg.Go(t.flushes)
+	}
+	go func() {
+		wg.Wait()
+		close(t.finished)
+	}()
+}
+
+// Begin is for [hooks.Hook].
+func (t *Tracker) Begin(ctx context.Context, _ *hooks.Operation) context.Context { return ctx }
+
+// End is for [hooks.Hook].
+func (t *Tracker) End(ctx context.Context, op *hooks.Operation) {
+	most := t.most.Load()
+	if most == 0 {
+		return
+	}
+	for _, cmd := range op.Cmds {
+		if random := rand.Uint64() >> (64 - thresholdBits); random < most {
+			if ctx.Value(ownKey{}) != nil {
+				return
+			}
+			t.sample(cmd, random)
+		}
+	}
+}
+
+// ownKey marks the contexts of trackers' own commands.
+type ownKey struct{}
+
+// sample counts a command's keys. One random number decides for all of them, so
+// that at equal rates a command counts with its keys of both classes or not at all.
+func (t *Tracker) sample(cmd redis.Cmder, random uint64) {
+	var buf [8]hooks.Key
+	for _, key := range hooks.AppendKeys(buf[:0], cmd) {
+		class := classOf(key.Access)
+		if class == numClasses {
+			continue
+		}
+		c := t.classes[class]
+		if c == nil || random >= c.threshold.Load() {
+			continue
+		}
+		if name := t.name(key.Name); name != "" {
+			c.add(name)
+		}
+	}
+}
+
+// name is what a key is counted under; "" if it isn't.
+func (t *Tracker) name(key string) string {
+	if t.cfg.Normalize != nil {
+		key = t.cfg.Normalize(key)
+	}
+	if len(key) <= t.cfg.MaxKeyLen {
+		return key
+	}
+	cut := t.cfg.MaxKeyLen - len(cutMark)
+	for i := range utf8.UTFMax - 1 { // not within a character
+		if utf8.RuneStart(key[cut-i]) {
+			cut -= i
+			break
+		}
+	}
+	return key[:cut] + cutMark
+}
+
+// cutMark ends a name that was cut.
+const cutMark = "…"
+
+// Top returns up to n keys of a class that were used most in the last complete
+// window, the first of them most; before the end of the first window, in the
+// time since the start. n is TopN at most. It is empty if the class isn't tracked.
+func (t *Tracker) Top(class Class, n int) []Count {
+	w := t.window(class)
+	if w == nil {
+		return nil
+	}
+	return w.top(min(n, t.cfg.TopN))
+}
+
+// window is the one that is shown; nil if the class isn't tracked.
+func (t *Tracker) window(class Class) *window {
+	if class >= numClasses || t.classes[class] == nil {
+		return nil
+	}
+	return t.classes[class].current(time.Now())
+}
+
+// Close ends the window, flushes a last time, and ends the tracker's goroutines.
+// From then on nothing is counted; Top goes on to return what it did. Close waits
+// up to FlushTimeout and a quarter; it fails if not all counts were surely flushed
+// by then; the others are lost. If the sink still hasn't returned, or OnHot hasn't, that
+// goroutine ends when it does. Called again, Close returns the same.
+func (t *Tracker) Close() error {
+	t.once.Do(func() {
+		t.most.Store(0)
+		lost := t.lost()
+		close(t.closing)
+		t.closeErr = t.finish(lost)
+	})
+	return t.closeErr
+}
+
+// lost is what was dropped, or may be lost.
+func (t *Tracker) lost() uint64 {
+	s := t.Stats().Flush
+	return s.Dropped + s.Unknown
+}
+
+// finish waits for the goroutines. lost is what was lost before.
+func (t *Tracker) finish(lost uint64) error {
+	deadline := time.AfterFunc(t.cfg.FlushTimeout, t.cancel)
+	defer deadline.Stop()
+	patience := time.NewTimer(t.cfg.FlushTimeout + t.cfg.FlushTimeout/4)
+	defer patience.Stop()
+	select {
+	case <-t.finished:
+		t.cancel()
+	case <-patience.C:
+		return fmt.Errorf("hotkey: Close: the last flush didn't end in %v", t.cfg.FlushTimeout)
+	}
+	if t.pending == nil {
+		return nil
+	}
+	t.pending.drop()
+	if lost = t.lost() - lost; lost > 0 {
+		return fmt.Errorf("hotkey: Close: the last flush has failed (%s): counts of %d are lost", t.pending.lastError(), lost)
+	}
+	return nil
+}
