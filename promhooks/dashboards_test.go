@@ -1,0 +1,239 @@
+package promhooks_test
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+)
+
+const dashboards = "../docs/dashboards"
+
+// query is what tools/promcheck says of one.
+type query struct {
+	Where     string
+	Expr      string
+	Selectors []struct {
+		Metric string
+		Labels []string
+	}
+	Labels []string
+}
+
+// ownLabels are given by Prometheus itself, or belong to the text form of
+// histograms.
+var ownLabels = []string{"job", "instance", "le"}
+
+// Prometheus's own parser takes every query of the dashboard and of the alerts,
+// and each asks for metrics and labels that there are.
+func TestDashboardsAskForWhatThereIs(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	if err := exercise(t, reg).round(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	known := exposed(t, reg)
+	asked := make(map[string]bool)
+	queries := promcheck(t)
+	for _, q := range queries {
+		of := slices.Clone(ownLabels)
+		for _, s := range q.Selectors {
+			labels, ok := known[s.Metric]
+			if !ok {
+				t.Errorf("%s: %s doesn't exist: %s", q.Where, s.Metric, q.Expr)
+			}
+			for _, l := range s.Labels {
+				if !slices.Contains(labels, l) && !slices.Contains(ownLabels, l) {
+					t.Errorf("%s: %s has no label %s: %s", q.Where, s.Metric, l, q.Expr)
+				}
+			}
+			of = append(of, labels...)
+			asked[s.Metric] = true
+		}
+		for _, l := range q.Labels {
+			if !slices.Contains(of, l) {
+				t.Errorf("%s: nothing has the label %s: %s", q.Where, l, q.Expr)
+			}
+		}
+	}
+	// The other way round: every metric is in the dashboard, in one of its forms.
+	for _, f := range families(t, reg) {
+		if name := f.GetName(); !asked[name] && !asked[name+"_count"] && !asked[name+"_bucket"] {
+			t.Errorf("no query asks for %s", name)
+		}
+	}
+	if len(queries) < 30 {
+		t.Errorf("only %d queries", len(queries))
+	}
+}
+
+// promcheck runs the program of that name, which is in a module of its own: the
+// library doesn't depend on Prometheus.
+func promcheck(tb testing.TB) []query {
+	tb.Helper()
+	program := filepath.Join(tb.TempDir(), "promcheck")
+	build := exec.Command("go", "build", "-o", program, "./promcheck")
+	build.Dir = "../tools"
+	if out, err := build.CombinedOutput(); err != nil {
+		skipUnlessCI(tb, "tools/promcheck can't be built (%v):\n%s", err, out)
+	}
+	out, err := exec.Command(program, dashboards).Output()
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		tb.Fatalf("promcheck: %s", exit.Stderr)
+	}
+	var queries []query
+	if err := errors.Join(err, json.Unmarshal(out, &queries)); err != nil {
+		tb.Fatal(err)
+	}
+	return queries
+}
+
+// skipUnlessCI skips the test for want of a program; under CI that fails it.
+func skipUnlessCI(tb testing.TB, format string, args ...any) {
+	tb.Helper()
+	if os.Getenv("CI") == "true" {
+		tb.Fatalf(format, args...)
+	}
+	tb.Skipf(format, args...)
+}
+
+// exposed are the labels of each metric, by its names in the text form.
+func exposed(tb testing.TB, g prometheus.Gatherer) map[string][]string {
+	tb.Helper()
+	all := make(map[string][]string)
+	for _, f := range families(tb, g) {
+		var labels []string
+		for _, l := range f.GetMetric()[0].GetLabel() {
+			labels = append(labels, l.GetName())
+		}
+		if f.GetType() == dto.MetricType_HISTOGRAM {
+			for _, suffix := range []string{"_count", "_sum", "_bucket"} {
+				all[f.GetName()+suffix] = labels
+			}
+			continue
+		}
+		all[f.GetName()] = labels
+	}
+	return all
+}
+
+// board is a Grafana dashboard, as far as it is looked at here.
+type board struct {
+	UID, Title string
+	Panels     []struct {
+		ID          int
+		Type, Title string
+		Datasource  struct{ UID string }
+		FieldConfig struct {
+			Defaults struct{ Unit string }
+		}
+		GridPos struct{ H, W, X, Y int }
+		Targets []struct {
+			RefID, Expr  string
+			LegendFormat string
+			Datasource   struct{ UID string }
+		}
+	}
+	Templating struct {
+		List []struct{ Name, Type string }
+	}
+}
+
+func readBoard(tb testing.TB) *board {
+	tb.Helper()
+	b := new(board)
+	if err := json.Unmarshal(must(os.ReadFile(filepath.Join(dashboards, "everpool.json")))(tb), b); err != nil {
+		tb.Fatal(err)
+	}
+	return b
+}
+
+// What Grafana needs, and what makes a dashboard work on another data source, at
+// any resolution, for the clients that are chosen.
+func TestTheDashboardIsWellMade(t *testing.T) {
+	b := readBoard(t)
+	var variables []string
+	for _, v := range b.Templating.List {
+		variables = append(variables, v.Name+" "+v.Type)
+	}
+	if want := []string{"datasource datasource", "client query", "node query"}; !slices.Equal(variables, want) {
+		t.Errorf("variables %q, want %q", variables, want)
+	}
+	if b.UID == "" || b.Title == "" {
+		t.Error("the dashboard has no uid or no title")
+	}
+	ids := make(map[int]bool)
+	taken := make(map[[2]int]string)
+	for _, p := range b.Panels {
+		if ids[p.ID] || p.ID == 0 {
+			t.Errorf("%s: id %d", p.Title, p.ID)
+		}
+		ids[p.ID] = true
+		for x := p.GridPos.X; x < p.GridPos.X+p.GridPos.W; x++ {
+			for y := p.GridPos.Y; y < p.GridPos.Y+p.GridPos.H; y++ {
+				if other, ok := taken[[2]int{x, y}]; ok || x >= 24 {
+					t.Fatalf("%s is on top of %q or too far right", p.Title, other)
+				}
+				taken[[2]int{x, y}] = p.Title
+			}
+		}
+		if p.Type == "row" {
+			continue
+		}
+		if p.FieldConfig.Defaults.Unit == "" || p.Datasource.UID != "${datasource}" || len(p.Targets) == 0 {
+			t.Errorf("%s: unit %q, data source %q, %d queries", p.Title, p.FieldConfig.Defaults.Unit, p.Datasource.UID, len(p.Targets))
+		}
+		for _, q := range p.Targets {
+			if q.RefID == "" || q.LegendFormat == "" || q.Datasource.UID != "${datasource}" {
+				t.Errorf("%s: %+v", p.Title, q)
+			}
+			if !strings.Contains(q.Expr, `client=~"$client"`) {
+				t.Errorf("%s isn't for the clients that are chosen: %s", p.Title, q.Expr)
+			}
+			if strings.Contains(q.Expr, "redis_client_pool") && !strings.Contains(q.Expr, `node=~"$node"`) {
+				t.Errorf("%s isn't for the nodes that are chosen: %s", p.Title, q.Expr)
+			}
+			if strings.Contains(q.Expr, "[") && strings.Count(q.Expr, "[") != strings.Count(q.Expr, "[$__rate_interval]") {
+				t.Errorf("%s has an interval of its own: %s", p.Title, q.Expr)
+			}
+		}
+	}
+}
+
+// The alerts' own tests, by Prometheus's tool.
+func TestAlertsPassPromtool(t *testing.T) {
+	if _, err := exec.LookPath("promtool"); err != nil {
+		skipUnlessCI(t, "no promtool: %v", err)
+	}
+	for _, args := range [][]string{{"check", "rules", "alerts.yml"}, {"test", "rules", "alerts_test.yml"}} {
+		cmd := exec.Command("promtool", args...)
+		cmd.Dir = dashboards
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("promtool %q: %v\n%s", args, err, out)
+		}
+	}
+}
+
+// Every alert is tested.
+func TestEveryAlertHasATest(t *testing.T) {
+	rules := string(must(os.ReadFile(filepath.Join(dashboards, "alerts.yml")))(t))
+	tests := string(must(os.ReadFile(filepath.Join(dashboards, "alerts_test.yml")))(t))
+	alerts := 0
+	for line := range strings.Lines(rules) {
+		if _, name, ok := strings.Cut(line, "- alert: "); ok {
+			alerts++
+			if !strings.Contains(tests, "alertname: "+strings.TrimSpace(name)+"\n        exp_alerts:") {
+				t.Errorf("%s is never expected", strings.TrimSpace(name))
+			}
+		}
+	}
+	if alerts < 6 {
+		t.Errorf("only %d alerts", alerts)
+	}
+}

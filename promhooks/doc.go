@@ -1,0 +1,87 @@
+// Package promhooks makes Prometheus metrics of a go-redis client: of its
+// operations, by an observer of package hooks, and of its connection pool.
+//
+//	m, err := promhooks.New("orders")     // operations
+//	p, err := promhooks.NewPool("orders") // connections
+//	reg.MustRegister(m, p)
+//
+//	h, err := hooks.New(m)
+//	db, err := driver.Open("redis://localhost:6379",
+//		driver.WithConfig(driver.Config{Pool: pooler.Config{OnEvent: p.OnEvent}}),
+//		driver.WithHooks(h))
+//	p.Watch(db.Driver)
+//
+// # Metrics
+//
+// Every metric has the label client, the name that was given to its constructor.
+// So two clients with different names fit in one registry, and the second
+// registration of a name fails.
+//
+// Of [Metrics]:
+//
+//	redis_client_command_duration_seconds{command,outcome}  histogram
+//	redis_client_command_errors_total{command,error_type}   counter
+//	redis_client_commands_in_flight                         gauge
+//	redis_client_batch_duration_seconds{kind}               histogram
+//	redis_client_batch_size{kind}                           histogram
+//	redis_client_dial_duration_seconds{pool,outcome}        histogram
+//	redis_client_handshake_errors_total{command}            counter
+//
+// command is a command's name in upper case ("GET", "CLIENT LIST"), or "other" for
+// one that the command table doesn't have, so it is bounded. outcome is ok, miss
+// (redis.Nil) or error; error_type is what hooks.ErrorType says, bounded as well.
+// kind is pipeline or transaction. A batch is one operation: its duration and size
+// are counted, and of its commands those that have failed. pool is what has
+// dialed: go-redis, or everpool.
+//
+// Of [Pool], with the label node, and as far as go-redis knows them of [StockPool]:
+//
+//	redis_client_pool_connections{state}      gauge      idle, used or shared
+//	redis_client_pool_max_connections         gauge      +Inf: no bound
+//	redis_client_pool_waits_total             counter
+//	redis_client_pool_wait_seconds_total      counter
+//	redis_client_pool_oldest_waiter_seconds   gauge
+//	redis_client_pool_timeouts_total          counter
+//	redis_client_pool_dials_total{outcome}    counter    ok or error
+//	redis_client_pool_closes_total{reason}    counter    a pooler.CloseReason
+//	redis_client_pool_pins_total{reason}      counter
+//	redis_client_pool_requests_total{way}     counter    shared, leased, resent or moved
+//	redis_client_pool_unknown_outcomes_total  counter
+//	redis_client_pool_node_up                 gauge      0: down; 1: up or suspect
+//	redis_client_pool_heal_seconds            histogram
+//	redis_client_dial_duration_seconds        histogram  see above; without node
+//
+// resent and moved requests are counted as shared or leased too. node is host:port,
+// or the path of a unix socket; nodes of the same address (that differ in TLS, say)
+// are added up. A counter of a node doesn't go backwards as long as the node is
+// there. When the driver forgets a node its series end; if it comes back they begin
+// at 0, which Prometheus takes for the restart that it is.
+//
+// Histograms of seconds have classic and native buckets, in one metric. A
+// Prometheus server takes the native ones if it is told to scrape native
+// histograms, and then leaves the classic ones, which the dashboards in
+// docs/dashboards ask for, unless always_scrape_classic_histograms is set.
+//
+// # Concurrency
+//
+// Everything is safe for concurrent use. A scrape reads the pool's statistics, so
+// it takes each pool's lock for a moment; one scrape of a Pool waits for another.
+//
+// # Failure
+//
+// Wrong names and options are errors of the constructors, all in one. Nothing
+// panics later; what can't be exported is an error of the scrape.
+//
+// # Cost
+//
+// A command costs two atomic additions and one observation of a histogram, without
+// an allocation, once its series exists: the series of each command are found by
+// its number. With [WithExemplars] a command in a sampled span costs 2 µs and 8
+// allocations more. A series is made when it is needed first; a histogram's has
+// about 20 lines in a scrape.
+//
+// # Limits
+//
+// No argument of a command is in a metric: no key, no value, no password, no URL.
+// Calls of one command within a batch have no duration of their own.
+package promhooks

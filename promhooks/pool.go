@@ -1,0 +1,147 @@
+package promhooks
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/everpool/everpool/pooler"
+)
+
+// Nodes is where a [Pool] has its statistics from: a driver.Driver, say.
+type Nodes interface {
+	Nodes() []pooler.NodeStatus
+}
+
+// Pool are the metrics of a driver's pools, one for each node. It is a collector.
+// Statistics are read at each scrape from what [Pool.Watch] was given; what they
+// don't have, [Pool.OnEvent] is told. The package's documentation lists the
+// metrics.
+type Pool struct {
+	nodes atomic.Pointer[Nodes]
+	descs *poolDescs
+	heals *prometheus.HistogramVec // by node
+	dials *prometheus.HistogramVec
+	ok    prometheus.Observer // of dials
+	fail  prometheus.Observer
+
+	latency *prometheus.HistogramVec // redis-manager's, by node; nil without the option
+
+	// scraping is held by a scrape from before it reads the statistics: of two at
+	// a time the later could have the older ones, and take that for a restart.
+	scraping sync.Mutex
+	history  history
+}
+
+var _ prometheus.Collector = (*Pool)(nil)
+
+// NewPool returns the metrics of a client's pools. client is as for [New]; the same
+// name may be, and should be, used for both. Without [Pool.Watch] there are only
+// those that events are counted for.
+func NewPool(client string, opts ...Option) (*Pool, error) {
+	cfg, err := newConfig(client, opts)
+	if err != nil {
+		return nil, err
+	}
+	constant := prometheus.Labels{"client": client}
+	p := &Pool{
+		descs:   newPoolDescs(client, &cfg),
+		history: make(history),
+		dials:   newDials(&cfg, client, poolEverpool),
+		heals: prometheus.NewHistogramVec(cfg.histogram("redis_client_pool_heal_seconds",
+			"Time from when a node couldn't be reached until it could again.", constant, healBuckets), []string{"node"}),
+	}
+	p.ok, p.fail = p.dials.WithLabelValues("ok"), p.dials.WithLabelValues("error")
+	if cfg.redisManager {
+		p.latency = prometheus.NewHistogramVec(cfg.histogram("redis_connection_latency_seconds",
+			"Time that it took to open a connection (redis-manager's name).", constant, cfg.buckets), []string{nodeURL})
+	}
+	return p, nil
+}
+
+// Watch sets where statistics come from, in place of what was set before; nil: from
+// nowhere. It may be called at any time, after the collector was registered too.
+func (p *Pool) Watch(nodes Nodes) {
+	if nodes == nil {
+		p.nodes.Store(nil)
+		return
+	}
+	p.nodes.Store(&nodes)
+}
+
+// OnEvent counts an event. It is for pooler.Config.OnEvent, or to be called by what
+// is set there. It doesn't block.
+func (p *Pool) OnEvent(ev pooler.Event) {
+	switch ev.Kind {
+	case pooler.EventDial:
+		if ev.Err != nil {
+			p.fail.Observe(ev.Duration.Seconds())
+			return
+		}
+		p.ok.Observe(ev.Duration.Seconds())
+		if p.latency != nil {
+			p.latency.WithLabelValues(nodeLabel(ev.Node)).Observe(ev.Duration.Seconds())
+		}
+	case pooler.EventState:
+		if ev.State == pooler.StateUp && ev.Duration > 0 {
+			p.heals.WithLabelValues(nodeLabel(ev.Node)).Observe(ev.Duration.Seconds())
+		}
+	case pooler.EventClose, pooler.EventPin, pooler.EventRetire: // in the statistics
+	}
+}
+
+// Describe is for Prometheus.
+func (p *Pool) Describe(ch chan<- *prometheus.Desc) {
+	p.descs.describePool(ch)
+	p.heals.Describe(ch)
+	p.dials.Describe(ch)
+	if p.latency != nil {
+		p.latency.Describe(ch)
+	}
+}
+
+// Collect is for Prometheus.
+func (p *Pool) Collect(ch chan<- prometheus.Metric) {
+	p.scraping.Lock()
+	defer p.scraping.Unlock()
+	there := make(map[string]bool)
+	if nodes := p.nodes.Load(); nodes != nil {
+		p.collect(&scrape{ch: ch, history: p.history}, byNode((*nodes).Nodes()), there)
+	}
+	p.forget(there)
+	p.heals.Collect(ch)
+	p.dials.Collect(ch)
+	if p.latency != nil {
+		p.latency.Collect(ch)
+	}
+}
+
+// collect sends what the statistics say, and notes which nodes there are.
+func (p *Pool) collect(s *scrape, nodes []*nodeStats, there map[string]bool) {
+	var all nodeStats
+	for _, n := range nodes {
+		n.collect(s, p.descs)
+		there[n.node] = true
+		p.heals.WithLabelValues(n.node) // so that the first is an increase
+		if p.latency != nil {
+			p.latency.WithLabelValues(n.node)
+		}
+		all.max += n.max
+		all.stats.Idle += n.stats.Idle
+		all.stats.InUse += n.stats.InUse
+	}
+	s.gauge(p.descs.maxSize, all.max)
+	s.gauge(p.descs.idle, float64(all.stats.Idle))
+	s.gauge(p.descs.active, float64(all.stats.InUse))
+}
+
+// forget drops what is kept of nodes that were there at the scrape before.
+func (p *Pool) forget(there map[string]bool) {
+	for _, node := range p.history.forget(func(node string) bool { return there[node] }) {
+		p.heals.DeleteLabelValues(node)
+		if p.latency != nil {
+			p.latency.DeleteLabelValues(node)
+		}
+	}
+}

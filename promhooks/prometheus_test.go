@@ -1,0 +1,180 @@
+package promhooks_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// A real Prometheus scrapes a client that does everything there are metrics for,
+// and has an answer to every query of the dashboard.
+func TestPrometheusAnswersEveryPanel(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: it takes seconds")
+	}
+	reg := prometheus.NewRegistry()
+	x := exercise(t, reg)
+	scraped := httptest.NewServer(promhttp.HandlerFor(reg, promhttp.HandlerOpts{EnableOpenMetrics: true}))
+	t.Cleanup(scraped.Close)
+	p := startPrometheus(t, strings.TrimPrefix(scraped.URL, "http://"))
+
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for ctx.Err() == nil {
+			if err := x.round(ctx); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	defer wg.Wait()
+	defer stop()
+
+	variables := strings.NewReplacer("$__rate_interval", "30s", "$client", ".*", "$node", ".*")
+	panels := 0
+	for _, panel := range readBoard(t).Panels {
+		for _, q := range panel.Targets {
+			panels++
+			expr := variables.Replace(q.Expr)
+			var last string
+			eventually(t, func() bool {
+				var ok bool
+				ok, last = p.hasData(t, expr)
+				return ok || strings.Contains(last, `"status":"error"`)
+			})
+			if !strings.Contains(last, `"status":"success"`) {
+				t.Errorf("%s: %s: %s", panel.Title, expr, last)
+			}
+		}
+	}
+	if panels < 25 {
+		t.Errorf("only %d queries", panels)
+	}
+	if up, answer := p.hasData(t, `sum by (alertname) (ALERTS)`); up {
+		t.Logf("alerts: %s", answer) // those without "for" may have gone off
+	}
+}
+
+// promServer is a Prometheus of the test's own.
+type promServer struct {
+	url    string
+	client *http.Client
+	log    bytes.Buffer
+}
+
+// startPrometheus starts one that scrapes the target every quarter of a second,
+// with our alerts.
+func startPrometheus(tb testing.TB, target string) *promServer {
+	tb.Helper()
+	if _, err := exec.LookPath("prometheus"); err != nil {
+		skipUnlessCI(tb, "no prometheus: %v", err)
+	}
+	alerts := must(filepath.Abs(filepath.Join(dashboards, "alerts.yml")))(tb)
+	config := filepath.Join(tb.TempDir(), "prometheus.yml")
+	if err := os.WriteFile(config, fmt.Appendf(nil, `
+global: {scrape_interval: 250ms, scrape_timeout: 250ms, evaluation_interval: 1s}
+rule_files: [%q]
+scrape_configs: [{job_name: test, static_configs: [{targets: [%q]}]}]
+`, alerts, target), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	// A port may be taken between its choice and its use: then another one is tried.
+	for range 5 {
+		if p := launchPrometheus(tb, config); p != nil {
+			return p
+		}
+	}
+	tb.Fatal("no prometheus on five ports")
+	return nil
+}
+
+// launchPrometheus returns nil if the process has ended by itself.
+func launchPrometheus(tb testing.TB, config string) *promServer {
+	tb.Helper()
+	addr := closedAddr(tb)
+	p := &promServer{url: "http://" + addr, client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
+	cmd := exec.Command("prometheus", "--config.file="+config, "--web.listen-address="+addr,
+		"--storage.tsdb.path="+tb.TempDir(), "--log.level=warn")
+	cmd.Stdout, cmd.Stderr = &p.log, &p.log
+	cmd.SysProcAttr = dieWithParent()
+	if err := cmd.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	exited := make(chan struct{})
+	go func() {
+		defer close(exited)
+		_ = cmd.Wait() // killed, as a rule
+	}()
+	tb.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		<-exited
+		if tb.Failed() {
+			tb.Logf("prometheus: %s", &p.log)
+		}
+	})
+	ended := false
+	eventually(tb, func() bool {
+		select {
+		case <-exited:
+			ended = true
+			return true
+		default:
+		}
+		return p.ready(tb)
+	})
+	if ended {
+		tb.Logf("prometheus has ended: %s", &p.log)
+		return nil
+	}
+	return p
+}
+
+func (p *promServer) ready(tb testing.TB) bool {
+	request := must(http.NewRequestWithContext(tb.Context(), http.MethodGet, p.url+"/-/ready", nil))(tb)
+	response, err := p.client.Do(request)
+	if err != nil {
+		return false
+	}
+	defer response.Body.Close()
+	return response.StatusCode == http.StatusOK
+}
+
+// hasData asks a query, and says whether there is a sample that is a number.
+func (p *promServer) hasData(tb testing.TB, expr string) (ok bool, answer string) {
+	tb.Helper()
+	request := must(http.NewRequestWithContext(tb.Context(), http.MethodGet, p.url+"/api/v1/query?query="+url.QueryEscape(expr), nil))(tb)
+	response := must(p.client.Do(request))(tb)
+	defer response.Body.Close()
+	var body bytes.Buffer
+	if _, err := body.ReadFrom(response.Body); err != nil {
+		tb.Fatal(err)
+	}
+	var found struct {
+		Data struct {
+			Result []struct{ Value [2]any }
+		}
+	}
+	if err := json.Unmarshal(body.Bytes(), &found); err != nil {
+		tb.Fatalf("%v: %s", err, &body)
+	}
+	for _, r := range found.Data.Result {
+		if v, _ := r.Value[1].(string); v != "NaN" && v != "" {
+			return true, body.String()
+		}
+	}
+	return false, body.String()
+}
