@@ -1,7 +1,7 @@
 #!/bin/sh
-# Installs the servers that the tests start: redis-server and valkey-server.
-# For Debian and its like, as root. Does nothing where both are there; starts
-# no service, the tests start their own servers on ports of their own.
+# Installs what the tests start: redis-server, valkey-server, and prometheus with
+# its promtool. For Debian and its like, as root. Does nothing where all are there;
+# starts no service, the tests start their own servers on ports of their own.
 set -eu
 
 say() { echo "setup: $*"; }
@@ -12,11 +12,19 @@ die() {
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
+versions() {
+	say "$(redis-server --version | cut -d' ' -f1-3), $(valkey-server --version | cut -d' ' -f1-3)," \
+		"$(prometheus --version 2>&1 | head -n 1 | cut -d' ' -f1-3)"
+}
+
+# What is missing, by the names of the packages. Each has a program of its name;
+# promtool comes with prometheus.
 missing=
 have redis-server || missing="$missing redis-server"
 have valkey-server || missing="$missing valkey-server"
+{ have prometheus && have promtool; } || missing="$missing prometheus"
 if [ -z "$missing" ]; then
-	say "$(redis-server --version | cut -d' ' -f1-3), $(valkey-server --version | cut -d' ' -f1-3)"
+	versions
 	exit 0
 fi
 
@@ -90,4 +98,4 @@ for package in $missing; do
 	install ${release:+-t "$release"} "$package" || have "$package" || die "$package was not installed"
 done
 
-say "$(redis-server --version | cut -d' ' -f1-3), $(valkey-server --version | cut -d' ' -f1-3)"
+versions
