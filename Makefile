@@ -1,5 +1,5 @@
-# `make` lists the targets. They need Go; `make test` also wants redis-server and
-# valkey-server, and installs them where it may (Debian, root).
+# `make` lists the targets. They need Go; `make test` also wants redis-server,
+# valkey-server and prometheus, and installs them where it may (Debian, root).
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -33,9 +33,17 @@ run: ## run the quickstart example
 test: servers ## run every test (PKG=./pooler/... for some)
 	$(GO) test $(TESTFLAGS) $(PKG)
 
+.PHONY: run-observability
+run-observability: ## run the observability example: spans, metrics, hot keys (Ctrl-C ends it)
+	$(GO) run ./examples/observability
+
 .PHONY: test-bench
 test-bench: servers ## run the tests of the comparison with other clients (bench/)
 	cd bench && $(GO) test $(TESTFLAGS) ./...
+
+.PHONY: test-tools
+test-tools: ## run the tests of the project's own tools (tools/)
+	cd tools && $(GO) vet ./... && $(GO) test $(TESTFLAGS) ./...
 
 .PHONY: race
 race: servers ## run the tests with the race detector, in random order (RUN=, COUNT=)
@@ -110,7 +118,7 @@ generate-check: servers ## fail if `go generate` would change a file
 check: vet tidy-check fix-check lint test ## what to run before a commit
 
 .PHONY: server-setup
-server-setup: ## install redis-server and valkey-server (Debian, as root)
+server-setup: ## install redis-server, valkey-server and prometheus (Debian, as root)
 	sh tools/setup.sh
 
 .PHONY: clean
@@ -118,13 +126,13 @@ clean: ## remove what the targets above leave behind
 	rm -rf bin cover.out cover.html
 	find . -name .git -prune -o -type f \( -name '*.test' -o -name '*.prof' \) -exec rm -f {} +
 
-# servers sees to redis-server and valkey-server: there already, installed by us,
-# or named in one line. Tests that need a missing one skip, and fail under CI.
+# servers sees to redis-server, valkey-server and prometheus: there already,
+# installed by us, or named in one line. Tests that need a missing one skip, and fail under CI.
 .PHONY: servers
 servers:
-	@if command -v redis-server >/dev/null && command -v valkey-server >/dev/null; then :; \
+	@if command -v redis-server >/dev/null && command -v valkey-server >/dev/null && command -v promtool >/dev/null; then :; \
 	elif command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && sh tools/setup.sh; then :; \
-	else echo "For the tests with real servers, install redis-server and valkey-server (on Debian: sudo make server-setup); without them they are skipped." >&2; \
+	else echo "For the tests with real servers, install redis-server, valkey-server and prometheus (on Debian: sudo make server-setup); without them they are skipped." >&2; \
 	fi
 
 # fuzz_each finds the targets of every package and runs one after the other.

@@ -74,11 +74,11 @@
 //
 // # Cost
 //
-// A command costs two atomic additions and one observation of a histogram, without
-// an allocation, once its series exists: the series of each command are found by
-// its number. With [WithExemplars] a command in a sampled span costs 2 µs and 8
-// allocations more. A series is made when it is needed first; a histogram's has
-// about 20 lines in a scrape.
+// A command costs two atomic additions and one observation of a histogram, about
+// 0.1 µs, without an allocation, once its series exists: the series of each command
+// are found by its number. With [WithExemplars] a command in a sampled span costs 2
+// µs and 14 allocations more. A series is made when it is needed first; a
+// histogram's has about 20 lines in a scrape.
 //
 // # Limits
 //

@@ -145,7 +145,7 @@ func (g *growing) Nodes() []pooler.NodeStatus {
 
 // Events fill what statistics don't have.
 func TestEventsAreCounted(t *testing.T) {
-	p := must(promhooks.NewPool("test"))(t)
+	p := must(promhooks.NewPool("test", promhooks.WithRedisManagerNames()))(t)
 	reg := registry(t, p)
 	p.OnEvent(pooler.Event{Kind: pooler.EventDial, Node: "a:1", Duration: 2 * time.Millisecond})
 	p.OnEvent(pooler.Event{Kind: pooler.EventDial, Node: "a:1", Duration: time.Second, Err: errors.New("no")})
@@ -165,9 +165,28 @@ func TestEventsAreCounted(t *testing.T) {
 	gather(t, reg)
 	all = nodes{{Addr: "b:1"}}
 	gather(t, reg).want(t, samples{
-		`redis_client_pool_heal_seconds_count{node="a:1"}`: math.NaN(),
-		`redis_client_pool_heal_seconds_count{node="b:1"}`: 0,
+		`redis_client_pool_heal_seconds_count{node="a:1"}`:             math.NaN(),
+		`redis_client_pool_heal_seconds_count{node="b:1"}`:             0,
+		`redis_connection_latency_seconds_count{node_redis_url="a:1"}`: math.NaN(),
+		`redis_connection_latency_seconds_count{node_redis_url="b:1"}`: 0,
 	})
+}
+
+// Whoever listened to events before still does.
+func TestInstrumentKeepsTheListenerBefore(t *testing.T) {
+	p := must(promhooks.NewPool("test"))(t)
+	heard := 0
+	for _, before := range []func(pooler.Event){nil, func(pooler.Event) { heard++ }} {
+		cfg := p.Instrument(pooler.Config{MaxOpenConns: 7, OnEvent: before})
+		cfg.OnEvent(pooler.Event{Kind: pooler.EventDial, Node: "a:1", Duration: 1})
+		if cfg.MaxOpenConns != 7 {
+			t.Errorf("the rest of the configuration: %+v", cfg)
+		}
+	}
+	if heard != 1 {
+		t.Errorf("heard %d events", heard)
+	}
+	gather(t, registry(t, p)).want(t, samples{`redis_client_dial_duration_seconds_count{outcome="ok",pool="everpool"}`: 2})
 }
 
 // A node that goes and comes back: what a real pool tells arrives.

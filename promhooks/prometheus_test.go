@@ -50,14 +50,12 @@ func TestPrometheusAnswersEveryPanel(t *testing.T) {
 		for _, q := range panel.Targets {
 			panels++
 			expr := variables.Replace(q.Expr)
-			var last string
-			eventually(t, func() bool {
-				var ok bool
-				ok, last = p.hasData(t, expr)
-				return ok || strings.Contains(last, `"status":"error"`)
-			})
-			if !strings.Contains(last, `"status":"success"`) {
-				t.Errorf("%s: %s: %s", panel.Title, expr, last)
+			var answer string
+			if _, err := try(func() (ok bool) {
+				ok, answer = p.hasData(t, expr)
+				return ok || strings.Contains(answer, `"status":"error"`)
+			}); err != nil || !strings.Contains(answer, `"status":"success"`) {
+				t.Fatalf("%s has no data (%v): %s: %s", panel.Title, err, expr, answer)
 			}
 		}
 	}
