@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -174,6 +175,30 @@ func TestAttachAndDetachUnderTraffic(t *testing.T) {
 	defer r.mu.Unlock()
 	if r.begun < 40 || r.begun != len(r.ended) {
 		t.Errorf("%d begun, %d ended", r.begun, len(r.ended))
+	}
+}
+
+func TestAHookForgetsClientsThatHaveGone(t *testing.T) {
+	h := newHook(t, new(recorder))
+	kept := client(t, &redis.Options{Addr: "kept:1"})
+	if _, err := h.Attach(kept); err != nil {
+		t.Fatal(err)
+	}
+	for range 300 {
+		c := redis.NewClient(&redis.Options{Addr: "h:1"})
+		if _, err := h.Attach(c); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.Close()
+		if h.Remembered()%60 == 0 {
+			runtime.GC()
+		}
+	}
+	if n := h.Remembered(); n > 200 {
+		t.Errorf("%d clients are remembered, one is left", n)
+	}
+	if _, err := h.Attach(kept); err == nil {
+		t.Error("forgot one that is there")
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -304,4 +305,63 @@ func TestAttachingToAClusterClientDoesNoNetworkIO(t *testing.T) {
 	}
 	_ = rdb.Close()
 	f.close()
+}
+
+// knowing makes a client that need not ask for its slots, and counts how often it
+// wants to know them.
+func knowing(t *testing.T, f *fakes) (*redis.ClusterClient, *atomic.Int32) {
+	asked := new(atomic.Int32)
+	return clusterClient(t, &redis.ClusterOptions{Dialer: f.Dial, ClusterSlots: func(context.Context) ([]redis.ClusterSlot, error) {
+		asked.Add(1)
+		return []redis.ClusterSlot{{End: 16383, Nodes: []redis.ClusterNode{{Addr: "a:1"}}}}, nil
+	}}), asked
+}
+
+func TestANodeThatIsMetWhileTheNodesAreListedIsWatchedOnce(t *testing.T) {
+	f := newFakes("a:1")
+	rdb, _ := knowing(t, f)
+	r := new(recorder)
+	attach(t, rdb, r) // go-redis makes the node, and lists it
+	if err := rdb.Set(t.Context(), "k", "v", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if ops, attempts := r.take(); len(ops) != 1 || len(attempts) != 1 {
+		t.Errorf("%+v %+v", ops, attempts)
+	}
+	_ = rdb.Close()
+	f.close()
+}
+
+func TestNodesAreLookedForOnceASecondAtMost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakes("a:1")
+		rdb, asked := knowing(t, f)
+		attach(t, rdb, new(recorder))
+		// No node ever hears of these.
+		var err error
+		rdb.AddHook(hooks.Adapter{Process: func(redis.ProcessHook) redis.ProcessHook {
+			return func(context.Context, redis.Cmder) error { return err }
+		}})
+		looked := func(what string, want int32) {
+			t.Helper()
+			asked.Store(0)
+			for range 10 {
+				rdb.Get(t.Context(), "k")
+			}
+			if n := asked.Load(); n != want {
+				t.Errorf("%s: looked %d times, want %d", what, n, want)
+			}
+		}
+		looked("at first", 1)
+		time.Sleep(time.Second - 1)
+		looked("too early", 0)
+		time.Sleep(time.Second)
+		looked("a second later", 1)
+		time.Sleep(time.Second)
+		err = errors.New("no node was reached")
+		looked("nobody has answered", 0)
+		err = replied("ERR x")
+		looked("an error came from somewhere", 1)
+		_ = rdb.Close()
+	})
 }

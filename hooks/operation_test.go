@@ -278,6 +278,25 @@ func TestObserversNestAndGetTheirOwnContextsAndTheSameTimes(t *testing.T) {
 	})
 }
 
+func TestAnObserverWhoseBeginReturnsNilGoesOnWithTheContextItGot(t *testing.T) {
+	ended := false
+	h := newHook(t, hooks.Func{OnBegin: func(ctx context.Context, _ *hooks.Operation) context.Context {
+		return context.WithValue(ctx, label{}, "outer")
+	}}, hooks.Func{
+		OnBegin: func(context.Context, *hooks.Operation) context.Context { return nil },
+		OnEnd:   func(ctx context.Context, _ *hooks.Operation) { ended = ctx.Value(label{}) == "outer" },
+	})
+	_ = h.ProcessHook(func(ctx context.Context, _ redis.Cmder) error {
+		if ctx.Value(label{}) != "outer" {
+			t.Error("the context is lost")
+		}
+		return nil
+	})(t.Context(), cmd("get", "k"))
+	if !ended {
+		t.Error("its End isn't called with that context")
+	}
+}
+
 func TestFilterDecidesOncePerOperation(t *testing.T) {
 	r := new(recorder)
 	asked := 0
@@ -319,6 +338,9 @@ func TestFilterWorksForAnObserverThatCallsIt(t *testing.T) {
 	}).ProcessHook(answering(nil))
 	_ = process(t.Context(), cmd("get", "k"))
 	_ = process(t.Context(), cmd("set", "k"))
+	if r.begun != 1 {
+		t.Errorf("%d begun", r.begun)
+	}
 	if op := r.one(t); op.Name != "GET" {
 		t.Errorf("%+v", op)
 	}
@@ -429,5 +451,6 @@ func TestTransactionsConnectionsAndClonesAreWatched(t *testing.T) {
 	detach()
 	clone.Get(ctx, "k")
 	rdb.Get(ctx, "k")
+	_, _ = rdb.Pipelined(ctx, func(p redis.Pipeliner) error { p.Get(ctx, "k"); return nil })
 	wantOps("after detach")
 }
