@@ -24,7 +24,9 @@ import (
 //
 // detach ends that; go-redis has no way to remove a hook, so one that does
 // nothing stays behind. It may be called again. Attach fails if client is nil,
-// or if it is of go-redis and the hook is attached to it already. It does no
+// or if it is of go-redis and the hook is attached to it already, as it is to the
+// nodes of what it is attached to. Don't add a hook with AddHook as well: every
+// operation would count twice. Attach does no
 // network I/O, but a cluster client whose ClusterSlots is set has it called. It may
 // be called while the client is used; operations that have begun aren't told.
 func (h *Hook) Attach(client redis.UniversalClient) (detach func(), err error) {
@@ -78,6 +80,7 @@ func (h *Hook) attachGroup(c group, off *atomic.Bool) (func(), error) {
 	return func() {
 		if off.CompareAndSwap(false, true) {
 			h.clients.leave(c)
+			h.clients.leaveAll(&known.known)
 		}
 	}, nil
 }
@@ -94,7 +97,7 @@ type nodes struct {
 }
 
 func (s *nodes) add(n *redis.Client) {
-	if !s.off.Load() && s.known.enter(n) {
+	if !s.off.Load() && s.known.enter(n) && s.hook.clients.enter(n) {
 		n.AddHook(&attached{hook: s.hook, target: targetOf(n), role: node, off: s.off})
 	}
 }
@@ -149,6 +152,17 @@ type weakClient interface{ gone() bool }
 type weakOf[T any] struct{ weak.Pointer[T] }
 
 func (w weakOf[T]) gone() bool { return w.Value() == nil }
+
+// leaveAll takes out all that the other set has.
+func (s *clients) leaveAll(other *clients) {
+	other.mu.Lock()
+	defer other.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for w := range other.set {
+		delete(s.set, w)
+	}
+}
 
 func weakly(c any) weakClient {
 	switch c := c.(type) {

@@ -89,6 +89,7 @@ func TestErrorTypesOfErrors(t *testing.T) {
 		{&net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}, "timeout"},
 		{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, "connection"},
 		{&net.OpError{Op: "dial", Err: context.Canceled}, "canceled"},
+		{&net.OpError{Op: "remote error", Err: errors.New("unknown certificate")}, "connection"},
 		{&net.DNSError{Err: "no such host", Name: "secret", IsNotFound: true}, "connection"},
 		{&net.DNSError{Err: "slow", Name: "secret", IsTimeout: true}, "timeout"},
 		{syscall.ECONNRESET, "connection"},
@@ -226,7 +227,9 @@ func TestErrorTypesOfWhatHappensToAClient(t *testing.T) {
 	}
 	wantType(t, "killed", <-blocked, "connection")
 	s.Kill()
-	wantType(t, "refused", one(nil).Get(ctx, "k").Err(), "connection")
+	// With a bigger pool, or go-redis goes on dialing in the background.
+	refused := one(func(o *redis.Options) { o.PoolSize = 10 })
+	wantType(t, "refused", refused.Get(ctx, "k").Err(), "connection")
 	ring := redis.NewRing(&redis.RingOptions{Addrs: map[string]string{}})
 	defer ring.Close()
 	wantType(t, "no shards", ring.Get(ctx, "k").Err(), "connection")
@@ -241,7 +244,7 @@ func TestErrorTypesOfTheDriver(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			rdb := redis.NewClient(d.Options(&redis.Options{Addr: "node:6379", MaxRetries: -1}))
+			rdb := redis.NewClient(d.Options(&redis.Options{Addr: "node:6379", Protocol: 2, MaxRetries: -1}))
 			run(f, d, rdb)
 			_ = rdb.Close()
 			_ = d.Close()

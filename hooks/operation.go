@@ -75,7 +75,7 @@ func (op *Operation) Peer() *Target {
 // Target is the server, or the group of servers, that a client was made for.
 type Target struct {
 	Network string // "tcp" or "unix"
-	// Addr is host:port or a path, as it was configured; "" for a cluster, a ring
+	// Addr is host:port or a path, as it was configured, see [SafeAddr]; "" for a cluster, a ring
 	// and what a sentinel finds, of which only the peers have addresses.
 	Addr string
 	Host string // of Addr; a unix socket's path
@@ -92,6 +92,8 @@ func newTarget(network, addr string, db int) *Target {
 	if t.Network == "unix" {
 		return t
 	}
+	addr = SafeAddr(addr)
+	t.Addr, t.Host = addr, addr
 	if host, port, err := net.SplitHostPort(addr); err == nil {
 		t.Host = host
 		t.Port = portNumber(port)

@@ -194,7 +194,7 @@ func TestBatchesOfTheAutoPipelinerEnd(t *testing.T) {
 func TestRetriesArePartOfTheOperation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := testkit.NewFake()
-		rdb := redis.NewClient(&redis.Options{Addr: "node:6379", Dialer: f.Dial, MaxRetries: 3, MinRetryBackoff: time.Second, MaxRetryBackoff: time.Second})
+		rdb := redis.NewClient(&redis.Options{Addr: "node:6379", Protocol: 2, Dialer: f.Dial, MaxRetries: 3, MinRetryBackoff: time.Second, MaxRetryBackoff: time.Second})
 		r := new(recorder)
 		attach(t, rdb, r)
 		left := 2
@@ -383,7 +383,10 @@ func TestTheTargetIsWhatTheClientWasMadeFor(t *testing.T) {
 		}
 		return op.Target
 	}
-	of := func(o redis.Options) redis.UniversalClient { return redis.NewClient(&o) }
+	of := func(o redis.Options) redis.UniversalClient {
+		o.Protocol = 2 // for RESP3 go-redis looks the host up
+		return redis.NewClient(&o)
+	}
 	for name, c := range map[string]struct {
 		c    redis.UniversalClient
 		want hooks.Target
@@ -397,9 +400,9 @@ func TestTheTargetIsWhatTheClientWasMadeFor(t *testing.T) {
 		"too big":  {of(redis.Options{Addr: "h:65536"}), hooks.Target{Network: "tcp", Addr: "h:65536", Host: "h"}},
 		"big":      {of(redis.Options{Addr: "h:65535"}), hooks.Target{Network: "tcp", Addr: "h:65535", Host: "h", Port: 65535}},
 		"no port":  {of(redis.Options{Addr: "h"}), hooks.Target{Network: "tcp", Addr: "h", Host: "h"}},
-		"failover": {redis.NewFailoverClient(&redis.FailoverOptions{MasterName: "m", SentinelAddrs: []string{"s:1"}, DB: 2}), hooks.Target{Network: "tcp", DB: 2}},
-		"ring":     {redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"a": "h:1"}, DB: 4}), hooks.Target{Network: "tcp", DB: 4}},
-		"cluster":  {redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"h:1"}}), hooks.Target{Network: "tcp"}},
+		"failover": {redis.NewFailoverClient(&redis.FailoverOptions{MasterName: "m", SentinelAddrs: []string{"s:1"}, DB: 2, Protocol: 2}), hooks.Target{Network: "tcp", DB: 2}},
+		"ring":     {redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"a": "h:1"}, DB: 4, Protocol: 2}), hooks.Target{Network: "tcp", DB: 4}},
+		"cluster":  {redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"h:1"}, Protocol: 2}), hooks.Target{Network: "tcp"}},
 	} {
 		if got := target(c.c); got != c.want {
 			t.Errorf("%s: %+v, want %+v", name, got, c.want)

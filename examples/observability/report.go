@@ -42,7 +42,7 @@ func (p *printer) Shutdown(context.Context) error { return nil }
 func attributes(all []attribute.KeyValue) string {
 	var parts []string
 	for _, a := range all {
-		parts = append(parts, string(a.Key)+"="+a.Value.Emit())
+		parts = append(parts, string(a.Key)+"="+a.Value.String())
 	}
 	return strings.Join(parts, " ")
 }
@@ -89,7 +89,7 @@ func labels(set attribute.Set) string {
 		switch a.Key {
 		case "db.system.name", "db.namespace", "server.address", "server.port", "db.client.connection.pool.name", "everpool.node":
 		default:
-			parts = append(parts, a.Value.Emit())
+			parts = append(parts, a.Value.String())
 		}
 	}
 	return strings.Join(parts, " ")
