@@ -69,6 +69,7 @@ type counting struct {
 	topN      int
 	threshold atomic.Uint64 // of the live window's rate; 0: closed
 	seed      maphash.Seed
+	skipped   atomic.Uint64 // keys of commands that have too many
 	stripes   [stripes]stripe
 	last      atomic.Pointer[window] // the last complete one, or nil
 
@@ -187,12 +188,12 @@ func (c *counting) adapted(w *window) float64 {
 	if w.samples == 0 || seconds <= 0 {
 		return c.rate
 	}
-	return min(c.rate, w.rate*c.budget*seconds/float64(w.samples))
+	return min(c.rate, max(minRate, w.rate*c.budget*seconds/float64(w.samples)))
 }
 
 // stats is what [Tracker.Stats] says of the class.
 func (c *counting) stats() ClassStats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return ClassStats{SampleRate: c.live, Samples: c.earlier + c.samples()}
+	return ClassStats{SampleRate: c.live, Samples: c.earlier + c.samples(), Skipped: c.skipped.Load()}
 }

@@ -25,7 +25,9 @@ const (
 
 // Sink is what the counts are flushed to, and read from by [Tracker.Global]. Every
 // [redis.UniversalClient] is one. Its commands must honour the context they get,
-// or end by timeouts of their own, as go-redis's do.
+// or end by timeouts of their own, as go-redis's do. Pipelined has to be done with
+// the commands when it returns. If it calls fn again, to try again, only those are
+// queued that surely weren't run before; if there are none, fn fails.
 type Sink interface {
 	Pipelined(ctx context.Context, fn func(redis.Pipeliner) error) ([]redis.Cmder, error)
 	ZRevRangeWithScores(ctx context.Context, key string, start, stop int64) *redis.ZSliceCmd
@@ -35,8 +37,9 @@ type Sink interface {
 // field 0 means the default.
 type Config struct {
 	// ReadSampleRate is the share of the commands whose keys are counted as read,
-	// from 0 to 1. 0: reads aren't tracked. The rate is lower while that would
-	// give more than MaxSamplesPerSecond.
+	// from 1e-9 to 1. 0: reads aren't tracked. The rate is lower while that would
+	// give more than MaxSamplesPerSecond. Of a command with very many keys the first
+	// 1,024 are counted. ReadsKey and WritesKey themselves aren't counted as keys.
 	ReadSampleRate float64
 	// WriteSampleRate is the same for keys that are written.
 	WriteSampleRate float64
@@ -60,10 +63,14 @@ type Config struct {
 	// is cut and ends in "…", which is among them. 0: 96.
 	MaxKeyLen int
 
-	// OnHot is called when a key is used at least HotRate times per second over a
-	// window, and for that key again only after it was used less than half as
-	// often over one. It is called on a goroutine of the tracker: while it
-	// blocks, no window ends. It must not call Close. nil: not called.
+	// OnHot is called when a key was used at least HotRate times per second over a
+	// window by the lower bound of its count ([Count].Lower), so that an estimate
+	// that is too high makes no key hot. It is called for that key again only
+	// after a window in which it wasn't seen half as often: by what of its count
+	// is surely its own, which at a sample rate below 1 is scaled, but not lowered
+	// further for the chance in the sampling. It is called on a goroutine of the
+	// tracker: while it blocks, no window ends. It must not call Close. nil: not
+	// called.
 	OnHot func(Hot)
 	// HotRate must be above 0 with OnHot, and 0 without.
 	HotRate float64
@@ -74,14 +81,14 @@ type Config struct {
 	// ReadsKey and WritesKey name the sorted sets; they have to be different.
 	// Each has at most 10*TopN members. "": DefaultReadsKey and DefaultWritesKey.
 	ReadsKey, WritesKey string
-	// TTL is how long a set lives after the last flush to it, at least 1 s.
-	// 0: 24 h.
+	// TTL is how long a set lives after the last flush to it, 1 s to 87,600 h,
+	// which is ten years. 0: 24 h.
 	TTL time.Duration
-	// FlushInterval is the time between flushes, at least 100 ms; each is up to a
+	// FlushInterval is the time between flushes, 100 ms to 24 h; each is up to a
 	// fifth shorter or longer, so that programs that started together don't flush
 	// together. A flush without new counts sends nothing. 0: 5 s.
 	FlushInterval time.Duration
-	// FlushTimeout is the deadline of a flush, and of Global, at least 1 ms.
+	// FlushTimeout is the deadline of a flush, and of Global, 1 ms to 24 h.
 	// go-redis obeys it only with ContextTimeoutEnabled and has ReadTimeout and
 	// WriteTimeout otherwise. 0: 2 s.
 	FlushTimeout time.Duration
@@ -140,16 +147,15 @@ func (cfg Config) Validate() error {
 			errs = append(errs, fmt.Errorf("%w: %s is %v; %s", ErrConfig, field, value, allowed))
 		}
 	}
-	const rates = "allowed is 0 to 1"
-	check(isShare(c.ReadSampleRate), "ReadSampleRate", c.ReadSampleRate, rates)
-	check(isShare(c.WriteSampleRate), "WriteSampleRate", c.WriteSampleRate, rates)
+	check(isRate(c.ReadSampleRate), "ReadSampleRate", c.ReadSampleRate, allowedRates)
+	check(isRate(c.WriteSampleRate), "WriteSampleRate", c.WriteSampleRate, allowedRates)
 	check(c.MaxSamplesPerSecond >= off, "MaxSamplesPerSecond", c.MaxSamplesPerSecond, "allowed are 1 and more, 0 for the default and -1 for no bound")
 	check(1 <= c.TopN && c.TopN <= 1000, "TopN", c.TopN, "allowed is 1 to 1000, and 0 for the default")
 	check(100*time.Millisecond <= c.Window && c.Window <= time.Hour, "Window", c.Window, "allowed is 100ms to 1h, and 0 for the default")
 	check(16 <= c.MaxKeyLen && c.MaxKeyLen <= 1<<16, "MaxKeyLen", c.MaxKeyLen, "allowed is 16 to 65536, and 0 for the default")
-	check(c.TTL >= time.Second, "TTL", c.TTL, "allowed is 1s and more, and 0 for the default")
-	check(c.FlushInterval >= 100*time.Millisecond, "FlushInterval", c.FlushInterval, "allowed is 100ms and more, and 0 for the default")
-	check(c.FlushTimeout >= time.Millisecond, "FlushTimeout", c.FlushTimeout, "allowed is 1ms and more, and 0 for the default")
+	check(time.Second <= c.TTL && c.TTL <= maxTTL, "TTL", c.TTL, "allowed is 1s to 87600h, and 0 for the default")
+	check(100*time.Millisecond <= c.FlushInterval && c.FlushInterval <= maxFlush, "FlushInterval", c.FlushInterval, "allowed is 100ms to 24h, and 0 for the default")
+	check(time.Millisecond <= c.FlushTimeout && c.FlushTimeout <= maxFlush, "FlushTimeout", c.FlushTimeout, "allowed is 1ms to 24h, and 0 for the default")
 	check(c.ReadsKey != c.WritesKey, "WritesKey", c.WritesKey, "allowed is anything but ReadsKey")
 	if c.OnHot == nil {
 		check(c.HotRate == 0, "HotRate", c.HotRate, "allowed without OnHot is 0")
@@ -160,7 +166,19 @@ func (cfg Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-func isShare(rate float64) bool { return 0 <= rate && rate <= 1 } // not so for NaN
+// Bounds that keep sums of durations, and timers, far from an overflow.
+const (
+	maxTTL   = 10 * 365 * 24 * time.Hour
+	maxFlush = 24 * time.Hour
+)
+
+// minRate is the lowest rate of sampling. What a sample stands for is far from an
+// overflow with it, and the random bits that decide suffice.
+const minRate = 1e-9
+
+const allowedRates = "allowed are 0, and 1e-9 to 1"
+
+func isRate(rate float64) bool { return rate == 0 || minRate <= rate && rate <= 1 } // not so for NaN
 
 // isNilPointer finds the nil *redis.Client that isn't nil any more as a Sink.
 func isNilPointer(s Sink) bool {

@@ -28,7 +28,7 @@ func TestNewNamesAllThatIsWrong(t *testing.T) {
 		t.Errorf("%v is no ErrConfig", err)
 	}
 	for _, want := range []string{
-		"ReadSampleRate is -0.5; allowed is 0 to 1", "WriteSampleRate is NaN", "MaxSamplesPerSecond is -2", "TopN is 1001; allowed is 1 to 1000",
+		"ReadSampleRate is -0.5; allowed are 0, and 1e-9 to 1", "WriteSampleRate is NaN", "MaxSamplesPerSecond is -2", "TopN is 1001; allowed is 1 to 1000",
 		"Window is 1ms; allowed is 100ms to 1h", "MaxKeyLen is 15", "HotRate is 3; allowed without OnHot is 0",
 		"Sink is a nil *redis.Client", "WritesKey is same", "TTL is 1ms", "FlushInterval is -1s", "FlushTimeout is -1ns",
 	} {
@@ -73,5 +73,30 @@ func TestWithBaseplateNames(t *testing.T) {
 	cfg := hotkey.Config{TopN: 7}.WithBaseplateNames()
 	if cfg.ReadsKey != "baseplate-hot-key-tracker-reads" || cfg.WritesKey != "baseplate-hot-key-tracker-writes" || !cfg.FlushSamples || cfg.TopN != 7 {
 		t.Errorf("%+v", cfg)
+	}
+}
+
+// What is far beyond use would overflow where times are added or counts scaled.
+func TestBoundsOfTimesAndRates(t *testing.T) {
+	const forever = time.Duration(math.MaxInt64)
+	for want, cfg := range map[string]hotkey.Config{
+		"FlushTimeout is 24h0m0.000000001s; allowed is 1ms to 24h": {FlushTimeout: 24*time.Hour + 1},
+		"FlushTimeout is 2562047h":                                 {FlushTimeout: forever},
+		"FlushInterval is 24h0m0.000000001s; allowed is 100ms to":  {FlushInterval: 24*time.Hour + 1},
+		"Window is 1h0m0.000000001s; allowed is 100ms to 1h":       {Window: time.Hour + 1},
+		"TTL is 2562047h47m16.854775807s; allowed is 1s to 87600h": {TTL: forever},
+		"ReadSampleRate is 9e-10; allowed are 0, and 1e-9 to 1":    {ReadSampleRate: 9e-10},
+		"WriteSampleRate is 5e-324; allowed are 0, and 1e-9 to 1":  {WriteSampleRate: math.SmallestNonzeroFloat64},
+	} {
+		if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+	most := hotkey.Config{
+		ReadSampleRate: 1e-9, WriteSampleRate: 1e-9,
+		FlushTimeout: 24 * time.Hour, FlushInterval: 24 * time.Hour, Window: time.Hour, TTL: 87_600 * time.Hour,
+	}
+	if err := most.Validate(); err != nil {
+		t.Errorf("at the bounds: %v", err)
 	}
 }

@@ -32,7 +32,10 @@
 // The counts come from Filtered Space-Saving sketches of constant size, which may
 // take a key's count for too high; [Count] has bounds. At a rate of 1 the bounds
 // always hold the truth; below that they allow for the chance in the sampling and
-// hold it 95 times in 100. More samples are all that helps: with 20,000 in a
+// hold it 95 times in 100. [Config.OnHot] goes by the lower bound. Added to the sets
+// is the part of a count that the sketch vouches for, times 1/p: at a rate of 1
+// never more than there was, below that right but for the chance in the sampling;
+// keys of which the sketch vouches for nothing aren't added. More samples are all that helps: with 20,000 in a
 // window the first 32 keys of common workloads are right up to neighbours in rank,
 // with 2,000 the first few are.
 //
@@ -54,14 +57,16 @@
 // kept, merged, up to 4*TopN keys of each class. What doesn't fit is dropped and
 // counted in [Stats]. Counts that surely weren't added are kept for the next
 // flush; those whose outcome isn't known, because a reply was lost, are never sent
-// again, by the tracker or by go-redis, and are counted in Stats too. So a sorted
-// set never has too much.
+// again, by the tracker or by go-redis, and are counted in Stats too. So at a
+// sample rate of 1 a sorted set never has too much, and at lower rates only by the
+// chance in the sampling.
 //
 // # Cost
 //
 // A command that isn't sampled costs a random number and a comparison, and so does
 // each command of a batch. One that is takes the lock of a fraction of the sketch
-// for each of its keys; one with very many keys takes as long as they are many.
+// for each of its keys; of a command with more than 1,024 the first are
+// counted, and the others are in Stats as skipped.
 // [Config.MaxSamplesPerSecond] bounds what a class spends. With the default
 // configuration a Tracker has up to 128 KiB of memory, and less with short keys.
 //

@@ -16,7 +16,10 @@ type Hot struct {
 }
 
 // cooled is the share of HotRate below which a hot key is hot no more. A key whose
-// rate is about HotRate is told of once, and not in every other window.
+// rate is about HotRate is told of once, and not in every other window. What is
+// compared is what the sketch vouches for, without the chance in the sampling:
+// that alone must not cool a key whose rate is the same, nor an estimate that is
+// too high keep one hot that is used no more.
 const cooled = 0.5
 
 // hotKeys are the keys of a class that are hot. They are among those of a window,
@@ -31,14 +34,15 @@ func (t *Tracker) tell(w *window, all []topk.Entry) {
 	}
 	before, now := t.hot[w.class], make(hotKeys)
 	for _, e := range all {
-		rate := w.perSecond(e)
-		_, was := before[e.Key]
-		if rate < t.cfg.HotRate && !(was && rate >= t.cfg.HotRate*cooled) {
+		if _, was := before[e.Key]; was {
+			if w.perSecond(float64(e.Lower())/w.rate) >= t.cfg.HotRate*cooled {
+				now[e.Key] = struct{}{}
+			}
 			continue
 		}
-		now[e.Key] = struct{}{}
-		if !was {
-			t.call(Hot{w.class, w.count(e)})
+		if c := w.count(e); w.perSecond(float64(c.Lower)) >= t.cfg.HotRate {
+			now[e.Key] = struct{}{}
+			t.call(Hot{w.class, c})
 		}
 	}
 	t.hot[w.class] = now

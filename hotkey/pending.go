@@ -3,6 +3,7 @@ package hotkey
 import (
 	"cmp"
 	"maps"
+	"math"
 	"slices"
 	"sync"
 )
@@ -15,6 +16,15 @@ const pendingPerTop = 4
 type batch [numClasses]map[string]uint64
 
 func (b *batch) empty() bool { return len(b[Reads])+len(b[Writes]) == 0 }
+
+func (b *batch) sum() (n uint64) {
+	for _, counts := range b {
+		for _, c := range counts {
+			n = saturating(n, c)
+		}
+	}
+	return n
+}
 
 // pending are the counts that wait for a flush, and what has become of others.
 type pending struct {
@@ -43,7 +53,7 @@ func (p *pending) addLocked(class Class, counts map[string]uint64) {
 	}
 	for key, n := range counts {
 		if n > 0 {
-			all[key] += n
+			all[key] = saturating(all[key], n)
 		}
 	}
 	if len(all) <= p.limit {
@@ -53,7 +63,7 @@ func (p *pending) addLocked(class Class, counts map[string]uint64) {
 		return cmp.Or(cmp.Compare(all[b], all[a]), cmp.Compare(a, b))
 	})
 	for _, key := range keys[p.limit:] {
-		p.stats.Dropped += all[key]
+		p.stats.Dropped = saturating(p.stats.Dropped, all[key])
 		delete(all, key)
 	}
 }
@@ -72,8 +82,8 @@ func (p *pending) settle(written, unknown uint64, kept batch, errorType string) 
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.stats.Flushes++
-	p.stats.Written += written
-	p.stats.Unknown += unknown
+	p.stats.Written = saturating(p.stats.Written, written)
+	p.stats.Unknown = saturating(p.stats.Unknown, unknown)
 	if errorType != "" {
 		p.stats.Failed++
 		p.stats.LastError = errorType
@@ -90,26 +100,22 @@ func (p *pending) drop() {
 	b := p.take()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.stats.Dropped += sum(b[Reads]) + sum(b[Writes])
-}
-
-func (p *pending) lastError() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.stats.LastError
+	p.stats.Dropped = saturating(p.stats.Dropped, b.sum())
 }
 
 func (p *pending) snapshot() FlushStats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.stats
-	s.Pending = sum(p.counts[Reads]) + sum(p.counts[Writes])
+	s.Pending = p.counts.sum()
 	return s
 }
 
-func sum(counts map[string]uint64) (n uint64) {
-	for _, c := range counts {
-		n += c
+// saturating is a+b, or the highest number there is: a count that wraps would be
+// off by more than any other.
+func saturating(a, b uint64) uint64 {
+	if a > math.MaxUint64-b {
+		return math.MaxUint64
 	}
-	return n
+	return a + b
 }

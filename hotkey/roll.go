@@ -32,18 +32,8 @@ func (t *Tracker) roll() {
 					t.publish(c, c.roll(now))
 				}
 			}
-			t.reaim()
+			t.aim()
 		}
-	}
-}
-
-// reaim is aim unless the tracker was closed.
-func (t *Tracker) reaim() {
-	t.aim()
-	select {
-	case <-t.closing: // before or after: Close's is the last word
-		t.most.Store(0)
-	default:
 	}
 }
 
@@ -72,7 +62,9 @@ func (t *Tracker) rollLast() {
 	}
 }
 
-// pend hands a window's counts to the flushes.
+// pend hands a window's counts to the flushes: of each the part that the sketch
+// vouches for. The rest of an estimate may be of any other key, and would come
+// to many times what was used where no key is hot.
 func (t *Tracker) pend(w *window) {
 	if t.pending == nil {
 		return
@@ -83,7 +75,9 @@ func (t *Tracker) pend(w *window) {
 	}
 	counts := make(map[string]uint64, len(w.entries))
 	for _, e := range w.entries {
-		counts[e.Key] = scaled(float64(e.Count), rate)
+		if n := scaled(float64(e.Lower()), rate); n > 0 {
+			counts[e.Key] = n
+		}
 	}
 	t.pending.add(w.class, counts)
 }

@@ -13,6 +13,9 @@ type ClassStats struct {
 	SampleRate float64 `json:"sample_rate"`
 	// Samples is how many keys were counted.
 	Samples uint64 `json:"samples"`
+	// Skipped is how many keys of sampled commands weren't, since each had more
+	// than 1,024.
+	Skipped uint64 `json:"skipped"`
 }
 
 // FlushStats is about flushes. It is zero without a sink.

@@ -20,6 +20,8 @@ type Tracker struct {
 	cfg     Config
 	classes [numClasses]*counting // nil: not tracked
 	most    atomic.Uint64         // the higher of the classes' thresholds; 0: closed
+	aiming  sync.Mutex            // guards stopped, and writes of most
+	stopped bool                  // nothing is counted any more
 
 	hot     [numClasses]hotKeys // of the windows' goroutine
 	pending *pending            // nil without a sink
@@ -65,8 +67,13 @@ func New(cfg Config) (*Tracker, error) {
 // thresholdBits is how many random bits decide about a sample.
 const thresholdBits = 53
 
-// aim sets most.
+// aim sets most, unless the tracker was stopped.
 func (t *Tracker) aim() {
+	t.aiming.Lock()
+	defer t.aiming.Unlock()
+	if t.stopped {
+		return
+	}
 	var most uint64
 	for _, c := range t.classes {
 		if c != nil {
@@ -74,6 +81,15 @@ func (t *Tracker) aim() {
 		}
 	}
 	t.most.Store(most)
+}
+
+// stop ends the counting. It is one step, so that an aim that runs meanwhile can't
+// have the last word.
+func (t *Tracker) stop() {
+	t.aiming.Lock()
+	defer t.aiming.Unlock()
+	t.stopped = true
+	t.most.Store(0)
 }
 
 // start starts the goroutines that the configuration asks for.
@@ -115,21 +131,56 @@ func (t *Tracker) End(ctx context.Context, op *hooks.Operation) {
 // ownKey marks the contexts of trackers' own commands.
 type ownKey struct{}
 
+// maxKeys is how many keys of one command are counted, the first ones. It bounds
+// what a sampled command costs its user; a key that is hot is hot elsewhere too.
+const maxKeys = 1024
+
 // sample counts a command's keys. One random number decides for all of them, so
 // that at equal rates a command counts with its keys of both classes or not at all.
 func (t *Tracker) sample(cmd redis.Cmder, random uint64) {
 	var buf [8]hooks.Key
-	for _, key := range hooks.AppendKeys(buf[:0], cmd) {
-		class := classOf(key.Access)
-		if class == numClasses {
-			continue
-		}
-		c := t.classes[class]
-		if c == nil || random >= c.threshold.Load() {
+	keys := hooks.AppendKeys(buf[:0], cmd)
+	for _, key := range keys[:min(len(keys), maxKeys)] {
+		c := t.sampling(key, random)
+		if c == nil || t.isSet(key.Name) {
 			continue
 		}
 		if name := t.name(key.Name); name != "" {
 			c.add(name)
+		}
+	}
+	if len(keys) > maxKeys {
+		t.skip(keys[maxKeys:], random)
+	}
+}
+
+// sampling is the class that counts the key at this random number, or nil.
+func (t *Tracker) sampling(key hooks.Key, random uint64) *counting {
+	class := classOf(key.Access)
+	if class == numClasses {
+		return nil
+	}
+	if c := t.classes[class]; c != nil && random < c.threshold.Load() {
+		return c
+	}
+	return nil
+}
+
+// isSet reports whether a key is one of the sorted sets. Those are used by trackers,
+// and not every sink hands on the context that marks their commands.
+func (t *Tracker) isSet(key string) bool { return key == t.cfg.ReadsKey || key == t.cfg.WritesKey }
+
+// skip notes the keys that are too many.
+func (t *Tracker) skip(keys []hooks.Key, random uint64) {
+	var skipped [numClasses]uint64
+	for _, key := range keys {
+		if c := t.sampling(key, random); c != nil {
+			skipped[c.class]++
+		}
+	}
+	for class, n := range skipped {
+		if n > 0 {
+			t.classes[class].skipped.Add(n)
 		}
 	}
 }
@@ -177,26 +228,24 @@ func (t *Tracker) window(class Class) *window {
 // Close ends the window, flushes a last time, and ends the tracker's goroutines.
 // From then on nothing is counted; Top goes on to return what it did. Close waits
 // up to FlushTimeout and a quarter; it fails if not all counts were surely flushed
-// by then; the others are lost. If the sink still hasn't returned, or OnHot hasn't, that
-// goroutine ends when it does. Called again, Close returns the same.
+// by then, and says why; the others are lost. If the sink still hasn't returned, or
+// OnHot hasn't, that goroutine ends when it does. Called again, Close returns the
+// same.
 func (t *Tracker) Close() error {
 	t.once.Do(func() {
-		t.most.Store(0)
-		lost := t.lost()
+		t.stop()
+		before := t.Stats().Flush
 		close(t.closing)
-		t.closeErr = t.finish(lost)
+		t.closeErr = t.finish(before)
 	})
 	return t.closeErr
 }
 
 // lost is what was dropped, or may be lost.
-func (t *Tracker) lost() uint64 {
-	s := t.Stats().Flush
-	return s.Dropped + s.Unknown
-}
+func (s FlushStats) lost() uint64 { return saturating(s.Dropped, s.Unknown) }
 
-// finish waits for the goroutines. lost is what was lost before.
-func (t *Tracker) finish(lost uint64) error {
+// finish waits for the goroutines. before is what was when Close was called.
+func (t *Tracker) finish(before FlushStats) error {
 	deadline := time.AfterFunc(t.cfg.FlushTimeout, t.cancel)
 	defer deadline.Stop()
 	patience := time.NewTimer(t.cfg.FlushTimeout + t.cfg.FlushTimeout/4)
@@ -211,8 +260,13 @@ func (t *Tracker) finish(lost uint64) error {
 		return nil
 	}
 	t.pending.drop()
-	if lost = t.lost() - lost; lost > 0 {
-		return fmt.Errorf("hotkey: Close: the last flush has failed (%s): counts of %d are lost", t.pending.lastError(), lost)
+	after := t.pending.snapshot()
+	switch lost := after.lost() - before.lost(); {
+	case lost == 0:
+		return nil
+	case after.Failed == before.Failed:
+		return fmt.Errorf("hotkey: Close: counts of %d are lost: too many keys waited for the last flush", lost)
+	default:
+		return fmt.Errorf("hotkey: Close: the last flush has failed (%s): counts of %d are lost", after.LastError, lost)
 	}
-	return nil
 }

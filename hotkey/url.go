@@ -18,7 +18,7 @@ const urlPrefix = "track_key_"
 // client, puts them into cfg, and returns that with the rest of the URL, as it
 // was, for [redis.ParseURL] or driver.Open:
 //
-//	track_key_reads_sample_rate, track_key_writes_sample_rate      0 to 1
+//	track_key_reads_sample_rate, track_key_writes_sample_rate      0, and 1e-9 to 1
 //	track_key_max_samples_per_second, track_key_top_n, track_key_max_key_len
 //	                                                               numbers
 //	track_key_window, track_key_flush_interval, track_key_flush_timeout, track_key_ttl
@@ -92,8 +92,8 @@ func (cfg *Config) parameters() map[string]func(string) error {
 	rate := func(to *float64) func(string) error {
 		return func(v string) (err error) {
 			n, err := strconv.ParseFloat(v, 64)
-			if err != nil || !isShare(n) {
-				return errors.New("allowed is 0 to 1")
+			if err != nil || !isRate(n) {
+				return errors.New(allowedRates)
 			}
 			*to = n
 			return nil

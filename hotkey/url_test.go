@@ -76,7 +76,7 @@ func TestConfigFromURLNamesAllThatIsWrongAndNoPassword(t *testing.T) {
 		"several": {
 			"redis://:hunter2@h?track_key_reads_sample_rate=x&track_key_writes_sample_rate=1.5&track_key_window=soon&track_key_top_n=many&track_key_redas=1&db=1",
 			[]string{
-				`track_key_reads_sample_rate is "x"; allowed is 0 to 1`, `track_key_writes_sample_rate is "1.5"`, `track_key_window is "soon"; allowed are durations`,
+				`track_key_reads_sample_rate is "x"; allowed are 0, and 1e-9 to 1`, `track_key_writes_sample_rate is "1.5"`, `track_key_window is "soon"; allowed are durations`,
 				`track_key_top_n is "many"; allowed are whole numbers`, "track_key_redas is unknown",
 			},
 		},

@@ -46,14 +46,14 @@ func (w *window) count(e topk.Entry) Count {
 	lower, _ := truth(e.Lower(), w.rate)
 	_, upper := truth(e.Count, w.rate)
 	c.Lower, c.Upper = scaled(math.Floor(lower), 1), scaled(math.Ceil(upper), 1)
-	c.Rate = w.perSecond(e)
+	c.Rate = w.perSecond(float64(e.Count) / w.rate)
 	return c
 }
 
-// perSecond is an entry's rate.
-func (w *window) perSecond(e topk.Entry) float64 {
+// perSecond is the rate of so many uses.
+func (w *window) perSecond(uses float64) float64 {
 	if seconds := w.seconds(); seconds > 0 {
-		return float64(e.Count) / w.rate / seconds
+		return uses / seconds
 	}
 	return 0
 }
