@@ -4,6 +4,7 @@ package otelhooks_test
 
 import (
 	"context"
+	"runtime"
 	"testing"
 	"time"
 
@@ -57,4 +58,29 @@ func TestAFailureThatIsKnownDoesNotAllocate(tt *testing.T) {
 	p := t.pools()
 	wantAllocs(tt, "wait", 0, func() { p.OnWait("h:1", time.Millisecond, nil) })
 	wantAllocs(tt, "wait in vain", 1, func() { p.OnWait("h:1", time.Millisecond, pooler.ErrNodeDown) })
+}
+
+// A few servers more than something is kept for don't slow down all.
+func TestManyTargetsAllocateLittle(tt *testing.T) {
+	t := newTester(tt)
+	m := t.metrics()
+	tracing := t.tracing(otelhooks.WithTracerProvider(sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.NeverSample()))))
+	ops := manyTargets(140)
+	round := func(ops []*hooks.Operation) {
+		for _, op := range ops {
+			m.End(context.Background(), op)
+			tracing.Begin(context.Background(), op)
+		}
+	}
+	round(ops)
+	var before, after runtime.MemStats
+	const rounds = 200
+	runtime.ReadMemStats(&before)
+	for range rounds {
+		round(ops)
+	}
+	runtime.ReadMemStats(&after)
+	if each := (after.TotalAlloc - before.TotalAlloc) / uint64(rounds*len(ops)); each > 2048 {
+		t.Errorf("an operation allocates %d bytes", each)
+	}
 }

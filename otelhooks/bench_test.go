@@ -2,7 +2,9 @@ package otelhooks_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
@@ -111,4 +113,43 @@ func BenchmarkParallel(b *testing.B) {
 			_ = c.Process(context.Background(), cmd)
 		}
 	})
+}
+
+// BenchmarkTargets has operations of many servers in turn: attributes are kept for
+// 128 of them.
+func BenchmarkTargets(b *testing.B) {
+	for _, n := range []int{100, 128, 140, 2000} {
+		m, err := otelhooks.NewMetrics(otelhooks.WithMeterProvider(sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader()))))
+		if err != nil {
+			b.Fatal(err)
+		}
+		ops, i := manyTargets(n), 0
+		for _, op := range ops {
+			m.End(context.Background(), op)
+		}
+		b.Run(fmt.Sprintf("targets=%d", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				m.End(context.Background(), ops[i%n])
+				i++
+			}
+		})
+	}
+}
+
+// manyTargets are operations of as many servers, half of which fail.
+func manyTargets(n int) []*hooks.Operation {
+	cmd := redis.NewStringCmd(context.Background(), "get", "k")
+	ops := make([]*hooks.Operation, n)
+	for i := range ops {
+		host := fmt.Sprintf("h%03d", i)
+		ops[i] = &hooks.Operation{
+			Name: "GET", Command: hooks.CommandOf(cmd), Cmds: []redis.Cmder{cmd}, Duration: time.Millisecond,
+			Target: &hooks.Target{Network: "tcp", Addr: host + ":1", Host: host, Port: 1},
+		}
+		if i%2 == 1 {
+			ops[i].Outcome, ops[i].ErrorType = hooks.Error, "timeout"
+		}
+	}
+	return ops
 }

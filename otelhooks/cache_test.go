@@ -27,6 +27,37 @@ func TestACacheMakesOnceAndIsBounded(t *testing.T) {
 	}
 }
 
+// What a full cache has is still found when others are asked for, until they are
+// many: then they get in.
+func TestAFullCacheKeepsWhatItHas(t *testing.T) {
+	made := make(map[int]int)
+	c := otelhooks.NewCache(4, func(k int) int { made[k]++; return k })
+	for range otelhooks.Patience {
+		for k := range 8 { // as many that it has as others
+			c.Get(k)
+		}
+	}
+	for k := range 4 {
+		if made[k] != 1 {
+			t.Errorf("%d was made %d times", k, made[k])
+		}
+	}
+	if want := otelhooks.Patience; made[7] != want {
+		t.Errorf("7 was made %d times, want %d", made[7], want)
+	}
+	clear(made)
+	for range 3 {
+		for k := 4; k < 8; k++ {
+			c.Get(k)
+		}
+	}
+	for k := 4; k < 8; k++ {
+		if made[k] != 1 {
+			t.Errorf("%d was made %d times, when the first were gone", k, made[k])
+		}
+	}
+}
+
 func TestACacheIsForAll(t *testing.T) {
 	c := otelhooks.NewCache(8, func(k int) int { return 2 * k })
 	var wg sync.WaitGroup

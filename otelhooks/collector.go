@@ -2,6 +2,8 @@ package otelhooks
 
 import (
 	"context"
+	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -17,10 +19,13 @@ type reading struct {
 	value string // of the metric's attribute; "" if it has none
 }
 
+// readFunc gives what there is to read to add, once for each value.
+type readFunc func(add func(reading, int64))
+
 // collector gives the SDK what pools say, whenever it collects.
 type collector struct {
 	extra        []attribute.KeyValue
-	read         func(add func(reading, int64))
+	read         readFunc
 	ints         map[*poolMetric]metric.Int64Observable
 	floats       map[*poolMetric]metric.Float64Observable
 	registration metric.Registration
@@ -35,7 +40,7 @@ type collector struct {
 // newCollector makes the instruments and registers them. read is called at each
 // collection; what it adds to the same reading is added up, times excepted, of
 // which the longest counts.
-func newCollector(cfg *meterConfig, metrics []*poolMetric, read func(add func(reading, int64))) (*collector, error) {
+func newCollector(cfg *meterConfig, metrics []*poolMetric, read readFunc) (*collector, error) {
 	c := &collector{
 		extra:  cfg.attributes,
 		read:   read,
@@ -74,18 +79,16 @@ func (c *collector) add(meter metric.Meter, m *poolMetric) (metric.Observable, e
 	return c.ints[m], err
 }
 
-// collect is called by the SDK, once for each of its readers.
+// collect is called by the SDK, once for each of its readers. It says all or, if
+// that can't be read, nothing: half of what is added up would look like a counter
+// that has gone back.
 func (c *collector) collect(_ context.Context, to metric.Observer) error {
 	c.collecting.Lock()
 	defer c.collecting.Unlock()
-	values := make(map[reading]int64)
-	c.read(func(r reading, v int64) {
-		if r.of.kind == seconds {
-			values[r] = max(values[r], v)
-		} else {
-			values[r] += v
-		}
-	})
+	values, err := c.values()
+	if err != nil {
+		return err
+	}
 	c.counts.next(values)
 	for r, v := range values {
 		attrs := metric.WithAttributeSet(c.attributes(r))
@@ -99,6 +102,33 @@ func (c *collector) collect(_ context.Context, to metric.Observer) error {
 		}
 	}
 	return nil
+}
+
+// values reads everything. What is read is the user's, and so may panic.
+func (c *collector) values() (values map[reading]int64, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = panicked(v)
+		}
+	}()
+	values = make(map[reading]int64)
+	c.read(func(r reading, v int64) {
+		if r.of.kind == seconds {
+			values[r] = max(values[r], v)
+		} else {
+			values[r] += v
+		}
+	})
+	return values, nil
+}
+
+// panicked is a panic as an error. Its value is shown only if it is the runtime's:
+// others may have in them what nobody should see.
+func panicked(v any) error {
+	if err, ok := v.(runtime.Error); ok {
+		return fmt.Errorf("otelhooks: reading the pools has panicked: %w", err)
+	}
+	return fmt.Errorf("otelhooks: reading the pools has panicked with a %T", v)
 }
 
 func (c *collector) attributes(r reading) attribute.Set {

@@ -10,8 +10,21 @@ func NewCache(most int, makeOne func(int) int) *Cache {
 	return c
 }
 
-// Get is get.
-func (c *Cache) Get(k int) int { return c.c.get(k) }
+// Get is get; what there is no room for is made for once.
+func (c *Cache) Get(k int) int {
+	if v, ok := c.c.get(k); ok {
+		return v
+	}
+	return c.c.make(k)
+}
 
 // Len is the number of keys that it holds.
-func (c *Cache) Len() int { return len(*c.c.all.Load()) }
+func (c *Cache) Len() int {
+	if all := c.c.all.Load(); all != nil {
+		return len(*all)
+	}
+	return 0
+}
+
+// Patience is patience.
+const Patience = patience

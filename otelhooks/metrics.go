@@ -49,7 +49,16 @@ func (m *Metrics) End(ctx context.Context, op *hooks.Operation) {
 	if !m.duration.Enabled(ctx) || m.keep != nil && !m.keep(op) {
 		return
 	}
-	m.duration.Record(ctx, op.Duration.Seconds(), m.series.of(op).options(op.ErrorType)...)
+	m.duration.Record(ctx, op.Duration.Seconds(), m.options(op)...)
+}
+
+// options are what is recorded with: made for this one if there is no room to keep
+// them.
+func (m *Metrics) options(op *hooks.Operation) []metric.RecordOption {
+	if s := m.series.of(op); s != nil {
+		return s.options(op.ErrorType)
+	}
+	return recordOptions(appendError(m.attributes(op), op.ErrorType))
 }
 
 // series are the attributes of what is recorded for one name of an operation and
@@ -70,9 +79,10 @@ func newSeries(attrs []attribute.KeyValue) *series {
 	return s
 }
 
-func (m *Metrics) newSeries(op *hooks.Operation) *series {
-	attrs := append([]attribute.KeyValue(nil), m.extra...)
-	return newSeries(describe(attrs, op))
+func (m *Metrics) newSeries(op *hooks.Operation) *series { return newSeries(m.attributes(op)) }
+
+func (m *Metrics) attributes(op *hooks.Operation) []attribute.KeyValue {
+	return describe(append([]attribute.KeyValue(nil), m.extra...), op)
 }
 
 // options are what is recorded with.
@@ -80,7 +90,10 @@ func (s *series) options(errorType string) []metric.RecordOption {
 	if errorType == "" {
 		return s.ok
 	}
-	return s.errs.get(errorType)
+	if options, ok := s.errs.get(errorType); ok {
+		return options
+	}
+	return s.failed(errorType)
 }
 
 func (s *series) failed(errorType string) []metric.RecordOption {

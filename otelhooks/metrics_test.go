@@ -3,6 +3,7 @@ package otelhooks_test
 import (
 	"context"
 	"math"
+	"strings"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -115,4 +116,36 @@ var answered = hooks.Adapter{
 	Pipeline: func(redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 		return func(context.Context, []redis.Cmder) error { return nil }
 	},
+}
+
+// Those that nothing is kept for are recorded as all others are.
+func TestManyTargetsAreRecorded(tt *testing.T) {
+	t := newTester(tt)
+	m, tracing := t.metrics(), t.tracing()
+	ops := manyTargets(200)
+	for range 60 { // what is kept is chosen anew in between
+		for _, op := range ops {
+			tracing.End(tracing.Begin(t.ctx, op), op)
+			m.End(t.ctx, op)
+		}
+	}
+	spans := t.take()
+	t.want("spans", len(spans), 60*len(ops))
+	all, counts := t.durations()
+	t.want("series", len(all), len(ops))
+	seen := make(map[any]bool)
+	for i, a := range all {
+		seen[a["server.address"]] = true
+		t.want("count", counts[i], uint64(60))
+		odd := strings.ContainsAny(a["server.address"].(string)[3:], "13579")
+		if failed := a["error.type"] == "timeout"; failed != odd {
+			t.Errorf("%v", a)
+		}
+	}
+	t.want("servers", len(seen), len(ops))
+	for i, s := range spans {
+		if got, want := attrsOf(s.Attributes)["server.address"], ops[i%len(ops)].Target.Host; got != want {
+			t.Errorf("span %d: server.address is %v, want %s", i, got, want)
+		}
+	}
 }

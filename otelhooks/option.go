@@ -213,9 +213,10 @@ func WithMetricsFilter(keep func(*hooks.Operation) bool) MetricsOption {
 }
 
 // WithPoolName has name choose db.client.connection.pool.name by the node's
-// address. By default it is the address. Where it returns the same for several
-// nodes, they are added up. It is called concurrently, and must return the same
-// for the same address. It doesn't apply to stock pools.
+// address, as [hooks.SafeAddr] has it. By default it is that. Where it returns the
+// same for several nodes, they are added up. It is called concurrently, and must
+// return the same for the same address. Should it panic, the collection fails; what
+// is recorded as it happens then has the address. It doesn't apply to stock pools.
 func WithPoolName(name func(addr string) string) PoolOption {
 	return poolOption(func(c *poolConfig) error {
 		c.poolName = name

@@ -20,7 +20,7 @@ import (
 // Nodes is what has pools: a driver.Driver does.
 type Nodes interface {
 	// Nodes returns the state of every node. It is called at each collection and
-	// should do no network I/O.
+	// should do no network I/O. Should it panic, the collection fails.
 	Nodes() []pooler.NodeStatus
 }
 
@@ -82,9 +82,10 @@ func (p *PoolMetrics) makeHistograms() error {
 }
 
 // Register has the metrics tell of the pools of nodes, from the next collection
-// until Close. It fails if nodes is nil or registered already, and after Close.
+// until Close. It fails if nodes is nil, or a nil pointer, or registered already,
+// and after Close.
 func (p *PoolMetrics) Register(nodes Nodes) error {
-	if nodes == nil {
+	if isNil(nodes) {
 		return errors.New("otelhooks: Register: nodes is nil")
 	}
 	p.mu.Lock()
@@ -160,12 +161,29 @@ func (p *PoolMetrics) record(to metric.Float64Histogram, node string, d time.Dur
 	if p.closed.Load() || !to.Enabled(ctx) {
 		return
 	}
-	to.Record(ctx, d.Seconds(), p.series.get(node).options(errorType)...)
+	s, ok := p.series.get(node)
+	if !ok { // there is no room
+		s = p.newSeries(node)
+	}
+	to.Record(ctx, d.Seconds(), s.options(errorType)...)
 }
 
 func (p *PoolMetrics) newSeries(node string) *series {
 	attrs := append([]attribute.KeyValue(nil), p.cfg.attributes...)
-	return newSeries(append(attrs, poolName(p.cfg.poolName(node))))
+	return newSeries(append(attrs, poolName(p.nameOf(node))))
+}
+
+// nameOf is the pool's name. That of a function that panics is the address: what
+// is told as it happens is told on the goroutines of the pool, which a panic would
+// end. The next collection tells of it.
+func (p *PoolMetrics) nameOf(node string) (name string) {
+	addr := hooks.SafeAddr(node)
+	defer func() {
+		if recover() != nil {
+			name = addr
+		}
+	}()
+	return p.cfg.poolName(addr)
 }
 
 // read reads all nodes.
@@ -176,8 +194,15 @@ func (p *PoolMetrics) read(add func(reading, int64)) {
 	for _, source := range sources {
 		nodes := source.Nodes()
 		for i := range nodes {
-			pool := p.cfg.poolName(nodes[i].Addr)
+			pool := p.cfg.poolName(hooks.SafeAddr(nodes[i].Addr))
 			readNode(&nodes[i], func(m *poolMetric, value string, v int64) { add(reading{m, pool, value}, v) })
 		}
 	}
+}
+
+// isNil reports whether there is nothing, or a nil pointer, whose methods would
+// panic.
+func isNil(v any) bool {
+	r := reflect.ValueOf(v)
+	return !r.IsValid() || r.Kind() == reflect.Pointer && r.IsNil()
 }

@@ -3,12 +3,14 @@ package otelhooks_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/everpool/everpool/driver"
 	"github.com/everpool/everpool/internal/testkit"
 	"github.com/everpool/everpool/otelhooks"
+	"github.com/everpool/everpool/pooler"
 )
 
 // TestNothingOfTheUsersIsExported has secrets in everything that a user gives:
@@ -66,4 +68,36 @@ func exerciseSecrets(t *tester, c *redis.Client) {
 	_, err := sub.Receive(t.ctx)
 	t.must(err)
 	t.must(sub.Close())
+}
+
+// Who gives a URL for an address has its password in no name.
+func TestAURLForAnAddressIsNotExported(tt *testing.T) {
+	for addr, want := range map[string]string{
+		"redis://:secret@127.0.0.1:1/0": "127.0.0.1:1",
+		"user:secret@127.0.0.1:1":       "127.0.0.1:1",
+		".secret@127.0.0.1:1":           "127.0.0.1:1",
+		"127.0.0.1:1?password=secret":   "127.0.0.1:1",
+	} {
+		t := newTester(tt)
+		c := redis.NewClient(&redis.Options{Addr: addr, DB: 3, MaxRetries: -1, DialerRetries: 1})
+		defer c.Close()
+		t.attach(c, t.tracing(), t.metrics())
+		c.Get(t.ctx, "k")
+		t.stock(c, "")
+		var asked string
+		for _, p := range []*otelhooks.PoolMetrics{t.pools(), t.pools(otelhooks.WithPoolName(func(addr string) string { asked = addr; return addr }))} {
+			t.must(p.Register(&nodes{[]pooler.NodeStatus{{Addr: addr}}}))
+			p.OnWait(addr, time.Millisecond, nil)
+		}
+		dump := t.dump()
+		if strings.Contains(dump, "secret") {
+			t.Errorf("%s is exported: %s", addr, dump)
+		}
+		t.want("what WithPoolName is asked", asked, want)
+		got := t.collectPoints()
+		t.want("waits", got["db.client.connection.wait_time"], map[string]int64{want: 2})
+		if _, ok := got["db.client.connection.idle.min"][want+"/3"]; !ok {
+			t.Errorf("the stock pool isn't %s/3: %v", want, got["db.client.connection.idle.min"])
+		}
+	}
 }

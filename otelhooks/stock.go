@@ -7,10 +7,13 @@ import (
 	"sync"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/everpool/everpool/hooks"
 )
 
 // StockPool is a client of go-redis with the pool that it brings along.
 type StockPool interface {
+	// PoolStats is called at each collection. Should it panic, the collection fails.
 	PoolStats() *redis.PoolStats
 }
 
@@ -43,7 +46,8 @@ type stockPool struct {
 // RegisterStockPool reports the pool of a client that doesn't stand on everpool,
 // by the semantic conventions' names, until it is closed. (One that does has no
 // connections of its own: see [PoolMetrics].) name is the pool's, and has to be
-// unique; if it is "", it is "address:port/db", for a [redis.Client]. The separate
+// unique; if it is "", it is "address:port/db", for a [redis.Client], without
+// what may be a password ([hooks.SafeAddr]). The separate
 // pool for pipelines that go-redis makes is reported as name + "/pipeline".
 //
 // Of a [redis.ClusterClient] or a [redis.Ring] the sums over its nodes are
@@ -52,11 +56,11 @@ type stockPool struct {
 // at collection. Its counters go backwards when nodes leave: what is reported then
 // stands still, and goes on from there.
 //
-// It fails if client is nil, if there is no name, if an option is wrong, or if the
+// It fails if client is nil, or a nil pointer, if there is no name, if an option is wrong, or if the
 // provider refuses an instrument.
 func RegisterStockPool(client StockPool, name string, opts ...PoolOption) (*Registration, error) {
 	cfg, err := newPoolConfig(opts)
-	if client == nil {
+	if isNil(client) {
 		return nil, errors.Join(err, errors.New("otelhooks: RegisterStockPool: client is nil"))
 	}
 	s := &stockPool{client: client, name: name}
@@ -64,7 +68,7 @@ func RegisterStockPool(client StockPool, name string, opts ...PoolOption) (*Regi
 		s.options = single.Options()
 	}
 	if s.name == "" && s.options != nil {
-		s.name = s.options.Addr + "/" + strconv.Itoa(s.options.DB)
+		s.name = hooks.SafeAddr(s.options.Addr) + "/" + strconv.Itoa(s.options.DB)
 	}
 	if s.name == "" {
 		err = errors.Join(err, errors.New(`otelhooks: RegisterStockPool: name is ""; only a redis.Client has one by default`))

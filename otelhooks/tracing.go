@@ -79,7 +79,11 @@ func (t *Tracing) wants(ctx context.Context, op *hooks.Operation) bool {
 // options are those that the span starts with: its own, and then what the user
 // has asked for, which so prevails.
 func (t *Tracing) options(op *hooks.Operation) []trace.SpanStartOption {
-	opts := *t.starts.of(op)
+	kept := t.starts.of(op)
+	if kept == nil { // there is no room
+		kept = startOptions(op)
+	}
+	opts := *kept
 	if !t.cfg.queryText && t.cfg.attributes == nil {
 		return opts
 	}
