@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/everpool/everpool/hooks"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -21,7 +22,7 @@ type nodeStats struct {
 func byNode(all []pooler.NodeStatus) []*nodeStats {
 	nodes := make(map[string]*nodeStats)
 	for i := range all {
-		label := nodeLabel(all[i].Addr)
+		label := hooks.SafeAddr(all[i].Addr)
 		n := nodes[label]
 		if n == nil {
 			n = &nodeStats{node: label}

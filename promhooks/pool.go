@@ -1,16 +1,19 @@
 package promhooks
 
 import (
+	"fmt"
 	"sync"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/everpool/everpool/hooks"
 	"github.com/everpool/everpool/pooler"
 )
 
 // Nodes is where a [Pool] has its statistics from: a driver.Driver, say.
 type Nodes interface {
+	// Nodes is called by each scrape. Should it panic, the scrape has an error.
 	Nodes() []pooler.NodeStatus
 }
 
@@ -21,7 +24,8 @@ type Nodes interface {
 type Pool struct {
 	nodes atomic.Pointer[Nodes]
 	descs *poolDescs
-	heals *prometheus.HistogramVec // by node
+	heals *prometheus.HistogramVec // by node, as known says
+	known known
 	dials *prometheus.HistogramVec
 	ok    prometheus.Observer // of dials
 	fail  prometheus.Observer
@@ -61,7 +65,8 @@ func NewPool(client string, opts ...Option) (*Pool, error) {
 }
 
 // Watch sets where statistics come from, in place of what was set before; nil: from
-// nowhere. It may be called at any time, after the collector was registered too.
+// nowhere. It may be called at any time, after the collector was registered too. A nil
+// pointer to a type that has Nodes is a mistake, of which every scrape has an error.
 func (p *Pool) Watch(nodes Nodes) {
 	if nodes == nil {
 		p.nodes.Store(nil)
@@ -71,7 +76,9 @@ func (p *Pool) Watch(nodes Nodes) {
 }
 
 // OnEvent counts an event. It is for pooler.Config.OnEvent, or to be called by what
-// is set there. It doesn't block.
+// is set there. It doesn't block. What is kept by node ends with the node: at the
+// first scrape in which Nodes doesn't have it. Of nodes that no scrape has seen yet
+// it is kept for 1024; dials of others are counted, but not by node.
 func (p *Pool) OnEvent(ev pooler.Event) {
 	switch ev.Kind {
 	case pooler.EventDial:
@@ -81,14 +88,20 @@ func (p *Pool) OnEvent(ev pooler.Event) {
 		}
 		p.ok.Observe(ev.Duration.Seconds())
 		if p.latency != nil {
-			p.latency.WithLabelValues(nodeLabel(ev.Node)).Observe(ev.Duration.Seconds())
+			p.observe(p.latency, ev)
 		}
 	case pooler.EventState:
 		if ev.State == pooler.StateUp && ev.Duration > 0 {
-			p.heals.WithLabelValues(nodeLabel(ev.Node)).Observe(ev.Duration.Seconds())
+			p.observe(p.heals, ev)
 		}
 	case pooler.EventClose, pooler.EventPin, pooler.EventRetire: // in the statistics
 	}
+}
+
+// observe counts an event by its node.
+func (p *Pool) observe(vec *prometheus.HistogramVec, ev pooler.Event) {
+	node := hooks.SafeAddr(ev.Node)
+	p.known.tell(node, func() { vec.WithLabelValues(node).Observe(ev.Duration.Seconds()) })
 }
 
 // Describe is for Prometheus.
@@ -105,16 +118,37 @@ func (p *Pool) Describe(ch chan<- *prometheus.Desc) {
 func (p *Pool) Collect(ch chan<- prometheus.Metric) {
 	p.scraping.Lock()
 	defer p.scraping.Unlock()
-	there := make(map[string]bool)
-	if nodes := p.nodes.Load(); nodes != nil {
-		p.collect(&scrape{ch: ch, history: p.history}, byNode((*nodes).Nodes()), there)
-	}
-	p.forget(there)
+	p.collectNodes(ch)
 	p.heals.Collect(ch)
 	p.dials.Collect(ch)
 	if p.latency != nil {
 		p.latency.Collect(ch)
 	}
+}
+
+// collectNodes sends what the statistics say, and forgets the nodes that they don't
+// have any more.
+func (p *Pool) collectNodes(ch chan<- prometheus.Metric) {
+	p.known.begin()
+	there := make(map[string]bool)
+	source := p.nodes.Load()
+	if source != nil {
+		all, err := p.read(*source)
+		if err != nil {
+			ch <- prometheus.NewInvalidMetric(p.descs.connections, err)
+			return // nobody knows which nodes are gone
+		}
+		p.collect(&scrape{ch: ch, history: p.history}, byNode(all), there)
+	}
+	p.history.forget(there)
+	p.known.end(there, source != nil, p.enter, p.leave)
+}
+
+func (p *Pool) read(source Nodes) ([]pooler.NodeStatus, error) {
+	if isNil(source) {
+		return nil, fmt.Errorf("promhooks: Watch was given a nil %T", source)
+	}
+	return read(source.Nodes)
 }
 
 // collect sends what the statistics say, and notes which nodes there are.
@@ -123,10 +157,6 @@ func (p *Pool) collect(s *scrape, nodes []*nodeStats, there map[string]bool) {
 	for _, n := range nodes {
 		n.collect(s, p.descs)
 		there[n.node] = true
-		p.heals.WithLabelValues(n.node) // so that the first is an increase
-		if p.latency != nil {
-			p.latency.WithLabelValues(n.node)
-		}
 		all.max += n.max
 		all.stats.Idle += n.stats.Idle
 		all.stats.InUse += n.stats.InUse
@@ -136,12 +166,18 @@ func (p *Pool) collect(s *scrape, nodes []*nodeStats, there map[string]bool) {
 	s.gauge(p.descs.active, float64(all.stats.InUse))
 }
 
-// forget drops what is kept of nodes that were there at the scrape before.
-func (p *Pool) forget(there map[string]bool) {
-	for _, node := range p.history.forget(func(node string) bool { return there[node] }) {
-		p.heals.DeleteLabelValues(node)
-		if p.latency != nil {
-			p.latency.DeleteLabelValues(node)
-		}
+// enter makes what is kept of a node, so that the first event is an increase.
+func (p *Pool) enter(node string) {
+	p.heals.WithLabelValues(node)
+	if p.latency != nil {
+		p.latency.WithLabelValues(node)
+	}
+}
+
+// leave drops what is kept of a node.
+func (p *Pool) leave(node string) {
+	p.heals.DeleteLabelValues(node)
+	if p.latency != nil {
+		p.latency.DeleteLabelValues(node)
 	}
 }

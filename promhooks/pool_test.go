@@ -239,6 +239,8 @@ func TestAURLNeverBecomesALabel(t *testing.T) {
 		"user:secret@host:6379":                   "host:6379",
 		"user:sec@secret@host:6379":               "host:6379",
 		"host:6379?password=secret":               "host:6379",
+		".secret@host:6379":                       "host:6379",
+		"@user:secret@host:6379":                  "host:6379",
 		"unix://user:secret@/run/redis.sock?db=1": "",
 		"\xffhost:1":                              "\uFFFDhost:1",
 	} {

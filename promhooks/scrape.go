@@ -1,6 +1,9 @@
 package promhooks
 
 import (
+	"fmt"
+	"reflect"
+	"runtime"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -41,15 +44,13 @@ func (h history) rising(node string, key counterKey, v float64) float64 {
 	return c.last
 }
 
-// forget drops the nodes that aren't there any more and returns them.
-func (h history) forget(there func(node string) bool) (gone []string) {
+// forget drops the nodes that aren't there any more.
+func (h history) forget(there map[string]bool) {
 	for node := range h {
-		if !there(node) {
+		if !there[node] {
 			delete(h, node)
-			gone = append(gone, node)
 		}
 	}
-	return gone
 }
 
 // scrape sends the metrics of one scrape.
@@ -86,27 +87,25 @@ func (s *scrape) send(d *prometheus.Desc, t prometheus.ValueType, v float64, lab
 	s.ch <- m
 }
 
-// nodeLabel is an address as a label. One that somebody has made of a URL loses
-// all that could be a password. It doesn't ask for the network, which an event
-// doesn't say: a path is a unix socket's.
-func nodeLabel(addr string) string {
-	addr = strings.ToValidUTF8(addr, "\uFFFD")
-	isURL := strings.Contains(addr, "://")
-	if !isURL && strings.IndexAny(addr, "/.@") == 0 {
-		return addr
-	}
-	if i := strings.LastIndexByte(addr, '@'); i >= 0 {
-		addr = addr[i+1:]
-	}
-	if _, rest, ok := strings.Cut(addr, "://"); ok {
-		addr = rest
-	}
-	end := "?#"
-	if isURL {
-		end = "/?#"
-	}
-	if i := strings.IndexAny(addr, end); i >= 0 {
-		addr = addr[:i]
-	}
-	return addr
+// read returns what source says; it is the user's, and so may panic. A panic's value
+// is shown only if it is the runtime's: others may have in them what nobody should
+// see, and a failed scrape's answer has the error in it.
+func read[T any](source func() T) (v T, err error) {
+	defer func() {
+		switch p := recover().(type) {
+		case nil:
+		case runtime.Error:
+			err = fmt.Errorf("promhooks: reading the statistics has panicked: %w", p)
+		default:
+			err = fmt.Errorf("promhooks: reading the statistics has panicked with a %T", p)
+		}
+	}()
+	return source(), nil
+}
+
+// isNil reports whether there is nothing, or a nil pointer, whose methods would
+// panic.
+func isNil(v any) bool {
+	r := reflect.ValueOf(v)
+	return !r.IsValid() || r.Kind() == reflect.Pointer && r.IsNil()
 }

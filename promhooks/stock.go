@@ -8,6 +8,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/everpool/everpool/hooks"
 )
 
 // PoolStatser is a client of go-redis: a redis.Client, ClusterClient or Ring.
@@ -25,7 +27,7 @@ type PoolStatser interface {
 // The label node is the client's address; it is empty for a cluster, a ring or a
 // sentinel's client, whose nodes are all counted together, and max_connections,
 // which is for each node there, is left out. A scrape calls PoolStats, which may
-// ask the network for a cluster's nodes.
+// ask the network for a cluster's nodes; should it panic, the scrape has an error.
 //
 // On everpool the stock pool's statistics count handles, not connections: use
 // [Pool] there.
@@ -42,10 +44,11 @@ type StockPool struct {
 var _ prometheus.Collector = (*StockPool)(nil)
 
 // NewStockPool returns the metrics of s. client is as for [New]; of one name there
-// can be a Pool or a StockPool in a registry, not both.
+// can be a Pool or a StockPool in a registry, not both. s must not be nil, nor a nil
+// pointer.
 func NewStockPool(client string, s PoolStatser, opts ...Option) (*StockPool, error) {
 	cfg, err := newConfig(client, opts)
-	if s == nil {
+	if isNil(s) {
 		err = errors.Join(err, errors.New("promhooks: NewStockPool: s is nil; a client is required"))
 	}
 	if err != nil {
@@ -56,17 +59,18 @@ func NewStockPool(client string, s PoolStatser, opts ...Option) (*StockPool, err
 		o := c.Options()
 		p.max = stockMax(o)
 		if o.Addr != "FailoverClient" { // what go-redis calls a sentinel's
-			p.node = nodeLabel(o.Addr)
+			p.node = hooks.SafeAddr(o.Addr)
 		}
 	}
 	return p, nil
 }
 
-// stockMax is the most connections that a client opens, subscriptions apart.
+// stockMax is the most connections that a client opens, subscriptions apart: no more
+// than PoolSize are in use at a time, whatever MaxActiveConns allows.
 func stockMax(o *redis.Options) float64 {
 	most := o.PoolSize
 	if o.MaxActiveConns > 0 {
-		most = o.MaxActiveConns
+		most = min(most, o.MaxActiveConns)
 	}
 	switch {
 	case o.PipelinePoolSize > 0:
@@ -84,7 +88,12 @@ func (p *StockPool) Describe(ch chan<- *prometheus.Desc) { p.descs.describeStock
 func (p *StockPool) Collect(ch chan<- prometheus.Metric) {
 	p.scraping.Lock()
 	defer p.scraping.Unlock()
-	t := p.total()
+	stats, err := read(p.client.PoolStats)
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(p.descs.connections, err)
+		return
+	}
+	t := total(stats)
 	idle, used := float64(t.idle), float64(t.open-t.idle)
 	s, d := &scrape{ch: ch, history: p.history}, p.descs
 	s.gauge(d.connections, idle, p.node, "idle")
@@ -112,8 +121,7 @@ type stockTotal struct {
 	waited                        time.Duration
 }
 
-func (p *StockPool) total() (t stockTotal) {
-	s := p.client.PoolStats()
+func total(s *redis.PoolStats) (t stockTotal) {
 	if s == nil {
 		return t
 	}

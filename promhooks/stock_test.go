@@ -79,7 +79,9 @@ func TestTheStockPoolsBound(t *testing.T) {
 		{redis.Options{PoolSize: 5}, 5 + redis.DefaultPipelinePoolSize},
 		{redis.Options{PoolSize: 5, PipelinePoolSize: 3}, 8},
 		{redis.Options{PoolSize: 5, PipelinePoolSize: -1}, 5},
-		{redis.Options{PoolSize: 5, PipelinePoolSize: -1, MaxActiveConns: 9}, 9},
+		{redis.Options{PoolSize: 5, PipelinePoolSize: -1, MaxActiveConns: 9}, 5},
+		{redis.Options{PoolSize: 5, PipelinePoolSize: -1, MaxActiveConns: 3}, 3},
+		{redis.Options{PoolSize: 5, PipelinePoolSize: 3, MaxActiveConns: 9}, 8},
 	} {
 		c.options.Addr = "a:1"
 		rdb := redis.NewClient(&c.options)
