@@ -56,3 +56,22 @@ func TestATargetShowsNoPasswordOfAURL(t *testing.T) {
 		t.Errorf("the targets of the operations are %+v", seen)
 	}
 }
+
+func TestATargetOfAUnixSocketKeepsItsPath(t *testing.T) {
+	for addr, want := range map[string]string{"run/redis.sock": "run/redis.sock", "unix://:hunter2@/run/r.sock": ""} {
+		var seen string
+		h, err := hooks.New(hooks.Func{OnEnd: func(_ context.Context, op *hooks.Operation) { seen = op.Target.Host }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := redis.NewClient(&redis.Options{Network: "unix", Addr: addr, MaxRetries: -1, DialerRetries: 1})
+		defer c.Close()
+		if _, err := h.Attach(c); err != nil {
+			t.Fatal(err)
+		}
+		c.Get(t.Context(), "key")
+		if seen != want {
+			t.Errorf("the host of %q is %q; want %q", addr, seen, want)
+		}
+	}
+}

@@ -89,8 +89,8 @@ func newTarget(network, addr string, db int) *Target {
 	if network == "" {
 		t.Network = "tcp"
 	}
-	if t.Network == "unix" {
-		return t
+	if t.Network == "unix" && !strings.Contains(addr, "://") {
+		return t // any path, relative ones too
 	}
 	addr = SafeAddr(addr)
 	t.Addr, t.Host = addr, addr
