@@ -26,6 +26,9 @@
 // ones are added to two sorted sets in Redis, which [Tracker.Global], or ZREVRANGE
 // on any client, reads: they sum up what all programs with the same sets saw.
 //
+// [Tracker.Collector] exports the first few for Prometheus: by name those that are
+// allowed, by a keyed hash others.
+//
 // # What the numbers say
 //
 // A sampled command stands for 1/p commands, p being the rate of the sampling.
