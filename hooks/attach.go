@@ -5,13 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
 	"weak"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/everpool/everpool/internal/guard"
 )
 
 // Attach has the hook watch a client: a [redis.Client], also one that follows a
@@ -30,7 +31,7 @@ import (
 // network I/O, but a cluster client whose ClusterSlots is set has it called. It may
 // be called while the client is used; operations that have begun aren't told.
 func (h *Hook) Attach(client redis.UniversalClient) (detach func(), err error) {
-	if v := reflect.ValueOf(client); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
+	if guard.IsNil(client) {
 		return nil, errors.New("hooks: Attach: client is nil")
 	}
 	off := new(atomic.Bool)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -14,6 +13,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/everpool/everpool/internal/guard"
 )
 
 // maxObservers is how many a hook can have.
@@ -337,17 +338,12 @@ func (o *observer) guard(f func()) {
 	f()
 }
 
-// recovered ends a panic of an observer. The first is logged; its value only if
-// it is the runtime's: others may have an argument in them.
+// recovered ends a panic of an observer. The first is logged.
 func (o *observer) recovered() {
 	v := recover()
 	if v == nil || !o.panicked.CompareAndSwap(false, true) {
 		return
 	}
-	what := fmt.Sprintf("%T", v)
-	if err, ok := v.(runtime.Error); ok {
-		what = err.Error()
-	}
 	slog.Default().Error("hooks: an observer has panicked; it goes on, and this is logged once",
-		slog.String("observer", fmt.Sprintf("%T", o.Observer)), slog.String("panic", what), slog.String("stack", string(debug.Stack())))
+		slog.String("observer", fmt.Sprintf("%T", o.Observer)), slog.String("panic", guard.PanicText(v)), slog.String("stack", string(debug.Stack())))
 }

@@ -5,10 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"reflect"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/everpool/everpool/internal/guard"
 )
 
 // ErrConfig is in every error about a configuration.
@@ -162,7 +163,7 @@ func (cfg Config) Validate() error {
 	} else {
 		check(c.HotRate > 0 && !math.IsInf(c.HotRate, 0), "HotRate", c.HotRate, "allowed with OnHot is more than 0")
 	}
-	check(!isNilPointer(c.Sink), "Sink", fmt.Sprintf("a nil %T", c.Sink), "allowed are a client, and nil itself for none")
+	check(c.Sink == nil || !guard.IsNil(c.Sink), "Sink", fmt.Sprintf("a nil %T", c.Sink), "allowed are a client, and nil itself for none")
 	return errors.Join(errs...)
 }
 
@@ -179,9 +180,3 @@ const minRate = 1e-9
 const allowedRates = "allowed are 0, and 1e-9 to 1"
 
 func isRate(rate float64) bool { return rate == 0 || minRate <= rate && rate <= 1 } // not so for NaN
-
-// isNilPointer finds the nil *redis.Client that isn't nil any more as a Sink.
-func isNilPointer(s Sink) bool {
-	v := reflect.ValueOf(s)
-	return v.IsValid() && v.Kind() == reflect.Pointer && v.IsNil()
-}

@@ -1,11 +1,10 @@
 package hotkey
 
 import (
-	"fmt"
 	"log/slog"
-	"runtime"
 	"runtime/debug"
 
+	"github.com/everpool/everpool/internal/guard"
 	"github.com/everpool/everpool/internal/topk"
 )
 
@@ -48,20 +47,15 @@ func (t *Tracker) tell(w *window, all []topk.Entry) {
 	t.hot[w.class] = now
 }
 
-// call calls OnHot. A panic in it would end the program; it is logged, without its
-// value, which may have a key in it, unless it is the runtime's.
+// call calls OnHot. A panic in it would end the program; it is logged.
 func (t *Tracker) call(h Hot) {
 	defer func() {
 		v := recover()
 		if v == nil {
 			return
 		}
-		what := fmt.Sprintf("%T", v)
-		if err, ok := v.(runtime.Error); ok {
-			what = err.Error()
-		}
 		slog.Default().Error("hotkey: OnHot has panicked; tracking goes on",
-			slog.String("panic", what), slog.String("stack", string(debug.Stack())))
+			slog.String("panic", guard.PanicText(v)), slog.String("stack", string(debug.Stack())))
 	}()
 	t.cfg.OnHot(h)
 }

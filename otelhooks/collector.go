@@ -2,14 +2,14 @@ package otelhooks
 
 import (
 	"context"
-	"fmt"
-	"runtime"
 	"slices"
 	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+
+	"github.com/everpool/everpool/internal/guard"
 )
 
 // reading is one value of a pool's metric.
@@ -108,7 +108,7 @@ func (c *collector) collect(_ context.Context, to metric.Observer) error {
 func (c *collector) values() (values map[reading]int64, err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = panicked(v)
+			err = guard.PanicError("otelhooks: reading the pools", v)
 		}
 	}()
 	values = make(map[reading]int64)
@@ -120,15 +120,6 @@ func (c *collector) values() (values map[reading]int64, err error) {
 		}
 	})
 	return values, nil
-}
-
-// panicked is a panic as an error. Its value is shown only if it is the runtime's:
-// others may have in them what nobody should see.
-func panicked(v any) error {
-	if err, ok := v.(runtime.Error); ok {
-		return fmt.Errorf("otelhooks: reading the pools has panicked: %w", err)
-	}
-	return fmt.Errorf("otelhooks: reading the pools has panicked with a %T", v)
 }
 
 func (c *collector) attributes(r reading) attribute.Set {

@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel/semconv/v1.43.0/dbconv"
 
 	"github.com/everpool/everpool/hooks"
+	"github.com/everpool/everpool/internal/guard"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -85,7 +86,7 @@ func (p *PoolMetrics) makeHistograms() error {
 // until Close. It fails if nodes is nil, or a nil pointer, or registered already,
 // and after Close.
 func (p *PoolMetrics) Register(nodes Nodes) error {
-	if isNil(nodes) {
+	if guard.IsNil(nodes) {
 		return errors.New("otelhooks: Register: nodes is nil")
 	}
 	p.mu.Lock()
@@ -198,11 +199,4 @@ func (p *PoolMetrics) read(add func(reading, int64)) {
 			readNode(&nodes[i], func(m *poolMetric, value string, v int64) { add(reading{m, pool, value}, v) })
 		}
 	}
-}
-
-// isNil reports whether there is nothing, or a nil pointer, whose methods would
-// panic.
-func isNil(v any) bool {
-	r := reflect.ValueOf(v)
-	return !r.IsValid() || r.Kind() == reflect.Pointer && r.IsNil()
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/everpool/everpool/hooks"
+	"github.com/everpool/everpool/internal/guard"
 )
 
 // StockPool is a client of go-redis with the pool that it brings along.
@@ -46,9 +47,9 @@ type stockPool struct {
 // RegisterStockPool reports the pool of a client that doesn't stand on everpool,
 // by the semantic conventions' names, until it is closed. (One that does has no
 // connections of its own: see [PoolMetrics].) name is the pool's, and has to be
-// unique; if it is "", it is "address:port/db", for a [redis.Client], without
-// what may be a password ([hooks.SafeAddr]). The separate
-// pool for pipelines that go-redis makes is reported as name + "/pipeline".
+// unique; if it is "", it is "address:port/db", for a [redis.Client], without what
+// may be a password ([hooks.SafeAddr]). The separate pool for pipelines that
+// go-redis makes is reported as name + "/pipeline".
 //
 // Of a [redis.ClusterClient] or a [redis.Ring] the sums over its nodes are
 // reported, and neither bounds nor pending requests, which go-redis doesn't tell.
@@ -56,11 +57,11 @@ type stockPool struct {
 // at collection. Its counters go backwards when nodes leave: what is reported then
 // stands still, and goes on from there.
 //
-// It fails if client is nil, or a nil pointer, if there is no name, if an option is wrong, or if the
-// provider refuses an instrument.
+// It fails if client is nil, or a nil pointer, if there is no name, if an option is
+// wrong, or if the provider refuses an instrument.
 func RegisterStockPool(client StockPool, name string, opts ...PoolOption) (*Registration, error) {
 	cfg, err := newPoolConfig(opts)
-	if isNil(client) {
+	if guard.IsNil(client) {
 		return nil, errors.Join(err, errors.New("otelhooks: RegisterStockPool: client is nil"))
 	}
 	s := &stockPool{client: client, name: name}

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/everpool/everpool/hooks"
+	"github.com/everpool/everpool/internal/guard"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -145,7 +146,7 @@ func (p *Pool) collectNodes(ch chan<- prometheus.Metric) {
 }
 
 func (p *Pool) read(source Nodes) ([]pooler.NodeStatus, error) {
-	if isNil(source) {
+	if guard.IsNil(source) {
 		return nil, fmt.Errorf("promhooks: Watch was given a nil %T", source)
 	}
 	return read(source.Nodes)

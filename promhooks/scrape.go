@@ -1,12 +1,11 @@
 package promhooks
 
 import (
-	"fmt"
-	"reflect"
-	"runtime"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/everpool/everpool/internal/guard"
 )
 
 // history is what was exported of each node's counters before. Statistics may go
@@ -87,25 +86,13 @@ func (s *scrape) send(d *prometheus.Desc, t prometheus.ValueType, v float64, lab
 	s.ch <- m
 }
 
-// read returns what source says; it is the user's, and so may panic. A panic's value
-// is shown only if it is the runtime's: others may have in them what nobody should
-// see, and a failed scrape's answer has the error in it.
+// read returns what source says; it is the user's, and so may panic. A failed scrape's
+// answer has the error in it.
 func read[T any](source func() T) (v T, err error) {
 	defer func() {
-		switch p := recover().(type) {
-		case nil:
-		case runtime.Error:
-			err = fmt.Errorf("promhooks: reading the statistics has panicked: %w", p)
-		default:
-			err = fmt.Errorf("promhooks: reading the statistics has panicked with a %T", p)
+		if p := recover(); p != nil {
+			err = guard.PanicError("promhooks: reading the statistics", p)
 		}
 	}()
 	return source(), nil
-}
-
-// isNil reports whether there is nothing, or a nil pointer, whose methods would
-// panic.
-func isNil(v any) bool {
-	r := reflect.ValueOf(v)
-	return !r.IsValid() || r.Kind() == reflect.Pointer && r.IsNil()
 }

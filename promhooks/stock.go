@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/everpool/everpool/hooks"
+	"github.com/everpool/everpool/internal/guard"
 )
 
 // PoolStatser is a client of go-redis: a redis.Client, ClusterClient or Ring.
@@ -48,7 +49,7 @@ var _ prometheus.Collector = (*StockPool)(nil)
 // pointer.
 func NewStockPool(client string, s PoolStatser, opts ...Option) (*StockPool, error) {
 	cfg, err := newConfig(client, opts)
-	if isNil(s) {
+	if guard.IsNil(s) {
 		err = errors.Join(err, errors.New("promhooks: NewStockPool: s is nil; a client is required"))
 	}
 	if err != nil {
