@@ -29,3 +29,23 @@ func TestLooksDoNotPileUpBehindTheLock(t *testing.T) {
 		t.Errorf("%d looks wait for the lane's lock; want 1", looks)
 	}
 }
+
+// A lane that is retired while it is idle may have let somebody in who hasn't run
+// yet, and others may be behind: all are called, to go elsewhere.
+func TestRetiringAnIdleLaneCallsWhoeverWaitsForRoom(t *testing.T) {
+	near, far := net.Pipe()
+	defer near.Close()
+	defer far.Close()
+	p := &Pool{start: time.Now()}
+	l := newLane(p, NewConn(near, nil), &Shared{pool: p})
+	p.wg.Add(1) // until the lane has ended
+	waits := &entrant{in: make(chan struct{}, 1)}
+	l.room = append(l.room, waits)
+	l.retire()
+	p.wg.Wait()
+	select {
+	case <-waits.in:
+	default:
+		t.Error("the lane has ended, and who waits for room in it wasn't called")
+	}
+}
