@@ -3,6 +3,7 @@ package hooks
 import (
 	"errors"
 	"net"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -75,8 +76,9 @@ func (op *Operation) Peer() *Target {
 // Target is the server, or the group of servers, that a client was made for.
 type Target struct {
 	Network string // "tcp" or "unix"
-	// Addr is host:port or a path, as it was configured, see [SafeAddr]; "" for a cluster, a ring
-	// and what a sentinel finds, of which only the peers have addresses.
+	// Addr is host:port or a path, as it was configured but for what [SafeAddr]
+	// leaves out; "" for a cluster, a ring and what a sentinel finds, of which only
+	// the peers have addresses.
 	Addr string
 	Host string // of Addr; a unix socket's path
 	Port int    // of Addr; 0 for a unix socket
@@ -96,22 +98,11 @@ func newTarget(network, addr string, db int) *Target {
 	t.Addr, t.Host = addr, addr
 	if host, port, err := net.SplitHostPort(addr); err == nil {
 		t.Host = host
-		t.Port = portNumber(port)
+		if n, err := strconv.ParseUint(port, 10, 16); err == nil {
+			t.Port = int(n)
+		}
 	}
 	return t
-}
-
-func portNumber(s string) int {
-	n := 0
-	for _, c := range []byte(s) {
-		if c < '0' || c > '9' {
-			return 0
-		}
-		if n = n*10 + int(c-'0'); n > 65535 {
-			return 0
-		}
-	}
-	return n
 }
 
 // beginCommand fills in what is known at the beginning. It reports false for a
@@ -138,8 +129,6 @@ func (op *Operation) beginBatch(cmds []redis.Cmder, to *Target) bool {
 	op.Cmds = cmds
 	op.Command = common(first, cmds)
 	switch {
-	case op.Kind == Pipeline && op.Command != nil && op.Command.handshake:
-		return false
 	case op.Kind == Pipeline && first.handshake && allHandshake(cmds):
 		return false
 	case op.Command == nil && op.Kind == Pipeline:

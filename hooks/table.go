@@ -40,6 +40,8 @@ var commands = func() (t struct {
 // keys.
 func accessOf(i *command.Info) Access {
 	switch {
+	case i.Tx != command.TxNone:
+		return AccessNone // WATCH has keys
 	case i.Flags.Has(command.FlagWrite):
 		return AccessWrite
 	case i.Flags.Has(command.FlagReadOnly):
@@ -49,13 +51,8 @@ func accessOf(i *command.Info) Access {
 	for k := range i.Keys {
 		access = max(access, Access(i.Keys[k].Access()))
 	}
-	if i.Tx != command.TxNone {
-		return AccessNone
-	}
 	return access
 }
 
-// part says what a command does in a batch: its first may be MULTI, and its last
-// EXEC.
 func (c *Command) isMulti() bool { return c.info != nil && c.info.Tx == command.TxMulti }
 func (c *Command) isExec() bool  { return c.info != nil && c.info.Tx == command.TxExec }

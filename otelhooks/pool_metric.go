@@ -26,32 +26,26 @@ type poolMetric struct {
 	attribute attribute.Key // besides the pool's name; "": none
 }
 
+// described is an instrument of the semantic conventions.
+type described interface {
+	Name() string
+	Unit() string
+	Description() string
+}
+
+// convention is a metric of the semantic conventions.
+func convention(of described, kind metricKind, attribute attribute.Key) *poolMetric {
+	return &poolMetric{name: of.Name(), unit: of.Unit(), text: of.Description(), kind: kind, attribute: attribute}
+}
+
 // Those of the semantic conventions.
 var (
-	connectionCount = &poolMetric{
-		name: dbconv.ClientConnectionCount{}.Name(), unit: "{connection}", kind: upDown, attribute: semconv.DBClientConnectionStateKey,
-		text: dbconv.ClientConnectionCount{}.Description(),
-	}
-	connectionMax = &poolMetric{
-		name: dbconv.ClientConnectionMax{}.Name(), unit: "{connection}", kind: upDown,
-		text: dbconv.ClientConnectionMax{}.Description(),
-	}
-	connectionIdleMax = &poolMetric{
-		name: dbconv.ClientConnectionIdleMax{}.Name(), unit: "{connection}", kind: upDown,
-		text: dbconv.ClientConnectionIdleMax{}.Description(),
-	}
-	connectionIdleMin = &poolMetric{
-		name: dbconv.ClientConnectionIdleMin{}.Name(), unit: "{connection}", kind: upDown,
-		text: dbconv.ClientConnectionIdleMin{}.Description(),
-	}
-	pendingRequests = &poolMetric{
-		name: dbconv.ClientConnectionPendingRequests{}.Name(), unit: "{request}", kind: upDown,
-		text: dbconv.ClientConnectionPendingRequests{}.Description(),
-	}
-	connectionTimeouts = &poolMetric{
-		name: dbconv.ClientConnectionTimeouts{}.Name(), unit: "{timeout}", kind: counter,
-		text: dbconv.ClientConnectionTimeouts{}.Description(),
-	}
+	connectionCount    = convention(dbconv.ClientConnectionCount{}, upDown, semconv.DBClientConnectionStateKey)
+	connectionMax      = convention(dbconv.ClientConnectionMax{}, upDown, "")
+	connectionIdleMax  = convention(dbconv.ClientConnectionIdleMax{}, upDown, "")
+	connectionIdleMin  = convention(dbconv.ClientConnectionIdleMin{}, upDown, "")
+	pendingRequests    = convention(dbconv.ClientConnectionPendingRequests{}, upDown, "")
+	connectionTimeouts = convention(dbconv.ClientConnectionTimeouts{}, counter, "")
 )
 
 // Those of everpool.

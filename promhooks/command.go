@@ -1,10 +1,12 @@
 package promhooks
 
 import (
+	"context"
 	"maps"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/everpool/everpool/hooks"
 )
@@ -72,13 +74,5 @@ func (m *Metrics) batchFailed(op *hooks.Operation) {
 	}
 }
 
-// otherCommand is the one that stands for all that aren't in the table.
-var otherCommand = func() *hooks.Command {
-	all := hooks.Commands()
-	for _, c := range all {
-		if c.Name == hooks.Other {
-			return c
-		}
-	}
-	return all[len(all)-1]
-}()
+// otherCommand stands for all that aren't in the table, as one without a name does.
+var otherCommand = hooks.CommandOf(redis.NewCmd(context.Background()))
