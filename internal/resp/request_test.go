@@ -173,6 +173,8 @@ func TestCorruptCommandsFailAtTheWrongByte(t *testing.T) {
 		{"*1\r\n$\r\n", resp.Error{Offset: 5, Reason: "length is empty"}},
 		{"*1\r\n$00\r\n", resp.Error{Offset: 6, Reason: "length with a leading zero"}},
 		{"*1\r\n$04\r\n", resp.Error{Offset: 6, Reason: "length with a leading zero"}},
+		{"*1\r\n$04\r\nPING\r\n", resp.Error{Offset: 6, Reason: "length with a leading zero"}},
+		{"*01\r\n$4\r\nPING\r\n", resp.Error{Offset: 1, Reason: zero}},
 		{"*1\r\n$4x\r\n", resp.Error{Offset: 6, Reason: "length is not a number"}},
 		{"*1\r\n$536870913\r\n", resp.Error{Offset: 13, Reason: "bulk string longer than 512 MiB", Limit: true}},
 		{"*1\r\n$99999999999999999999999999999999999\r\n", resp.Error{Offset: 13, Reason: "bulk string longer than 512 MiB", Limit: true}},
@@ -364,6 +366,24 @@ func TestScanningCommandsDoesNotAllocate(t *testing.T) {
 	})
 	if allocs != 0 {
 		t.Errorf("%v allocations", allocs)
+	}
+}
+
+// Each byte of some commands is replaced by what could pass for right: however the
+// pieces are cut, what is found is what a server would find.
+func TestAWrongByteIsFoundInAnyPieces(t *testing.T) {
+	stream := request("set", "key:1", "") + request("get", "0123456789") + request("mget", "a", "b") + request("ping")
+	for at := range stream {
+		for _, wrong := range "\r\n*$-01:3x" {
+			p := []byte(stream)
+			p[at] = byte(wrong)
+			want := wantCommands(p)
+			for _, piece := range []func() int{whole, oneByte} {
+				if diff := cmp.Diff(want, gotCommands(p, piece)); diff != "" {
+					t.Fatalf("%q (-want +got):\n%s", p, diff)
+				}
+			}
+		}
 	}
 }
 
