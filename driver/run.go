@@ -38,35 +38,63 @@ type run struct {
 	frame      []byte // the command, where its reply is remembered
 }
 
-// newRun classifies a complete command in req[start:end].
-func newRun(f command.Facts, start, end int) run {
-	r := run{n: 1, start: int32(start), end: int32(end), first: int32(end), effect: f.Effect, blocking: f.Blocking, info: f.Info, slots: f.Slots, pin: f.Pin}
-	if f.Info != nil {
-		r.afterWrite, r.slow = f.Info.AfterWrite, f.Info.Module
+// newRun makes a run of the complete command in req[start:end].
+func newRun(f *command.Facts, start, end int) run {
+	return run{
+		n: 1, start: int32(start), end: int32(end), first: int32(end),
+		kind: kindOf(f), effect: f.Effect, info: f.Info, slots: f.Slots, pin: f.Pin,
+		blocking: f.Blocking, afterWrite: afterWrite(f), share: mayShare(f), slow: isSlow(f),
 	}
-	r.share = f.Class == command.Shareable && !r.blocking && !r.afterWrite
+}
+
+// extend takes the command in req[start:end] into a run of plain ones, if it is one
+// too, and reports whether it has.
+func (r *run) extend(f *command.Facts, start, end int) bool {
+	if r.kind != plain || r.afterWrite || int(r.end) != start || afterWrite(f) || kindOf(f) != plain {
+		return false
+	}
+	r.n++
+	r.end = int32(end)
+	r.effect = max(r.effect, f.Effect)
+	r.blocking = r.blocking || f.Blocking
+	r.share = r.share && mayShare(f)
+	r.slow = r.slow || isSlow(f)
+	return true
+}
+
+func afterWrite(f *command.Facts) bool { return f.Info != nil && f.Info.AfterWrite }
+
+func isSlow(f *command.Facts) bool { return f.Info != nil && f.Info.Module }
+
+// mayShare reports whether the command may ride a shared connection.
+func mayShare(f *command.Facts) bool {
+	return f.Class == command.Shareable && !f.Blocking && !afterWrite(f)
+}
+
+func kindOf(f *command.Facts) kind {
 	switch {
 	case f.Class == command.Session:
-		r.kind = session_
+		return session_
 	case f.Class == command.Local || f.Pin == command.PinReset:
-		r.kind = local
+		return local
 	case f.Pin == command.PinMulti:
-		r.kind = multi
+		return multi
 	case f.Pin == command.PinWatch:
-		r.kind = watch
+		return watch
 	case f.Class == command.Pinning:
-		r.kind = pinning
+		return pinning
 	case f.Info == nil:
+		return plain
 	case f.Info.Tx == command.TxExec:
-		r.kind = exec
+		return exec
 	case f.Info.Tx == command.TxDiscard:
-		r.kind = discard
+		return discard
 	case f.Info.Tx == command.TxUnwatch:
-		r.kind = unwatch
+		return unwatch
 	case f.Info.Asking:
-		r.kind = asking
+		return asking
 	}
-	return r
+	return plain
 }
 
 // remembered reports whether the reply to the command is kept: for a session
@@ -93,20 +121,4 @@ func (r *run) mode() pooler.Mode {
 		return pooler.Stream
 	}
 	return pooler.Pushes
-}
-
-// appendRun adds a command to a plan; plain ones in a row become one run.
-func appendRun(plan []run, r run) []run {
-	if n := len(plan); n > 0 && r.kind == plain && plan[n-1].kind == plain && plan[n-1].end == r.start &&
-		!r.afterWrite && !plan[n-1].afterWrite {
-		last := &plan[n-1]
-		last.n++
-		last.end = r.end
-		last.effect = max(last.effect, r.effect)
-		last.blocking = last.blocking || r.blocking
-		last.share = last.share && r.share
-		last.slow = last.slow || r.slow
-		return plan
-	}
-	return append(plan, r)
 }

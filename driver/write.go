@@ -30,6 +30,8 @@ func (h *handle) gatherLocked(p []byte) (int, error) {
 	p = p[:min(len(p), gatherAtOnce)]
 	h.growLocked(len(p))
 	h.req = append(h.req, p...)
+	var f command.Facts
+	var like []byte // f is true for whatever begins like this
 	for h.scanned < len(h.req) {
 		buf := h.req[h.scanned:]
 		n, done, err := h.scan.Next(buf)
@@ -39,16 +41,20 @@ func (h *handle) gatherLocked(p []byte) (int, error) {
 		if !done {
 			break
 		}
-		var f command.Facts
 		if h.partial {
 			f, h.partial = h.partialF, false
-		} else {
-			f = command.Inspect(buf, h.scan.Args(), h.scan.NumArgs())
+		} else if like == nil || !bytes.HasPrefix(buf, like) {
+			f, like = command.Inspect(buf, h.scan.Args(), h.scan.NumArgs()), nil
+			if f.Fixed {
+				like = buf[:h.scan.Arg(0).End]
+			}
 		}
 		if f.Info == nil && f.Pin == command.PinUnknown && h.scan.Seen() > 0 {
 			f = h.clearLocked(f, buf)
 		}
-		h.plan = appendRun(h.plan, newRun(f, h.scanned, h.scanned+n))
+		if last := len(h.plan) - 1; last < 0 || !h.plan[last].extend(&f, h.scanned, h.scanned+n) {
+			h.plan = append(h.plan, newRun(&f, h.scanned, h.scanned+n))
+		}
 		h.scanned += n
 	}
 	return len(p), nil
@@ -235,7 +241,7 @@ func (h *handle) sendPartLocked() error {
 			h.partialF = command.Facts{Info: h.partialF.Info, Class: command.Pinning, Pin: command.PinSession, Effect: h.partialF.Effect}
 		}
 		h.effect = max(h.effect, h.partialF.Effect)
-		r := newRun(h.partialF, h.scanned, len(h.req))
+		r := newRun(&h.partialF, h.scanned, len(h.req))
 		if err := h.acquireLocked(h.requestLocked([]run{r})); err != nil {
 			return err
 		}

@@ -126,7 +126,8 @@ type Info struct {
 	// Keys says where the keys are; AppendKeys reads it.
 	Keys []KeySpec
 
-	rule rule
+	rule  rule
+	fixed bool // neither a rule nor a second argument has a say
 }
 
 // All gives every command of the table, containers included, in the order of

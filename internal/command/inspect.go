@@ -11,6 +11,9 @@ type Facts struct {
 	Pin      Pin // not PinNone for Pinning only
 	Effect   Effect
 	Blocking bool
+	// Fixed says that this holds for every request with the same first argument
+	// and number of arguments.
+	Fixed bool
 }
 
 // Inspect classifies a request. Argument i of it is
@@ -40,7 +43,7 @@ func Inspect(buf []byte, spans []resp.Span, total int) Facts {
 }
 
 func (i *Info) facts() Facts {
-	return Facts{Info: i, Slots: i.Slots, Class: i.Class, Pin: i.Pin, Effect: i.Effect, Blocking: i.Blocking}
+	return Facts{Info: i, Slots: i.Slots, Class: i.Class, Pin: i.Pin, Effect: i.Effect, Blocking: i.Blocking, Fixed: i.fixed}
 }
 
 func part(buf []byte, s resp.Span) []byte { return buf[s.Start:s.End] }

@@ -2,6 +2,7 @@ package command_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -116,7 +117,7 @@ func TestArgumentsDecideWhatASessionCommandSets(t *testing.T) {
 		"CLIENT CAPA redirect":                {Class: pin, Pin: command.PinSession},
 	} {
 		got := inspect(t, line)
-		if d := cmp.Diff(want, got, cmpopts.IgnoreFields(command.Facts{}, "Info")); d != "" {
+		if d := cmp.Diff(want, got, cmpopts.IgnoreFields(command.Facts{}, "Info", "Fixed")); d != "" {
 			t.Errorf("%s: -want +got\n%s", line, d)
 		}
 	}
@@ -239,5 +240,36 @@ func BenchmarkInspect(b *testing.B) {
 				command.Inspect(buf, spans, len(spans))
 			}
 		})
+	}
+}
+
+// Whatever Inspect calls fixed is the same with any other arguments.
+func TestFixedFactsDependOnNoArgument(t *testing.T) {
+	words := []string{"x", "1", "-inf", "GET", "SET", "EX", "NX", "BLOCK", "AUTH", "SETNAME", "RESET", "STORE", "STREAMS", "FIELDS", "PERSIST", "LIB-NAME", "COUNT", "$"}
+	fixed := 0
+	for info := range command.All() {
+		name, _, _ := strings.Cut(info.Name, " ")
+		for total := 1; total <= 5; total++ {
+			args := append([]string{name}, slices.Repeat([]string{"x"}, total-1)...)
+			buf, spans := encode(args)
+			want := command.Inspect(buf, spans, total)
+			if !want.Fixed {
+				continue
+			}
+			fixed++
+			for i := 1; i < total; i++ {
+				for _, w := range words {
+					other := slices.Clone(args)
+					other[i] = w
+					buf, spans := encode(other)
+					if got := command.Inspect(buf, spans, total); got != want {
+						t.Errorf("%q: %+v; %q: %+v", args, want, other, got)
+					}
+				}
+			}
+		}
+	}
+	if fixed < 1000 {
+		t.Errorf("only %d are fixed", fixed)
 	}
 }

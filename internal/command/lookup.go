@@ -43,6 +43,7 @@ var names, subnames = func() (n, s index) {
 	for i := range table {
 		name, sub, isSub := strings.Cut(table[i].Name, " ")
 		h := hash([]byte(name))
+		table[i].fixed = !isSub && !table[i].Container && table[i].rule == ruleNone
 		if isSub {
 			s.add(mix(h, hash([]byte(sub))), i)
 		} else {

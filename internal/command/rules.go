@@ -38,6 +38,7 @@ func (a *args) apply(r rule, f *Facts) {
 		a.mayBlock(3, f) // past the key, which may read "block"
 	case ruleSet:
 		f.improve(Idempotent, a.onlyExpiry(3, a.total))
+		f.Fixed = a.total == 3
 	case ruleHSetEx:
 		f.improve(Idempotent, a.onlyExpiry(2, a.find(2, "FIELDS")))
 	case ruleGetEx:

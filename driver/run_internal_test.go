@@ -1,0 +1,82 @@
+package driver
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/everpool/everpool/internal/command"
+	"github.com/everpool/everpool/internal/resp"
+)
+
+// planOf is the plan for the requests, without their places.
+func planOf(t *testing.T, requests ...[]byte) []run {
+	t.Helper()
+	h := &handle{}
+	var all []byte
+	for _, r := range requests {
+		all = append(all, r...)
+	}
+	if n, err := h.gatherLocked(all); n != len(all) || err != nil {
+		t.Fatal(n, err)
+	}
+	for i := range h.plan {
+		r := &h.plan[i]
+		r.start, r.end, r.first = 0, 0, 0
+	}
+	return h.plan
+}
+
+// A pipeline's commands are judged as each would be alone: what was found of one
+// is taken for the next only where it can't differ.
+func TestAPipelineIsJudgedCommandByCommand(t *testing.T) {
+	alike := [][]string{
+		{"set", "k", "v"},
+		{"set", "k", "v", "get"},
+		{"set", "k", "v", "keepttl"},
+		{"setex", "k", "1", "v"},
+		{"SET", "k", "v"},
+		{"set", "k", "v", "ex", "1"},
+		{"get", "k"},
+		{"get", "k", "k"},
+		{"getex", "k"},
+		{"getex", "k", "persist"},
+		{"client", "id"},
+		{"client", "getname"},
+		{"zadd", "k", "1", "m"},
+		{"zadd", "k", "nx", "m"},
+		{"incr", "k"},
+		{"incrby", "k", "1"},
+		{"xread", "streams", "a", "0"},
+		{"xread", "block", "0", "streams", "a", "0"},
+		{"sort", "k"},
+		{"sort", "k", "store", "d"},
+		{"multi"},
+		{"exec"},
+		{"asking"},
+		{"wait", "0", "0"},
+		{"config", "get", "x"},
+		{"config", "set", "x"},
+		{"ft.search", "i", "q"},
+		{"ping"},
+		{"select", "1"},
+		{"watch", "k"},
+	}
+	for _, a := range alike {
+		for _, b := range alike {
+			first, second := resp.AppendCommand(nil, a...), resp.AppendCommand(nil, b...)
+			alone, together := append(planOf(t, first), planOf(t, second)...), planOf(t, first, second)
+			if len(together) == 1 { // two plain ones
+				x, y := alone[0], alone[1]
+				x.n, x.effect, x.blocking, x.share, x.slow = 2, max(x.effect, y.effect), x.blocking || y.blocking, x.share && y.share, x.slow || y.slow
+				if x.kind != plain || y.kind != plain || x.afterWrite || y.afterWrite {
+					t.Fatalf("%q and %q are one run", a, b)
+				}
+				alone = []run{x}
+			}
+			if diff := cmp.Diff(alone, together, cmp.AllowUnexported(run{}), cmp.Comparer(func(x, y *command.Info) bool { return x == y })); diff != "" {
+				t.Errorf("%q and %q: alone (-), together (+):\n%s", a, b, diff)
+			}
+		}
+	}
+}
