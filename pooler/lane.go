@@ -94,7 +94,7 @@ type Lane struct {
 	leader  atomic.Pointer[Rider] // leads, or is the next to
 	parked  atomic.Int32          // riders that wait for a leader's work
 	large   atomic.Bool           // a large reply is coming in
-	company atomic.Bool           // replies come together, so requests are likely to
+	company atomic.Int64          // exchanges that the last leader has answered together
 	crowded atomic.Bool           // somebody waits for room
 
 	own     atomic.Int64 // exchanges that are nobody's request: 1 when it is retired
@@ -215,7 +215,8 @@ func (l *Lane) submit(r *Rider, x *Exchange) (bool, error) {
 	if len(l.room) > 0 {
 		l.admitLocked()
 	}
-	alone := idle && len(x.Request) <= aloneUpTo && !l.company.Load()
+	company := l.company.Load()
+	alone := idle && len(x.Request) <= aloneUpTo && company <= 1
 	if !alone {
 		l.out = append(l.out, x.Request...)
 	}
@@ -241,8 +242,8 @@ func (l *Lane) submit(r *Rider, x *Exchange) (bool, error) {
 			l.pool.wg.Go(l.flush)
 			return true, nil
 		}
-	} else {
-		l.awaitCompany(gathered)
+	} else if company >= int64(x.Replies) {
+		l.awaitCompany(gathered) // what is larger than that gains little by it
 	}
 	if !l.flushRounds(writerRounds) {
 		l.pool.wg.Go(l.flush)
@@ -444,8 +445,8 @@ func (l *Lane) lead(r *Rider) {
 		owner := l.deliver()
 		dead := l.conn.Err() != nil
 		if r.hasEnough() || dead {
-			if together := l.head.Load()-first > 1; together != l.company.Load() {
-				l.company.Store(together)
+			if n := int64(l.head.Load() - first); n != l.company.Load() {
+				l.company.Store(n)
 			}
 			l.stepDown(r)
 			return

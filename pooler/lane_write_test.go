@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -31,6 +33,45 @@ func TestRequestsThatComeWhileAWriteIsHeldUpGoOutTogether(t *testing.T) {
 		for i, r := range all {
 			w.say(bulk(strconv.Itoa(i)))
 			r.wantReply(bulk(strconv.Itoa(i)))
+		}
+	})
+}
+
+// Whose replies come together, ask together again: who writes first waits for the
+// others, unless what it has itself is more than they are likely to bring.
+func TestAWriterWaitsForCompanyThatIsWorthIt(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // else they submit while it writes
+	byHand(t, pooler.Config{SharedConns: 1}, 4<<10, func(pt *tester, h *hand) {
+		sh := pt.share(pt.plain)
+		w := h.wire(0)
+		// round has four callers ask at a time, and answers them together.
+		round := func(x pooler.Exchange) (writes int) {
+			before := w.sent.count()
+			var all []*ride
+			for range 4 {
+				r := &ride{pt: pt, rider: pooler.NewRider(), x: x, size: 4 << 10, done: make(chan struct{})}
+				r.begin(sh)
+				all = append(all, r)
+			}
+			pt.settle()
+			writes = w.sent.count() - before
+			w.hear(all...)
+			w.say(strings.Repeat(":1\r\n", 4*x.Replies))
+			for _, r := range all {
+				r.wantReply(strings.Repeat(":1\r\n", x.Replies))
+			}
+			return writes
+		}
+		small := ask("GET", "a")
+		large := pipeline(slices.Repeat([][]string{{"GET", "a"}}, 5)...)
+		round(small)
+		n, of := 0, 0
+		for range 20 { // now and then the scheduler has another order
+			n += round(small)
+			of += round(large)
+		}
+		if n > 40 || of < 40 {
+			t.Errorf("%d writes of 80 requests, and %d of 80 pipelines", n, of)
 		}
 	})
 }
