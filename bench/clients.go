@@ -50,6 +50,7 @@ var peers = []Peer{
 	{Name: "autopipeline", About: "go-redis's AutoPipeline, the blocking form, default options", New: newAutoPipeline},
 	{Name: "everpool", About: "go-redis on everpool, default options", New: newEverpool},
 	{Name: "everpool-leases", About: "go-redis on everpool without shared connections", New: newEverpoolLeases},
+	{Name: "everpool-autopipeline", About: "go-redis's AutoPipeline, the blocking form, on everpool, default options", New: newEverpoolAutoPipeline},
 	{Name: "rueidis", About: "rueidis, default options", New: newRueidis},
 	{Name: "valkey-go", About: "valkey-go, default options", New: newValkey},
 	{Name: "redigo", About: "redigo, a pool of 20 that waits", New: newRedigo},

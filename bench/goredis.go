@@ -29,12 +29,26 @@ func newStockN(s Setup) (Client, error) {
 }
 
 func newAutoPipeline(s Setup) (Client, error) {
-	rdb := redis.NewClient(&redis.Options{Addr: s.Addr})
+	return autoPipelined(redis.NewClient(&redis.Options{Addr: s.Addr}))
+}
+
+func newEverpoolAutoPipeline(s Setup) (Client, error) {
+	d, err := newDriver(driver.Config{})
+	if err != nil {
+		return nil, err
+	}
+	return autoPipelined(redis.NewClient(d.Options(&redis.Options{Addr: s.Addr})), d)
+}
+
+// autoPipelined is the AutoPipeline of a client, which it closes with what comes
+// after it.
+func autoPipelined(rdb *redis.Client, then ...io.Closer) (Client, error) {
+	closer := append([]io.Closer{rdb}, then...)
 	ap, err := rdb.AutoPipeline()
 	if err != nil {
-		return nil, errors.Join(err, rdb.Close())
+		return nil, errors.Join(err, (&goRedis{closer: closer}).Close())
 	}
-	return &goRedis{cmd: ap, closer: []io.Closer{ap, rdb}}, nil
+	return &goRedis{cmd: ap, closer: append([]io.Closer{ap}, closer...)}, nil
 }
 
 func newEverpool(s Setup) (Client, error) {
@@ -72,9 +86,13 @@ func onOptions(o *redis.Options) *goRedis {
 	return &goRedis{cmd: rdb, closer: []io.Closer{rdb}}
 }
 
-func onDriver(s Setup, cfg driver.Config) (Client, error) {
+func newDriver(cfg driver.Config) (*driver.Driver, error) {
 	cfg.Logger = slog.New(slog.DiscardHandler) // a node that comes up is no news here
-	d, err := driver.New(cfg)
+	return driver.New(cfg)
+}
+
+func onDriver(s Setup, cfg driver.Config) (Client, error) {
+	d, err := newDriver(cfg)
 	if err != nil {
 		return nil, err
 	}
