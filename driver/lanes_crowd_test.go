@@ -19,8 +19,8 @@ import (
 // crowd is more callers than anybody has sockets for.
 const crowd = 1024
 
-// A thousand callers need two sockets, and one or two for the handshake; those
-// that block have their own, and hold up nobody else.
+// A thousand callers need four sockets at most; those that block have their own,
+// and hold up nobody else.
 func TestAThousandCallersShareAFewSockets(t *testing.T) {
 	server := testkit.Start(t, testkit.Redis)
 	s := ourSide(t, driver.Config{}, redis.Options{Addr: server.Addr, ReadTimeout: 20 * time.Second, WriteTimeout: 20 * time.Second})

@@ -65,8 +65,8 @@ func lanesChaosFor(tb testing.TB) time.Duration {
 	return chaosFor(tb)
 }
 
-// Two hundred callers with impatient deadlines on two shared connections that
-// are reset, frozen and sliced never get a reply that isn't theirs.
+// Two hundred callers with impatient deadlines on shared connections that are
+// reset, frozen and sliced never get a reply that isn't theirs.
 func TestChaosNeverSwapsSharedReplies(t *testing.T) {
 	const n = 200
 	server := testkit.Start(t, testkit.Redis)

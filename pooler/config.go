@@ -19,11 +19,12 @@ type Config struct {
 	MaxOpenConns int
 
 	// SharedConns bounds the shared connections of a session: requests that may
-	// share ride those together instead of leasing one each. They are among
-	// MaxOpenConns, opened as load grows, and given back when nobody uses them.
-	// Growth leaves one of MaxOpenConns to requests that can't share. At most
-	// MaxOpenConns. 0: 2, or MaxOpenConns if that is less. -1: every request
-	// leases a connection.
+	// share ride those together instead of leasing one each. As long as callers
+	// are few each gets an idle one; many callers share half of them, but two at
+	// least. They are among MaxOpenConns, opened when a request finds them busy,
+	// and given back when nobody uses them. Growth leaves one of MaxOpenConns to
+	// requests that can't share. At most MaxOpenConns. 0: 4, or MaxOpenConns if
+	// that is less. -1: every request leases a connection.
 	SharedConns int
 
 	// MinIdleConns is how many connections are kept open and idle, once the
@@ -172,7 +173,7 @@ func (c Config) validateRelations() []error {
 
 // defaultShared is how many shared connections a session has when it isn't
 // configured. See docs/benchmarks.md.
-const defaultShared = 2
+const defaultShared = 4
 
 // unlimited stands for "no bound" once the defaults are filled in.
 const unlimited = math.MaxInt32

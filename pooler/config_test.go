@@ -84,7 +84,7 @@ func TestDefaultsAreThoseOfTheComments(t *testing.T) {
 	procs := runtime.GOMAXPROCS(0)
 	want := pooler.Config{
 		MaxOpenConns:        10 * procs,
-		SharedConns:         2,
+		SharedConns:         4,
 		MaxIdleConns:        10 * procs,
 		MaxWaiters:          1<<31 - 1,
 		ConnMaxIdleTime:     5 * time.Minute,

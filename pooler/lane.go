@@ -79,12 +79,13 @@ type Lane struct {
 	room     []*entrant    // wait for a slot, in order
 	over     bool          // the pool has the connection back, and waits for the writer only
 
-	shut     atomic.Bool   // closed, or about to be
-	deserted atomic.Bool   // given up for its silence
-	yielding bool          // retired; guarded by Pool.mu
-	opened   time.Duration // since Pool.start
-	seen     uint64        // tail at the pool's last look; guarded by Pool.mu
-	heardN   int64         // watch.reads when the pool last asked; guarded by Pool.mu
+	shut      atomic.Bool   // closed, or about to be
+	deserted  atomic.Bool   // given up for its silence
+	yielding  bool          // retired; guarded by Pool.mu
+	opened    time.Duration // since Pool.start
+	desertedN int64         // watch.reads at that time; guarded by Pool.mu
+	seen      uint64        // tail at the pool's last look; guarded by Pool.mu
+	heardN    int64         // watch.reads when the pool last asked; guarded by Pool.mu
 
 	slots [maxExchanges]slot
 	tail  atomic.Uint64 // guarded by mu for writing

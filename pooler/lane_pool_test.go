@@ -33,24 +33,95 @@ func (pt *tester) wantAll(rides []*ride) {
 	}
 }
 
-func TestUnderLoadASecondConnectionIsSharedAndNoMore(t *testing.T) {
-	for conns, want := range map[int]int{1: 1, 2: 2, 3: 3} {
+// perConn is how many ECHOs each connection has carried.
+func (pt *tester) perConn() map[int64]int {
+	counts := make(map[int64]int)
+	for _, e := range pt.fake.Log() {
+		if e.Args[0] == "ECHO" {
+			counts[e.ConnID]++
+		}
+	}
+	return counts
+}
+
+func TestFewCallersGetASharedConnectionEach(t *testing.T) {
+	for conns := 1; conns <= 4; conns++ {
 		bubble(t, pooler.Config{SharedConns: conns, SilenceAfter: -1}, func(pt *tester) {
 			sh := pt.share(pt.plain)
 			pt.fake.Freeze(true)
-			rides := pt.many(sh, 7)
+			first := pt.many(sh, 1)
 			pt.wantLanes(1)
-			rides = append(rides, pt.many(sh, 93)...)
-			pt.wantLanes(want)
-			pt.wantDials(want)
-			pt.wantAll(rides[:7])
-			pt.wantAll(rides[7:])
-			pt.wantEnds(100, 0, 0)
-			if s := pt.pool.Stats(); s.Shared != 100 || s.Leased != 0 || s.InUse != want {
-				t.Errorf("stats are %+v", s)
+			rides := pt.many(sh, 20) // whoever finds all of them busy asks for another
+			pt.wantLanes(conns)
+			pt.wantAll(first)
+			pt.wantAll(rides)
+			pt.fake.ResetLog()
+			pt.fake.Freeze(true)
+			pt.wantAll(pt.many(sh, conns))
+			if n := pt.perConn(); len(n) != conns {
+				t.Errorf("%d requests went to connections %v, want one to each", conns, n)
 			}
+			pt.wantDials(conns)
+			pt.wantEnds(int64(21+conns), 0, 0)
 		})
 	}
+}
+
+func TestManyCallersShareHalfOfTheConnections(t *testing.T) {
+	for conns, want := range map[int]int{1: 1, 2: 2, 3: 2, 4: 2, 6: 3} {
+		bubble(t, pooler.Config{SharedConns: conns, SilenceAfter: -1, HealthCheckInterval: time.Second}, func(pt *tester) {
+			sh := pt.share(pt.plain)
+			rides := make([]*ride, 64)
+			for i := range rides {
+				rides[i] = &ride{pt: pt, rider: pooler.NewRider(), x: ask("ECHO", strconv.Itoa(i)), size: 64}
+			}
+			round := func(first int) {
+				pt.fake.Freeze(true)
+				for i := range rides {
+					r := rides[(first+i)%len(rides)]
+					if err := sh.Submit(r.rider, r.x); err != nil {
+						t.Fatal(err)
+					}
+					pt.settle()
+				}
+				pt.fake.Freeze(false)
+				for i, r := range rides {
+					r.replies = nil
+					r.receive().wantReply(bulk(strconv.Itoa(i)))
+				}
+			}
+			for i := range 64 {
+				round(i * 5)
+			}
+			pt.fake.ResetLog()
+			round(1)
+			if n := pt.perConn(); len(n) != want {
+				t.Errorf("of %d connections those of many callers are %v, want %d", conns, n, want)
+			}
+			for range 4 {
+				pt.sleep(time.Second)
+				round(2)
+			}
+			pt.wantLanes(want) // the others were given back, and nobody wants them again
+		})
+	}
+}
+
+// What a server that stands still has been asked by callers who have left is no
+// reason for another connection.
+func TestWhoHasLeftIsNoReasonForAnotherConnection(t *testing.T) {
+	bubble(t, pooler.Config{SharedConns: 4, SilenceAfter: time.Hour}, func(pt *tester) {
+		sh := pt.share(pt.plain)
+		pt.fake.Freeze(true)
+		for range 20 {
+			pt.submit(sh, ask("ECHO", "0")).rider.Close()
+			pt.settle()
+		}
+		pt.wantLanes(1)
+		pt.wantDials(1)
+		pt.fake.Freeze(false)
+		pt.ride(sh, ask("ECHO", "1")).wantReply(bulk("1"))
+	})
 }
 
 func TestALaneIsNotOpenedWhereMaxOpenConnsLeavesNoneForLeases(t *testing.T) {

@@ -35,7 +35,7 @@ func TestASilentConnectionIsLeftByThoseWhoMayGoElsewhere(t *testing.T) {
 			}
 		}
 		mayNot.wantWaiting()
-		pt.wantCloses(pooler.CloseSilence, 2) // the idle ones
+		pt.wantCloses(pooler.CloseSilence, 3) // the idle ones, and a lane that nobody used
 		sh := pt.share(pt.plain)
 		pt.ride(sh, ask("ECHO", "1")).wantReply(bulk("1"))
 		dials := pt.dialer.count()
@@ -48,7 +48,8 @@ func TestASilentConnectionIsLeftByThoseWhoMayGoElsewhere(t *testing.T) {
 		pt.fake.Conns()[0].Push([]byte(bulk("again") + bulk("again") + bulk("once") + "+PONG\r\n"))
 		mayNot.wantReply(bulk("once"))
 		pt.sleep(5 * time.Second)
-		pt.wantEnds(5, 2, 0) // with the two leases
+		pt.wantEnds(5, 2, 0)                  // with the two leases
+		pt.wantCloses(pooler.CloseSilence, 3) // what has spoken again is kept
 	})
 }
 
@@ -58,13 +59,13 @@ func TestASilentConnectionThatNobodyWaitsForIsClosed(t *testing.T) {
 		pt.sleep(time.Second)
 		mayNot.rider.Close()
 		pt.sleep(3 * time.Second)
-		pt.wantCloses(pooler.CloseSilence, 3)
+		pt.wantCloses(pooler.CloseSilence, 4)
 		pt.wantEnds(3, 2, 1)
 	})
 }
 
 func TestAServerThatAnswersNowhereIsWaitedFor(t *testing.T) {
-	bubble(t, pooler.Config{SharedConns: 2, SilenceAfter: silence}, func(pt *tester) {
+	bubble(t, pooler.Config{SharedConns: 1, SilenceAfter: silence}, func(pt *tester) {
 		sh := pt.share(pt.plain)
 		x := ask("ECHO", "0")
 		x.Again = true

@@ -24,6 +24,7 @@ type Rider struct {
 	wake chan struct{} // capacity 1: one token for each time that it is woken
 
 	turn        uint32 // chooses among lanes; the submitter's
+	others      int    // exchanges under way that it meets, in eighths, with a decay; the submitter's
 	mu          sync.Mutex
 	lane        *Lane // of the last exchange
 	state       riderState

@@ -7,10 +7,6 @@ import (
 	"time"
 )
 
-// growAt is how many exchanges are under way on a lane when another is opened,
-// those apart whose callers have left: a server that stands still has many.
-const growAt = 8
-
 // Shared is the shared connections of one session. It is made by [Pool.Share];
 // safe for concurrent use.
 type Shared struct {
@@ -48,8 +44,12 @@ func (s *Shared) Submit(r *Rider, x Exchange) error {
 		r.turn = s.turns.Add(1)
 	}
 	lanes := *s.lanes.Load()
+	if len(lanes) == 0 {
+		return ErrNotShared
+	}
+	at, more := s.choose(r, lanes)
 	for i := range lanes {
-		l := lanes[(int(r.turn)+i)%len(lanes)]
+		l := lanes[(at+i)%len(lanes)]
 		if i < len(lanes)-1 && l.large.Load() {
 			continue // it would wait for somebody's large reply
 		}
@@ -57,12 +57,47 @@ func (s *Shared) Submit(r *Rider, x Exchange) error {
 		if !ok && err == nil {
 			continue
 		}
-		if l.inFlight() >= growAt && len(lanes) < s.pool.cfg.SharedConns && s.growing.CompareAndSwap(false, true) {
+		if more && s.growing.CompareAndSwap(false, true) {
 			s.pool.growShared(s, l.live())
 		}
 		return err
 	}
 	return ErrNotShared
+}
+
+// choose returns which lane the rider's request goes to, and whether there had
+// better be one more. Few callers get a lane each: none waits for another's reply,
+// nor to be woken by another. Many share the first ones, since what goes together
+// costs least.
+func (s *Shared) choose(r *Rider, lanes []*Lane) (at int, more bool) {
+	limit := s.pool.cfg.SharedConns
+	most := max(min(limit, 2), limit/2) // lanes of many callers
+	at = int(r.turn) % min(len(lanes), most)
+	own := lanes[at].inFlight()
+	others, idle := own, -1
+	if own < len(lanes) { // else there are enough of them to know
+		for i, l := range lanes {
+			n := l.inFlight()
+			if n == 0 {
+				idle = i
+			}
+			if i != at {
+				others += n
+			}
+		}
+	}
+	// What each meets itself decides: one count of all would cost more than it tells.
+	r.others += others - r.others/8
+	few := r.others < 8*limit-4
+	switch {
+	case own == 0:
+		return at, false
+	case few && idle >= 0:
+		return idle, false
+	case few:
+		most = limit
+	}
+	return at, len(lanes) < most
 }
 
 // Again notes that a request that was lost goes on another connection.
@@ -175,10 +210,11 @@ func (p *Pool) openLaneLocked(l *lot, c *Conn, now time.Duration) {
 	}
 }
 
-// growShared opens another lane, if so many callers are reason enough and there is
-// room for one. If not it is asked again after a look at the lanes.
+// growShared opens another lane if there is room for one. Those whose callers have
+// left are no reason: a server that stands still has many. If it opens none it is
+// asked again after a look at the lanes.
 func (p *Pool) growShared(s *Shared, callers int) {
-	if callers < growAt {
+	if callers < 2 {
 		return
 	}
 	p.mu.Lock()
@@ -208,6 +244,9 @@ func (p *Pool) endLane(l *Lane) {
 		p.yielding--
 	}
 	c.lane = nil
+	if l.deserted.Load() && l.watch.reads.Load() == l.desertedN {
+		c.Fail(CloseSilence, errSilent)
+	}
 	p.returnLocked(c)
 }
 

@@ -83,23 +83,35 @@ func (p *Pool) askAgain(c *Conn) error {
 }
 
 // condemnLocked gives up all lanes that have been silent since the given time, and
-// the idle connections that are older: the server answers, but not there.
+// with them what nobody uses, lane or not: the server answers, but not there.
 func (p *Pool) condemnLocked(since time.Duration) {
 	condemned := false
 	for c := range p.all {
 		if l := c.lane; l != nil && !l.deserted.Load() && l.silentSince(since) {
 			condemned = true
-			l.deserted.Store(true)
-			p.retireLocked(l)
+			p.giveUpLocked(l)
 			p.deserting = append(p.deserting, l)
 		}
 	}
 	if !condemned {
 		return
 	}
+	for c := range p.all {
+		if l := c.lane; l != nil && l.inFlight() == 0 {
+			p.giveUpLocked(l) // what leaves the others would come here
+		}
+	}
 	for _, l := range p.lots {
 		p.closeIdleLocked(l, CloseSilence, errSilent)
 	}
+}
+
+// giveUpLocked has the lane take nothing more, and end with its connection unless
+// something is heard from it yet.
+func (p *Pool) giveUpLocked(l *Lane) {
+	l.desertedN = l.watch.reads.Load()
+	l.deserted.Store(true)
+	p.retireLocked(l)
 }
 
 // silentSince reports whether the lane owes replies and nothing has been heard
