@@ -211,9 +211,12 @@ func (c *Conn) Send(b []byte, deadline time.Time) (int, error) {
 	}
 	n, err := c.nc.Write(b)
 	if n == 0 && !c.opaque && isTimeout(err) && !c.stopWrites.Load() && ahead(deadline) {
-		// An interruption that was noticed before it had set its deadline.
+		// An interruption that was noticed before it had set its deadline. This
+		// may take back the deadline of the next one.
 		_ = c.nc.SetWriteDeadline(deadline)
-		n, err = c.nc.Write(b)
+		if !c.stopWrites.Load() {
+			n, err = c.nc.Write(b)
+		}
 	}
 	if err == nil {
 		return n, nil
@@ -436,9 +439,11 @@ func (c *Conn) read(b []byte, deadline time.Time) (int, error) {
 	}
 	n, err := c.nc.Read(b)
 	if n == 0 && isTimeout(err) && !c.stopReads.Load() && ahead(deadline) {
-		// An interruption that was noticed before it had set its deadline.
+		// As in Send.
 		_ = c.nc.SetReadDeadline(deadline)
-		n, err = c.nc.Read(b)
+		if !c.stopReads.Load() {
+			n, err = c.nc.Read(b)
+		}
 	}
 	switch {
 	case n > 0:

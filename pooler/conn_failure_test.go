@@ -166,6 +166,57 @@ func TestAnInterruptionThatComesLateDoesNotExpireWhatFollows(t *testing.T) {
 	})
 }
 
+// crossing has one interruption set its deadline late, just after a call has set its
+// own, and another come just when the call repairs that.
+type crossing struct {
+	net.Conn
+	own       time.Time // the call's deadline
+	interrupt func()
+	set       int
+}
+
+func (c *crossing) cross(t time.Time, set func(time.Time) error) error {
+	if !t.Equal(c.own) {
+		return set(t)
+	}
+	if c.set++; c.set == 2 {
+		c.interrupt()
+	}
+	if err := set(t); err != nil {
+		return err
+	}
+	if c.set == 1 {
+		return set(time.Unix(1, 0))
+	}
+	return nil
+}
+
+func (c *crossing) SetReadDeadline(t time.Time) error  { return c.cross(t, c.Conn.SetReadDeadline) }
+func (c *crossing) SetWriteDeadline(t time.Time) error { return c.cross(t, c.Conn.SetWriteDeadline) }
+
+func TestAnInterruptionIsNotTakenBackWithOneThatCameLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		var cross *crossing
+		w := newWire(t, 0, func(nc net.Conn) net.Conn {
+			cross = &crossing{Conn: nc, own: began.Add(time.Hour)}
+			return cross
+		})
+		w.c.Owe(1)
+		cross.interrupt = func() { w.c.InterruptReceive() }
+		if _, _, err := w.receive(10, cross.own); !errors.Is(err, pooler.ErrInterrupted) {
+			t.Errorf("Receive: %v", err)
+		}
+		cross.set, cross.interrupt = 0, func() { w.c.InterruptSend() }
+		if _, err := w.c.Send([]byte("x"), cross.own); !errors.Is(err, pooler.ErrInterrupted) {
+			t.Errorf("Send: %v", err)
+		}
+		if d := time.Since(began); d != 0 || cross.set != 2 {
+			t.Errorf("it took %v, with %d deadlines", d, cross.set)
+		}
+	})
+}
+
 func TestAConnectionLostIsDeadAndSaysWhy(t *testing.T) {
 	for _, tc := range []struct {
 		lose   func(*testkit.FakeConn)
