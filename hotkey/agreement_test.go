@@ -2,7 +2,6 @@ package hotkey_test
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,23 +13,9 @@ import (
 	"github.com/everpool/everpool/hooks"
 	"github.com/everpool/everpool/hotkey"
 	"github.com/everpool/everpool/internal/command"
+	"github.com/everpool/everpool/internal/keyoracle"
 	"github.com/everpool/everpool/internal/testkit"
 )
-
-// odd are requests whose keys the shape of the command alone doesn't give.
-var odd = []string{
-	"SET k v", "SET k v GET", "SET k v EX 10 get", "BITFIELD k GET u8 0", "BITFIELD k get u8 0 GET u8 8",
-	"BITFIELD k SET u8 0 1", "BITFIELD k OVERFLOW SAT GET u8 0", "BITFIELD k GET u8 0 INCRBY u8 0 1",
-	"SORT k", "SORT k BY w_* LIMIT 0 5 GET # DESC", "SORT k STORE d", "sort k by store store d",
-	"SORT k GET store LIMIT 0 store STORE d", "SORT k STORE d STORE e", "SORT_RO k BY w_*",
-	"MIGRATE h 1 k 0 10 COPY REPLACE", `MIGRATE h 1 "" 0 10 KEYS a b c`, `MIGRATE h 1 "" 0 10 COPY AUTH2 u p keys a b`,
-	"GEORADIUS k 1 2 3 km STORE d", "GEORADIUS k 1 2 3 km COUNT 1 storedist d", "GEORADIUSBYMEMBER k store 3 km ASC STOREDIST d",
-	"XREAD STREAMS a b 0 0", "XREAD COUNT 1 BLOCK 0 streams a 0", "XREADGROUP GROUP streams c STREAMS a b c > > >",
-	"EVAL s 2 a b c", "EVAL s 0", "EVALSHA s 1 a", "EVAL_RO s 1 a x", "FCALL f 1 a b", "FCALL_RO f 2 a b",
-	"ZUNIONSTORE d 2 a b WEIGHTS 1 2", "ZDIFF 1 a WITHSCORES", "LMPOP 2 a b LEFT", "BZMPOP 0 1 a MIN",
-	"MSET a 1 b 2", "BLPOP a b c 0", "BITOP AND d a b", "LCS a b LEN", "WATCH a b", "OBJECT ENCODING k",
-	"XGROUP CREATE s g 0 MKSTREAM", "RENAME a b", "COPY a b REPLACE", "PFCOUNT a b", "DEL a b c", "DEL a a",
-}
 
 func TestKeysAndClassesAgreeWithRedis(t *testing.T) {
 	agree(t, testkit.Redis, func(i *command.Info) bool { return i.Redis })
@@ -46,110 +31,53 @@ func TestKeysAndClassesAgreeWithValkey(t *testing.T) {
 func agree(t *testing.T, kind testkit.Kind, knows func(*command.Info) bool) {
 	rdb := redis.NewClient(&redis.Options{Addr: testkit.Start(t, kind).Addr, Protocol: 2})
 	t.Cleanup(func() { _ = rdb.Close() })
-	requests, agreed := 0, 0
-	var list []string
-	ask := func(args []string) (ok bool) {
-		requests++
-		want := oracle(t, rdb, args)
-		cmd := redis.NewCmd(t.Context(), typed(args)...)
-		ok = true
-		if d := cmp.Diff(want, hooks.AppendKeys(nil, cmd)); d != "" {
-			ok = false
-			t.Errorf("%s: -server +AppendKeys\n%s", strings.Join(args, " "), d)
+	requests, err := keyoracle.Requests(t.Context(), rdb, knows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	agreed, failed := 0, make(map[string]bool)
+	for _, r := range requests {
+		said, err := keyoracle.Keys(t.Context(), rdb, typed(r.Args)...)
+		if err != nil {
+			t.Errorf("%q: %v", r.Args, err)
 		}
-		if d := cmp.Diff(countsOf(want), tracked(t, cmd)); d != "" {
-			ok = false
-			t.Errorf("%s: -server +tracker\n%s", strings.Join(args, " "), d)
+		var want []hooks.Key
+		for _, k := range said {
+			want = append(want, hooks.Key{Name: k.Name, Index: k.Index, Access: hooks.Access(k.Access)})
 		}
+		cmd := redis.NewCmd(t.Context(), typed(r.Args)...)
+		keys := cmp.Diff(want, hooks.AppendKeys(nil, cmd))
+		if keys != "" {
+			t.Errorf("%q: -server +AppendKeys\n%s", r.Args, keys)
+		}
+		counts := cmp.Diff(countsOf(want), tracked(t, cmd))
+		if counts != "" {
+			t.Errorf("%q: -server +tracker\n%s", r.Args, counts)
+		}
+		ok := err == nil && keys == "" && counts == ""
 		if ok {
 			agreed++
 		}
-		return ok
+		failed[r.Info.Name] = failed[r.Info.Name] || !ok
 	}
-	for info := range command.All() {
-		if !knows(info) || len(info.Keys) == 0 || info.Container {
-			continue
-		}
-		all := samples(info, arity(t, rdb, info))
-		if len(all) == 0 {
-			t.Errorf("%s: no sample", info.Name)
-		}
-		ok := true
-		for _, args := range all {
-			ok = ask(args) && ok
-		}
-		if ok {
-			list = append(list, info.Name)
+	var list []string
+	for name, failed := range failed {
+		if !failed {
+			list = append(list, name)
 		}
 	}
-	for _, line := range odd {
-		ask(strings.Fields(strings.ReplaceAll(line, `""`, "\x00")))
-	}
-	t.Logf("%s: %d of %d requests agree; %d commands: %s", kind, agreed, requests, len(list), strings.Join(list, ", "))
-}
-
-// arity is the server's: the table has that of the newest.
-func arity(t *testing.T, rdb *redis.Client, info *command.Info) int {
-	t.Helper()
-	reply, err := rdb.Do(t.Context(), "COMMAND", "INFO", strings.ReplaceAll(info.Name, " ", "|")).Slice()
-	if err != nil || len(reply) != 1 || reply[0] == nil {
-		t.Fatalf("COMMAND INFO %s: %v, %v", info.Name, reply, err)
-	}
-	return int(reply[0].([]any)[1].(int64))
-}
-
-// samples makes requests of several lengths that satisfy arity and key specs.
-func samples(info *command.Info, arity int) (all [][]string) {
-	least, most := arity, arity
-	if arity < 0 {
-		least, most = -arity, -arity+7
-	}
-	for n := max(2, least); n <= most; n++ {
-		args := strings.Fields(info.Name)
-		for i := len(args); i < n; i++ {
-			args = append(args, "arg"+strconv.Itoa(i))
-		}
-		if suit(args, info.Keys) {
-			all = append(all, args)
-		}
-	}
-	return all
-}
-
-// suit puts what the specs want into a request, or reports that it has no room.
-func suit(args []string, specs []command.KeySpec) bool {
-	n, ok := len(args), true
-	for _, k := range specs {
-		at := int(k.At)
-		switch {
-		case k.Begin == command.BeginIndex && at >= n:
-			ok = false
-		case k.Begin == command.BeginKeyword && k.Keyword == "STREAMS":
-			if ids := n - at - 1; ids <= 0 || ids%2 != 0 {
-				return false
-			}
-			args[at] = k.Keyword
-		case k.Find == command.FindKeynum:
-			num := min(2, n-at-int(k.NumAt)-1)
-			args[at+int(k.NumAt)] = strconv.Itoa(num)
-			ok = ok && num > 0
-		case k.Find == command.FindRange && k.Step > 1:
-			ok = ok && (n-at)%int(k.Step) == 0
-		}
-	}
-	return ok
+	slices.Sort(list)
+	t.Logf("%s: %d of %d requests agree; %d commands: %s", kind, agreed, len(requests), len(list), strings.Join(list, ", "))
 }
 
 // typed is a request as a user of go-redis has it: numbers as numbers, some of the
-// rest as bytes. A lone NUL stands for an empty argument.
+// rest as bytes.
 func typed(args []string) []any {
 	all := make([]any, len(args))
 	for i, a := range args {
 		switch n, err := strconv.Atoi(a); {
 		case err == nil:
 			all[i] = n
-		case a == "\x00":
-			all[i] = ""
 		case i%3 == 2:
 			all[i] = []byte(a)
 		default:
@@ -157,41 +85,6 @@ func typed(args []string) []any {
 		}
 	}
 	return all
-}
-
-// oracle asks the server. That it refuses a request because it has no keys is an
-// answer too.
-func oracle(t *testing.T, rdb *redis.Client, args []string) []hooks.Key {
-	t.Helper()
-	reply, err := rdb.Do(t.Context(), append([]any{"COMMAND", "GETKEYSANDFLAGS"}, typed(args)...)...).Slice()
-	if err != nil {
-		if strings.Contains(err.Error(), "no key arguments") || len(args) > 2 && args[2] == "0" {
-			return nil
-		}
-		t.Errorf("%s: %v", strings.Join(args, " "), err)
-		return nil
-	}
-	var keys []hooks.Key
-	from := 1
-	for _, r := range reply {
-		name := r.([]any)[0].(string)
-		from += slices.Index(args[from:], name) + 1
-		flags := fmt.Sprint(r.([]any)[1])
-		keys = append(keys, hooks.Key{Name: name, Index: from - 1, Access: oracleAccess(args[0], flags)})
-	}
-	return keys
-}
-
-func oracleAccess(name, flags string) hooks.Access {
-	switch {
-	case strings.EqualFold(name, "WATCH"): // says RO, but reads nothing
-		return hooks.AccessNone
-	case strings.Contains(flags, "RO"):
-		return hooks.AccessRead
-	case strings.Contains(flags, "RW"), strings.Contains(flags, "OW"), strings.Contains(flags, "RM"):
-		return hooks.AccessWrite
-	}
-	return 99
 }
 
 // countsOf is what keys count for: "reads a" twice, and so on.

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/everpool/everpool/internal/command"
+	"github.com/everpool/everpool/internal/keyoracle"
 	"github.com/everpool/everpool/internal/resp"
 )
 
@@ -176,21 +177,27 @@ func TestNamesAreFoundInAnyCase(t *testing.T) {
 // Inspect must never panic, whatever of a request is there, and what it says
 // with fewer arguments must not be better than with all of them.
 func TestSeeingLessOfARequestIsNeverBetter(t *testing.T) {
-	lines := append([]string{
+	lines := []string{
 		"SET k v EX 10", "ZADD k 1 a", "ZADD k NX 1 a", "GEOADD k 1 2 m", "HELLO 3 AUTH u p SETNAME n", "GETEX k EX 1",
 		"JSON.SET k $ 1", "JSON.SET k $ 1 NX", "HSETEX k EX 1 FIELDS 1 a b", "HSETEX k FNX FIELDS 1 a b", "HGETEX k FIELDS 1 a",
 		"ACL LOG RESET", "ACL LOG 10", "CLIENT SETINFO LIB-NAME x", "TS.READ k 0 BLOCK 1 1", "INCR k",
 		"XREAD BLOCK 0 STREAMS a 0", "SET k v NX GET",
-	}, odd...)
+	}
+	var requests [][]string
 	for _, line := range lines {
-		args := request(line)
+		requests = append(requests, request(line))
+	}
+	for _, r := range keyoracle.Odd() {
+		requests = append(requests, r.Args)
+	}
+	for _, args := range requests {
 		buf, spans := encode(args)
 		all := command.Inspect(buf, spans, len(args))
 		for n := range spans {
 			part := command.Inspect(buf, spans[:n], len(args))
 			if part.Effect < all.Effect || all.Blocking && !part.Blocking && part.Info != nil {
-				t.Errorf("%s, %d seen: %v, blocking %v; in full %v, blocking %v",
-					line, n, part.Effect, part.Blocking, all.Effect, all.Blocking)
+				t.Errorf("%q, %d seen: %v, blocking %v; in full %v, blocking %v",
+					args, n, part.Effect, part.Blocking, all.Effect, all.Blocking)
 			}
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/everpool/everpool/internal/command"
+	"github.com/everpool/everpool/internal/testkit"
 )
 
 // answer is what COMMAND says of a command, in comparable form.
@@ -51,7 +52,7 @@ var redis70 = map[string]answer{
 }
 
 func TestTheTableHoldsWhatRedisAnswers(t *testing.T) {
-	rdb := server(t, "redis-server")
+	rdb := server(t, testkit.Redis)
 	for name, got := range answers(t, rdb) {
 		want := inTable(t, name)
 		if !known(name).Redis {
@@ -74,7 +75,7 @@ func TestTheTableHoldsWhatRedisAnswers(t *testing.T) {
 }
 
 func TestTheTableHoldsWhatValkeyAnswers(t *testing.T) {
-	rdb := server(t, "valkey-server")
+	rdb := server(t, testkit.Valkey)
 	n := 0
 	for name, got := range answers(t, rdb) {
 		n++
@@ -96,10 +97,8 @@ func TestTheTableHoldsWhatValkeyAnswers(t *testing.T) {
 }
 
 func TestTheTableIsWhatItsGeneratorWrites(t *testing.T) {
-	for _, b := range []string{"redis-server", "valkey-server"} {
-		if _, err := exec.LookPath(b); err != nil {
-			missing(t, "%s isn't installed", b)
-		}
+	for _, kind := range testkit.Kinds {
+		server(t, kind) // it starts its own, but can't skip the test where there is none
 	}
 	cmd := exec.Command("go", "run", "./gen", "-o", "-")
 	var stderr bytes.Buffer
