@@ -67,6 +67,27 @@ func TestFewCallersGetASharedConnectionEach(t *testing.T) {
 	}
 }
 
+// Lanes come and go with the load. Once: each that came back was a new connection, and
+// those of before stayed idle beside it.
+func TestALaneThatComesBackIsAnIdleConnection(t *testing.T) {
+	bubble(t, pooler.Config{SharedConns: 4, SilenceAfter: -1, HealthCheckInterval: time.Second}, func(pt *tester) {
+		sh := pt.share(pt.plain)
+		for range 5 {
+			pt.fake.Freeze(true)
+			two := pt.many(sh, 2)
+			pt.wantLanes(2)
+			rides := pt.many(sh, 20)
+			pt.wantLanes(4)
+			pt.wantAll(two)
+			pt.wantAll(rides)
+			pt.wantDials(4)
+			pt.sleep(5 * time.Second)
+			pt.wantLanes(0)
+			sh = pt.share(pt.plain)
+		}
+	})
+}
+
 func TestManyCallersShareHalfOfTheConnections(t *testing.T) {
 	for conns, want := range map[int]int{1: 1, 2: 2, 3: 2, 4: 2, 6: 3} {
 		bubble(t, pooler.Config{SharedConns: conns, SilenceAfter: -1, HealthCheckInterval: time.Second}, func(pt *tester) {

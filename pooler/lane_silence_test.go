@@ -35,7 +35,7 @@ func TestASilentConnectionIsLeftByThoseWhoMayGoElsewhere(t *testing.T) {
 			}
 		}
 		mayNot.wantWaiting()
-		pt.wantCloses(pooler.CloseSilence, 3) // the idle ones, and a lane that nobody used
+		pt.wantCloses(pooler.CloseSilence, 2) // an idle one, and a lane that nobody used
 		sh := pt.share(pt.plain)
 		pt.ride(sh, ask("ECHO", "1")).wantReply(bulk("1"))
 		dials := pt.dialer.count()
@@ -49,7 +49,7 @@ func TestASilentConnectionIsLeftByThoseWhoMayGoElsewhere(t *testing.T) {
 		mayNot.wantReply(bulk("once"))
 		pt.sleep(5 * time.Second)
 		pt.wantEnds(5, 2, 0)                  // with the two leases
-		pt.wantCloses(pooler.CloseSilence, 3) // what has spoken again is kept
+		pt.wantCloses(pooler.CloseSilence, 2) // what has spoken again is kept
 	})
 }
 
@@ -59,7 +59,7 @@ func TestASilentConnectionThatNobodyWaitsForIsClosed(t *testing.T) {
 		pt.sleep(time.Second)
 		mayNot.rider.Close()
 		pt.sleep(3 * time.Second)
-		pt.wantCloses(pooler.CloseSilence, 4)
+		pt.wantCloses(pooler.CloseSilence, 3)
 		pt.wantEnds(3, 2, 1)
 	})
 }

@@ -139,30 +139,36 @@ func (p *Pool) Share(ctx context.Context, r Request) (*Shared, error) {
 			p.unlock()
 			return sh, nil
 		}
-		c := p.takeIdleLocked(r)
-		if c == nil {
+		switch c := p.offerIdleLocked(r, now); {
+		case c == nil:
 			p.n.admitted++
 			w, err := p.wait(ctx, r, true, now)
 			return w.shared, err
-		}
-		p.leaseLocked(c, sharedHolder, false, now)
-		p.unlock()
-		alive := c.alive()
-		p.mu.Lock()
-		if !alive {
-			p.closeLocked(c, CloseUnasked, nil)
-			continue
-		}
-		if reason, err := p.judgeLocked(c, now); reason != "" {
-			p.closeLocked(c, reason, err)
-			continue
-		}
-		p.placeLocked(c, now) // to whoever waits by now, or to be taken again
-		if c.place == placeIdle {
+		case c.place == placeIdle:
 			p.unlistLocked(c)
 			p.openLaneLocked(p.lotLocked(r.Session), c, now)
 		}
 	}
+}
+
+// offerIdleLocked looks at an idle connection for the request, without the lock,
+// and gives it to whoever wants it by then. It returns the connection, which may be
+// anything afterwards, or nil if there is none.
+func (p *Pool) offerIdleLocked(r Request, now time.Duration) *Conn {
+	c := p.takeIdleLocked(r)
+	if c == nil {
+		return nil
+	}
+	p.leaseLocked(c, sharedHolder, false, now)
+	p.unlock()
+	_ = c.alive() // if it isn't, judge sees why
+	p.mu.Lock()
+	if reason, err := p.judgeLocked(c, now); reason != "" {
+		p.closeLocked(c, reason, err)
+	} else {
+		p.placeLocked(c, now)
+	}
+	return c
 }
 
 // groupLocked returns the lot's shared connections, of which none need be open.
@@ -210,9 +216,9 @@ func (p *Pool) openLaneLocked(l *lot, c *Conn, now time.Duration) {
 	}
 }
 
-// growShared opens another lane if there is room for one. Those whose callers have
-// left are no reason: a server that stands still has many. If it opens none it is
-// asked again after a look at the lanes.
+// growShared opens another lane, on an idle connection or a new one, if there is
+// room for it. Those whose callers have left are no reason: a server that stands
+// still has many. If it opens none it is asked again after a look at the lanes.
 func (p *Pool) growShared(s *Shared, callers int) {
 	if callers < 2 {
 		return
@@ -220,11 +226,17 @@ func (p *Pool) growShared(s *Shared, callers int) {
 	p.mu.Lock()
 	defer p.unlock()
 	l := p.lotLocked(s.session)
-	if p.closed || l.shared != s || len(p.openLanesLocked(s)) >= p.cfg.SharedConns || p.lanes >= max(1, p.cfg.MaxOpenConns-1) {
-		return
+	for before := len(p.openLanesLocked(s)); ; {
+		open := len(p.openLanesLocked(s))
+		if open > before || p.closed || l.shared != s || open >= p.cfg.SharedConns || p.lanes >= max(1, p.cfg.MaxOpenConns-1) {
+			return
+		}
+		l.more = true
+		if p.offerIdleLocked(Request{Session: s.session}, p.now()) == nil {
+			p.grow = true
+			return
+		}
 	}
-	l.more = true
-	p.grow = true
 }
 
 // endLane takes back the connection of a lane that has ended.
