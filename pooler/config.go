@@ -21,7 +21,7 @@ type Config struct {
 	// SharedConns bounds the shared connections of a session: requests that may
 	// share ride those together instead of leasing one each. As long as callers
 	// are few each gets an idle one; many callers share half of them, but two at
-	// least. They are among MaxOpenConns, opened when a request finds them busy,
+	// least. They are among MaxOpenConns, opened when requests find them busy,
 	// and given back when nobody uses them. Growth leaves one of MaxOpenConns to
 	// requests that can't share. At most MaxOpenConns. 0: 4, or MaxOpenConns if
 	// that is less. -1: every request leases a connection.

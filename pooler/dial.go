@@ -55,8 +55,8 @@ func (p *Pool) neediestLocked() *lot {
 	return needy
 }
 
-// evictLocked closes the connection that was idle for longest in another lot,
-// to make room for l.
+// evictLocked closes the connection that was idle for longest in another lot than
+// l, to make room.
 func (p *Pool) evictLocked(l *lot) bool {
 	var from *lot
 	for _, o := range p.lots {

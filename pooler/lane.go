@@ -95,6 +95,7 @@ type Lane struct {
 	leader  atomic.Pointer[Rider] // leads, or is the next to
 	parked  atomic.Int32          // riders that wait for a leader's work
 	large   atomic.Bool           // a large reply is coming in
+	asked   atomic.Int64          // watch.reads, and one more, when another lane was last asked for
 	company atomic.Int64          // exchanges that the last leader has answered together
 	crowded atomic.Bool           // somebody waits for room
 

@@ -233,6 +233,8 @@ func TestARiderThatGoesOnAtOnceAfterALossIsNotLostAgain(t *testing.T) {
 	for range 20 {
 		bubble(t, pooler.Config{SharedConns: 2}, func(pt *tester) {
 			sh := pt.share(pt.plain)
+			pt.load(sh, 2)
+			pt.ride(sh, ask("ECHO", "0")).wantReply(bulk("0")) // the next one's turn is the first lane
 			pt.fake.Freeze(true)
 			r := pt.submit(sh, ask("ECHO", "1"))
 			home := r.rider.Conn()

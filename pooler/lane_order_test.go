@@ -239,12 +239,11 @@ func TestALargePushIsReadByWhoeverLeadsAndIntoNobodysMemory(t *testing.T) {
 func TestARiderThatIsOwedRepliesStaysOnItsConnection(t *testing.T) {
 	bubble(t, pooler.Config{SharedConns: 2}, func(pt *tester) {
 		sh := pt.share(pt.plain)
-		pt.fake.Freeze(true)
-		var rides []*ride
-		for i := range 4 {
-			rides = append(rides, pt.submit(sh, ask("ECHO", strconv.Itoa(i))))
-		}
+		rides := pt.many(sh, 4)
 		home := rides[0].rider.Conn()
+		pt.load(sh, 2) // another lane is opened
+		pt.wantLanes(2)
+		pt.fake.Freeze(true)
 		for i := range 20 {
 			x := ask("ECHO", strconv.Itoa(100+i))
 			x.Follows = true
@@ -255,8 +254,7 @@ func TestARiderThatIsOwedRepliesStaysOnItsConnection(t *testing.T) {
 			}
 			pt.settle()
 		}
-		others := pt.submit(sh, ask("ECHO", "x")) // another lane is opened
-		pt.wantLanes(2)
+		others := pt.submit(sh, ask("ECHO", "x"))
 		x := ask("ECHO", "last")
 		x.Follows = true
 		for _, r := range rides {

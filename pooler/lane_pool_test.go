@@ -33,6 +33,16 @@ func (pt *tester) wantAll(rides []*ride) {
 	}
 }
 
+// load has as many callers at a time as often as it takes to open all the lanes that
+// they get.
+func (pt *tester) load(sh *pooler.Shared, callers int) {
+	pt.Helper()
+	for range 8 {
+		pt.fake.Freeze(true)
+		pt.wantAll(pt.many(sh, callers))
+	}
+}
+
 // perConn is how many ECHOs each connection has carried.
 func (pt *tester) perConn() map[int64]int {
 	counts := make(map[int64]int)
@@ -48,13 +58,12 @@ func TestFewCallersGetASharedConnectionEach(t *testing.T) {
 	for conns := 1; conns <= 4; conns++ {
 		bubble(t, pooler.Config{SharedConns: conns, SilenceAfter: -1}, func(pt *tester) {
 			sh := pt.share(pt.plain)
-			pt.fake.Freeze(true)
-			first := pt.many(sh, 1)
+			pt.load(sh, 1)
 			pt.wantLanes(1)
-			rides := pt.many(sh, 20) // whoever finds all of them busy asks for another
+			pt.load(sh, 2)
+			pt.wantLanes(min(2, conns))
+			pt.load(sh, 4)
 			pt.wantLanes(conns)
-			pt.wantAll(first)
-			pt.wantAll(rides)
 			pt.fake.ResetLog()
 			pt.fake.Freeze(true)
 			pt.wantAll(pt.many(sh, conns))
@@ -62,7 +71,7 @@ func TestFewCallersGetASharedConnectionEach(t *testing.T) {
 				t.Errorf("%d requests went to connections %v, want one to each", conns, n)
 			}
 			pt.wantDials(conns)
-			pt.wantEnds(int64(21+conns), 0, 0)
+			pt.wantEnds(int64(8+16+32+conns), 0, 0)
 		})
 	}
 }
@@ -73,13 +82,10 @@ func TestALaneThatComesBackIsAnIdleConnection(t *testing.T) {
 	bubble(t, pooler.Config{SharedConns: 4, SilenceAfter: -1, HealthCheckInterval: time.Second}, func(pt *tester) {
 		sh := pt.share(pt.plain)
 		for range 5 {
-			pt.fake.Freeze(true)
-			two := pt.many(sh, 2)
+			pt.load(sh, 2)
 			pt.wantLanes(2)
-			rides := pt.many(sh, 20)
+			pt.load(sh, 4)
 			pt.wantLanes(4)
-			pt.wantAll(two)
-			pt.wantAll(rides)
 			pt.wantDials(4)
 			pt.sleep(5 * time.Second)
 			pt.wantLanes(0)
@@ -128,20 +134,71 @@ func TestManyCallersShareHalfOfTheConnections(t *testing.T) {
 	}
 }
 
-// What a server that stands still has been asked by callers who have left is no
-// reason for another connection.
-func TestWhoHasLeftIsNoReasonForAnotherConnection(t *testing.T) {
+// A server that stands still would stand still on another connection too.
+func TestAServerThatStandsStillGetsNoMoreConnections(t *testing.T) {
 	bubble(t, pooler.Config{SharedConns: 4, SilenceAfter: time.Hour}, func(pt *tester) {
 		sh := pt.share(pt.plain)
+		pt.load(sh, 1)
 		pt.fake.Freeze(true)
 		for range 20 {
-			pt.submit(sh, ask("ECHO", "0")).rider.Close()
-			pt.settle()
+			pt.many(sh, 3)[2].rider.Close()
+			pt.sleep(100 * time.Millisecond)
 		}
 		pt.wantLanes(1)
 		pt.wantDials(1)
 		pt.fake.Freeze(false)
-		pt.ride(sh, ask("ECHO", "1")).wantReply(bulk("1"))
+		pt.ride(sh, ask("ECHO", "last")).wantReply(bulk("last"))
+	})
+}
+
+// Callers who have left are no reason for another connection.
+func TestWhoHasLeftIsNoReasonForAnotherConnection(t *testing.T) {
+	bubble(t, pooler.Config{SharedConns: 4, SilenceAfter: time.Hour}, func(pt *tester) {
+		sh := pt.share(pt.plain)
+		for range 20 {
+			pt.fake.Freeze(true)
+			pt.submit(sh, ask("ECHO", "0")).rider.Close()
+			r := pt.ride(sh, ask("ECHO", "1"))
+			pt.fake.Freeze(false)
+			r.wantReply(bulk("1"))
+		}
+		pt.wantLanes(1)
+		pt.wantDials(1)
+	})
+}
+
+// Lanes that only spare few callers each other's company are for whoever needs them
+// more.
+func TestSpareLanesAreGivenToWhoeverWaits(t *testing.T) {
+	bubble(t, pooler.Config{MaxOpenConns: 4, SilenceAfter: -1}, func(pt *tester) {
+		sh := pt.share(pt.plain)
+		pt.load(sh, 4)
+		pt.wantLanes(3)
+		a := pt.get(pt.plain)
+		pt.wantLanes(3) // there was room for that
+		b := pt.get(pt.plain)
+		pt.wantLanes(2)
+		pt.load(sh, 4)
+		pt.wantLanes(2)
+		pt.put(a, b)
+		pt.sleep(pooler.Config{}.Limits().HealthCheckInterval + 1)
+		pt.load(sh, 4)
+		pt.wantLanes(3)
+	})
+}
+
+func TestTwoSessionsLeaveAConnectionForLeases(t *testing.T) {
+	bubble(t, pooler.Config{MaxOpenConns: 4, SharedConns: 2, SilenceAfter: -1}, func(pt *tester) {
+		a, b := pt.share(session(1)), pt.share(session(2))
+		pt.dialer.take(10 * time.Millisecond)
+		for range 8 {
+			pt.fake.Freeze(true)
+			rides := append(pt.many(a, 2), pt.many(b, 2)...)
+			pt.sleep(20 * time.Millisecond)
+			pt.wantAll(rides[:2])
+			pt.wantAll(rides[2:])
+		}
+		pt.wantLanes(3)
 	})
 }
 

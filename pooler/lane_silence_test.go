@@ -1,6 +1,9 @@
 package pooler_test
 
 import (
+	"context"
+	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -61,6 +64,75 @@ func TestASilentConnectionThatNobodyWaitsForIsClosed(t *testing.T) {
 		pt.sleep(3 * time.Second)
 		pt.wantCloses(pooler.CloseSilence, 3)
 		pt.wantEnds(3, 2, 1)
+	})
+}
+
+// closeHook has something done at the first Close.
+type closeHook struct {
+	net.Conn
+	hook *atomic.Pointer[func()]
+}
+
+func (c closeHook) Close() error {
+	err := c.Conn.Close()
+	if f := c.hook.Swap(nil); f != nil {
+		(*f)()
+	}
+	return err
+}
+
+// Once: a request that came to an idle lane just as that was given up, with the
+// silent ones, waited for its own deadline: nobody doubted the lane any more.
+func TestNobodyIsLeftOnALaneThatIsBeingGivenUp(t *testing.T) {
+	bubble(t, pooler.Config{SharedConns: 2, SilenceAfter: silence}, func(pt *tester) {
+		var hook atomic.Pointer[func()]
+		pt.dialer.dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			nc, err := pt.fake.Dial(ctx, network, addr)
+			return closeHook{nc, &hook}, err
+		}
+		sh := pt.share(pt.plain)
+		pt.load(sh, 2)
+		pt.wantLanes(2)
+		pt.fill(pt.plain, 1) // it is closed before lanes are retired
+		for _, c := range pt.fake.Conns() {
+			c.SwallowReplies(true)
+		}
+		x := ask("ECHO", "0")
+		x.Again = true
+		late := &ride{pt: pt, rider: pooler.NewRider(), x: x, size: 100, done: make(chan struct{})}
+		hook.Store(new(func() {
+			late.begin(sh)
+			time.Sleep(time.Nanosecond) // until it has submitted
+		}))
+		pt.ride(sh, x).await().wantLost(true)
+		late.await()
+		if late.took > silence {
+			t.Errorf("it took %v", late.took)
+		}
+		pt.sleep(5 * time.Second)
+	})
+}
+
+// Once: a small pool full of lanes that nobody used had no room to ask whether
+// the one in use was dead.
+func TestLanesThatNobodyUsesMakeRoomToDoubtAnother(t *testing.T) {
+	bubble(t, pooler.Config{MaxOpenConns: 4, SilenceAfter: silence}, func(pt *tester) {
+		sh := pt.share(pt.plain)
+		pt.load(sh, 4)
+		pt.wantLanes(3)
+		held := []*pooler.Conn{pt.get(pt.plain)}
+		for _, c := range pt.fake.Conns() {
+			c.SwallowReplies(true)
+		}
+		x := ask("ECHO", "0")
+		x.Again = true
+		began := time.Now()
+		pt.ride(sh, x).await().wantLost(true)
+		if d := time.Since(began); d > 3*silence {
+			t.Errorf("it took %v", d)
+		}
+		pt.put(held...)
+		pt.sleep(5 * time.Second)
 	})
 }
 

@@ -568,6 +568,7 @@ func (p *Pool) placeLocked(c *Conn, now time.Duration) {
 		}
 		return
 	}
+	l.more = l.more && p.mayOpenLaneLocked()
 	switch {
 	case l.more && !p.unused:
 		p.openLaneLocked(l, c, now)

@@ -57,7 +57,7 @@ func (s *Shared) Submit(r *Rider, x Exchange) error {
 		if !ok && err == nil {
 			continue
 		}
-		if more && s.growing.CompareAndSwap(false, true) {
+		if more && l.moves() && s.growing.CompareAndSwap(false, true) {
 			s.pool.growShared(s, l.live())
 		}
 		return err
@@ -65,29 +65,33 @@ func (s *Shared) Submit(r *Rider, x Exchange) error {
 	return ErrNotShared
 }
 
+// lanesOfMany is how many of a session's lanes many callers use.
+func lanesOfMany(limit int) int { return max(min(limit, 2), limit/2) }
+
 // choose returns which lane the rider's request goes to, and whether there had
 // better be one more. Few callers get a lane each: none waits for another's reply,
 // nor to be woken by another. Many share the first ones, since what goes together
 // costs least.
 func (s *Shared) choose(r *Rider, lanes []*Lane) (at int, more bool) {
 	limit := s.pool.cfg.SharedConns
-	most := max(min(limit, 2), limit/2) // lanes of many callers
+	most := lanesOfMany(limit)
 	at = int(r.turn) % min(len(lanes), most)
 	own := lanes[at].inFlight()
 	others, idle := own, -1
 	if own < len(lanes) { // else there are enough of them to know
 		for i, l := range lanes {
 			n := l.inFlight()
-			if n == 0 {
+			switch {
+			case i != at && l.isClosed():
+			case n == 0:
 				idle = i
-			}
-			if i != at {
+			case i != at:
 				others += n
 			}
 		}
 	}
 	// What each meets itself decides: one count of all would cost more than it tells.
-	r.others += others - r.others/8
+	r.others += others - (r.others+7)/8
 	few := r.others < 8*limit-4
 	switch {
 	case own == 0:
@@ -98,6 +102,15 @@ func (s *Shared) choose(r *Rider, lanes []*Lane) (at int, more bool) {
 		most = limit
 	}
 	return at, len(lanes) < most
+}
+
+// moves reports whether something was heard from the lane since it was asked last,
+// and that was not the first time: a server that stands still gets up for no
+// connection more.
+func (l *Lane) moves() bool {
+	now := l.watch.reads.Load() + 1
+	before := l.asked.Swap(now)
+	return before > 0 && before < now
 }
 
 // Again notes that a request that was lost goes on another connection.
@@ -221,6 +234,7 @@ func (p *Pool) openLaneLocked(l *lot, c *Conn, now time.Duration) {
 // still has many. If it opens none it is asked again after a look at the lanes.
 func (p *Pool) growShared(s *Shared, callers int) {
 	if callers < 2 {
+		s.growing.Store(false)
 		return
 	}
 	p.mu.Lock()
@@ -228,7 +242,7 @@ func (p *Pool) growShared(s *Shared, callers int) {
 	l := p.lotLocked(s.session)
 	for before := len(p.openLanesLocked(s)); ; {
 		open := len(p.openLanesLocked(s))
-		if open > before || p.closed || l.shared != s || open >= p.cfg.SharedConns || p.lanes >= max(1, p.cfg.MaxOpenConns-1) {
+		if open > before || p.closed || l.shared != s || open >= p.cfg.SharedConns || !p.mayOpenLaneLocked() {
 			return
 		}
 		l.more = true
@@ -238,6 +252,10 @@ func (p *Pool) growShared(s *Shared, callers int) {
 		}
 	}
 }
+
+// mayOpenLaneLocked reports whether another lane would leave a connection for
+// leases.
+func (p *Pool) mayOpenLaneLocked() bool { return p.lanes < max(1, p.cfg.MaxOpenConns-1) }
 
 // endLane takes back the connection of a lane that has ended.
 func (p *Pool) endLane(l *Lane) {
@@ -289,8 +307,14 @@ const laneTurn = 5 * time.Millisecond
 // yieldLocked retires a lane if somebody waits and no connection of a full pool
 // would ever come back by itself.
 func (p *Pool) yieldLocked() {
-	if p.waiting == 0 || p.lanes == 0 || p.yielding > 0 || !p.fullLocked() || p.idle > 0 ||
-		p.lanes+p.pinned < p.countedLocked() || !p.anyFirstLocked() {
+	if p.waiting == 0 || p.lanes == 0 || p.yielding > 0 || !p.fullLocked() || p.idle > 0 || !p.anyFirstLocked() {
+		return
+	}
+	if l := p.spareLaneLocked(); l != nil && p.waiting > p.dialing {
+		p.retireLocked(l)
+		return
+	}
+	if p.lanes+p.pinned < p.countedLocked() {
 		return
 	}
 	var least *Lane
@@ -310,6 +334,22 @@ func (p *Pool) yieldLocked() {
 	default:
 		p.turnEnd.Reset(left)
 	}
+}
+
+// spareLaneLocked returns a lane that only spares a few callers each other's
+// company, if there is one: whoever would have to wait needs it more.
+func (p *Pool) spareLaneLocked() *Lane {
+	var least *Lane
+	for c := range p.all {
+		l := c.lane
+		if l == nil || l.isClosed() || len(p.openLanesLocked(l.group)) <= lanesOfMany(p.cfg.SharedConns) {
+			continue
+		}
+		if least == nil || l.inFlight() < least.inFlight() {
+			least = l
+		}
+	}
+	return least
 }
 
 // endTurn looks again whether a lane has to be given up.

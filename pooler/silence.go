@@ -33,7 +33,10 @@ func (p *Pool) doubt(l *Lane) {
 		return
 	}
 	lot := p.lotLocked(l.group.session)
-	if p.fullLocked() && !p.evictLocked(lot) {
+	if p.fullLocked() && !p.evictLocked(nil) {
+		if spare := p.spareLaneLocked(); spare != nil && spare.inFlight() == 0 {
+			p.giveUpLocked(spare) // there is at the next look
+		}
 		return // no room to ask
 	}
 	p.doubts++
@@ -90,14 +93,14 @@ func (p *Pool) condemnLocked(since time.Duration) {
 		if l := c.lane; l != nil && !l.deserted.Load() && l.silentSince(since) {
 			condemned = true
 			p.giveUpLocked(l)
-			p.deserting = append(p.deserting, l)
+			p.lotLocked(l.group.session).more = true // on the connection that has answered
 		}
 	}
 	if !condemned {
 		return
 	}
 	for c := range p.all {
-		if l := c.lane; l != nil && l.inFlight() == 0 {
+		if l := c.lane; l != nil && !l.deserted.Load() && l.inFlight() == 0 {
 			p.giveUpLocked(l) // what leaves the others would come here
 		}
 	}
@@ -107,11 +110,12 @@ func (p *Pool) condemnLocked(since time.Duration) {
 }
 
 // giveUpLocked has the lane take nothing more, and end with its connection unless
-// something is heard from it yet.
+// something is heard from it yet. Who has come to it meanwhile goes elsewhere too.
 func (p *Pool) giveUpLocked(l *Lane) {
 	l.desertedN = l.watch.reads.Load()
 	l.deserted.Store(true)
 	p.retireLocked(l)
+	p.deserting = append(p.deserting, l)
 }
 
 // silentSince reports whether the lane owes replies and nothing has been heard
