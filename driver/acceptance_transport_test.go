@@ -164,6 +164,9 @@ func TestCallersWaitWhileTheServerLoads(t *testing.T) {
 		pause(100 * time.Millisecond)
 		server.Kill()
 		saw.arm()
+		// If it came back before a dial has failed, there was no outage to wait for:
+		// callers would be told LOADING, and go-redis would try again.
+		await(t, "the pool has noticed", func() bool { return s.stats(t).State != pooler.StateUp })
 		server.StartAgain(t)
 		at, loading := answersAt(t, server)
 		await(t, "every caller succeeds again", func() bool { return saw.healed.Load() == callers })
