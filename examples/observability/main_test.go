@@ -40,7 +40,11 @@ func TestTheProgramShowsAllThatItPromises(t *testing.T) {
 		}
 		return string(body)
 	}
-	for _, want := range []string{`redis_client_command_duration_seconds_count{client="shop",command="GET",outcome="ok"}`, "redis_client_pool_connections"} {
+	for _, want := range []string{
+		`redis_client_command_duration_seconds_count{client="shop",command="GET",outcome="ok"}`, "redis_client_pool_connections",
+		// It has to have come so far for what is asked of the report.
+		`kind="pipeline"`, `kind="transaction"`, `command="INCR",outcome="error"`,
+	} {
 		eventually(t, func() bool { return strings.Contains(get("/metrics"), want) }, "%s in /metrics", want)
 	}
 	eventually(t, func() bool { return strings.Contains(get("/hotkeys"), "shop:article:0") }, "the most popular article among the hot keys")
