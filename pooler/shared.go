@@ -310,9 +310,11 @@ func (p *Pool) yieldLocked() {
 	if p.waiting == 0 || p.lanes == 0 || p.yielding > 0 || !p.fullLocked() || p.idle > 0 || !p.anyFirstLocked() {
 		return
 	}
-	if l := p.spareLaneLocked(); l != nil && p.waiting > p.dialing {
-		p.retireLocked(l)
-		return
+	if p.waiting > p.dialing {
+		if l := p.spareLaneLocked(); l != nil {
+			p.retireLocked(l)
+			return
+		}
 	}
 	if p.lanes+p.pinned < p.countedLocked() {
 		return
@@ -339,14 +341,19 @@ func (p *Pool) yieldLocked() {
 // spareLaneLocked returns a lane that only spares a few callers each other's
 // company, if there is one: whoever would have to wait needs it more.
 func (p *Pool) spareLaneLocked() *Lane {
+	most := lanesOfMany(p.cfg.SharedConns)
+	if p.lanes <= most {
+		return nil
+	}
 	var least *Lane
-	for c := range p.all {
-		l := c.lane
-		if l == nil || l.isClosed() || len(p.openLanesLocked(l.group)) <= lanesOfMany(p.cfg.SharedConns) {
+	for _, lot := range p.lots {
+		if lot.shared == nil || len(p.openLanesLocked(lot.shared)) <= most {
 			continue
 		}
-		if least == nil || l.inFlight() < least.inFlight() {
-			least = l
+		for _, l := range *lot.shared.lanes.Load() {
+			if least == nil || l.inFlight() < least.inFlight() {
+				least = l
+			}
 		}
 	}
 	return least
