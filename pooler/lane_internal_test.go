@@ -49,3 +49,44 @@ func TestRetiringAnIdleLaneCallsWhoeverWaitsForRoom(t *testing.T) {
 		t.Error("the lane has ended, and who waits for room in it wasn't called")
 	}
 }
+
+// lanesWith returns lanes with so many exchanges under way.
+func lanesWith(group *Shared, inFlight ...int) []*Lane {
+	var lanes []*Lane
+	for _, n := range inFlight {
+		l := &Lane{pool: group.pool, group: group}
+		l.tail.Store(uint64(n))
+		lanes = append(lanes, l)
+	}
+	return lanes
+}
+
+// Who has met many others is one of few again when there are few.
+func TestARiderForgetsACrowd(t *testing.T) {
+	s := &Shared{pool: &Pool{cfg: Config{SharedConns: 4}}}
+	r := NewRider()
+	for range 100 {
+		s.choose(r, lanesWith(s, 30, 30, 0, 0))
+	}
+	for range 100 {
+		s.choose(r, lanesWith(s, 3, 0, 0, 0)) // the most that few are
+	}
+	if at, more := s.choose(r, lanesWith(s, 3, 0, 0, 0)); at == 0 || more {
+		t.Errorf("it goes to lane %d, and wants more: %v", at, more)
+	}
+}
+
+// A lane that takes nothing more is no idle one, and what is under way on it is
+// nobody's company.
+func TestLanesThatTakeNothingMoreDoNotCount(t *testing.T) {
+	s := &Shared{pool: &Pool{cfg: Config{SharedConns: 4}}}
+	lanes := lanesWith(s, 1, 500, 0)
+	lanes[1].shut.Store(true)
+	lanes[2].shut.Store(true)
+	r := NewRider()
+	for range 100 {
+		if at, more := s.choose(r, lanes); at != 0 || !more {
+			t.Fatalf("it goes to lane %d, and wants more: %v", at, more)
+		}
+	}
+}

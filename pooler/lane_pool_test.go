@@ -164,6 +164,8 @@ func TestWhoHasLeftIsNoReasonForAnotherConnection(t *testing.T) {
 		}
 		pt.wantLanes(1)
 		pt.wantDials(1)
+		pt.load(sh, 2) // nor do they keep others from getting one
+		pt.wantLanes(2)
 	})
 }
 

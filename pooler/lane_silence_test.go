@@ -136,6 +136,38 @@ func TestLanesThatNobodyUsesMakeRoomToDoubtAnother(t *testing.T) {
 	})
 }
 
+func TestIdleConnectionsMakeRoomToDoubtALane(t *testing.T) {
+	bubble(t, pooler.Config{MaxOpenConns: 3, SharedConns: 1, SilenceAfter: silence}, func(pt *tester) {
+		sh := pt.share(pt.plain)
+		pt.load(sh, 1)
+		pt.fill(pt.plain, 2)
+		for _, c := range pt.fake.Conns() {
+			c.SwallowReplies(true)
+		}
+		x := ask("ECHO", "0")
+		x.Again = true
+		r := pt.ride(sh, x).await()
+		r.wantLost(true)
+		if r.took > 3*silence {
+			t.Errorf("it took %v", r.took)
+		}
+		pt.sleep(5 * time.Second)
+	})
+}
+
+// The connection that has answered is shared at once: who leaves the silent one
+// would go to another that may be as silent.
+func TestWhoLeavesASilentLaneFindsAFreshOne(t *testing.T) {
+	bubble(t, pooler.Config{SharedConns: 2, SilenceAfter: silence}, func(pt *tester) {
+		may, mayToo, mayNot := pt.silent(false)
+		may.await().wantLost(true)
+		pt.wantLanes(2) // the silent one, for who may not leave it, and the new one
+		mayToo.await().wantLost(true)
+		mayNot.rider.Close()
+		pt.sleep(5 * time.Second)
+	})
+}
+
 func TestAServerThatAnswersNowhereIsWaitedFor(t *testing.T) {
 	bubble(t, pooler.Config{SharedConns: 1, SilenceAfter: silence}, func(pt *tester) {
 		sh := pt.share(pt.plain)
