@@ -31,7 +31,7 @@ func encode(args []string) ([]byte, []resp.Span) {
 func inspect(t *testing.T, line string) command.Facts {
 	t.Helper()
 	line, rest, cut := strings.Cut(line, " ... ")
-	args := request(line)
+	args := keyoracle.Args(line)
 	buf, spans := encode(args)
 	total := len(args)
 	if cut {
@@ -185,7 +185,7 @@ func TestSeeingLessOfARequestIsNeverBetter(t *testing.T) {
 	}
 	var requests [][]string
 	for _, line := range lines {
-		requests = append(requests, request(line))
+		requests = append(requests, keyoracle.Args(line))
 	}
 	for _, r := range keyoracle.Odd() {
 		requests = append(requests, r.Args)
@@ -208,7 +208,7 @@ func TestLookupAndInspectDoNotAllocate(t *testing.T) {
 		"GET k", "get k", "CLIENT SETNAME n", "HELLO 3 AUTH u p", "XREADGROUP GROUP g c BLOCK 0 STREAMS a >", "SET k v EX 1",
 		"NOSUCH k", "BITFIELD k GET u8 0", "JSON.SET k $ 1", "SORT k",
 	} {
-		buf, spans := encode(request(line))
+		buf, spans := encode(keyoracle.Args(line))
 		var f command.Facts
 		if n := testing.AllocsPerRun(100, func() { f = command.Inspect(buf, spans, len(spans)) }); n != 0 {
 			t.Errorf("%s: %v allocations, %v", line, n, f)
@@ -240,7 +240,7 @@ func BenchmarkInspect(b *testing.B) {
 		"GET key:000000001", "get key:000000001", "SET k v EX 10", "CLIENT SETNAME n", "MYMODULE.DO x",
 		"XREADGROUP GROUP g c COUNT 10 BLOCK 0 STREAMS a >",
 	} {
-		buf, spans := encode(request(line))
+		buf, spans := encode(keyoracle.Args(line))
 		b.Run("request="+line, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {

@@ -48,16 +48,6 @@ func anys(args []string) (all []any) {
 	return all
 }
 
-func request(line string) []string {
-	args := strings.Fields(line)
-	for i := range args {
-		if args[i] == `""` {
-			args[i] = ""
-		}
-	}
-	return args
-}
-
 func keysOf(info *command.Info, args []string) []command.Key {
 	b := make([][]byte, len(args))
 	for i := range args {
@@ -96,7 +86,7 @@ func TestKeysOfWhatTheServersDontKnow(t *testing.T) {
 		"MIGRATE h":                              nil,
 		"MIGRATE h 1 \"\" 0 10 AUTH keys KEYS a": {{Index: 9, Access: w}},
 	} {
-		args := request(line)
+		args := keyoracle.Args(line)
 		var sub []byte
 		if len(args) > 1 {
 			sub = []byte(args[1])
@@ -116,7 +106,7 @@ func TestAppendKeysDoesNotAllocateIntoARoomySlice(t *testing.T) {
 	dst := make([]command.Key, 0, 8)
 	for _, line := range []string{"GET k", "MSET a 1 b 2", "XREAD COUNT 1 STREAMS a 0", "SORT k STORE d", "EVAL s 1 a"} {
 		var args [][]byte
-		for _, a := range request(line) {
+		for _, a := range keyoracle.Args(line) {
 			args = append(args, []byte(a))
 		}
 		info := command.Lookup(args[0], args[1])
@@ -129,12 +119,12 @@ func TestAppendKeysDoesNotAllocateIntoARoomySlice(t *testing.T) {
 // Whatever the arguments, AppendKeys finds keys among them and doesn't panic.
 func FuzzAppendKeys(f *testing.F) {
 	for _, r := range keyoracle.Odd() {
-		f.Add(strings.Join(r.Args, " "))
+		f.Add(strings.ReplaceAll(strings.Join(r.Args, " "), "  ", ` "" `))
 	}
 	f.Add("EVAL s 2 a")
 	f.Add("SORT k LIMIT")
 	f.Fuzz(func(t *testing.T, line string) {
-		args := request(line)
+		args := keyoracle.Args(line)
 		for info := range command.All() {
 			for _, k := range keysOf(info, args) {
 				if k.Index < 1 || k.Index >= len(args) {

@@ -45,15 +45,21 @@ var odd = []string{
 // Odd returns requests whose keys the shape of the command alone doesn't give.
 func Odd() (all []Request) {
 	for _, line := range odd {
-		args := strings.Fields(line)
-		for i := range args {
-			if args[i] == `""` {
-				args[i] = ""
-			}
-		}
+		args := Args(line)
 		all = append(all, Request{command.Lookup([]byte(args[0]), []byte(args[1])), args})
 	}
 	return all
+}
+
+// Args splits a line into arguments at its spaces; "" is an empty one.
+func Args(line string) []string {
+	args := strings.Fields(line)
+	for i := range args {
+		if args[i] == `""` {
+			args[i] = ""
+		}
+	}
+	return args
 }
 
 // Requests returns requests of several lengths for each command that has keys and
@@ -79,8 +85,11 @@ func Requests(ctx context.Context, rdb *redis.Client, knows func(*command.Info) 
 // arity is the server's own; the table has the newer one's.
 func arity(ctx context.Context, rdb *redis.Client, name string) (int, error) {
 	reply, err := rdb.Do(ctx, "COMMAND", "INFO", strings.ReplaceAll(name, " ", "|")).Slice()
-	if err != nil || len(reply) != 1 || reply[0] == nil {
-		return 0, fmt.Errorf("COMMAND INFO %s: %v, %w", name, reply, err)
+	if err != nil {
+		return 0, fmt.Errorf("COMMAND INFO %s: %w", name, err)
+	}
+	if len(reply) != 1 || reply[0] == nil {
+		return 0, fmt.Errorf("COMMAND INFO %s: %v", name, reply)
 	}
 	return int(reply[0].([]any)[1].(int64)), nil
 }
