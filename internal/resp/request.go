@@ -135,7 +135,7 @@ func (s *RequestScanner) InCommand() bool { return s.within }
 func (s *RequestScanner) Reset() { *s = RequestScanner{} }
 
 // whole takes a command that is in buf from its first to its last byte, as most
-// are, in half of the time that scan needs. It returns 0, with the scanner still
+// are, in less than half of the time that scan needs. It returns 0, with the scanner still
 // before the command, for one that is unfinished, wrong, or out of the ordinary.
 func (s *RequestScanner) whole(buf []byte) int {
 	if len(buf) == 0 || buf[0] != '*' {
