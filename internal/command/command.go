@@ -52,8 +52,9 @@ type Effect uint8
 const (
 	// Read changes no data: it may be sent again unnoticed.
 	Read Effect = iota
-	// Idempotent leaves the same data when run twice as when run once, and its
-	// options don't read; only a count in its reply may differ.
+	// Idempotent leaves the same data when run twice as when run once. Of its reply
+	// only the number of changes may differ (SADD, DEL): what tells the value that
+	// was there before (SETBIT, SET with GET) is Unsafe.
 	Idempotent
 	// Unsafe is everything else, and everything not provably better.
 	Unsafe

@@ -137,7 +137,7 @@ func TestReadsMayBeSentAgain(t *testing.T) {
 func TestIdempotentWritesMayRunTwice(t *testing.T) {
 	effect(t, command.Idempotent, `SET k v/SET k v EX 10/SET k v px 10/SET k v EXAT 10/SET k v PXAT 10/SET k v KEEPTTL/
 		SET k nx/SET nx v EX nx/SETEX k 1 v/PSETEX k 1 v/MSET a 1 b 2/HSET k f v/HMSET k f v/HDEL k f/SADD k a/SREM k a/ZREM k a/
-		DEL k/UNLINK k/EXPIRE k 1/EXPIRE k 1 NX/PEXPIRE k 1/EXPIREAT k 1/PEXPIREAT k 1/PERSIST k/SETBIT k 0 1/SETRANGE k 0 v/
+		DEL k/UNLINK k/EXPIRE k 1/EXPIRE k 1 NX/PEXPIRE k 1/EXPIREAT k 1/PEXPIREAT k 1/PERSIST k/SETRANGE k 0 v/
 		LSET k 0 v/PFADD k a/PFMERGE a b/GEOADD k 1 2 m/GEOADD k -1.5 2 nx/ZADD k 1 a/ZADD k -inf a/ZADD k +inf a/ZADD k inf a/
 		ZADD k .5 nx 1 b/XACK s g 1/XDEL s 1/ZREMRANGEBYSCORE k 0 1/ZREMRANGEBYLEX k - +/HEXPIRE k 1 FIELDS 1 f/
 		HPEXPIREAT k 1 NX FIELDS 1 f/HPERSIST k FIELDS 1 f/HSETEX k FIELDS 1 f v/HSETEX k EX 10 FIELDS 1 f v/
@@ -147,7 +147,7 @@ func TestIdempotentWritesMayRunTwice(t *testing.T) {
 func TestEverythingElseIsUnsafe(t *testing.T) {
 	effect(t, command.Unsafe, `INCR k/INCRBY k 1/INCRBYFLOAT k 1/DECR k/DECRBY k 1/APPEND k v/LPUSH k a/LPUSHX k a/RPUSH k a/
 		RPUSHX k a/LPOP k/RPOP k/SPOP k/ZPOPMIN k/LMPOP 1 k LEFT/BLPOP k 0/LTRIM k 0 1/XADD s * a b/XTRIM s MAXLEN 1/
-		SETNX k v/MSETNX a 1/HSETNX k f v/HINCRBY k f 1/HINCRBYFLOAT k f 1/ZINCRBY k 1 a/GETSET k v/GETDEL k/GETEX k EX 1/
+		SETNX k v/SETBIT k 0 1/MSETNX a 1/HSETNX k f v/HINCRBY k f 1/HINCRBYFLOAT k f 1/ZINCRBY k 1 a/GETSET k v/GETDEL k/GETEX k EX 1/
 		GETEX k PERSIST/RENAME a b/RENAMENX a b/COPY a b/MOVE k 1/SMOVE a b m/LMOVE a b LEFT LEFT/LREM k 1 a/LINSERT k BEFORE a b/
 		SINTERSTORE d a/ZUNIONSTORE d 1 a/SORT k STORE d/sort k store d/SORT k ... 3/BITFIELD k SET u8 0 1/
 		BITFIELD k GET u8 0 INCRBY u8 0 1/BITFIELD k GET u8 0 ... 4/BITOP AND d a/EVAL s 0/EVALSHA s 0/FCALL f 0/EXEC/

@@ -494,7 +494,7 @@ var table = [...]Info{
 	{Name: "SENTINEL SIMULATE-FAILURE", Class: Exclusive, Effect: Unsafe, Flags: FlagAdmin},
 	{Name: "SENTINEL SLAVES", Class: Shareable, Effect: Read, Flags: FlagAdmin},
 	{Name: "SET", Class: Shareable, Effect: Unsafe, Redis: true, Valkey: true, Arity: -3, Flags: FlagDenyOOM | FlagWrite, Keys: keys2, rule: ruleSet},
-	{Name: "SETBIT", Class: Shareable, Effect: Idempotent, Redis: true, Valkey: true, Arity: 4, Flags: FlagDenyOOM | FlagWrite, Keys: keys0},
+	{Name: "SETBIT", Class: Shareable, Effect: Unsafe, Redis: true, Valkey: true, Arity: 4, Flags: FlagDenyOOM | FlagWrite, Keys: keys0},
 	{Name: "SETEX", Class: Shareable, Effect: Idempotent, Redis: true, Valkey: true, Arity: 4, Flags: FlagDenyOOM | FlagWrite, Keys: keys27},
 	{Name: "SETNX", Class: Shareable, Effect: Unsafe, Redis: true, Valkey: true, Arity: 3, Flags: FlagDenyOOM | FlagFast | FlagWrite, Keys: keys27},
 	{Name: "SETRANGE", Class: Shareable, Effect: Idempotent, Redis: true, Valkey: true, Arity: 4, Flags: FlagDenyOOM | FlagWrite, Keys: keys0},
