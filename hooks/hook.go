@@ -216,7 +216,7 @@ func (a *attached) DialHook(next redis.DialHook) redis.DialHook {
 		start := time.Now()
 		conn, err := next(ctx, network, addr)
 		d := time.Since(start)
-		if _, handle := conn.(interface{ IsVirtual() }); handle {
+		if isVirtual(conn, err) {
 			return conn, err
 		}
 		errorType := ErrorType(err)
@@ -225,6 +225,16 @@ func (a *attached) DialHook(next redis.DialHook) redis.DialHook {
 		}
 		return conn, err
 	}
+}
+
+// isVirtual reports whether there was no network in a dial: what it has brought, or
+// how it has failed, is a pool's own.
+func isVirtual(conn net.Conn, err error) bool {
+	if _, handle := conn.(interface{ IsVirtual() }); handle {
+		return true
+	}
+	var wait interface{ IsVirtual() }
+	return errors.As(err, &wait)
 }
 
 // frame is an operation with what the hook needs until its end.
