@@ -484,15 +484,16 @@ func (c *Conn) settle() bool {
 
 // alive looks at the idle connection without waiting: did the peer close it, or
 // say something?
-func (c *Conn) alive() bool {
+func (c *Conn) alive() bool { return c.settle() && c.lookAgain() && c.settle() }
+
+// lookAgain looks at the socket, whatever interruption or deadline an earlier use
+// has left there. It reports false when the peer has closed the connection.
+func (c *Conn) lookAgain() bool {
 	if c.stopReads.Load() {
 		c.resumeReads()
 	}
 	if c.stopWrites.Load() {
 		c.resumeWrites()
-	}
-	if !c.settle() {
-		return false
 	}
 	if c.raw == nil {
 		return true
@@ -505,7 +506,18 @@ func (c *Conn) alive() bool {
 		}
 		c.readBy = time.Time{}
 	}
-	return c.look() && c.settle()
+	return c.look()
+}
+
+// Ready looks, without waiting, whether a connection that its holder has kept
+// while nothing was under way can carry another request: the peer has not closed
+// it, nor said anything that nobody asked for. Only the holder of the lease may
+// call it, while neither Send nor Receive is under way.
+func (c *Conn) Ready() bool {
+	if c.Mode() == Counted {
+		return c.alive()
+	}
+	return c.Err() == nil && c.lookAgain()
 }
 
 // discard receives and drops replies until none is owed.

@@ -2,6 +2,7 @@ package pooler
 
 import (
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 )
 
@@ -31,6 +32,8 @@ type health struct {
 	lastGood time.Duration // when a reply last came
 	probing  bool
 	failFast *time.Timer
+	serves   atomic.Bool // servesLocked, for those without the lock
+	awaiting waiterList  // callers that wait until the node serves
 }
 
 func (h *health) stopLocked() {
@@ -82,8 +85,27 @@ func (p *Pool) dialFailedLocked(err error, began time.Duration) {
 		h.downAt, h.downTime = began, time.Now().Add(began-p.now())
 		p.setStateLocked(StateSuspect, err)
 		p.armFailFastLocked()
+		p.wg.Go(p.lookAround)
 	}
 	p.startProbeLocked()
+}
+
+// lookAround looks, once a dial has failed, at the sockets of all connections that
+// nobody reads from: those that the peer has closed don't serve any more. Where a
+// socket can't be looked at, a PING finds out.
+func (p *Pool) lookAround() {
+	p.mu.Lock()
+	var lanes []*Lane
+	for c := range p.all {
+		if c.lane != nil {
+			lanes = append(lanes, c.lane)
+		}
+	}
+	p.unlock()
+	for _, l := range lanes {
+		l.check()
+	}
+	p.checkIdle(p.now()+1, func(c *Conn, _ bool) bool { return c.raw == nil })
 }
 
 // startProbeLocked has the prober work if the node isn't up.
@@ -120,7 +142,7 @@ func (p *Pool) probe() {
 func (p *Pool) probeOnce(pause *time.Duration) (next time.Duration, more bool) {
 	p.mu.Lock()
 	now := p.now()
-	if p.closed || p.waiting == 0 && now-p.lastUse > probeUnasked {
+	if p.closed || p.waiting+p.health.awaiting.n == 0 && now-p.lastUse > probeUnasked {
 		p.health.probing = false
 		if p.health.state == StateDown && !p.closed {
 			p.setStateLocked(StateSuspect, p.health.lastErr) // what is known gets old
@@ -225,10 +247,11 @@ func (p *Pool) failingLocked(now time.Duration) bool {
 
 // failWaitersLocked fails everybody who waits, if it is time to.
 func (p *Pool) failWaitersLocked() {
-	if p.waiting == 0 || !p.failingLocked(p.now()) {
+	if !p.failingLocked(p.now()) {
 		return
 	}
 	err := p.downErrorLocked(ErrNodeDown)
+	p.releaseLocked(err)
 	for _, l := range p.lots {
 		p.wakeAllLocked(&l.waiters, err)
 		p.wakeAllLocked(&l.riders, err)

@@ -2,6 +2,7 @@ package pooler
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"net"
 	"os"
@@ -99,7 +100,8 @@ type Lane struct {
 	company atomic.Int64          // exchanges that the last leader has answered together
 	crowded atomic.Bool           // somebody waits for room
 
-	own     atomic.Int64 // exchanges that are nobody's request: 1 when it is retired
+	own     atomic.Int64 // exchanges that are nobody's request: PINGs of its own
+	ownDone atomic.Int64 // of those, the ones that have ended
 	gone    atomic.Int64 // exchanges whose callers had left
 	lost    atomic.Int64 // exchanges that were under way when the connection died
 	ended   sync.Once
@@ -275,6 +277,10 @@ func (l *Lane) boardLocked(r *Rider, x *Exchange) error {
 		r.mu.Unlock()
 		return ErrLost // its caller has to know first
 	}
+	if r.owed > 0 && r.lane != l {
+		r.mu.Unlock()
+		return errAboard // its replies could overtake those
+	}
 	if r.owed == 0 {
 		r.lane, r.mark = l, l.appended+int64(x.First)
 		r.again, r.slow, r.began = true, false, false
@@ -304,6 +310,32 @@ func (l *Lane) lookLocked(r *Rider) bool {
 	ok := l.conn.alive()
 	l.leader.CompareAndSwap(r, nil)
 	return ok
+}
+
+// check looks at a lane that nobody uses. One whose connection is dead ends.
+func (l *Lane) check() {
+	l.mu.Lock()
+	if l.inFlight() > 0 || l.writing || l.closed {
+		l.mu.Unlock()
+		return
+	}
+	dead := !l.lookLocked(NewRider())
+	if dead || l.conn.raw != nil {
+		l.mu.Unlock()
+		if dead {
+			l.die()
+		}
+		return
+	}
+	r, _ := l.pingLocked() // its socket can't be looked at
+	l.mu.Unlock()
+	l.flush()
+	var reply [512]byte
+	_, _, _ = r.Receive(reply[:], time.Now().Add(l.pool.cfg.HealthCheckTimeout))
+	r.Close()
+	if l.conn.Err() != nil {
+		l.die()
+	}
 }
 
 // fullLocked keeps one slot for retire.
@@ -559,9 +591,12 @@ func (l *Lane) deliverTo(r *Rider, s *slot) (full bool) {
 	}
 	if l.left == 0 {
 		s.rider.Store(nil) // before r can go anywhere else
-		if r == &ghost {
+		switch {
+		case r == &ghost:
 			l.lost.Add(1)
-		} else if r.closed {
+		case r.own:
+			l.ownDone.Add(1)
+		case r.closed:
 			l.gone.Add(1)
 		}
 	}
@@ -701,14 +736,18 @@ func (l *Lane) bury() {
 	l.closeLocked()
 	tail, issued := l.tail.Load(), l.issued
 	l.mu.Unlock()
-	for i := l.head.Load(); i != tail; i++ {
+	for i, head := l.head.Load(), l.head.Load(); i != tail; i++ {
 		s := &l.slots[i%maxExchanges]
+		if i == head+1 && errors.Is(cause, ErrProtocol) {
+			cause = fmt.Errorf("another request's reply: %s", cause.Error()) // theirs may be right
+		}
 		switch r := s.rider.Load(); {
 		case r == nil: // answered just before
+		case r.own:
+			l.ownDone.Add(1)
+			r.lose(l, s, cause, issued)
 		case r.lose(l, s, cause, issued):
-			if !r.own {
-				l.lost.Add(1)
-			}
+			l.lost.Add(1)
 		case r.left() && r != &ghost:
 			l.gone.Add(1)
 		default: // told already
@@ -738,9 +777,6 @@ func (l *Lane) finish() {
 // replies are in. The last of them is the one to a PING that follows everything,
 // so no special care is needed for what comes before.
 func (l *Lane) retire() {
-	last := NewRider()
-	last.own = true
-	x := Exchange{Request: ping, Replies: 1, First: len(ping)}
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
@@ -754,11 +790,7 @@ func (l *Lane) retire() {
 		l.pool.wg.Done()
 		return
 	}
-	_ = l.boardLocked(last, &x) // it has nothing that could be lost
-	l.own.Store(1)
-	l.out = append(l.out, x.Request...)
-	write := !l.writing
-	l.writing = true
+	last, write := l.pingLocked()
 	l.mu.Unlock()
 	go func() {
 		defer l.pool.wg.Done()
@@ -767,6 +799,18 @@ func (l *Lane) retire() {
 		}
 		l.awaitLast(last)
 	}()
+}
+
+// pingLocked adds a PING of the lane's own, and reports whether it has to be written.
+func (l *Lane) pingLocked() (r *Rider, write bool) {
+	r = NewRider()
+	r.own = true
+	_ = l.boardLocked(r, &Exchange{Request: ping, Replies: 1, First: len(ping)}) // it has nothing that could be lost
+	l.own.Add(1)
+	l.out = append(l.out, ping...)
+	write = !l.writing
+	l.writing = true
+	return r, write
 }
 
 // awaitLast waits until the lane is drained. It is cut when for HealthCheckTimeout

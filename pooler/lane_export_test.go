@@ -19,10 +19,3 @@ func (r *Rider) Owed() int {
 	defer r.mu.Unlock()
 	return r.owed
 }
-
-// Idle reports whether every reply has been received.
-func (r *Rider) Idle() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.owed == 0 && r.inR == len(r.in) && r.lost == nil
-}

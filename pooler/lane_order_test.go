@@ -290,3 +290,25 @@ func TestARiderThatIsOwedRepliesStaysOnItsConnection(t *testing.T) {
 		}
 	})
 }
+
+// Its replies on another connection would overtake those that are to come.
+func TestARiderStaysOnItsConnectionAlsoWhenItsCallerForgetsWhatItIsOwed(t *testing.T) {
+	bubble(t, pooler.Config{SharedConns: 2}, func(pt *tester) {
+		sh := pt.share(pt.plain)
+		pt.load(sh, 2)
+		pt.wantLanes(2)
+		pt.fake.Freeze(true)
+		r := pt.submit(sh, ask("ECHO", "first"))
+		home := r.rider.Conn()
+		for range 3 { // the other lane has nothing to do
+			if err := sh.Submit(r.rider, ask("ECHO", "next")); err != nil {
+				t.Fatal(err)
+			}
+			if r.rider.Conn() != home {
+				t.Fatal("it has moved")
+			}
+		}
+		pt.fake.Freeze(false)
+		r.receive().wantReply(bulk("first") + bulk("next") + bulk("next") + bulk("next"))
+	})
+}

@@ -157,6 +157,7 @@ func (p *Pool) unlock() {
 		p.growLocked()
 	}
 	p.yieldLocked()
+	p.settleServesLocked()
 	shutting, retiring, deserting, events := p.shutting, p.retiring, p.deserting, p.events
 	p.shutting, p.retiring, p.deserting, p.events = nil, nil, nil, nil
 	p.mu.Unlock()
@@ -418,6 +419,16 @@ func (p *Pool) expire() {
 	}
 	for c := range p.all {
 		look(&c.wanted)
+	}
+	for w := p.health.awaiting.head; w != nil; {
+		after := w.next
+		if w.until <= now {
+			w.in.remove(w)
+			w.wake(nil, p.awaitedErrorLocked(now-w.since))
+		} else if next == 0 || w.until < next {
+			next = w.until
+		}
+		w = after
 	}
 	p.expires = 0
 	if next != 0 && !p.closed {
@@ -783,6 +794,7 @@ func (p *Pool) Close() error {
 		p.wakeAllLocked(&l.riders, gone)
 		p.closeIdleLocked(l, ClosePoolClosed, nil)
 	}
+	p.releaseLocked(gone)
 	for c := range p.all {
 		if c.lane != nil {
 			p.retireLocked(c.lane)

@@ -55,7 +55,11 @@ func (p *Pool) look() {
 	p.grow = true
 	p.unlock()
 	if check {
-		p.checkIdle(now)
+		// The one that has been quiet for longest; if that isn't answered, the next
+		// one too, and so on.
+		p.checkIdle(now, func(c *Conn, answered bool) bool {
+			return !answered && now-c.idleSince >= p.cfg.HealthCheckInterval
+		})
 	}
 	p.mu.Lock()
 	p.ticking = false
@@ -101,28 +105,27 @@ func (p *Pool) sweepLocked() {
 }
 
 // checkIdle looks at every connection that has been idle since before the given
-// time, one after the other, and sends a PING to the one that has been quiet
-// for longest; if that isn't answered, to the next one too, and so on.
-func (p *Pool) checkIdle(began time.Duration) {
-	pinged := false
+// time, one after the other, the one that has been quiet for longest first, and
+// sends a PING where ask says so; answered is whether one has been answered already.
+func (p *Pool) checkIdle(began time.Duration, ask func(c *Conn, answered bool) bool) {
+	answered := false
 	for {
 		c := p.borrowIdle(began)
 		if c == nil {
 			return
 		}
-		answered, asked := false, p.now()
-		if c.alive() && !pinged && began-c.idleSince >= p.cfg.HealthCheckInterval {
+		asked, heard := p.now(), false
+		if c.alive() && ask(c, answered) {
 			if err := c.ping(time.Now().Add(p.cfg.HealthCheckTimeout)); err == nil {
-				pinged = true
+				heard, answered = true, true
 			} else if c.Err() == nil {
 				c.Fail(CloseHealth, err)
 			}
-			answered = pinged
 		}
 		p.mu.Lock()
 		now := p.now()
-		c.checked = now
-		if answered {
+		c.checked = max(now, began) // once is enough
+		if heard {
 			p.answeredLocked(asked, now)
 		}
 		p.unborrowLocked(c, now)

@@ -14,6 +14,9 @@ var ErrLost = errors.New("everpool: the shared connection was lost")
 
 var errNothing = errors.New("everpool: nothing to receive")
 
+// errAboard: the rider is owed replies by another lane.
+var errAboard = errors.New("everpool: the rider is on another shared connection")
+
 // Rider is one caller's place on shared connections: what it has submitted there
 // and not received yet. Its replies come in the order of its requests, since it
 // stays on one connection while any is to come.
@@ -71,6 +74,14 @@ func (r *Rider) Conn() *Conn {
 	return r.lane.conn
 }
 
+// Idle reports whether nothing is under way: no reply is owed, none is held, and
+// nothing was lost.
+func (r *Rider) Idle() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.owed == 0 && r.inR == len(r.in) && r.lost == nil && !r.closed
+}
+
 // Lost returns whether the server may have run any of what was under way, and why
 // the connection was lost with it. nil: it wasn't lost.
 func (r *Rider) Lost() (ran bool, cause error) {
@@ -83,7 +94,8 @@ func (r *Rider) Lost() (ran bool, cause error) {
 func (r *Rider) Forgive() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.lost, r.ran, r.in, r.inR = nil, false, r.in[:0], 0
+	r.lost, r.ran = nil, false
+	r.dropLocked()
 }
 
 // Receive copies bytes of the replies into p as they come: at least one, and
@@ -133,10 +145,7 @@ func (r *Rider) outcomeLocked(p []byte) (int, error) {
 	case r.inR < len(r.in):
 		n := copy(p, r.in[r.inR:])
 		if r.inR += n; r.inR == len(r.in) {
-			r.in, r.inR = r.in[:0], 0
-			if cap(r.in) > maxIdleHeld {
-				r.in = nil
-			}
+			r.dropLocked()
 		}
 		return n, nil
 	case r.closed:
@@ -154,8 +163,11 @@ func (r *Rider) outcomeLocked(p []byte) (int, error) {
 	return 0, nil
 }
 
-// maxIdleHeld is the largest buffer for held replies that is kept.
+// maxIdleHeld is the largest buffer for held replies that a rider keeps.
 const maxIdleHeld = 4 << 10
+
+// heldBuffers are lent to riders that hold more: of *[maxHeld]byte.
+var heldBuffers sync.Pool
 
 // holdLocked makes room to hold up to n bytes, or some of them.
 func (r *Rider) holdLocked(n int) []byte {
@@ -166,10 +178,37 @@ func (r *Rider) holdLocked(n int) []byte {
 		r.in = append(r.in[:0], r.in[r.inR:]...)
 		r.inR = 0
 	}
-	if cap(r.in)-len(r.in) < n {
-		r.in = append(make([]byte, 0, max(2*cap(r.in), len(r.in)+n)), r.in...)
+	if size := len(r.in) + n; cap(r.in) < size {
+		held := r.in
+		switch {
+		case size <= maxIdleHeld:
+			r.in = make([]byte, 0, min(max(2*cap(r.in), size), maxIdleHeld))
+		case size <= maxHeld:
+			lent, _ := heldBuffers.Get().(*[maxHeld]byte)
+			if lent == nil {
+				lent = new([maxHeld]byte)
+			}
+			r.in = lent[:0]
+		default:
+			r.in = make([]byte, 0, max(2*cap(r.in), size))
+		}
+		r.in = append(r.in, held...)
 	}
 	return r.in[len(r.in) : len(r.in)+n]
+}
+
+// dropLocked forgets what is held, and gives a lent buffer back.
+func (r *Rider) dropLocked() {
+	switch {
+	case cap(r.in) <= maxIdleHeld:
+		r.in = r.in[:0]
+	case cap(r.in) == maxHeld:
+		heldBuffers.Put((*[maxHeld]byte)(r.in[:maxHeld]))
+		r.in = nil
+	default:
+		r.in = nil
+	}
+	r.inR = 0
 }
 
 // Interrupt makes the Receive that is under way, or the next one, return
@@ -187,7 +226,7 @@ func (r *Rider) Interrupt() {
 func (r *Rider) Close() {
 	r.mu.Lock()
 	r.closed = true
-	r.in, r.inR = nil, 0
+	r.dropLocked()
 	r.stirLocked()
 	if r.entering != nil {
 		r.entering.call()

@@ -2,6 +2,7 @@ package pooler
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -56,6 +57,10 @@ func (s *Shared) Submit(r *Rider, x Exchange) error {
 		ok, err := l.submit(r, &x)
 		if !ok && err == nil {
 			continue
+		}
+		if errors.Is(err, errAboard) {
+			x.Follows = true
+			return s.Submit(r, x)
 		}
 		if more && l.moves() && s.growing.CompareAndSwap(false, true) {
 			s.pool.growShared(s, l.live())

@@ -27,6 +27,7 @@ type Stats struct {
 	Dialing        int           // dials under way
 	Draining       int           // connections that are waiting for an abandoned request's replies
 	Waiting        int           // requests that wait for a connection
+	Awaiting       int           // callers that wait until the node serves, before they make a request; see Awaiter
 	Pinned         int           // leases that outlast their request
 	Streams        int           // of Pinned: those beyond MaxOpenConns
 	OldestWaiter   time.Duration // for how long the oldest one has been waiting
@@ -90,7 +91,7 @@ func (n *counters) add(l *Lane) {
 	n.shared += tail - own
 	n.sharedGone += gone
 	n.sharedLost += lost
-	n.sharedAnswered += max(0, min(head, tail-own)-gone-lost)
+	n.sharedAnswered += max(0, head-l.ownDone.Load()-gone-lost)
 }
 
 // sharedLocked adds what is carried by lanes, live ones included.
@@ -140,6 +141,7 @@ func (p *Pool) Stats() Stats {
 		Draining:           p.drains,
 		Streams:            p.beyond,
 		Waiting:            p.waiting,
+		Awaiting:           p.health.awaiting.n,
 		Admitted:           p.n.admitted,
 		Answered:           p.n.answered,
 		Failed:             p.n.failed,

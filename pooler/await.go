@@ -1,0 +1,149 @@
+package pooler
+
+import (
+	"context"
+	"time"
+)
+
+// Awaiter is a [Pooler] that knows whether its node serves. The driver then has
+// callers wait for a node that doesn't where go-redis honours their contexts: in
+// the dial of a handle. One that wraps a [Pool] passes its on.
+type Awaiter interface {
+	// Serves reports whether requests may expect to be served: the node is up,
+	// or it isn't and a connection is left that still works. It takes no lock.
+	Serves() bool
+	// Await blocks until the node serves, first come, first served. It leases
+	// nothing and is no request. It fails with ErrNodeDown when the node has not
+	// served for FailFastAfter, or the wait has taken limit (0: no limit of its
+	// own), with ErrClosed, or with the cause of ctx. A node that has never
+	// answered is dialed first, in the session of r.
+	Await(ctx context.Context, r Request, limit time.Duration) error
+}
+
+var _ Awaiter = (*Pool)(nil)
+
+// Serves reports whether requests may expect to be served. See [Awaiter].
+func (p *Pool) Serves() bool { return p.health.serves.Load() }
+
+// Await blocks until the node serves. See [Awaiter].
+func (p *Pool) Await(ctx context.Context, r Request, limit time.Duration) error {
+	p.mu.Lock()
+	now := p.now()
+	p.lastUse, p.unused = now, false
+	switch {
+	case p.closed:
+		p.unlock()
+		return &Error{Err: ErrClosed, Node: p.node.Addr}
+	case p.servesLocked():
+		p.unlock()
+		return nil
+	case p.health.state == StateUp:
+		p.contactLocked(p.lotLocked(r.Session), now)
+	default:
+		p.startProbeLocked()
+	}
+	since := now - p.health.downAt
+	if since >= p.patienceLocked(p.cfg.FailFastAfter) && p.health.state != StateSuspect {
+		err := p.downErrorLocked(ErrNodeDown)
+		p.unlock()
+		return err
+	}
+	w := p.awaitLocked(limit, since, now)
+	p.unlock()
+
+	select {
+	case <-w.ready:
+	case <-ctx.Done():
+		p.mu.Lock()
+		if !w.done {
+			w.in.remove(w)
+			w.wake(nil, context.Cause(ctx))
+		}
+		p.unlock()
+		<-w.ready
+	}
+	return w.err
+}
+
+// contactLocked dials a node that has never answered, unless that is under way. It
+// counts as not well from here on; once the dial has failed it is the prober's work.
+func (p *Pool) contactLocked(l *lot, now time.Duration) {
+	if p.health.downTime.IsZero() {
+		p.health.downAt, p.health.downTime = now, time.Now()
+	}
+	if p.dialing == 0 {
+		p.beginDialLocked(l)
+		p.wg.Go(func() { p.dial(l) })
+	}
+}
+
+// contactTime is the least time that the first contact with a node has: until its
+// dial is over, nothing is known of it, however soon calls shall fail.
+const contactTime = 200 * time.Millisecond
+
+// patienceLocked is how long is waited where d is asked for.
+func (p *Pool) patienceLocked(d time.Duration) time.Duration {
+	if p.health.state == StateUp {
+		return max(d, contactTime)
+	}
+	return d
+}
+
+// awaitLocked adds a caller to the end of the line of those who await the node, which
+// has not served since so long.
+func (p *Pool) awaitLocked(limit, since, now time.Duration) *waiter {
+	left := century // failFast sees to it
+	switch {
+	case p.health.state == StateUp:
+		left = p.patienceLocked(p.cfg.FailFastAfter) - since
+	case since >= p.cfg.FailFastAfter:
+		left = max(p.cfg.FailFastAfter, contactTime) // what was known got old
+	}
+	if limit > 0 {
+		left = min(left, p.patienceLocked(limit))
+	}
+	w := &waiter{ready: make(chan struct{}, 1), since: now, until: now + min(left, century)}
+	p.health.awaiting.push(w)
+	p.expireAtLocked(w.until, now)
+	return w
+}
+
+// servesLocked reports whether requests may expect to be served.
+func (p *Pool) servesLocked() bool {
+	switch {
+	case p.lastID == 0:
+		return false // nothing is known yet
+	case p.health.state == StateUp:
+		return true
+	}
+	return len(p.all) > p.pinned+p.beyond
+}
+
+// settleServesLocked keeps what Serves says, and releases those who await the node
+// once it serves.
+func (p *Pool) settleServesLocked() {
+	serves := p.servesLocked()
+	if p.health.serves.Load() != serves {
+		p.health.serves.Store(serves)
+	}
+	if serves {
+		p.releaseLocked(nil)
+	}
+}
+
+// releaseLocked ends the wait of all who await the node.
+func (p *Pool) releaseLocked(err error) {
+	for l := &p.health.awaiting; l.head != nil; {
+		w := l.head
+		l.remove(w)
+		w.wake(nil, err)
+	}
+}
+
+// awaitedErrorLocked is the error of a caller that has awaited the node for so
+// long.
+func (p *Pool) awaitedErrorLocked(waited time.Duration) *Error {
+	e := p.downErrorLocked(ErrNodeDown)
+	e.Waited = waited
+	return e
+}
