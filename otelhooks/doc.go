@@ -74,6 +74,7 @@
 //	everpool.sessions                     r   updowncounter  {session}
 //	everpool.connections                  r   updowncounter  {connection}  everpool.connection.role: shared, pinned, draining, dialing
 //	everpool.active_requests              r   updowncounter  {request}
+//	everpool.awaiting_callers             r   updowncounter  {caller}
 //	everpool.oldest_waiter                r   gauge          s
 //	everpool.oldest_exchange              r   gauge          s
 //	everpool.requests                     r   counter        {request}     everpool.request.way: shared, leased; again: moved, resent

@@ -70,6 +70,10 @@ var (
 		name: "everpool.active_requests", unit: "{request}", kind: upDown,
 		text: "The number of requests in progress.",
 	}
+	awaitingCallers = &poolMetric{
+		name: "everpool.awaiting_callers", unit: "{caller}", kind: upDown,
+		text: "The number of callers that wait until the node serves, before they make a request.",
+	}
 	oldestWaiter = &poolMetric{
 		name: "everpool.oldest_waiter", unit: "s", kind: seconds,
 		text: "How long the oldest request that waits for a connection has been waiting.",
@@ -119,7 +123,7 @@ var (
 // nodeMetrics are what readNode reads.
 var nodeMetrics = []*poolMetric{
 	connectionCount, connectionMax, pendingRequests, connectionTimeouts,
-	nodeState, handles, sessions, connections, activeRequests, oldestWaiter, oldestExchange,
+	nodeState, handles, sessions, connections, activeRequests, awaitingCallers, oldestWaiter, oldestExchange,
 	requests, results, unknownOutcomes, waits, dials, closes, pins, heals, droppedPushes,
 }
 
@@ -148,6 +152,7 @@ func readNode(n *pooler.NodeStatus, add func(m *poolMetric, value string, v int6
 	add(connections, "draining", int64(s.Draining))
 	add(connections, "dialing", int64(s.Dialing))
 	add(activeRequests, "", s.InFlight)
+	add(awaitingCallers, "", int64(s.Awaiting))
 	add(oldestWaiter, "", int64(s.OldestWaiter))
 	add(oldestExchange, "", int64(s.OldestExchange))
 

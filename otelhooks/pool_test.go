@@ -33,7 +33,7 @@ func full() pooler.NodeStatus {
 		Network: "tcp", Addr: "h:1", Handles: 1, State: pooler.StateSuspect,
 		Stats: pooler.Stats{
 			MaxOpenConnections: 20, InUse: 2, Idle: 3, WaitCount: 4, Dialing: 5, Draining: 6, Waiting: 7, Pinned: 8,
-			OldestWaiter: 9 * time.Millisecond, OldestExchange: 10 * time.Millisecond, Sessions: 11, Lanes: 12,
+			OldestWaiter: 9 * time.Millisecond, Awaiting: 13, OldestExchange: 10 * time.Millisecond, Sessions: 11, Lanes: 12,
 			InFlight: 14, Answered: 15, Failed: 16, Abandoned: 17, Shared: 18, Leased: 19, Moved: 21, Resent: 22,
 			Unknown: 23, WaitTimeouts: 24, Dials: 40, DialErrors: 25, LastDialError: "secret", Heals: 26, PushesDropped: 27,
 			Closes: map[pooler.CloseReason]int64{pooler.CloseIdle: 28},
@@ -54,6 +54,7 @@ func wantFull() map[string]map[string]int64 {
 		"everpool.sessions":                     {"h:1": 11},
 		"everpool.connections":                  {"h:1 shared": 12, "h:1 pinned": 8, "h:1 draining": 6, "h:1 dialing": 5},
 		"everpool.active_requests":              {"h:1": 14},
+		"everpool.awaiting_callers":             {"h:1": 13},
 		"everpool.oldest_waiter":                {"h:1": 9},
 		"everpool.oldest_exchange":              {"h:1": 10},
 		"everpool.requests":                     {"h:1 shared": 18, "h:1 leased": 19, "h:1 moved": 21, "h:1 resent": 22},

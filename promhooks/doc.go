@@ -41,6 +41,7 @@
 //	redis_client_pool_waits_total             counter
 //	redis_client_pool_wait_seconds_total      counter
 //	redis_client_pool_oldest_waiter_seconds   gauge
+//	redis_client_pool_awaiting_node           gauge
 //	redis_client_pool_timeouts_total          counter
 //	redis_client_pool_dials_total{outcome}    counter    ok or error
 //	redis_client_pool_closes_total{reason}    counter    a pooler.CloseReason

@@ -49,6 +49,7 @@ func (n *nodeStats) add(s *pooler.Stats) {
 	t.WaitCount += s.WaitCount
 	t.WaitDuration += s.WaitDuration
 	t.OldestWaiter = max(t.OldestWaiter, s.OldestWaiter)
+	t.Awaiting += s.Awaiting
 	t.WaitTimeouts += s.WaitTimeouts
 	t.Dials += s.Dials
 	t.DialErrors += s.DialErrors
@@ -89,6 +90,7 @@ func (n *nodeStats) collect(s *scrape, d *poolDescs) {
 	s.counter(d.waits, float64(t.WaitCount), node)
 	s.counter(d.waitSeconds, t.WaitDuration.Seconds(), node)
 	s.gauge(d.oldest, t.OldestWaiter.Seconds(), node)
+	s.gauge(d.awaiting, float64(t.Awaiting), node)
 	s.counter(d.timeouts, float64(t.WaitTimeouts), node)
 	s.counter(d.dials, n.dialed(), node, "ok")
 	s.counter(d.dials, float64(t.DialErrors), node, "error")

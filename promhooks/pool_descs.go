@@ -9,6 +9,7 @@ import (
 type poolDescs struct {
 	connections, max             *prometheus.Desc
 	waits, waitSeconds, oldest   *prometheus.Desc
+	awaiting                     *prometheus.Desc
 	timeouts, dials, closes      *prometheus.Desc
 	pins, requests, unknown, up  *prometheus.Desc
 	maxSize, idle, active        *prometheus.Desc // Baseplate's; nil without the option
@@ -28,6 +29,7 @@ func newPoolDescs(client string, cfg *config) *poolDescs {
 		waits:       desc("waits_total", "Requests that had to wait for a connection."),
 		waitSeconds: desc("wait_seconds_total", "Time that requests have waited for a connection, together."),
 		oldest:      desc("oldest_waiter_seconds", "For how long the request that waits longest has been waiting for a connection."),
+		awaiting:    desc("awaiting_node", "Callers that wait until the node serves, before they make a request."),
 		timeouts:    desc("timeouts_total", "Requests that got no connection in time."),
 		dials:       desc("dials_total", "Connections that were opened, or couldn't be.", "outcome"),
 		closes:      desc("closes_total", "Connections that were closed, by the reason.", "reason"),
@@ -81,7 +83,7 @@ func describe(ch chan<- *prometheus.Desc, descs ...*prometheus.Desc) {
 }
 
 func (d *poolDescs) describePool(ch chan<- *prometheus.Desc) {
-	describe(ch, d.connections, d.max, d.waits, d.waitSeconds, d.oldest, d.timeouts, d.dials, d.closes,
+	describe(ch, d.connections, d.max, d.waits, d.waitSeconds, d.oldest, d.awaiting, d.timeouts, d.dials, d.closes,
 		d.pins, d.requests, d.unknown, d.up, d.maxSize, d.idle, d.active,
 		d.size, d.sizeActive, d.sizeIdle, d.healthy, d.unhealthy, d.created, d.failed, d.idleCleanup)
 }

@@ -24,7 +24,7 @@ func TestAScrapeReadsTheStatistics(t *testing.T) {
 	}
 	p.Watch(&nodes{{Network: "tcp", Addr: "a:6379", State: pooler.StateSuspect, Stats: pooler.Stats{
 		MaxOpenConnections: 10, OpenConnections: 7, InUse: 5, Idle: 2, Lanes: 2,
-		WaitCount: 11, WaitDuration: 1500 * time.Millisecond, OldestWaiter: 250 * time.Millisecond, WaitTimeouts: 12,
+		WaitCount: 11, WaitDuration: 1500 * time.Millisecond, OldestWaiter: 250 * time.Millisecond, Awaiting: 8, WaitTimeouts: 12,
 		Dials: 20, DialErrors: 3, Dialing: 1, Shared: 100, Leased: 30, Resent: 2, Moved: 4, Unknown: 5,
 		Closes: map[pooler.CloseReason]int64{pooler.CloseIdle: 6, "new reason": 1}, Pins: map[string]int64{"watch": 9},
 	}}})
@@ -36,6 +36,7 @@ func TestAScrapeReadsTheStatistics(t *testing.T) {
 		`redis_client_pool_waits_total{node="a:6379"}`:                      11,
 		`redis_client_pool_wait_seconds_total{node="a:6379"}`:               1.5,
 		`redis_client_pool_oldest_waiter_seconds{node="a:6379"}`:            .25,
+		`redis_client_pool_awaiting_node{node="a:6379"}`:                    8,
 		`redis_client_pool_timeouts_total{node="a:6379"}`:                   12,
 		`redis_client_pool_dials_total{node="a:6379",outcome="ok"}`:         16,
 		`redis_client_pool_dials_total{node="a:6379",outcome="error"}`:      3,

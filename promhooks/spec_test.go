@@ -29,6 +29,7 @@ redis_client_dial_duration_seconds histogram {client,outcome,pool} Time that it 
 redis_client_handshake_errors_total counter {client,command} Commands of connections' handshakes that have failed.
 redis_client_latency_seconds histogram {redis_client_name,redis_command,redis_database,redis_success,redis_type} Time that a command or a batch took (Baseplate's name).
 redis_client_pool_active_connections gauge {redis_pool} Connections in use (Baseplate's name).
+redis_client_pool_awaiting_node gauge {client,node} Callers that wait until the node serves, before they make a request.
 redis_client_pool_closes_total counter {client,node,reason} Connections that were closed, by the reason.
 redis_client_pool_connections gauge {client,node,state} Open connections: idle, used by one request at a time, or shared.
 redis_client_pool_dials_total counter {client,node,outcome} Connections that were opened, or couldn't be.
