@@ -60,6 +60,12 @@ type Config struct {
 	// unix socket.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 
+	// LeaveContextTimeout leaves ContextTimeoutEnabled as the client's options
+	// have it. By default it is switched on: contexts' deadlines bound reading and
+	// writing too, and one that passes costs no connection. Whichever it is, a
+	// context ends a wait for a node that can't be reached.
+	LeaveContextTimeout bool
+
 	// Logger is told of the changes of a node's state, nothing else. nil:
 	// slog.Default.
 	Logger *slog.Logger

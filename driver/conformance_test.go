@@ -56,7 +56,7 @@ func TestConformsToTheStockClient(t *testing.T) {
 				Options: func() *redis.Options { return &redis.Options{Addr: addr, Protocol: w.protocol} },
 				NewClient: func(tb testing.TB, o *redis.Options) *redis.Client {
 					// A port where nobody listens isn't waited for as long as by default.
-					cfg := driver.Config{Pool: pooler.Config{FailFastAfter: time.Second, SharedConns: w.shared}}
+					cfg := driver.Config{Pool: pooler.Config{FailFastAfter: time.Second, SharedConns: w.shared}, LeaveContextTimeout: true}
 					return redis.NewClient(newDriver(tb, cfg).Options(o))
 				},
 			})

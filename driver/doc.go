@@ -35,8 +35,7 @@
 // (TxPipelined) ride shared connections together with everybody else's of the
 // same session, unless Config.Pool.SharedConns is -1. Blocking commands, larger
 // requests and administration lease a connection until their replies are in.
-// WATCH and an unfinished MULTI keep it
-// until EXEC, DISCARD or UNWATCH. These keep it for the handle's life:
+// WATCH and an unfinished MULTI keep it until EXEC, DISCARD or UNWATCH. These keep it for the handle's life:
 // subscriptions, MONITOR, client-side caching, streaming credentials,
 // maintenance notifications that were switched on, and commands that neither the
 // command table nor the server's COMMAND INFO knows. CLIENT ID keeps the
@@ -59,10 +58,11 @@
 //
 // What a request meets decides what its caller gets, and go-redis does:
 //
-//   - The node is down: it waits for FailFastAfter, then [pooler.ErrNodeDown] at
-//     once; no retry.
+//   - The node is down: it waits for FailFastAfter, as long as its context lasts,
+//     then [pooler.ErrNodeDown] at once; no retry.
 //   - No connection came free in time: [pooler.ErrWaitTimeout], which is
-//     [redis.ErrPoolTimeout] too; go-redis tries again.
+//     [redis.ErrPoolTimeout] too; go-redis tries again. For several commands that
+//     don't only read it isn't, and go-redis doesn't.
 //   - MaxWaiters were waiting already: [pooler.ErrPoolExhausted], which is
 //     redis.ErrPoolExhausted too; no retry.
 //   - The connection was lost before the request was sent: another one, unnoticed.
@@ -76,7 +76,14 @@
 //     If the request must not run twice, the error is ErrUnknownOutcome too, and
 //     go-redis doesn't try again. The connection stays if its reply comes within
 //     HealthCheckTimeout.
+//   - The server has answered with what is no RESP: [pooler.ErrProtocol], which is
+//     ErrUnknownOutcome too unless the request only reads; no retry.
 //   - The driver is closed: [pooler.ErrClosed], which is [redis.ErrClosed] too.
+//
+// A transaction, or a pipeline that doesn't only read, that was never sent is told
+// nothing that go-redis would try again: go-redis would keep that error on some of
+// its commands when the next try has run them. What can't be sent in time by its
+// Write is sent by its Read, or told. Subscriptions come again by themselves.
 //
 // Config.Retry changes what "may run twice" means: [RetryAll] says it of every
 // request, [RetryNone] of reads alone.
@@ -89,9 +96,10 @@
 //
 // A request costs a scan of its bytes for the ends of commands, a few short
 // critical sections, and a wake-up when another caller reads its reply; once its
-// handle is warm, nothing is allocated for it. A request of up to 64 KiB is gathered before it is sent; what is larger
-// streams through. A handle has go-redis's two buffers, 4 KiB each by default, and
-// no goroutine.
+// handle is warm, nothing is allocated for it here. A request of up to 64 KiB is
+// gathered before it is sent; what is larger streams through. A handle has
+// go-redis's two buffers, 4 KiB each by default, and no goroutine. Each dial that
+// waits for its node is a goroutine of go-redis's.
 //
 // # Limits
 //

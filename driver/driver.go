@@ -91,17 +91,6 @@ func (d *Driver) Close() error {
 	return errors.Join(errs...)
 }
 
-// connect is what go-redis dials: it makes a handle, which can't fail. What is
-// wrong is told by the handle's first request, where go-redis doesn't answer it
-// with dials of its own.
-func (d *Driver) connect(b *binding, network, addr string) (net.Conn, error) {
-	n, err := d.node(b, network, addr)
-	if err != nil {
-		return &brokenHandle{err: adapt(err), addr: address{network, addr}}, nil
-	}
-	return newHandle(n, b), nil
-}
-
 // node finds or makes the node and counts a handle on it.
 func (d *Driver) node(b *binding, network, addr string) (*node, error) {
 	d.mu.Lock()
@@ -166,6 +155,7 @@ func (d *Driver) newNode(b *binding, key nodeKey) (*node, error) {
 		return nil, err
 	}
 	n.pool = pool
+	n.awaiter, _ = pool.(pooler.Awaiter)
 	if cfg.Limits().SharedConns > 0 {
 		n.sharer, _ = pool.(pooler.Sharer)
 	}

@@ -10,7 +10,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/everpool/everpool/internal/command"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -22,9 +21,14 @@ import (
 // poolError is a pooler.Error as go-redis's users know it: it also is
 // redis.ErrClosed, redis.ErrPoolTimeout or redis.ErrPoolExhausted where that
 // means the same.
-type poolError struct{ err *pooler.Error }
+type poolError struct {
+	err  *pooler.Error
+	text string // go-redis asks for it about ten times
+}
 
-func (e poolError) Error() string { return e.err.Error() }
+func newPoolError(e *pooler.Error) poolError { return poolError{e, e.Error()} }
+
+func (e poolError) Error() string { return e.text }
 func (e poolError) Unwrap() error { return e.err }
 
 // Is reports whether target is go-redis's name for the same thing.
@@ -55,11 +59,11 @@ func adapt(err error) error {
 	}
 	switch {
 	case errors.Is(e, pooler.ErrWaitTimeout):
-		return &net.OpError{Op: "dial", Net: "everpool", Err: waitError{poolError{e}}}
+		return &net.OpError{Op: "dial", Net: "everpool", Err: waitError{newPoolError(e)}}
 	case errors.Is(e, pooler.ErrSessionLost):
-		return &net.OpError{Op: "dial", Net: "everpool", Err: poolError{e}}
+		return &net.OpError{Op: "dial", Net: "everpool", Err: newPoolError(e)}
 	}
-	return poolError{e}
+	return newPoolError(e)
 }
 
 // handshakeError is an error of go-redis's handshake, from which go-redis takes
@@ -68,6 +72,24 @@ type handshakeError struct{ err error }
 
 func (e handshakeError) Error() string { return e.err.Error() }
 func (e handshakeError) Unwrap() error { return e.err }
+
+// timedHandshakeError is a handshakeError that a subscription shows as it is: there
+// go-redis takes no layer off, and programs ask for a net.Error.
+type timedHandshakeError struct {
+	handshakeError
+	as net.Error
+}
+
+func (e timedHandshakeError) Timeout() bool   { return e.as.Timeout() }
+func (e timedHandshakeError) Temporary() bool { return e.as.Temporary() } //nolint:staticcheck // a net.Error has it
+
+// inHandshake wraps an error of go-redis's handshake.
+func inHandshake(err error) error {
+	if timed, ok := errors.AsType[net.Error](err); ok {
+		return timedHandshakeError{handshakeError{err}, timed}
+	}
+	return handshakeError{err}
+}
 
 // lostError: the connection was lost, and trying again does no harm.
 type lostError struct {
@@ -102,23 +124,25 @@ func (e *lateError) Is(target error) bool {
 	return target == pooler.ErrUnknownOutcome || target == os.ErrDeadlineExceeded || target == context.DeadlineExceeded
 }
 
-// mayRepeat reports whether a request of the given effect may run a second time
-// unasked.
-func (r Retry) mayRepeat(e command.Effect) bool {
-	switch r {
-	case RetryAll:
-		return true
-	case RetryNone:
-		return e == command.Read
-	default:
-		return e != command.Unsafe
-	}
+// protocolError: the peer has answered a request with what is no RESP. Running it
+// again would be answered no better.
+type protocolError struct {
+	node    string
+	cause   error
+	unknown bool // it isn't only a read
+}
+
+func (e *protocolError) Error() string { return fmt.Sprintf("%v: %s", e.cause, e.node) }
+
+// Is knows what was wrong, and what that means for a request that may have run.
+func (e *protocolError) Is(target error) bool {
+	return target == pooler.ErrProtocol || e.unknown && target == pooler.ErrUnknownOutcome
 }
 
 // unknownOutcome is the error of a request that was sent, whose reply is lost,
 // and that must not run twice.
 func unknownOutcome(node string, cause error) error {
-	return poolError{&pooler.Error{Err: pooler.ErrUnknownOutcome, Node: node, Cause: cause}}
+	return newPoolError(&pooler.Error{Err: pooler.ErrUnknownOutcome, Node: node, Cause: cause})
 }
 
 // closedError is the error of a handle that go-redis has closed.

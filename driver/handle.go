@@ -9,34 +9,12 @@ import (
 	"time"
 
 	"github.com/everpool/everpool/internal/command"
-	"github.com/everpool/everpool/internal/resp"
 	"github.com/everpool/everpool/pooler"
-)
-
-const (
-	// gatherUpTo is how many bytes of a request are gathered before they are
-	// sent, and kept to be sent again. What is larger streams through.
-	gatherUpTo = 64 << 10
-
-	// gatherAtOnce is how much of a single Write is copied before it is looked
-	// at. It is go-redis's buffer for pipelines.
-	gatherAtOnce = 128 << 10
-
-	// keepBuffer is the largest buffer that an idle handle keeps.
-	keepBuffer = 4 << 10
-
-	// largeBuffer holds whatever a handle gathers at a time.
-	largeBuffer = gatherUpTo + gatherAtOnce
 )
 
 // handle is a virtual connection: what go-redis holds in the place of a socket.
 // It has no socket of its own. Each request leases a physical connection for as
 // long as its replies take, and longer only when it leaves state there.
-//
-// A batch is everything that is written from one moment without an outstanding
-// reply to the next: one command, or a pipeline. It is the unit of leasing, of
-// sending again, and of telling what a lost connection means: go-redis repeats
-// a pipeline as a whole.
 //
 // Write, Read, Close and the deadlines may be used from several goroutines.
 // Lock order: writing or reading, then mu. mu is never held while waiting.
@@ -45,24 +23,24 @@ type handle struct {
 	bound  *binding
 	caller pooler.Caller // leaves when the handle is closed
 
-	writing sync.Mutex // held by Write
+	writing sync.Mutex // held by Write, and by a Read that sends
 	reading sync.Mutex // held by Read
 
-	mu       sync.Mutex
-	closed   bool
-	err      error // the handle is of no more use
-	session  *session
-	lease    *pooler.Conn
-	outcome  pooler.Outcome // of the lease, when err is set
-	sending  bool           // Write is using the lease
-	readingC bool           // Read is using the lease
-	waiting  bool           // Read waits for wake
-	wake     chan struct{}
-	readBy   time.Time
-	writeBy  time.Time
-
-	out  []byte // replies that the handle gives itself, before those of the lease
-	outR int
+	mu        sync.Mutex
+	closed    bool
+	err       error // the handle is of no more use
+	b         batch // under way
+	held      bool  // Write has accepted the batch unsent; Read sends it, or tells
+	stale     bool  // the batch is somebody else's, if it isn't over
+	session   *session
+	lease     *pooler.Conn
+	outcome   pooler.Outcome // of the lease, when err is set
+	sending   bool           // Write is using the lease
+	receiving bool           // Read is using the lease
+	waiting   bool           // Read waits for wake
+	wake      chan struct{}
+	readBy    time.Time
+	writeBy   time.Time
 
 	rider      *pooler.Rider  // its place on shared connections
 	shared     *pooler.Shared // those of the session sharedIn
@@ -81,34 +59,7 @@ type handle struct {
 	lastWrite *pooler.Conn // carried the last batch that wrote
 	wroteIn   *session     // the session that it was written in
 
-	// The batch under way.
-	scan     resp.RequestScanner
-	req      []byte // what was written and not sent yet, or may be sent again
-	sent     int    // of req
-	scanned  int    // of req: the beginning of the unfinished command
-	plan     []run  // commands in req[sent:]
-	owed     []run  // commands that were sent and not answered
-	answered int    // of owed: runs that are done
-	effect   command.Effect
-	resend   bool // req is all of the batch and may be sent again
-	resent   bool
-	flushed  bool // something of the batch was sent
-	late     bool // the caller was told that the outcome is unknown
-	lateTold bool // and that was counted
-	whole    bool // req is all of the batch, as it went on a shared connection
-	moves    int  // to another shared connection, unsent
-	got      bool // bytes of a reply were handed to the reader
-	stale    bool // somebody else's, if it isn't over
-	shaking  bool // the batch is part of go-redis's handshake
-	partial  bool // a command was sent in part
-	partialF command.Facts
-	reply    []byte // of the session command that is being answered
-	flight   *flight
-
-	// What most batches need is here, next to the rest: with many handles
-	// each separate piece of memory is a cache miss.
-	run0 [2]run
-	req0 [256]byte
+	flight *flight
 }
 
 // flight is a handshake that this handle makes for all who wait for it.
@@ -119,7 +70,7 @@ type flight struct {
 
 func newHandle(n *node, b *binding) *handle {
 	h := &handle{node: n, bound: b, session: n.memory.root, wake: make(chan struct{}, 1), rider: pooler.NewRider()}
-	h.plan, h.owed, h.req = h.run0[:0:1], h.run0[1:1:2], h.req0[:0]
+	h.b.init()
 	n.memory.enter(h.session)
 	return h
 }
@@ -127,42 +78,36 @@ func newHandle(n *node, b *binding) *handle {
 // Write takes a request, or several, or part of one. It returns when they are
 // sent or answered from memory, or when sending needs the rest of a command. It
 // blocks while there is no connection for it, until the write deadline or the
-// pool's WaitTimeout.
+// pool's WaitTimeout. A transaction or pipeline that can't be sent by then, and a
+// subscription that can't be made, are accepted all the same: Read gets over it, or
+// tells.
 func (h *handle) Write(p []byte) (int, error) {
 	h.writing.Lock()
 	defer h.writing.Unlock()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if err := h.usableLocked(); err != nil {
-		return 0, err
+	if h.err != nil {
+		return h.toldByReadLocked(p, h.err)
 	}
 	if h.lease != nil && h.lease.Mode() == pooler.Stream {
 		return h.streamLocked(p)
 	}
-	if h.lease != nil && !h.lease.Unpark() {
-		// Never sent, so go-redis may try it on another handle.
-		err := &net.OpError{Op: "dial", Net: h.node.key.network, Err: poolError{&pooler.Error{Err: pooler.ErrConnGone, Node: h.node.key.addr}}}
-		h.endLocked(err, pooler.Failed)
-		return 0, h.failLocked(err)
-	}
-	if h.idleLocked() {
-		h.beginLocked()
+	if h.b.idle() {
+		h.b.begin(&h.node.buffers)
 	} else if h.stale {
-		err := &lostError{h.node.key.addr, errors.New("an earlier caller left replies unread")}
-		h.endLocked(err, pooler.Abandoned)
-		return 0, h.failLocked(err)
+		// Read tells: of a transaction go-redis would keep what Write does.
+		_ = h.failLocked(&lostError{h.node.key.addr, errStale}, pooler.Abandoned)
+		return len(p), nil
 	}
 	for rest := p; len(rest) > 0; {
-		before := h.flushed
 		n, err := h.gatherLocked(rest)
-		if err == nil {
+		if err == nil && !h.held {
 			err = h.flushLocked()
 		}
 		if err != nil {
-			if before {
-				err = h.amidLocked(err)
+			if err = h.unsentLocked(err); err != nil || h.err != nil {
+				return h.toldByReadLocked(p, err)
 			}
-			return 0, h.failLocked(err)
 		}
 		rest = rest[n:]
 	}
@@ -172,84 +117,123 @@ func (h *handle) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// amidLocked is the error of a batch of which some was sent before: whatever has
-// become of the rest, go-redis would repeat all of it.
-func (h *handle) amidLocked(err error) error {
-	var known *lateError
+// toldByReadLocked is what Write returns of the error of a handle that has ended. A
+// subscription is accepted: go-redis records a channel after it has written the
+// command, and on an error connects anew before that, without the channel.
+func (h *handle) toldByReadLocked(p []byte, err error) (int, error) {
+	if !h.closed && (h.pin == command.PinPubSub.String() || h.b.any(subscribes)) {
+		return len(p), nil
+	}
+	return 0, err
+}
+
+// errStale: go-redis leaves a refused transaction after its first reply.
+var errStale = errors.New("everpool: an earlier caller left replies unread")
+
+func subscribes(r run) bool { return r.pin == command.PinPubSub }
+
+// unsentLocked settles what becomes of a batch that Write could not send, or not
+// all of. It returns nil if that is Read's business.
+func (h *handle) unsentLocked(err error) error {
+	if h.err != nil {
+		return h.err // told already
+	}
+	l := h.lossLocked(causeOf(err), h.b.flushed)
+	l.write, l.free = true, false
+	if l.sticks && h.b.streamed {
+		l.cause = died // its beginning is gone
+	}
+	f := l.decide(h.bound.retry)
+	var bad *requestError
 	switch {
-	case h.closed, h.bound.retry.mayRepeat(h.effect), errors.Is(err, pooler.ErrUnknownOutcome), errors.As(err, &known):
-		return err
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		h.late = true
-		return &lateError{h.node.key.addr}
+	case f == holdBack:
+		h.held = true
+		h.signal()
+		return nil
+	case f != tellUnknown && errors.As(err, &bad):
+		return h.failLocked(bad, pooler.Failed)
 	}
-	return unknownOutcome(h.node.key.addr, err)
+	return h.tellLocked(f, l, err)
 }
 
-// usableLocked returns why the handle can't be used, or nil.
-func (h *handle) usableLocked() error {
-	if h.closed {
-		return closedError(h.node.key.network)
+func beginsTransaction(r run) bool { return r.kind == multi }
+
+// sendHeldLocked sends what Write has accepted unsent, by the read deadline.
+func (h *handle) sendHeldLocked() error {
+	h.mu.Unlock()
+	h.writing.Lock() // Write may have more of it
+	defer h.writing.Unlock()
+	h.mu.Lock()
+	if h.err != nil || !h.held {
+		return h.err
 	}
-	return h.err
+	h.held = false
+	h.writeBy = h.readBy
+	err := h.flushLocked()
+	if err == nil || h.err != nil {
+		return h.err
+	}
+	l := h.lossLocked(causeOf(err), h.b.flushed)
+	l.free = false
+	return h.tellLocked(l.decide(h.bound.retry), l, err)
 }
 
-// idleLocked reports whether nothing is under way.
-func (h *handle) idleLocked() bool {
-	return h.answered == len(h.owed) && len(h.plan) == 0 && !h.partial && h.sent == len(h.req) && h.outR == len(h.out)
+// lossLocked is what is known of the batch when cause keeps it from going on.
+func (h *handle) lossLocked(why cause, ran bool) loss {
+	l := h.b.loss(why, ran)
+	l.free = l.free && !h.keepsLocked() && h.b.moves < maxMoves
+	if h.lease != nil && h.lease.Mode() == pooler.Stream {
+		l.effect = command.Read // nothing is asked there any more
+	}
+	return l
 }
 
-// beginLocked begins a new batch.
-func (h *handle) beginLocked() {
-	h.shrinkLocked()
-	if cap(h.out) > keepBuffer {
-		h.out = nil
+// tellLocked ends the handle with what its caller is told.
+func (h *handle) tellLocked(f fate, l loss, cause error) error {
+	outcome, err := h.tell(f, l, cause)
+	if c := h.lease; c != nil && (l.cause == died || l.cause == garbled) {
+		c.Fail(pooler.CloseRead, cause)
 	}
-	if cap(h.owed)+cap(h.plan) > 64 {
-		h.plan, h.owed = h.run0[:0:1], h.run0[1:1:2]
-	}
-	h.req, h.out, h.plan, h.owed = h.req[:0], h.out[:0], h.plan[:0], h.owed[:0]
-	h.sent, h.scanned, h.outR, h.answered = 0, 0, 0, 0
-	h.effect = command.Read
-	h.resend, h.resent, h.flushed, h.got, h.late, h.shaking = true, false, false, false, false, false
-	h.lateTold, h.whole, h.moves = false, false, 0
+	return h.failLocked(err, outcome)
 }
 
-// growLocked makes room for n bytes more of the batch. Large batches borrow one of
-// the node's buffers.
-func (h *handle) growLocked(n int) {
-	if n += len(h.req); n <= cap(h.req) || n <= keepBuffer || n > largeBuffer {
-		return // there is room, or append makes it
-	}
-	large, _ := h.node.buffers.Get().(*[largeBuffer]byte)
-	if large == nil {
-		large = new([largeBuffer]byte)
-	}
-	h.req = append(large[:0], h.req...)
-}
-
-// shrinkLocked gives a large buffer back. What is in it is over.
-func (h *handle) shrinkLocked() {
-	if cap(h.req) <= keepBuffer {
-		return
-	}
-	if cap(h.req) == largeBuffer {
-		h.node.buffers.Put((*[largeBuffer]byte)(h.req[:largeBuffer]))
-	}
-	h.req, h.sent, h.scanned = h.req0[:0], 0, 0
-}
-
-// failLocked ends the handle: go-redis must not use it any more.
-func (h *handle) failLocked(err error) error {
-	if h.shaking {
-		err = handshakeError{err}
+// failLocked ends the handle, for which err is the last word: go-redis must not use
+// it any more. The lease goes back, unless the other direction is still using it:
+// then that one sees to it.
+func (h *handle) failLocked(err error, o pooler.Outcome) error {
+	if h.b.shaking {
+		err = inHandshake(err)
 	}
 	if h.err == nil {
-		h.err = err
+		h.err, h.outcome = err, o
+	}
+	if o == pooler.Unknown {
+		h.unknownLocked()
 	}
 	h.land()
+	h.interruptLocked()
+	h.quitLocked()
 	h.signal()
 	return err
+}
+
+// unknownLocked notes that the caller is told that the batch's outcome is unknown.
+// That of a lease is counted when it goes back.
+func (h *handle) unknownLocked() {
+	if !h.b.unknown && h.riding && h.shared != nil {
+		h.shared.Unknown()
+	}
+	h.b.unknown = true
+}
+
+// interruptLocked has whoever uses the lease look up.
+func (h *handle) interruptLocked() {
+	if c := h.lease; c != nil && h.sending {
+		c.InterruptSend()
+	}
+	if c := h.lease; c != nil && h.receiving {
+		c.InterruptReceive()
+	}
 }
 
 // land ends the handshake that others wait for, whatever came of it.
@@ -272,7 +256,7 @@ func (h *handle) signal() {
 }
 
 // awaitLocked waits, without the lock, until something comes from ch. It fails when
-// the handle is closed meanwhile, or with os.ErrDeadlineExceeded.
+// the handle has ended meanwhile, or with os.ErrDeadlineExceeded.
 func (h *handle) awaitLocked(ch <-chan struct{}, by time.Time) error {
 	var timeout <-chan time.Time
 	if !by.IsZero() {
@@ -291,7 +275,7 @@ func (h *handle) awaitLocked(ch <-chan struct{}, by time.Time) error {
 	h.mu.Lock()
 	switch {
 	case h.closed:
-		return closedError(h.node.key.network)
+		return h.err
 	case late:
 		return os.ErrDeadlineExceeded
 	}
@@ -311,17 +295,17 @@ func (h *handle) enterLocked(s *session) {
 
 // keepsLocked reports whether the lease outlasts the replies.
 func (h *handle) keepsLocked() bool {
-	return h.pin != "" || h.inMulti || h.watching || h.asking || h.partial
+	return h.pin != "" || h.inMulti || h.watching || h.asking || h.b.partial
 }
 
 // settleLocked takes the lease from the handle when the batch is over and
 // nothing keeps it. The caller gives it back to the pool.
 func (h *handle) settleLocked() *pooler.Conn {
 	c := h.lease
-	if c == nil || h.sending || h.readingC || h.answered < len(h.owed) || len(h.plan) > 0 {
+	if c == nil || h.sending || h.receiving || h.b.unanswered() || len(h.b.plan) > 0 {
 		return nil
 	}
-	if h.effect != command.Read {
+	if h.b.effect != command.Read {
 		h.lastWrite, h.wroteIn = c, h.session
 	}
 	if h.keepsLocked() {
@@ -343,8 +327,8 @@ func (h *handle) settleLocked() *pooler.Conn {
 		return h.settleLocked() // the lock was not held for a moment
 	}
 	h.lease = nil
-	if !h.scan.InCommand() && h.sent == len(h.req) {
-		h.shrinkLocked()
+	if !h.b.scan.InCommand() && h.b.sent == len(h.b.req) {
+		h.b.shrink(&h.node.buffers)
 	}
 	return c
 }
@@ -357,13 +341,14 @@ func (h *handle) mayLoseLocked() bool {
 	switch h.pin {
 	case command.PinClientID.String(), command.PinUnknown.String(), command.PinSession.String(),
 		command.PinHImport.String(), command.PinReset.String():
-		return !h.inMulti && !h.watching && !h.asking && !h.partial
+		return !h.inMulti && !h.watching && !h.asking && !h.b.partial
 	}
 	return false
 }
 
 // Close ends the handle. The replies that it still waits for are read and
-// dropped by the pool. It doesn't block.
+// dropped by the pool. It doesn't block. A Read that is under way fails: with
+// ErrUnknownOutcome if what it waits for has been sent and must not run twice.
 func (h *handle) Close() error {
 	h.mu.Lock()
 	if h.closed {
@@ -371,13 +356,9 @@ func (h *handle) Close() error {
 		return closedError(h.node.key.network)
 	}
 	h.closed = true
+	h.leaveLocked()
 	h.land()
-	if h.sending && h.lease != nil {
-		h.lease.InterruptSend()
-	}
-	if h.readingC && !h.riding {
-		h.lease.InterruptReceive()
-	}
+	h.interruptLocked()
 	h.quitLocked()
 	s := h.session
 	h.signal()
@@ -389,29 +370,44 @@ func (h *handle) Close() error {
 	return nil
 }
 
-// outcomeLocked says how the lease of a handle that is being closed ends, and
-// makes sure that a connection that carries anything isn't used again.
-func (h *handle) outcomeLocked(c *pooler.Conn) pooler.Outcome {
-	h.soilLocked(c)
-	switch {
-	case h.late && h.answered < len(h.owed):
-		return pooler.Unknown
-	case h.answered < len(h.owed) || h.partial:
-		return pooler.Abandoned
+// leaveLocked says what a caller is told whose handle go-redis closes, and how the
+// lease ends.
+func (h *handle) leaveLocked() {
+	pending := h.b.unanswered()
+	// A lease owes the replies before it is sent to; a shared connection is given
+	// both at once.
+	l := h.lossLocked(left, pending && (h.b.flushed || h.sending) || h.sending && h.lease == nil)
+	l.free = false
+	f := l.decide(h.bound.retry)
+	if f == tellUnknown && (h.receiving || h.waiting) {
+		h.unknownLocked()
 	}
-	return pooler.Answered
+	if h.err != nil {
+		return
+	}
+	_, h.err = h.tell(f, l, errLeft)
+	switch {
+	case h.b.unknown && pending:
+		h.outcome = pooler.Unknown
+	case pending || h.b.partial:
+		h.outcome = pooler.Abandoned
+	default:
+		h.outcome = pooler.Answered
+	}
 }
+
+var errLeft = errors.New("everpool: the client has closed the connection with the request under way")
 
 // soilLocked ends a connection in the middle of a command or a transaction.
 func (h *handle) soilLocked(c *pooler.Conn) {
-	if h.partial {
+	if h.b.partial {
 		c.Fail(pooler.CloseWrite, errors.New("everpool: the request was never finished"))
 	}
 	// What is still to be answered counts as if it had its effect: the state is
 	// entered before the reply comes.
 	inside, changed := h.inMulti, h.watching || h.asking
-	for i := range h.owed[h.answered:] {
-		switch r := &h.owed[h.answered+i]; r.kind {
+	for _, r := range h.b.pending() {
+		switch r.kind {
 		case plain:
 			if r.blocking {
 				// What it takes from a list while its reply is awaited would be lost.
@@ -430,41 +426,16 @@ func (h *handle) soilLocked(c *pooler.Conn) {
 	}
 }
 
-// endLocked makes err the handle's last word and gives the lease back, unless
-// the other direction is still using it: then that one does.
-func (h *handle) endLocked(err error, o pooler.Outcome) {
-	if h.err == nil {
-		h.err = err
-	}
-	c := h.lease
-	if c == nil {
-		return
-	}
-	h.outcome = o
-	if h.sending {
-		c.InterruptSend()
-	}
-	if h.readingC {
-		c.InterruptReceive()
-	}
-	h.quitLocked()
-}
-
 // quitLocked gives the lease back after the handle has come to its end. If one
 // direction is still using the connection, it is called again by that.
 func (h *handle) quitLocked() {
 	c := h.lease
-	if c == nil || h.sending || h.readingC {
+	if c == nil || h.sending || h.receiving {
 		return
 	}
 	h.lease = nil
-	o := h.outcome
-	if h.err == nil {
-		o = h.outcomeLocked(c)
-	} else {
-		h.soilLocked(c)
-	}
-	h.putLocked(c, o)
+	h.soilLocked(c)
+	h.putLocked(c, h.outcome)
 }
 
 // putLocked gives a lease back, without the lock.
@@ -488,7 +459,7 @@ func (h *handle) SetDeadline(t time.Time) error {
 func (h *handle) setDeadlines(t time.Time) (leave bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.stale = t.IsZero() && h.got && !h.idleLocked()
+	h.stale = t.IsZero() && (h.b.got || h.held) && !h.b.idle()
 	if t.IsZero() {
 		h.unstreamLocked()
 	}
@@ -501,12 +472,16 @@ func (h *handle) setDeadlines(t time.Time) (leave bool) {
 // (monitoring, say): what comes from it is no reply to the next one's requests.
 func (h *handle) unstreamLocked() {
 	c := h.lease
-	if c == nil || c.Mode() != pooler.Stream || h.sending || h.readingC || h.usableLocked() != nil {
+	if c == nil || c.Mode() != pooler.Stream || h.sending || h.receiving || h.err != nil {
 		return
 	}
-	o := h.outcomeLocked(c)
+	o := pooler.Answered
+	if h.b.unanswered() {
+		o = pooler.Abandoned
+	}
+	h.soilLocked(c)
 	h.lease, h.pin, h.noted = nil, "", false
-	h.beginLocked()
+	h.b.begin(&h.node.buffers)
 	h.putLocked(c, o)
 }
 
@@ -523,7 +498,7 @@ func (h *handle) setReadByLocked(t time.Time) {
 		return
 	}
 	h.readBy = t
-	if h.readingC {
+	if h.receiving {
 		// It reads on by the new deadline.
 		if h.riding {
 			h.rider.Interrupt()
@@ -565,19 +540,3 @@ func (a address) String() string  { return a.addr }
 func (h *handle) deadlineError(op string) error {
 	return &net.OpError{Op: op, Net: h.node.key.network, Addr: h.RemoteAddr(), Err: os.ErrDeadlineExceeded}
 }
-
-// brokenHandle is what go-redis gets when there can't be a handle. Each request
-// says why.
-type brokenHandle struct {
-	err  error
-	addr address
-}
-
-func (b *brokenHandle) Read([]byte) (int, error)         { return 0, handshakeError{b.err} }
-func (b *brokenHandle) Write([]byte) (int, error)        { return 0, handshakeError{b.err} }
-func (b *brokenHandle) Close() error                     { return nil }
-func (b *brokenHandle) LocalAddr() net.Addr              { return b.addr }
-func (b *brokenHandle) RemoteAddr() net.Addr             { return b.addr }
-func (b *brokenHandle) SetDeadline(time.Time) error      { return nil }
-func (b *brokenHandle) SetReadDeadline(time.Time) error  { return nil }
-func (b *brokenHandle) SetWriteDeadline(time.Time) error { return nil }

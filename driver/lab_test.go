@@ -89,6 +89,7 @@ func one() driver.Config { return driver.Config{Pool: pooler.Config{MaxOpenConns
 // once.
 func (l *lab) checkBooks() {
 	l.Helper()
+	synctest.Wait() // for dials that are being given up
 	for _, n := range l.d.Nodes() {
 		s := n.Stats
 		if s.Admitted != s.Answered+s.Failed+s.Abandoned || s.InFlight != 0 || s.Waiting != 0 || s.OpenConnections != 0 || n.Handles != 0 {

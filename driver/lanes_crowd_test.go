@@ -14,6 +14,7 @@ import (
 
 	"github.com/everpool/everpool/driver"
 	"github.com/everpool/everpool/internal/testkit"
+	"github.com/everpool/everpool/pooler"
 )
 
 // crowd is more callers than anybody has sockets for.
@@ -23,7 +24,9 @@ const crowd = 1024
 // and hold up nobody else.
 func TestAThousandCallersShareAFewSockets(t *testing.T) {
 	server := testkit.Start(t, testkit.Redis)
-	s := ourSide(t, driver.Config{}, redis.Options{Addr: server.Addr, ReadTimeout: 20 * time.Second, WriteTimeout: 20 * time.Second})
+	// On a busy machine the server pauses for longer than SilenceAfter is by default,
+	// and each such pause costs a dial.
+	s := ourSide(t, driver.Config{Pool: pooler.Config{SilenceAfter: time.Minute}}, redis.Options{Addr: server.Addr, ReadTimeout: 20 * time.Second, WriteTimeout: 20 * time.Second})
 	s.warm(t, 1)
 	stop := make(chan struct{})
 	saw := new(split)

@@ -21,6 +21,11 @@ type node struct {
 	sharer pooler.Sharer // nil: the pool doesn't share
 	memory *memory
 
+	// awaiter is asked whether handles can be used. nil: callers don't wait in the
+	// dial, and handles aren't dropped; requests meet an outage when they are
+	// written.
+	awaiter pooler.Awaiter
+
 	buffers sync.Pool        // of *[largeBuffer]byte, for large batches
 	forget  func(*node) bool // takes it out of the driver, unless it is in use
 

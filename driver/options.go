@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -25,6 +26,10 @@ const (
 	// the client doesn't say. The physical connection has the large one; a
 	// request that doesn't fit is gathered by the handle.
 	handleBuffer = 4096
+
+	// askAgainAfter is the least time between two questions to a credentials
+	// provider for handles that can't be used: each that fails fast would ask.
+	askAgainAfter = time.Second
 )
 
 // binding is what one call of Options has fixed for its client.
@@ -35,6 +40,10 @@ type binding struct {
 	dial  func(ctx context.Context, network, addr string) (net.Conn, error)
 	creds func(ctx context.Context) (username, password string, err error) // nil: they don't change
 	err   error                                                            // the options are wrong
+
+	dialWait time.Duration // how long a handle's dial waits for its node, besides FailFastAfter; 0: no limit
+	away     atomic.Bool   // the last dial has not found the node to serve
+	tracks   bool          // client-side caching looks at connections through SyscallConn
 }
 
 // Options returns a copy of o with which [redis.NewClient] makes a client on
@@ -48,8 +57,15 @@ type binding struct {
 //     credentials or maintenance notifications each handle keeps a connection
 //     for itself: then it is half of MaxOpenConns, so that handles don't wait
 //     for each other.
-//   - ReadBufferSize, WriteBufferSize: 4 KiB, since each physical connection
-//     has a buffer of 32 KiB of its own.
+//   - ReadBufferSize, WriteBufferSize, PipelineReadBufferSize and
+//     PipelineWriteBufferSize: 4 KiB, since each physical connection has a buffer
+//     of 32 KiB of its own, and a handle gathers what is written to it.
+//   - ContextTimeoutEnabled: on, since a deadline costs no connection here; that it
+//     does is go-redis's reason for leaving it off. Config.LeaveContextTimeout
+//     leaves it as the client has it. (With it on, go-redis's AutoPipeline sends
+//     whole pipelines by its pools and not by its full-duplex engine.)
+//   - CredentialsProvider, CredentialsProviderContext: asked at most once a second
+//     while the node doesn't serve.
 //   - ConnMaxIdleTime: off, since a handle doesn't go stale.
 //   - DialerRetries: 1, since making a handle doesn't fail.
 //   - MaintNotificationsConfig: disabled, since a handle doesn't move.
@@ -82,8 +98,20 @@ func (d *Driver) Options(o *redis.Options) *redis.Options {
 	if c.WriteBufferSize == 0 {
 		c.WriteBufferSize = handleBuffer
 	}
+	if c.PipelineReadBufferSize == 0 {
+		c.PipelineReadBufferSize = handleBuffer
+	}
+	if c.PipelineWriteBufferSize == 0 {
+		c.PipelineWriteBufferSize = handleBuffer
+	}
 	if c.ConnMaxIdleTime == 0 {
 		c.ConnMaxIdleTime = -1
+	}
+	if !d.cfg.LeaveContextTimeout {
+		c.ContextTimeoutEnabled = true
+	}
+	if b.creds != nil {
+		c.CredentialsProviderContext = d.sparing(b)
 	}
 	if c.DialerRetries == 0 {
 		c.DialerRetries = 1
@@ -92,10 +120,38 @@ func (d *Driver) Options(o *redis.Options) *redis.Options {
 		// What is wrong must not reach go-redis, which panics at some of it.
 		c.PoolSize, c.MinIdleConns, c.MaxIdleConns, c.MaxActiveConns = max(c.PoolSize, 1), 0, 0, 0
 	}
-	c.Dialer = func(_ context.Context, network, addr string) (net.Conn, error) {
-		return d.connect(b, network, addr)
+	c.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		return d.connect(ctx, b, network, addr)
 	}
 	return &c
+}
+
+// sparing is the client's credentials provider for go-redis's handshakes. While a
+// node doesn't serve, each call that fails fast makes one, for nothing.
+func (d *Driver) sparing(b *binding) func(context.Context) (string, string, error) {
+	one := make(chan struct{}, 1) // asks at a time
+	var asked time.Time
+	var username, password string
+	var err error
+	return func(ctx context.Context) (string, string, error) {
+		if !b.away.Load() {
+			return b.creds(ctx)
+		}
+		select {
+		case one <- struct{}{}:
+		case <-ctx.Done():
+			return "", "", ctx.Err()
+		}
+		defer func() { <-one }()
+		if !asked.IsZero() && time.Since(asked) < askAgainAfter {
+			return username, password, err
+		}
+		u, p, e := b.creds(ctx)
+		if ctx.Err() == nil { // else its error may be this caller's own
+			username, password, err, asked = u, p, e, time.Now()
+		}
+		return u, p, e
+	}
 }
 
 // pinsHandles reports whether the client's handshake leaves state that keeps a
@@ -107,7 +163,13 @@ func pinsHandles(o *redis.Options) bool {
 
 // bind takes from the options what the driver has to know.
 func (d *Driver) bind(o *redis.Options) *binding {
-	b := &binding{pool: d.cfg.Pool, retry: d.cfg.Retry, tls: o.TLSConfig}
+	b := &binding{
+		pool: d.cfg.Pool, retry: d.cfg.Retry, tls: o.TLSConfig,
+		// What the client gives to PoolTimeout is about a full pool: go-redis
+		// waits for a server that is away beyond it.
+		dialWait: d.cfg.Pool.Limits().WaitTimeout,
+		tracks:   o.ClientSideCache != nil || o.ClientSideCacheConfig != nil,
+	}
 	if d.cfg.Dial == nil && o.Dialer != nil {
 		b.dial, b.tls = o.Dialer, nil
 	}

@@ -3,7 +3,7 @@ package driver
 import (
 	"errors"
 	"os"
-	"slices"
+	"time"
 
 	"github.com/everpool/everpool/internal/command"
 	"github.com/everpool/everpool/internal/resp"
@@ -20,7 +20,13 @@ func (h *handle) Read(p []byte) (int, error) {
 	h.reading.Lock()
 	defer h.reading.Unlock()
 	h.mu.Lock()
-	n, err := h.readLocked(p)
+	var n int
+	var err error
+	if !h.readBy.IsZero() && !time.Now().Before(h.readBy) {
+		err = h.lateLocked() // as on a socket, whatever has come
+	} else {
+		n, err = h.readLocked(p)
+	}
 	done := h.settleLocked()
 	h.mu.Unlock()
 	if done != nil {
@@ -32,28 +38,26 @@ func (h *handle) Read(p []byte) (int, error) {
 // readLocked waits for bytes of replies and copies them to p.
 func (h *handle) readLocked(p []byte) (int, error) {
 	for {
-		if h.outR < len(h.out) {
-			n := copy(p, h.out[h.outR:])
-			h.outR += n
+		if h.b.hasOut() {
+			n := copy(p, h.b.out[h.b.outRead:])
+			h.b.outRead += n
 			return n, nil
 		}
-		if err := h.usableLocked(); err != nil {
-			return 0, err
+		if h.err != nil {
+			return 0, h.err
 		}
-		if h.riding && !h.sending && !h.readingC {
-			if n, err := h.receiveSharedLocked(p); n > 0 || err != nil {
-				return n, err
-			}
-			continue
+		var n int
+		var err error
+		switch {
+		case h.held:
+			err = h.sendHeldLocked()
+		case h.riding && !h.sending && !h.receiving:
+			n, err = h.receiveSharedLocked(p)
+		case h.lease == nil || h.sending || !h.b.unanswered() && h.lease.Mode() == pooler.Counted:
+			err = h.awaitReplyLocked()
+		default:
+			n, err = h.receiveLocked(h.lease, p)
 		}
-		c := h.lease
-		if c == nil || h.sending || h.answered == len(h.owed) && c.Mode() == pooler.Counted {
-			if err := h.awaitReplyLocked(); err != nil {
-				return 0, err
-			}
-			continue
-		}
-		n, err := h.receiveLocked(c, p)
 		if n > 0 || err != nil {
 			return n, err
 		}
@@ -69,50 +73,49 @@ func (h *handle) awaitReplyLocked() error {
 	case <-h.wake: // what it said is seen now
 	default:
 	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return h.deadlineError("read")
+	if err != nil && h.err == nil {
+		return h.lateLocked()
 	}
-	return nil // whether the handle was closed is looked at next
+	return nil // whether the handle has ended is looked at next
 }
 
 // receiveLocked receives from the lease, without the lock while that may block.
 func (h *handle) receiveLocked(c *pooler.Conn, p []byte) (int, error) {
-	h.readingC = true
+	h.receiving = true
 	by := h.readBy
 	h.mu.Unlock()
 	n, done, err := c.Receive(p, by)
 	h.mu.Lock()
-	if err == nil && h.usableLocked() == nil {
+	if err == nil && h.err == nil {
 		n = h.receivedLocked(c, p, n, done)
 	}
-	h.readingC = false
-	if gone := h.usableLocked(); gone != nil {
+	h.receiving = false
+	if h.err != nil {
 		h.quitLocked()
-		return 0, gone
+		return 0, h.err
 	}
 	switch {
 	case err == nil:
+		return n, nil
 	case errors.Is(err, pooler.ErrInterrupted):
 		return 0, nil // another deadline
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return 0, h.lateLocked(c)
-	default:
-		if again, err := h.tryAgainLocked(c); again || err != nil {
-			return 0, err
-		}
-		return 0, h.lostLocked(c, err)
+		return 0, h.lateLocked()
 	}
-	return n, nil
+	if dead := c.Err(); dead != nil {
+		err = dead
+	}
+	return 0, h.lostLocked(err, true)
 }
 
 // receivedLocked takes note of p[:n], and of whole replies that have come with
 // it, which it adds. The lock may be released meanwhile, so the lease must be
 // marked as being read from.
 func (h *handle) receivedLocked(c *pooler.Conn, p []byte, n int, done bool) int {
-	h.got = true
+	h.b.got = true
 	h.noteLocked(c, p[:n], done)
 	// Whole replies that have come already go with it.
-	for n < len(p) && h.usableLocked() == nil && h.answered < len(h.owed) && c.Buffered() {
+	for n < len(p) && h.err == nil && h.b.unanswered() && c.Buffered() {
 		m, done, err := c.ReceiveBuffered(p[n:])
 		if err != nil || m == 0 {
 			break // the next Read meets it again
@@ -125,18 +128,21 @@ func (h *handle) receivedLocked(c *pooler.Conn, p []byte, n int, done bool) int 
 
 // noteLocked takes note of bytes of a reply, and of its end.
 func (h *handle) noteLocked(c *pooler.Conn, b []byte, done bool) {
-	if h.answered == len(h.owed) {
+	if !h.b.unanswered() {
 		return // a push, or a stream
 	}
-	r := &h.owed[h.answered]
-	if r.frame != nil && len(h.reply) <= maxReply {
-		h.reply = append(h.reply, b...)
+	r := &h.b.owed[h.b.answered]
+	switch {
+	case r.frame != nil && len(h.b.reply) <= maxReply:
+		h.b.reply = append(h.b.reply, b...)
+	case r.kind == exec && len(h.b.reply) < execHead:
+		h.b.reply = append(h.b.reply, b[:min(len(b), execHead)]...)
 	}
 	if !done {
 		return
 	}
 	if r.n--; r.n == 0 {
-		h.answered++
+		h.b.answered++
 	}
 	failed := c.Kind() == '-' || c.Kind() == '!'
 	if r.kind != asking {
@@ -150,10 +156,7 @@ func (h *handle) noteLocked(c *pooler.Conn, b []byte, done bool) {
 	case multi:
 		h.inMulti = h.inMulti || !failed
 	case exec, discard:
-		// EXEC ends a transaction even if it is refused.
-		if h.inMulti && (r.kind == exec || !failed) {
-			h.inMulti, h.watching = false, false
-		}
+		h.endedLocked(c, r, failed)
 	case watch:
 		h.watching = h.watching || !failed && !h.inMulti
 	case unwatch:
@@ -163,8 +166,21 @@ func (h *handle) noteLocked(c *pooler.Conn, b []byte, done bool) {
 	case local:
 		h.forwardedLocked(c, r)
 	}
-	if r.frame != nil {
-		h.reply = h.reply[:0]
+	h.b.reply = h.b.reply[:0]
+}
+
+// execHead is how much of the reply to EXEC is enough to know a refusal by.
+const execHead = 48
+
+// endedLocked takes note of the reply to EXEC or DISCARD. EXEC ends a transaction
+// even if it is refused, unless it is no command there: then the connection is
+// inside MULTI for ever, and isn't used again.
+func (h *handle) endedLocked(c *pooler.Conn, r *run, failed bool) {
+	if h.inMulti && failed && r.kind == exec && resp.UnknownCommand(h.b.reply) {
+		c.Fail(pooler.CloseState, errors.New("everpool: EXEC was refused where MULTI was not"))
+	}
+	if h.inMulti && (r.kind == exec || !failed) {
+		h.inMulti, h.watching = false, false
 	}
 }
 
@@ -180,12 +196,12 @@ func (h *handle) shakenLocked(c *pooler.Conn, r *run, failed bool) {
 		// The state that it was given in isn't known.
 	case c.Mode() != pooler.Counted:
 		h.firm = true // the reply may have a push in it, so it isn't remembered
-	case failed && resp.UnknownCommand(h.reply):
-		m.refuse(h.session, r.frame, h.reply)
+	case failed && resp.UnknownCommand(h.b.reply):
+		m.refuse(h.session, r.frame, h.b.reply)
 	case failed:
 		// Nothing has changed, and the server may think otherwise next time.
 	default:
-		to := m.extend(h.session, r.frame, h.reply, r.slots)
+		to := m.extend(h.session, r.frame, h.b.reply, r.slots)
 		if to == nil {
 			h.keepLocked(command.PinSession)
 			break
@@ -194,10 +210,10 @@ func (h *handle) shakenLocked(c *pooler.Conn, r *run, failed bool) {
 		c.SetSession(to.pool)
 	}
 	h.flight = nil
-	if h.answered < len(h.owed) && h.owed[h.answered].kind == session_ && !h.inMulti && h.pin == "" {
+	if h.b.unanswered() && h.b.owed[h.b.answered].kind == session_ && !h.inMulti && h.pin == "" {
 		// The next step is under way too: who waits for this one shall not
 		// take it for missing.
-		h.leadLocked(h.owed[h.answered].frame)
+		h.leadLocked(h.b.owed[h.b.answered].frame)
 	}
 	if flown != nil {
 		m.finish(flown.from, flown.frame)
@@ -209,12 +225,12 @@ func (h *handle) shakenLocked(c *pooler.Conn, r *run, failed bool) {
 func (h *handle) pinnedLocked(c *pooler.Conn, r *run, failed bool) {
 	flown := h.flight
 	h.firm = h.firm || !failed
-	for i := h.answered; i < len(h.owed); i++ {
-		failed = failed && h.owed[i].kind != pinning // the next one may succeed
+	for i := h.b.answered; i < len(h.b.owed); i++ {
+		failed = failed && h.b.owed[i].kind != pinning // the next one may succeed
 	}
 	if failed && !h.firm && r.mode() == pooler.Pushes && h.pin == r.pin.String() && !h.inMulti {
-		if r.remembered() && resp.UnknownCommand(h.reply) {
-			h.node.memory.refuse(h.session, r.frame, h.reply)
+		if r.remembered() && resp.UnknownCommand(h.b.reply) {
+			h.node.memory.refuse(h.session, r.frame, h.b.reply)
 		}
 		h.pin, h.noted = "", false // a transaction or WATCH is noted anew
 		c.SetMode(pooler.Counted)
@@ -248,75 +264,63 @@ func (h *handle) keepLocked(why command.Pin) {
 
 // lateLocked is the error of a reply that didn't come in time. The connection
 // lives: if the handle is closed now, its pool waits for the reply a little.
-func (h *handle) lateLocked(c *pooler.Conn) error {
-	if h.answered == len(h.owed) || c != nil && c.Mode() == pooler.Stream || h.bound.retry.mayRepeat(h.effect) {
-		return h.deadlineError("read")
+func (h *handle) lateLocked() error {
+	if h.err != nil {
+		return h.err
 	}
-	h.late = true
-	return &lateError{h.node.key.addr}
+	l := h.lossLocked(late, (h.b.flushed || h.sending) && h.b.unanswered())
+	f := l.decide(h.bound.retry)
+	if f == tellUnknown {
+		h.unknownLocked()
+	}
+	_, err := h.tell(f, l, os.ErrDeadlineExceeded)
+	return err
 }
 
-// tryAgainLocked sends the batch once more, on another connection, if it only
-// reads and the caller has seen nothing of a reply. It reports whether it has.
-func (h *handle) tryAgainLocked(c *pooler.Conn) (bool, error) {
-	if !h.resend || h.resent || h.got || h.effect != command.Read || h.keepsLocked() || h.sending ||
-		len(h.req) == 0 || h.sent != len(h.req) || !h.writing.TryLock() {
-		return false, nil
+// lostLocked deals with a batch whose connection was lost, for that reason; ran
+// says whether the server may have run some of it. It goes on another connection,
+// and lostLocked returns nil, or its caller is told.
+func (h *handle) lostLocked(cause error, ran bool) error {
+	l := h.lossLocked(causeOf(cause), ran)
+	if l.free = l.free && !h.sending && h.writing.TryLock(); l.free {
+		defer h.writing.Unlock()
 	}
-	defer h.writing.Unlock()
-	h.resent = true
-	replies := 0
-	for i := h.answered; i < len(h.owed); i++ {
-		replies += int(h.owed[i].n)
-	}
-	req := h.requestLocked(h.owed[h.answered:])
-	req.Deadline = h.readBy
-	if err := h.replaceLocked(c, req, pooler.Resend); err != nil {
-		return false, h.failLocked(err)
-	}
-	next := h.lease
-	next.Owe(replies)
-	_, err := h.useLocked(next, h.req, h.readBy)
-	if gone := h.usableLocked(); gone != nil {
-		return false, gone
-	}
-	if err != nil {
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			next.Fail(pooler.CloseWrite, err)
-			return false, h.dropLocked(h.deadlineError("read"))
-		}
-		return false, h.lostLocked(next, err)
-	}
-	return true, nil
-}
-
-// lostLocked is the error of a batch whose connection was lost. It is the
-// decision about running it twice.
-func (h *handle) lostLocked(c *pooler.Conn, cause error) error {
-	if dead := c.Err(); dead != nil {
-		cause = dead
-	}
-	node := h.node.key.addr
-	stream := c.Mode() == pooler.Stream
+	f := l.decide(h.bound.retry)
 	var err error
-	outcome := pooler.Failed
-	switch {
-	case !stream && (h.answered < len(h.owed) || h.got || h.flushed) && !h.bound.retry.mayRepeat(h.effect):
-		err, outcome = unknownOutcome(node, cause), pooler.Unknown
-	case errors.Is(cause, pooler.ErrClosed):
-		err = adapt(cause)
-	case slices.ContainsFunc(h.owed[h.answered:], func(r run) bool { return r.afterWrite }):
-		// On another connection it would ask about another's writes.
-		err = poolError{&pooler.Error{Err: pooler.ErrConnGone, Node: node, Cause: cause}}
+	switch f {
+	case move:
+		h.b.moves++
+		err = h.repeatLocked(pooler.Move)
+	case resend:
+		h.b.resent = true
+		err = h.repeatLocked(pooler.Resend)
 	default:
-		err = &lostError{node, cause}
+		return h.tellLocked(f, l, cause)
 	}
-	c.Fail(pooler.CloseRead, cause)
-	if h.shaking {
-		err = handshakeError{err}
+	if err == nil || h.err != nil {
+		return h.err
 	}
-	h.land()
-	h.endLocked(err, outcome)
-	h.signal()
+	l = h.lossLocked(causeOf(err), ran)
+	l.free = false
+	return h.tellLocked(l.decide(h.bound.retry), l, err)
+}
+
+// repeatLocked sends the batch, all of which is here, on another connection, by the
+// read deadline.
+func (h *handle) repeatLocked(why pooler.Again) error {
+	h.writeBy = h.readBy
+	if h.riding {
+		return h.rideAgainLocked(why)
+	}
+	replies := h.b.replies()
+	if err := h.replaceLocked(h.lease, h.requestLocked(h.b.pending()), why); err != nil {
+		return err
+	}
+	c := h.lease
+	c.Owe(replies)
+	_, err := h.useLocked(c, h.b.req)
+	if err != nil && h.err == nil {
+		c.Fail(pooler.CloseWrite, err)
+	}
 	return err
 }

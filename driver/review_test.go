@@ -241,8 +241,8 @@ func TestAQuitOrResetTooLargeToGatherIsRefusedBeforeAByteIsSent(t *testing.T) {
 				if _, err := io.WriteString(a, frames(name + " " + strings.Repeat("x", 70_000))[:69_000]); err == nil {
 					t.Error("taken")
 				}
-				if n := t.f.Dials(); n != 0 {
-					t.Errorf("%d dials", n)
+				if s := t.stats(); s.Admitted != 0 {
+					t.Errorf("%d requests", s.Admitted)
 				}
 				a.close()
 				t.handle().do("GET k", "$-1")

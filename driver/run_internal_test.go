@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -12,19 +13,27 @@ import (
 // planOf is the plan for the requests, without their places.
 func planOf(t *testing.T, requests ...[]byte) []run {
 	t.Helper()
-	h := &handle{}
-	var all []byte
+	var b batch
+	b.init()
 	for _, r := range requests {
-		all = append(all, r...)
+		b.take(r, new(sync.Pool))
 	}
-	if n, err := h.gatherLocked(all); n != len(all) || err != nil {
-		t.Fatal(n, err)
+	var l lookalike
+	for {
+		n, err := b.next(&l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n == 0 {
+			break
+		}
+		b.add(&l.facts, n)
 	}
-	for i := range h.plan {
-		r := &h.plan[i]
+	for i := range b.plan {
+		r := &b.plan[i]
 		r.start, r.end, r.first = 0, 0, 0
 	}
-	return h.plan
+	return b.plan
 }
 
 // A pipeline's commands are judged as each would be alone: what was found of one

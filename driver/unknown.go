@@ -14,7 +14,7 @@ import (
 // each node: one that neither blocks nor subscribes needs no connection of its
 // own. If the server can't be asked just now, the command pins.
 func (h *handle) clearLocked(f command.Facts, buf []byte) command.Facts {
-	name := commandName(buf, h.scan.Args())
+	name := commandName(buf, h.b.scan.Args())
 	if known, ok := h.node.memory.verdict(name); ok {
 		return known
 	}

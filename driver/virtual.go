@@ -1,8 +1,57 @@
 package driver
 
+import (
+	"errors"
+	"syscall"
+)
+
 // IsVirtual marks a connection that is dialed without a socket: hooks don't take
 // it for a dial of the network.
 func (h *handle) IsVirtual() {}
 
 // IsVirtual is as the handle's.
 func (b *brokenHandle) IsVirtual() {}
+
+// IsVirtual marks the failure of a dial without a socket.
+func (*dialError) IsVirtual() {}
+
+// SyscallConn is what go-redis asks before it uses a handle again, to see whether
+// its socket is still well. There is none to be shown; an error has go-redis drop
+// the handle, which is cheap, and dial, where callers can wait: while the node
+// doesn't serve, and when a connection that the handle has kept was closed.
+func (h *handle) SyscallConn() (syscall.RawConn, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.err != nil {
+		return nil, h.err
+	}
+	if !vetoes {
+		return noSocket{}, nil
+	}
+	switch c := h.lease; {
+	case h.stale:
+		return nil, errStale
+	case c == nil && !h.node.serves():
+		return nil, errAway
+	case c != nil && h.b.idle() && !h.sending && !h.receiving:
+		if !c.Unpark() || !c.Ready() {
+			return nil, errKeptGone
+		}
+		if h.mayLoseLocked() {
+			c.Park()
+		}
+	}
+	return noSocket{}, nil
+}
+
+// SyscallConn has go-redis drop the handle.
+func (b *brokenHandle) SyscallConn() (syscall.RawConn, error) { return nil, b.err }
+
+var errAway = errors.New("everpool: the node doesn't serve just now")
+
+// noSocket is a socket on which nothing is to be seen.
+type noSocket struct{}
+
+func (noSocket) Control(func(uintptr)) error    { return nil }
+func (noSocket) Read(func(uintptr) bool) error  { return nil }
+func (noSocket) Write(func(uintptr) bool) error { return nil }

@@ -6,128 +6,107 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/everpool/everpool/internal/command"
 	"github.com/everpool/everpool/pooler"
 )
 
+// requestError: what was written is no request, or one that can't be passed on. The
+// server would close the connection for it, or not answer.
+type requestError struct{ err error }
+
+func (e *requestError) Error() string { return fmt.Sprintf("everpool: %v", e.err) }
+func (e *requestError) Unwrap() error { return e.err }
+
+// errKeptGone: the connection that the handle keeps was closed while nothing was
+// under way on it.
+var errKeptGone = errors.New("everpool: the connection that was kept is gone")
+
 // gatherLocked takes bytes of p into the batch, finds the commands in them, and
 // returns how many it has taken. It takes all of p but where a large argument
 // streams through.
 func (h *handle) gatherLocked(p []byte) (int, error) {
-	if h.partial && h.sent == len(h.req) {
-		if body := h.scan.BodyRemaining(); body > 0 {
+	b := &h.b
+	if b.partial && b.sent == len(b.req) {
+		if body := b.scan.BodyRemaining(); body > 0 {
 			n := int(min(body, int64(len(p))))
-			if err := h.passLocked(p[:n]); err != nil {
+			if err := h.sendPieceLocked(p[:n]); err != nil {
 				return 0, err
 			}
-			h.scan.Skip(int64(n))
+			b.scan.Skip(int64(n))
 			return n, nil
 		}
 	}
 	p = p[:min(len(p), gatherAtOnce)]
-	h.growLocked(len(p))
-	h.req = append(h.req, p...)
-	var f command.Facts
-	var like []byte // f is true for whatever begins like this
-	for h.scanned < len(h.req) {
-		buf := h.req[h.scanned:]
-		n, done, err := h.scan.Next(buf)
+	b.take(p, &h.node.buffers)
+	var l lookalike
+	for {
+		n, err := b.next(&l)
 		if err != nil {
 			return 0, h.malformedLocked(err)
 		}
-		if !done {
-			break
+		if n == 0 {
+			return len(p), nil
 		}
-		if h.partial {
-			f, h.partial = h.partialF, false
-		} else if like == nil || !bytes.HasPrefix(buf, like) {
-			f, like = command.Inspect(buf, h.scan.Args(), h.scan.NumArgs()), nil
-			if f.Fixed {
-				like = buf[:h.scan.Arg(0).End]
-			}
+		if l.facts.Info == nil && l.facts.Pin == command.PinUnknown && b.scan.Seen() > 0 {
+			l.facts = h.clearLocked(l.facts, b.req[b.scanned:])
 		}
-		if f.Info == nil && f.Pin == command.PinUnknown && h.scan.Seen() > 0 {
-			f = h.clearLocked(f, buf)
-		}
-		if last := len(h.plan) - 1; last < 0 || !h.plan[last].extend(&f, h.scanned, h.scanned+n) {
-			h.plan = append(h.plan, newRun(&f, h.scanned, h.scanned+n))
-		}
-		h.scanned += n
+		b.add(&l.facts, n)
 	}
-	return len(p), nil
 }
 
 // malformedLocked refuses what isn't a request. The server would close the
 // connection for it, or not answer, so it must not get there.
 func (h *handle) malformedLocked(err error) error {
-	if c := h.lease; c != nil && !h.sending && !h.readingC {
+	if c := h.lease; c != nil && !h.sending && !h.receiving {
 		c.Fail(pooler.CloseWrite, err)
 	}
-	return fmt.Errorf("everpool: malformed request: %w", err)
+	return &requestError{fmt.Errorf("malformed request: %w", err)}
 }
 
-// flushLocked sends what is complete, and begins to send a command that is too
-// large to gather. What else is unfinished waits for its rest: it can't be
-// answered before that anyway.
+// flushLocked sends what is due.
 func (h *handle) flushLocked() error {
-	unfinished := len(h.req) - max(h.scanned, h.sent)
-	if unfinished == 0 || h.scanned-h.sent >= gatherUpTo {
-		return h.sendLocked()
+	complete, part := h.b.due()
+	if complete {
+		if err := h.sendLocked(); err != nil {
+			return err
+		}
 	}
-	if unfinished < gatherUpTo && !h.partial {
-		return nil
+	if part {
+		return h.sendPartLocked()
 	}
-	if err := h.sendLocked(); err != nil {
-		return err
-	}
-	return h.sendPartLocked()
+	return nil
 }
 
 // sendLocked sends the planned commands: those of the handshake that are
 // remembered are answered at once, the rest goes to a connection.
 func (h *handle) sendLocked() error {
-	share := h.mayShareLocked()
+	share := h.node.sharer != nil && h.lease == nil && !h.keepsLocked() && h.b.shareable()
 	if h.riding && !share {
 		if err := h.alightLocked(); err != nil {
 			return err
 		}
 	}
-	if err := h.answerLocked(); err != nil || len(h.plan) == 0 {
+	if err := h.answerLocked(); err != nil || len(h.b.plan) == 0 {
 		return err
 	}
+	before := h.b.effect
 	if share {
 		if shared, err := h.shareLocked(); shared || err != nil {
+			if err != nil {
+				h.b.effect = before
+			}
 			return err
 		}
 	}
-	first, end := h.plan[0], int(h.plan[len(h.plan)-1].end)
-	replies, pins := 0, false
-	mode := pooler.Counted
-	for i := range h.plan {
-		r := &h.plan[i]
-		replies += int(r.n)
-		mode = max(mode, r.mode())
-		h.effect = max(h.effect, r.effect)
-		if r.kind == plain && !r.afterWrite {
-			continue
-		}
-		h.resend = false
-		pins = pins || r.kind == pinning
-		if r.remembered() {
-			r.frame = bytes.Clone(h.req[r.start:r.end])
-		}
-	}
-	if h.keepsLocked() || h.flushed || len(h.req) > gatherUpTo {
-		h.resend = false
-	}
-	if err := h.acquireLocked(h.requestLocked(h.plan)); err != nil {
+	first, end := h.b.plan[0], int(h.b.plan[len(h.b.plan)-1].end)
+	replies, mode, pins := h.b.prepare(h.keepsLocked())
+	if err := h.acquireLocked(h.requestLocked(h.b.plan)); err != nil {
+		h.b.effect = before
 		return err
 	}
-	c := h.lease
-	if mode > c.Mode() {
+	if c := h.lease; mode > c.Mode() {
 		c.SetMode(mode)
 	}
 	if pins {
@@ -135,177 +114,146 @@ func (h *handle) sendLocked() error {
 			return err
 		}
 	}
-	if len(h.owed) == 0 {
-		h.owed, h.plan = h.plan, h.owed
-	} else {
-		h.owed = append(h.owed, h.plan...)
-		h.plan = h.plan[:0]
+	h.b.owe()
+	h.lease.Owe(replies)
+	none := int(first.first) - h.b.sent
+	n, err := h.transmitLocked(none, end, replies)
+	if err != nil && n < none {
+		h.b.effect = before
 	}
-	c.Owe(replies)
-	return h.transmitLocked(int(first.first)-h.sent, end)
-}
-
-// transmitLocked sends req[sent:end] on the lease. none is how many bytes of it
-// can be sent without the server having anything to run.
-func (h *handle) transmitLocked(none, end int) error {
-	fresh := !h.flushed
-	for moves := 0; ; moves++ {
-		c := h.lease
-		h.flushed = true
-		owed := c.Owed()
-		n, err := h.useLocked(c, h.req[h.sent:end], h.writeBy)
-		if err == nil {
-			h.sent = end
-			h.trimLocked()
-			return nil
-		}
-		if gone := h.usableLocked(); gone != nil {
-			return gone
-		}
-		ran := n >= none || !fresh
-		if !ran && c.Err() == nil {
-			c.Owe(-owed) // not a byte went out
-		}
-		switch {
-		case !ran && (errors.Is(err, os.ErrDeadlineExceeded) || moves >= maxMoves):
-			return h.dropLocked(h.deadlineError("write"))
-		case ran || h.keepsLocked() || h.readingC:
-			return h.lostLocked(c, err)
-		}
-		if err := h.replaceLocked(c, h.requestLocked(h.owed), pooler.Move); err != nil {
-			return err
-		}
-		h.lease.Owe(owed)
-	}
-}
-
-// maxMoves bounds how often a request goes to another connection because the
-// write failed.
-const maxMoves = 8
-
-// dropLocked gives the lease back unused after the request could not be sent.
-func (h *handle) dropLocked(err error) error {
-	h.owed, h.answered = h.owed[:0], 0
-	h.endLocked(err, pooler.Failed)
 	return err
 }
 
-// useLocked sends b by the deadline, without the lock, so that Read, Close and the deadlines go
-// on.
-func (h *handle) useLocked(c *pooler.Conn, b []byte, by time.Time) (int, error) {
+// transmitLocked sends req[sent:end], which will have so many replies, on the
+// lease, and returns how many bytes it has sent. none is how many of them can be
+// sent without the server having anything to run. If nothing was run, the commands
+// are planned again.
+func (h *handle) transmitLocked(none, end, replies int) (int, error) {
+	for {
+		c := h.lease
+		n, err := h.useLocked(c, h.b.req[h.b.sent:end])
+		if err == nil {
+			h.b.flushed = true
+			h.b.trim(end, &h.node.buffers)
+			return n, nil
+		}
+		if h.err != nil {
+			return n, h.err
+		}
+		ran := h.b.flushed || n >= none
+		l := h.lossLocked(causeOf(err), ran)
+		l.free = !h.b.streamed && !h.keepsLocked() && !h.receiving && h.b.moves < maxMoves
+		if l.decide(h.bound.retry) != move {
+			return n, h.notSentLocked(c, replies, ran, err)
+		}
+		h.b.moves++
+		if err := h.replaceLocked(c, h.requestLocked(h.b.owed), pooler.Move); err != nil {
+			return n, h.notSentLocked(nil, replies, false, err)
+		}
+		h.lease.Owe(replies)
+	}
+}
+
+// notSentLocked notes that a piece of the batch was not sent on c, or not to its
+// end. If none of it has run, its commands are as before.
+func (h *handle) notSentLocked(c *pooler.Conn, replies int, ran bool, err error) error {
+	if h.b.flushed = ran; ran {
+		return err
+	}
+	h.b.owed, h.b.plan = h.b.plan[:0], h.b.owed
+	if c != nil && h.b.streamed {
+		c.Fail(pooler.CloseWrite, err) // it is in the middle of a command
+	}
+	if c == nil || c.Err() != nil {
+		return err
+	}
+	c.Owe(-replies) // not a byte went out
+	if !h.keepsLocked() && !h.receiving {
+		h.lease = nil
+		h.putLocked(c, pooler.Failed)
+	}
+	return err
+}
+
+// useLocked sends b by the write deadline, without the lock, so that Read, Close
+// and the deadlines go on.
+func (h *handle) useLocked(c *pooler.Conn, b []byte) (int, error) {
+	by := h.writeBy
 	h.sending = true
 	h.signal()
 	h.mu.Unlock()
 	n, err := c.Send(b, by)
 	h.mu.Lock()
 	h.sending = false
-	if gone := h.usableLocked(); gone != nil {
+	if h.err != nil {
 		h.quitLocked()
-		return n, gone
+		return n, h.err
 	}
 	h.signal()
 	return n, err
 }
 
-// trimLocked forgets what was sent and won't be sent again.
-func (h *handle) trimLocked() {
-	if h.sent == len(h.req) && h.resend {
-		return
-	}
-	if h.resend && h.sent < len(h.req) {
-		h.resend = false // more follows, so req is not all of the batch
-	}
-	n := copy(h.req, h.req[h.sent:])
-	h.req = h.req[:n]
-	h.scanned -= h.sent
-	h.sent = 0
-	if n == 0 {
-		h.shrinkLocked()
-	}
-}
-
 // sendPartLocked begins to send a command of which more is to come.
 func (h *handle) sendPartLocked() error {
-	part := h.req[h.sent:]
+	b := &h.b
+	part := b.req[b.sent:]
 	if len(part) == 0 {
 		return nil
 	}
-	h.resend = false
-	if !h.partial {
-		h.partialF = command.Inspect(h.req[h.scanned:], h.scan.Args(), h.scan.NumArgs())
-		if h.partialF.Class == command.Local || h.partialF.Pin == command.PinReset {
-			return fmt.Errorf("everpool: %s with arguments of more than %d bytes", h.partialF.Info.Name, gatherUpTo)
+	if !b.partial {
+		f := command.Inspect(b.req[b.scanned:], b.scan.Args(), b.scan.NumArgs())
+		if f.Class == command.Local || f.Pin == command.PinReset {
+			return &requestError{fmt.Errorf("%s with arguments of more than %d bytes", f.Info.Name, gatherUpTo)}
 		}
-		if h.partialF.Class == command.Session {
+		if f.Class == command.Session {
 			// Too large to be remembered.
-			h.partialF = command.Facts{Info: h.partialF.Info, Class: command.Pinning, Pin: command.PinSession, Effect: h.partialF.Effect}
+			f = command.Facts{Info: f.Info, Class: command.Pinning, Pin: command.PinSession, Effect: f.Effect}
 		}
-		h.effect = max(h.effect, h.partialF.Effect)
-		r := newRun(&h.partialF, h.scanned, len(h.req))
+		r := newRun(&f, b.scanned, len(b.req))
 		if err := h.acquireLocked(h.requestLocked([]run{r})); err != nil {
 			return err
 		}
-		h.partial = true
+		b.begun, b.partial, b.streamed, b.all = f, true, true, false
 	}
-	c := h.lease
-	n, err := h.useLocked(c, part, h.writeBy)
-	if err != nil {
-		return h.partLostLocked(c, n, err)
+	if err := h.sendPieceLocked(part); err != nil {
+		return err
 	}
-	h.flushed = true
-	h.scan.Discard(len(part))
-	h.req = h.req[:h.sent]
-	h.scanned = len(h.req)
-	if h.answered == len(h.owed) {
-		h.req, h.sent, h.scanned = h.req[:0], 0, 0
+	b.scan.Discard(len(part))
+	b.req = b.req[:b.sent]
+	b.scanned = len(b.req)
+	if !b.unanswered() {
+		b.req, b.sent, b.scanned = b.req[:0], 0, 0
 	}
 	return nil
 }
 
-// passLocked sends part of a large argument straight from the caller's memory.
-func (h *handle) passLocked(p []byte) error {
+// sendPieceLocked sends part of a command. If the connection is lost, or the time
+// is over, in the middle of it, the server can't run it: what it has run is what
+// came before.
+func (h *handle) sendPieceLocked(part []byte) error {
 	c := h.lease
-	n, err := h.useLocked(c, p, h.writeBy)
-	if err != nil {
-		return h.partLostLocked(c, n, err)
+	_, err := h.useLocked(c, part)
+	if err == nil || h.err != nil {
+		return err
 	}
-	return nil
-}
-
-// partLostLocked: the connection was lost, or its time has passed, in the middle
-// of a command. The server can't run half of a command, so if it was the first
-// of its batch nothing has happened.
-func (h *handle) partLostLocked(c *pooler.Conn, n int, err error) error {
-	if gone := h.usableLocked(); gone != nil {
-		return gone
-	}
-	late := errors.Is(err, os.ErrDeadlineExceeded)
 	c.Fail(pooler.CloseWrite, err)
-	h.partial = false
-	if len(h.owed) == 0 {
-		h.effect = command.Read
-	}
-	if late && h.effect == command.Read {
-		return h.dropLocked(h.deadlineError("write"))
-	}
-	return h.lostLocked(c, err)
+	h.b.partial = false
+	return err
 }
 
 // streamLocked passes p on, on a connection whose replies aren't counted.
 func (h *handle) streamLocked(p []byte) (int, error) {
-	c := h.lease
-	n, err := h.useLocked(c, p, h.writeBy)
+	n, err := h.useLocked(h.lease, p)
 	if err == nil {
 		return n, nil
 	}
-	if gone := h.usableLocked(); gone != nil {
-		return n, gone
+	if h.err == nil {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			err = h.deadlineError("write")
+		}
+		err = h.failLocked(err, pooler.Failed)
 	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		err = h.deadlineError("write")
-	}
-	h.endLocked(err, pooler.Failed)
-	return n, h.failLocked(err)
+	return h.toldByReadLocked(p, err)
 }
 
 // requestLocked says what a lease for the commands is for. One that asks about
@@ -321,17 +269,32 @@ func (h *handle) requestLocked(runs []run) pooler.Request {
 		if r.afterWrite && !wrote {
 			req.Want = h.lastWrite
 		}
+		if subscribes(*r) {
+			req.Deadline = earlier(req.Deadline, time.Now().Add(pubSubWait))
+		}
 	}
 	return req
 }
 
-// acquireLocked sees to it that the handle has a lease.
+// earlier returns the deadline that comes first; the zero one never does.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// acquireLocked sees to it that the handle has a lease that can carry a request. One
+// that it has kept may have been closed meanwhile.
 func (h *handle) acquireLocked(req pooler.Request) error {
-	if h.lease != nil {
+	if c := h.lease; c != nil {
+		if !c.Unpark() || !h.b.unanswered() && !h.receiving && !c.Ready() {
+			return errKeptGone
+		}
 		return nil
 	}
 	if req.Want != nil && h.wroteIn != h.session {
-		return h.refusedLocked(&pooler.Error{Err: pooler.ErrConnGone, Node: h.node.key.addr})
+		return &pooler.Error{Err: pooler.ErrConnGone, Node: h.node.key.addr}
 	}
 	c, err := obtainLocked(h, req, h.getLocked)
 	if err != nil {
@@ -355,8 +318,8 @@ func obtainLocked[T any](h *handle, req pooler.Request, get func(pooler.Request)
 		req.Session = h.session.pool
 		got, err = get(req)
 	}
-	if err != nil || h.closed { // a lease has gone back then
-		err = h.refusedLocked(err)
+	if h.err != nil { // a lease has gone back then
+		err = h.err
 	}
 	return got, err
 }
@@ -365,13 +328,13 @@ func (h *handle) getLocked(req pooler.Request) (*pooler.Conn, error) {
 	return h.leaseLocked(func(ctx context.Context) (*pooler.Conn, error) { return h.node.pool.Get(ctx, req) })
 }
 
-// leaseLocked waits for a connection without the lock. If the handle was closed
+// leaseLocked waits for a connection without the lock. If the handle has ended
 // meanwhile the connection goes back.
 func (h *handle) leaseLocked(get func(context.Context) (*pooler.Conn, error)) (*pooler.Conn, error) {
 	c, err := h.unlocked(get)
-	if err == nil && h.closed {
+	if err == nil && h.err != nil {
 		h.putLocked(c, pooler.Abandoned)
-		err = closedError(h.node.key.network)
+		err = h.err
 	}
 	return c, err
 }
@@ -389,31 +352,22 @@ func (h *handle) replaceLocked(c *pooler.Conn, req pooler.Request, why pooler.Ag
 		return h.node.pool.Replace(ctx, c, req, why)
 	})
 	if err != nil {
-		return h.refusedLocked(err)
+		return err
 	}
 	h.lease = next
 	return nil
-}
-
-// refusedLocked is the error of a request for which there is no connection.
-func (h *handle) refusedLocked(err error) error {
-	h.owed, h.answered = h.owed[:0], 0
-	if h.closed {
-		return closedError(h.node.key.network)
-	}
-	return adapt(err)
 }
 
 // renewLocked replaces a session that the server refuses by the same one with
 // the credentials that the client's provider gives now. It fails if they are
 // the ones that were refused.
 func (h *handle) renewLocked() error {
-	lost := adapt(&pooler.Error{Err: pooler.ErrSessionLost, Node: h.node.key.addr})
+	lost := &pooler.Error{Err: pooler.ErrSessionLost, Node: h.node.key.addr}
 	if h.bound.creds == nil {
 		return lost
 	}
 	username, password, err := h.credentials()
-	if err != nil || h.closed {
+	if err != nil || h.err != nil {
 		return lost
 	}
 	steps := withCredentials(h.session.steps, username, password)
@@ -435,19 +389,19 @@ func (h *handle) credentials() (username, password string, err error) {
 	return h.bound.creds(&h.caller)
 }
 
-// pinLocked notes the commands of the plan that pin. It fails if the handle was
-// closed meanwhile.
+// pinLocked notes the commands of the plan that pin. It fails if the handle has
+// ended meanwhile.
 func (h *handle) pinLocked() error {
-	for i := range h.plan {
-		r := &h.plan[i]
+	for i := range h.b.plan {
+		r := &h.b.plan[i]
 		if r.kind == pinning && h.pin == "" {
 			h.pin = r.pin.String()
 			h.sending = true // the lease stays until this is over
 			h.notePinLocked(h.pin)
 			h.sending = false
-			if gone := h.usableLocked(); gone != nil {
+			if h.err != nil {
 				h.quitLocked()
-				return gone
+				return h.err
 			}
 		}
 	}
@@ -465,21 +419,21 @@ func (h *handle) notePinLocked(reason string) {
 // server: session commands that are remembered, and QUIT and RESET. It takes
 // the lead of the first one that isn't remembered, or waits for whoever has it.
 func (h *handle) answerLocked() error {
-	for len(h.plan) > 0 && h.answered == len(h.owed) {
-		r := h.plan[0]
-		if h.lease != nil && (r.kind != local || h.readingC) {
+	for len(h.b.plan) > 0 && !h.b.unanswered() {
+		r := &h.b.plan[0]
+		if h.lease != nil && (r.kind != local || h.receiving) {
 			return nil
 		}
-		frame := h.req[r.start:r.end]
+		frame := h.b.req[r.start:r.end]
 		switch {
 		case r.kind == session_:
-			h.shaking = true
+			h.b.shaking = true
 		case r.kind == local:
-			h.answerLocal(&r)
-			if gone := h.usableLocked(); gone != nil {
-				return gone
+			h.answerLocal(r)
+			if h.err != nil {
+				return h.err
 			}
-			h.skipLocked(r)
+			h.b.skip()
 			continue
 		case r.pin != command.PinMaint:
 			return nil
@@ -490,8 +444,8 @@ func (h *handle) answerLocked() error {
 		to, reply, wait := h.node.memory.ask(h.session, frame)
 		switch {
 		case reply != nil:
-			h.out = append(h.out, reply...)
-			h.skipLocked(r)
+			h.b.out = append(h.b.out, reply...)
+			h.b.skip()
 			if to != nil {
 				h.enterLocked(to)
 			}
@@ -508,22 +462,12 @@ func (h *handle) answerLocked() error {
 	return nil
 }
 
-// skipLocked takes the answered first command out of the plan and the request.
-func (h *handle) skipLocked(r run) {
-	h.plan = slices.Delete(h.plan, 0, 1)
-	h.sent = int(r.end)
-	h.resend = false
-	if len(h.plan) == 0 && h.sent == len(h.req) {
-		h.req, h.sent, h.scanned = h.req[:0], 0, 0
-	}
-}
-
 // answerLocal answers QUIT and RESET. After RESET the handle is as new, and the
 // connection that it has kept is closed.
 func (h *handle) answerLocal(r *run) {
 	if r.pin == command.PinReset {
 		h.enterLocked(h.node.memory.root)
-		h.out = append(h.out, "+RESET\r\n"...)
+		h.b.out = append(h.b.out, "+RESET\r\n"...)
 		if c := h.lease; c != nil {
 			c.Fail(pooler.CloseState, errors.New("everpool: RESET"))
 			h.lease, h.pin, h.firm, h.noted = nil, "", false, false
@@ -531,7 +475,7 @@ func (h *handle) answerLocal(r *run) {
 			h.putLocked(c, pooler.Answered)
 		}
 	} else {
-		h.out = append(h.out, "+OK\r\n"...)
+		h.b.out = append(h.b.out, "+OK\r\n"...)
 	}
 	h.signal()
 }
@@ -539,8 +483,8 @@ func (h *handle) answerLocal(r *run) {
 // awaitFlightLocked waits for somebody else's handshake, by the write deadline.
 func (h *handle) awaitFlightLocked(done <-chan struct{}) error {
 	err := h.awaitLocked(done, h.writeBy)
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return adapt(&pooler.Error{Err: pooler.ErrWaitTimeout, Node: h.node.key.addr})
+	if err != nil && h.err == nil {
+		return &pooler.Error{Err: pooler.ErrWaitTimeout, Node: h.node.key.addr}
 	}
 	return err
 }

@@ -1,0 +1,324 @@
+package driver
+
+import (
+	"bytes"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/everpool/everpool/internal/command"
+	"github.com/everpool/everpool/internal/resp"
+	"github.com/everpool/everpool/pooler"
+)
+
+const (
+	// gatherUpTo is how many bytes of a request are gathered before they are
+	// sent, and kept to be sent again. What is larger streams through.
+	gatherUpTo = 64 << 10
+
+	// gatherAtOnce is how much of a single Write is copied before it is looked
+	// at. It is go-redis's buffer for pipelines.
+	gatherAtOnce = 128 << 10
+
+	// keepBuffer is the largest buffer that an idle handle keeps.
+	keepBuffer = 4 << 10
+
+	// largeBuffer holds whatever a handle gathers at a time.
+	largeBuffer = gatherUpTo + gatherAtOnce
+
+	// maxShared is how many commands of a pipeline may go on a shared connection at a
+	// time. More would keep everybody behind them waiting.
+	maxShared = 1000
+
+	// maxMoves bounds how often a batch goes on another connection because the
+	// last one has died with the batch unsent.
+	maxMoves = 8
+)
+
+// batch is everything that is written to a handle from one moment without an
+// outstanding reply to the next: one command, or a pipeline. It is the unit of
+// leasing, of sending again, and of telling what a lost connection means: go-redis
+// repeats a pipeline as a whole.
+//
+// A batch knows what was asked, what is owed, and what of it may run again. It has
+// no lock and does no I/O: both are its handle's.
+type batch struct {
+	scan  resp.RequestScanner
+	req   []byte // what was written and not sent yet, or may be sent again
+	plan  []run  // commands in req[sent:]
+	owed  []run  // commands that were sent
+	out   []byte // replies that the handle gives itself, before those of a connection
+	reply []byte // of the command that is being answered, where it is remembered
+
+	progress
+
+	// What most batches need is here, next to the rest: with many handles
+	// each separate piece of memory is a cache miss.
+	run0 [2]run
+	req0 [256]byte
+}
+
+// progress is how far a batch has come. The zero value is its beginning.
+type progress struct {
+	sent     int            // of req
+	scanned  int            // of req: where the unfinished command begins
+	answered int            // of owed: runs that are done
+	outRead  int            // of out
+	moves    int            // on another connection, unsent
+	effect   command.Effect // the worst of what was sent
+	begun    command.Facts  // of the command that was sent in part
+	partial  bool           // there is one
+	all      bool           // req is all of the batch, and was sent in one piece
+	streamed bool           // some of it went before its command was complete
+	flushed  bool           // something of it was handed to a connection, to be run
+	resent   bool
+	got      bool // bytes of a reply were handed to the caller
+	unknown  bool // the caller was told that the outcome is unknown
+	shaking  bool // it is part of go-redis's handshake
+}
+
+// init makes an empty batch.
+func (b *batch) init() {
+	b.plan, b.owed, b.req = b.run0[:0:1], b.run0[1:1:2], b.req0[:0]
+}
+
+// begin begins a new batch. The one before must be over.
+func (b *batch) begin(large *sync.Pool) {
+	b.shrink(large)
+	if cap(b.out) > keepBuffer {
+		b.out = nil
+	}
+	if cap(b.owed)+cap(b.plan) > 64 {
+		b.plan, b.owed = b.run0[:0:1], b.run0[1:1:2]
+	}
+	b.req, b.out, b.plan, b.owed = b.req[:0], b.out[:0], b.plan[:0], b.owed[:0]
+	b.progress = progress{}
+}
+
+// idle reports whether nothing is under way.
+func (b *batch) idle() bool {
+	return !b.unanswered() && len(b.plan) == 0 && !b.partial && b.sent == len(b.req) && !b.hasOut()
+}
+
+// unanswered reports whether replies are owed.
+func (b *batch) unanswered() bool { return b.answered < len(b.owed) }
+
+// hasOut reports whether there are replies of the handle's own to be read.
+func (b *batch) hasOut() bool { return b.outRead < len(b.out) }
+
+// pending returns the commands whose replies are to come.
+func (b *batch) pending() []run { return b.owed[b.answered:] }
+
+// any reports whether the batch has a command like that, sent or not.
+func (b *batch) any(like func(run) bool) bool {
+	return slices.ContainsFunc(b.plan, like) || slices.ContainsFunc(b.owed, like)
+}
+
+// sticks reports whether go-redis would keep an error on some of the batch's
+// commands after a later try: it has several, and they don't only read, as far as
+// is known of one that isn't finished.
+func (b *batch) sticks() bool {
+	if b.any(beginsTransaction) {
+		return true
+	}
+	n, worst := 0, command.Read
+	if b.scanned < len(b.req) {
+		n, worst = 1, command.Unsafe
+	}
+	for _, runs := range [...][]run{b.plan, b.owed} {
+		for _, r := range runs {
+			n += int(r.n)
+			worst = max(worst, r.effect)
+		}
+	}
+	return n > 1 && worst != command.Read
+}
+
+// take adds bytes of commands. Large batches borrow a buffer.
+func (b *batch) take(p []byte, large *sync.Pool) {
+	if n := len(b.req) + len(p); n > cap(b.req) && n > keepBuffer && n <= largeBuffer {
+		buf, _ := large.Get().(*[largeBuffer]byte)
+		if buf == nil {
+			buf = new([largeBuffer]byte)
+		}
+		b.req = append(buf[:0], b.req...)
+	}
+	b.req = append(b.req, p...)
+}
+
+// shrink gives a large buffer back. What is in it is over.
+func (b *batch) shrink(large *sync.Pool) {
+	if cap(b.req) <= keepBuffer {
+		return
+	}
+	if cap(b.req) == largeBuffer {
+		large.Put((*[largeBuffer]byte)(b.req[:largeBuffer]))
+	}
+	b.req, b.sent, b.scanned = b.req0[:0], 0, 0
+}
+
+// lookalike is what is known of a command, and of all that begin like it.
+type lookalike struct {
+	facts command.Facts
+	like  []byte // nil: the next one may differ
+}
+
+// next finds the next complete command of what was taken and what it needs, and
+// returns its length: 0 if there is none.
+func (b *batch) next(l *lookalike) (int, error) {
+	if b.scanned == len(b.req) {
+		return 0, nil
+	}
+	buf := b.req[b.scanned:]
+	n, done, err := b.scan.Next(buf)
+	if err != nil || !done {
+		return 0, err
+	}
+	if b.partial {
+		l.facts, l.like, b.partial = b.begun, nil, false
+	} else if l.like == nil || !bytes.HasPrefix(buf, l.like) {
+		l.facts, l.like = command.Inspect(buf, b.scan.Args(), b.scan.NumArgs()), nil
+		if l.facts.Fixed {
+			l.like = buf[:b.scan.Arg(0).End]
+		}
+	}
+	return n, nil
+}
+
+// add plans the command of n bytes that comes next.
+func (b *batch) add(f *command.Facts, n int) {
+	if last := len(b.plan) - 1; last < 0 || !b.plan[last].extend(f, b.scanned, b.scanned+n) {
+		b.plan = append(b.plan, newRun(f, b.scanned, b.scanned+n))
+	}
+	b.scanned += n
+}
+
+// due says what of the batch is to be sent now: what is complete, and the beginning
+// of a command that is too large to gather. What else is unfinished waits for its
+// rest: it can't be answered before that anyway.
+func (b *batch) due() (complete, part bool) {
+	unfinished := len(b.req) - max(b.scanned, b.sent)
+	if unfinished == 0 || b.scanned-b.sent >= gatherUpTo {
+		return true, false
+	}
+	part = unfinished >= gatherUpTo || b.partial
+	return part, part
+}
+
+// shareable reports whether the planned commands may go on a shared connection:
+// they are complete, leave nothing behind, don't block, and are no more than
+// others can wait for. A whole transaction is one piece.
+func (b *batch) shareable() bool {
+	if len(b.plan) == 0 || b.partial || len(b.req)-b.sent > gatherUpTo || b.scanned != len(b.req) {
+		return false
+	}
+	inner := b.plan
+	if n := len(b.plan); n > 2 && b.plan[0].kind == multi && b.plan[n-1].kind == exec {
+		inner = b.plan[1 : n-1]
+	}
+	replies := 0
+	for i := range inner {
+		r := &inner[i]
+		if r.kind != plain || !r.share {
+			return false
+		}
+		replies += int(r.n)
+	}
+	return replies <= maxShared
+}
+
+// prepare readies the planned commands for a connection of their own: it returns
+// how many replies they will have, what they make of their connection, and whether
+// one of them pins. bound says that the connection carries what another lacks.
+func (b *batch) prepare(bound bool) (replies int, mode pooler.Mode, pins bool) {
+	all := !bound && b.untouched() && len(b.req) <= gatherUpTo
+	for i := range b.plan {
+		r := &b.plan[i]
+		replies += int(r.n)
+		mode = max(mode, r.mode())
+		b.effect = max(b.effect, r.effect)
+		if r.kind == plain && !r.afterWrite {
+			continue
+		}
+		all = false
+		pins = pins || r.kind == pinning
+		if r.remembered() {
+			r.frame = bytes.Clone(b.req[r.start:r.end])
+		}
+	}
+	b.all = all
+	return replies, mode, pins
+}
+
+// untouched reports whether nothing of the batch was sent or answered.
+func (b *batch) untouched() bool { return !b.flushed && !b.streamed && b.sent == 0 }
+
+// owe turns the planned commands into ones that are owed replies.
+func (b *batch) owe() {
+	if len(b.owed) == 0 {
+		b.owed, b.plan = b.plan, b.owed
+		return
+	}
+	b.owed = append(b.owed, b.plan...)
+	b.plan = b.plan[:0]
+}
+
+// trim notes that req[:end] was sent, and forgets what won't be sent again.
+func (b *batch) trim(end int, large *sync.Pool) {
+	b.sent = end
+	if b.all && b.sent == len(b.req) && b.effect == command.Read {
+		return
+	}
+	b.all = false
+	n := copy(b.req, b.req[b.sent:])
+	b.req = b.req[:n]
+	b.scanned -= b.sent
+	b.sent = 0
+	if n == 0 {
+		b.shrink(large)
+	}
+}
+
+// skip takes the answered first command out of the plan and the request.
+func (b *batch) skip() {
+	b.sent = int(b.plan[0].end)
+	b.plan = slices.Delete(b.plan, 0, 1)
+	if len(b.plan) == 0 && b.sent == len(b.req) {
+		b.req, b.sent, b.scanned = b.req[:0], 0, 0
+	}
+}
+
+// again reports whether all of the batch is here, sent and unseen by its caller, so
+// that it could go on another connection.
+func (b *batch) again() bool { return b.all && b.sent == len(b.req) && !b.got }
+
+// replies is how many replies are to come.
+func (b *batch) replies() int {
+	n := 0
+	for _, r := range b.pending() {
+		n += int(r.n)
+	}
+	return n
+}
+
+// exchange is the exchange of the commands, which begin at req[from].
+func (b *batch) exchange(runs []run, from int, by time.Time) pooler.Exchange {
+	x := pooler.Exchange{
+		Request: b.req[from:], First: int(runs[0].first) - from, Deadline: by,
+		Transaction: runs[0].kind == multi, Again: b.all && !b.resent && b.effect == command.Read,
+	}
+	for i := range runs {
+		x.Replies += int(runs[i].n)
+		x.Slow = x.Slow || runs[i].slow
+	}
+	return x
+}
+
+// loss is what is known of the batch when cause keeps it from going on; ran says
+// whether the server may have run some of it.
+func (b *batch) loss(why cause, ran bool) loss {
+	return loss{
+		cause: why, ran: ran, got: b.got, free: b.again(), resent: b.resent,
+		tx: b.any(beginsTransaction), sticks: b.sticks(), effect: b.effect,
+	}
+}

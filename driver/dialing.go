@@ -1,0 +1,130 @@
+package driver
+
+import (
+	"cmp"
+	"context"
+	"net"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/everpool/everpool/pooler"
+)
+
+// pubSubWait is how long a subscription waits for its node, in the dial and for a
+// connection. go-redis holds the lock of its PubSub meanwhile, and comes again.
+const pubSubWait = time.Second
+
+// connect is what go-redis dials: it makes a handle. While the node isn't known to
+// serve it waits: here go-redis lets its callers go when their contexts end, and
+// nothing counts as sent. It doesn't fail, since go-redis answers that with dials
+// of its own; what is wrong is told by the handle's handshake. Only the dial of a
+// subscription fails, since it is go-redis's way to come again.
+func (d *Driver) connect(ctx context.Context, b *binding, network, addr string) (net.Conn, error) {
+	n, err := d.node(b, network, addr)
+	if err != nil {
+		return broken(err, network, addr), nil
+	}
+	if n.serves() {
+		b.setAway(false)
+		return b.handleOn(n), nil
+	}
+	limit := b.dialWait
+	subscribes := dialsForPubSub()
+	if subscribes {
+		limit = min(cmp.Or(limit, pubSubWait), pubSubWait)
+	} else {
+		// go-redis's context for it ends with DialTimeout, not with the callers'.
+		ctx = context.WithoutCancel(ctx)
+	}
+	if err = n.await(ctx, limit); err == nil {
+		b.setAway(false)
+		return b.handleOn(n), nil
+	}
+	b.setAway(true)
+	n.detach()
+	if subscribes {
+		return nil, &dialError{net.OpError{Op: "dial", Net: network, Addr: address{network, addr}, Err: adapt(err)}}
+	}
+	return broken(err, network, addr), nil
+}
+
+// dialError is the error of a dial that had no network in it.
+type dialError struct{ net.OpError }
+
+// Unwrap makes it known as what go-redis looks for.
+func (e *dialError) Unwrap() error { return &e.OpError }
+
+// handleOn makes a handle. With client-side caching go-redis takes what a
+// connection's SyscallConn shows for its socket, so there is none then.
+func (b *binding) handleOn(n *node) net.Conn {
+	h := newHandle(n, b)
+	if b.tracks {
+		return opaqueHandle{h}
+	}
+	return h
+}
+
+// setAway notes whether the last dial has found the node to serve.
+func (b *binding) setAway(away bool) {
+	if b.away.Load() != away {
+		b.away.Store(away)
+	}
+}
+
+// opaqueHandle is a handle without SyscallConn.
+type opaqueHandle struct{ virtualConn }
+
+// virtualConn is all that an opaqueHandle shows.
+type virtualConn interface {
+	net.Conn
+	IsVirtual()
+}
+
+// dialsForPubSub reports whether go-redis dials for a subscription. Nothing that is
+// passed to a dial says so: the contexts of both kinds have the same forms, and what
+// is waited for differs. Should go-redis change its names, subscriptions wait as
+// other dials do, and PubSub.Close with them.
+func dialsForPubSub() bool {
+	var pcs [32]uintptr
+	for skip := 2; ; skip += len(pcs) {
+		n := runtime.Callers(skip, pcs[:])
+		for _, pc := range pcs[:n] {
+			if f := runtime.FuncForPC(pc - 1); f != nil && strings.HasSuffix(f.Name(), "go-redis/v9.(*PubSub).conn") {
+				return true
+			}
+		}
+		if n < len(pcs) {
+			return false
+		}
+	}
+}
+
+// brokenHandle is what go-redis gets when there can't be a handle. Each request
+// says why.
+type brokenHandle struct {
+	err  error
+	addr address
+}
+
+func broken(err error, network, addr string) *brokenHandle {
+	return &brokenHandle{err: adapt(err), addr: address{network, addr}}
+}
+
+func (b *brokenHandle) Read([]byte) (int, error)         { return 0, inHandshake(b.err) }
+func (b *brokenHandle) Write([]byte) (int, error)        { return 0, inHandshake(b.err) }
+func (b *brokenHandle) Close() error                     { return nil }
+func (b *brokenHandle) LocalAddr() net.Addr              { return b.addr }
+func (b *brokenHandle) RemoteAddr() net.Addr             { return b.addr }
+func (b *brokenHandle) SetDeadline(time.Time) error      { return nil }
+func (b *brokenHandle) SetReadDeadline(time.Time) error  { return nil }
+func (b *brokenHandle) SetWriteDeadline(time.Time) error { return nil }
+
+// serves reports whether the node may be asked: it serves, as far as is known, or
+// its handles don't wait in the dial.
+func (n *node) serves() bool { return n.awaiter == nil || n.awaiter.Serves() }
+
+// await waits until the node serves.
+func (n *node) await(ctx context.Context, limit time.Duration) error {
+	return n.awaiter.Await(ctx, pooler.Request{Session: n.memory.root.pool}, limit)
+}
