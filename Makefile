@@ -33,6 +33,10 @@ run: ## run the quickstart example
 test: servers ## run every test (PKG=./pooler/... for some)
 	$(GO) test $(TESTFLAGS) $(PKG)
 
+.PHONY: test-noveto
+test-noveto: servers ## run the driver's tests as where handles can't be refused (Windows, Conn, Tx)
+	$(GO) test -short -timeout 20m -tags everpool_noveto ./driver
+
 .PHONY: run-observability
 run-observability: ## run the observability example: spans, metrics, hot keys (Ctrl-C ends it)
 	$(GO) run ./examples/observability
@@ -58,6 +62,10 @@ cover: servers ## test coverage of the library, by function and in cover.html
 .PHONY: fuzz
 fuzz: ## fuzz each target for FUZZTIME (20s)
 	@$(fuzz_each)
+
+.PHONY: goredis-suite
+goredis-suite: servers ## run go-redis's own tests over the stock pool and over everpool, and compare
+	tools/goredis-suite
 
 .PHONY: bench
 bench: servers ## run benchmarks COUNT times (BENCH=, PKG=), in turn; compare with `make benchstat`
