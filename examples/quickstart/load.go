@@ -23,6 +23,7 @@ type side struct {
 	rdb     *redis.Client
 	key     string       // that its callers GET
 	incrKey string       // that they INCR
+	txEvery int          // every so many INCRs go in a transaction; 0: none does
 	dials   func() int64 // connections that were tried to open so far
 	counter int64        // the server's value of incrKey at the end
 
@@ -32,6 +33,7 @@ type side struct {
 	acked    int // INCRs that were answered
 	failed   map[string]int
 	reads    int // failed GETs
+	txs      int // failed transactions that aren't unknown
 	slowest  time.Duration
 	answered time.Time     // when an answer last came
 	gap      time.Duration // longest time without one
@@ -71,7 +73,8 @@ func (s *side) call(ctx context.Context, pace time.Duration) {
 	t := time.NewTicker(max(pace, 1))
 	defer t.Stop()
 	for i := 1; ctx.Err() == nil; i++ {
-		s.request(context.WithoutCancel(ctx), i%8 == 0)
+		incr := i%8 == 0
+		s.request(context.WithoutCancel(ctx), incr, incr && s.txEvery > 0 && i/8%s.txEvery == 0)
 		if pace > 0 {
 			select {
 			case <-t.C:
@@ -81,12 +84,15 @@ func (s *side) call(ctx context.Context, pace time.Duration) {
 	}
 }
 
-func (s *side) request(ctx context.Context, incr bool) {
+func (s *side) request(ctx context.Context, incr, tx bool) {
 	began := time.Now()
 	var err error
-	if incr {
+	switch {
+	case tx:
+		_, err = s.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error { return p.Incr(ctx, s.incrKey).Err() })
+	case incr:
 		err = s.rdb.Incr(ctx, s.incrKey).Err()
-	} else {
+	default:
 		err = s.rdb.Get(ctx, s.key).Err()
 	}
 	now := time.Now()
@@ -99,8 +105,11 @@ func (s *side) request(ctx context.Context, incr bool) {
 	}
 	if err != nil {
 		s.failed[kind(err)]++
-		if !incr {
+		switch {
+		case !incr:
 			s.reads++
+		case tx && kind(err) != outcomeUnknown:
+			s.txs++
 		}
 		return
 	}

@@ -14,11 +14,11 @@ import (
 )
 
 // BenchmarkOutage is where the figures in the README come from: 64 callers in a
-// loop on a redis-server of their own (seven GETs, then an INCR, default
-// retries), and a fault in the middle. The custom metrics count; ns/op is the
-// length of the experiment.
+// loop on a redis-server of their own (seven GETs, then an INCR, every other one in
+// a transaction; default retries), a subscriber beside them, and a fault in the
+// middle. The custom metrics count; ns/op is the length of the experiment.
 //
-//	go test -run '^$' -bench Outage -benchtime 1x -count 5 ./examples/quickstart
+//	go test -run '^$' -bench Outage -benchtime 1x -count 3 ./examples/quickstart
 func BenchmarkOutage(b *testing.B) {
 	restart := fault{
 		length: 1500 * time.Millisecond, timeout: time.Second,
@@ -73,8 +73,17 @@ func (f fault) run(b *testing.B, ours bool) {
 		o.Dialer = dialer.Dial
 	}
 	s := newSide("", o)
+	s.txEvery = 2
 	defer s.rdb.Close()
 	srv.Do(b, "SET", s.key, "value")
+	subscription := s.rdb.Subscribe(context.Background(), "news")
+	messages := subscription.Channel()
+	defer func() {
+		_ = subscription.Close()
+		for range messages { // until go-redis has ended its sender
+			continue
+		}
+	}()
 
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
@@ -87,7 +96,17 @@ func (f fault) run(b *testing.B, ours bool) {
 	f.begin(srv)
 	pause(ctx, f.length)
 	f.end(b, srv)
-	pause(ctx, 3*calm)
+	ended := time.Now()
+	wg.Go(func() { publish(ctx, srv) })
+	deaf := -1.0
+	for deaf < 0 && time.Since(ended) < 10*time.Second {
+		select {
+		case <-messages:
+			deaf = float64(time.Since(ended).Milliseconds())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	pause(ctx, 3*calm-time.Since(ended))
 	stop()
 	wg.Wait()
 	srv.WaitReady(b)
@@ -98,8 +117,18 @@ func (f fault) run(b *testing.B, ours bool) {
 	b.ReportMetric(float64(s.reads), "failed-GETs")
 	b.ReportMetric(float64(s.failures()-s.reads), "failed-INCRs")
 	b.ReportMetric(float64(s.failed[outcomeUnknown]), "told-unknown")
+	b.ReportMetric(float64(s.txs), "transactions-failed-otherwise")
+	b.ReportMetric(deaf, "subscriber-deaf-ms")
 	b.ReportMetric(float64(max(0, counted-s.incrs)), "INCRs-run-beyond-calls")
 	b.ReportMetric(float64(dialer.dials.Load()-before), "dials")
 	b.ReportMetric(float64(s.slowest.Milliseconds()), "slowest-ms")
 	b.ReportMetric(float64(s.gap.Milliseconds()), "no-answer-ms")
+}
+
+// publish sends a message every few milliseconds.
+func publish(ctx context.Context, srv *testkit.Server) {
+	for ctx.Err() == nil {
+		_, _ = srv.Call(ctx, "PUBLISH", "news", "hello") // it may still be starting
+		pause(ctx, 5*time.Millisecond)
+	}
 }
