@@ -55,8 +55,10 @@ func TestConformsToTheStockClient(t *testing.T) {
 				Server:  string(w.kind),
 				Options: func() *redis.Options { return &redis.Options{Addr: addr, Protocol: w.protocol} },
 				NewClient: func(tb testing.TB, o *redis.Options) *redis.Client {
-					// A port where nobody listens isn't waited for as long as by default.
-					cfg := driver.Config{Pool: pooler.Config{FailFastAfter: time.Second, SharedConns: w.shared}, LeaveContextTimeout: true}
+					cfg := driver.Config{Pool: pooler.Config{FailFastAfter: time.Minute, SharedConns: w.shared}, LeaveContextTimeout: true}
+					if o.Addr != addr {
+						cfg.Pool.FailFastAfter = time.Second // nobody listens there
+					}
 					return redis.NewClient(newDriver(tb, cfg).Options(o))
 				},
 			})
