@@ -53,6 +53,14 @@ func (l *lab) wantAgain(moved, resent int64) {
 	}
 }
 
+// wantUnknowns checks how many requests are counted as unknown.
+func (l *lab) wantUnknowns(n int64) {
+	l.Helper()
+	if s := l.stats(); s.Unknown != n {
+		l.Errorf("unknown %d, want %d", s.Unknown, n)
+	}
+}
+
 // tooLate gives the handle a write deadline that has passed already.
 func (v *virtual) tooLate() {
 	_ = v.SetWriteDeadline(time.Now())
@@ -136,11 +144,50 @@ func TestALaterPieceThatCanNotBeSentIsToldForTheEarlierOneThatHasRun(t *testing.
 			t.wantUnknown(a.told("GET k"))
 			t.wantRan(want...)
 			t.wantAgain(0, 0)
-			if s := t.stats(); s.Unknown != 1 {
-				t.Errorf("unknown %d", s.Unknown)
-			}
+			t.wantUnknowns(1)
 		})
 	}
+}
+
+// The handle knows by the reply as well; to the pool the exchange is one by itself.
+func TestAnExchangeThatFollowsOneThatWasAnsweredMayHaveRun(t *testing.T) {
+	inLab(t, driver.Config{}, func(t *lab) {
+		p, err := pooler.New(pooler.Node{Network: "tcp", Addr: labAddr, Dial: t.f.Dial}, pooler.Config{MaxOpenConns: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		shared, err := p.Share(t.Context(), pooler.Request{Session: pooler.NewSession()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, b := pooler.NewRider(), pooler.NewRider()
+		submit := func(r *pooler.Rider, command string, follows bool) {
+			t.Helper()
+			request := frames(command)
+			x := pooler.Exchange{Request: []byte(request), Replies: 1, First: len(request), Follows: follows}
+			if err := shared.Submit(r, x); err != nil {
+				t.Fatal(err)
+			}
+		}
+		submit(a, "INCR n", false)
+		submit(b, "GET k", false)
+		reply := make([]byte, 99)
+		if _, _, err := b.Receive(reply, time.Time{}); err != nil { // and what is a's is kept for it
+			t.Fatal(err)
+		}
+		t.f.ResetAll()
+		submit(a, "GET k", true)
+		n, _, err := a.Receive(reply, time.Time{})
+		if string(reply[:n]) != ":1\r\n" || err != nil {
+			t.Fatalf("%q, %v", reply[:n], err)
+		}
+		_, _, err = a.Receive(reply, time.Time{})
+		t.wantErr(err, pooler.ErrLost)
+		if ran, _ := a.Lost(); !ran {
+			t.Error("none of it has run")
+		}
+	})
 }
 
 // halfway writes so much of a pipeline that its beginning is sent, and reads the
@@ -231,6 +278,7 @@ func TestABatchOfWhichAPartWasSentIsNeverHeldBack(t *testing.T) {
 		t.wantUnknown(err)
 		t.handle().do("GET k", "$-1") // not inside it
 		t.wantRan("1 MULTI", "2 GET k")
+		t.wantUnknowns(1)
 	})
 	inBothLabs(t, driver.Config{}, func(t *lab) {
 		a := t.handle()
@@ -240,6 +288,7 @@ func TestABatchOfWhichAPartWasSentIsNeverHeldBack(t *testing.T) {
 		t.wantUnknown(err)
 		synctest.Wait()
 		t.wantRan("1 INCR n")
+		t.wantUnknowns(1)
 	})
 }
 
@@ -690,8 +739,8 @@ func TestARequestThatIsBeingWrittenWhenItsHandleIsClosedIsAnUnknownOutcome(t *te
 		t.wantUnknown(reading())
 		t.f.Freeze(false)
 		t.wantUnknown(result())
-		if s := t.stats(); t.leased && s.Unknown != 1 {
-			t.Errorf("unknown %d", s.Unknown)
+		if t.leased {
+			t.wantUnknowns(1)
 		}
 	}, testkit.WithBuffer(100))
 }
@@ -811,9 +860,7 @@ func TestAnUnknownOutcomeIsCountedOnceForEachRequest(t *testing.T) {
 				c.leave(t, a)
 				_ = a.Close()
 				synctest.Wait()
-				if s := t.stats(); s.Unknown != c.want {
-					t.Errorf("unknown %d, want %d", s.Unknown, c.want)
-				}
+				t.wantUnknowns(c.want)
 			})
 		})
 	}
