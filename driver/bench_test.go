@@ -63,7 +63,7 @@ func BenchmarkGet(b *testing.B) {
 	if err := pools["stock"].Set(ctx, "key", "01234567890123456789012345678901", 0).Err(); err != nil {
 		b.Fatal(err)
 	}
-	for _, goroutines := range []int{1, 8, 64, 512} {
+	for _, goroutines := range []int{1, 2, 4, 8, 64, 512} {
 		for _, pool := range []string{"stock", "everpool", "leases"} {
 			b.Run(fmt.Sprintf("goroutines=%d/pool=%s", goroutines, pool), func(b *testing.B) {
 				c := pools[pool]
