@@ -1,6 +1,7 @@
 package pooler
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -85,7 +86,7 @@ func (p *Pool) dial(l *lot) {
 	c, err := p.open(l.session, false)
 	p.mu.Lock()
 	p.endDialLocked(l, c, err, began)
-	if err != nil && !isRefused(err) && !p.closed {
+	if err != nil && !ofSession(err) && !p.closed {
 		p.dialFailedLocked(err, began)
 	}
 	p.unlock()
@@ -111,42 +112,66 @@ func (p *Pool) endDialLocked(l *lot, c *Conn, err error, began time.Duration) {
 			return
 		}
 		p.placeLocked(c, now)
-	case isRefused(err):
-		// The node is well; it is the session that is no longer welcome.
+	case ofSession(err):
+		// The node is well; it is the session that is no longer welcome, or that
+		// has nothing to show just now.
 		p.n.dialErrors++
 		p.health.lastErr = err
+		if renew, ok := errors.AsType[renewError](err); ok {
+			p.disappointLocked(l, &Error{Err: ErrCredentials, Node: p.node.Addr, Cause: renew.err})
+			return
+		}
 		p.loseLocked(l, err)
 	}
+}
+
+// disappointLocked fails all who wait for a new connection in the session.
+func (p *Pool) disappointLocked(l *lot, err error) {
+	if p.warm == l.session {
+		p.warm = nil
+	}
+	p.wakeAllLocked(&l.waiters, err)
+	p.wakeAllLocked(&l.riders, err)
+	l.more = false
 }
 
 // loseLocked declares a session dead: who waits for it is told, and its
 // connections go as they come back.
 func (p *Pool) loseLocked(l *lot, err error) {
 	l.session.dead.Store(true)
-	if p.warm == l.session {
-		p.warm = nil
-	}
-	lost := &Error{Err: ErrSessionLost, Node: p.node.Addr, Cause: err}
-	p.wakeAllLocked(&l.waiters, lost)
-	p.wakeAllLocked(&l.riders, lost)
 	p.retireAllLocked(l)
-	l.more = false
+	p.disappointLocked(l, &Error{Err: ErrSessionLost, Node: p.node.Addr, Cause: err})
 	p.closeIdleLocked(l, CloseSessionLost, err)
 }
 
-func isRefused(err error) bool {
-	var r refusedError
-	return errors.As(err, &r)
+// ofSession reports whether the failure of a dial is the session's, and says that the
+// node is well.
+func ofSession(err error) bool {
+	var refused refusedError
+	var renew renewError
+	return errors.As(err, &refused) || errors.As(err, &renew)
 }
 
 // open dials the node and brings the connection to the session, within
-// DialTimeout. With probe the server must also answer that it serves.
+// DialTimeout. With probe the server must also answer that it serves. Credentials that
+// changed between the question and the server's look at them are asked for again.
 func (p *Pool) open(s *Session, probe bool) (*Conn, error) {
 	ctx, cancel := context.WithTimeout(p.ctx, p.cfg.DialTimeout)
 	defer cancel()
+	c, sent, err := p.openOnce(ctx, s, probe)
+	if _, refused := errors.AsType[refusedError](err); refused {
+		if now, _ := s.replay(ctx); now != nil && !bytes.Equal(now, sent) {
+			c, _, err = p.openOnce(ctx, s, probe)
+		}
+	}
+	return c, err
+}
+
+// openOnce dials once. It returns what it has sent to take up the session, too.
+func (p *Pool) openOnce(ctx context.Context, s *Session, probe bool) (_ *Conn, replay []byte, err error) {
 	nc, err := p.dialWithin(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	c := NewConn(nc, s)
 	c.judge = p.turned
@@ -154,7 +179,10 @@ func (p *Pool) open(s *Session, probe bool) (*Conn, error) {
 	stop := context.AfterFunc(p.ctx, func() { c.InterruptReceive(); c.InterruptSend() })
 	defer stop()
 	deadline, _ := ctx.Deadline()
-	if err = s.bring(c, deadline); err == nil && probe {
+	if replay, err = s.replay(ctx); err == nil {
+		err = s.bring(c, replay, deadline)
+	}
+	if err == nil && probe {
 		err = c.ping(deadline)
 	}
 	if err == nil && !c.settle() {
@@ -162,9 +190,9 @@ func (p *Pool) open(s *Session, probe bool) (*Conn, error) {
 	}
 	if err != nil {
 		_ = nc.Close()
-		return nil, err
+		return nil, replay, err
 	}
-	return c, nil
+	return c, replay, nil
 }
 
 // dialWithin returns when ctx is done even if Node.Dial doesn't: no single

@@ -37,6 +37,10 @@ var (
 	// needed. The request was never sent.
 	ErrSessionLost = errors.New("everpool: the server refused to take up the session again")
 
+	// ErrCredentials: no connection could be opened since the client's credentials
+	// provider failed; Cause is its error. The request was never sent.
+	ErrCredentials = errors.New("everpool: no credentials for a new connection")
+
 	// ErrConnGone: the one connection that could serve the request (it asks
 	// about an earlier one, as WAIT does) is closed. The request was never
 	// sent.

@@ -163,7 +163,7 @@ func (p *Pool) probeOnce(pause *time.Duration) (next time.Duration, more bool) {
 
 	p.mu.Lock()
 	defer p.unlock()
-	if err == nil || isRefused(err) {
+	if err == nil || ofSession(err) {
 		p.health.probing = false
 		p.ramp = 1
 		p.endDialLocked(l, c, err, now)

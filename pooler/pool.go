@@ -666,7 +666,7 @@ func (p *Pool) closeIdleLocked(l *lot, reason CloseReason, err error) {
 // Pin notes that the lease of c outlasts its request. See [Pooler].
 func (p *Pool) Pin(c *Conn, reason string) {
 	p.mu.Lock()
-	if reason != "" && c.pin == "" {
+	if reason != "" && reason != c.pin {
 		p.n.pins[reason]++
 		p.note(Event{Kind: EventPin, Conn: c.id, Pin: reason})
 	}

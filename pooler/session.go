@@ -2,6 +2,7 @@ package pooler
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -17,6 +18,10 @@ type Step struct {
 	// Optional steps may be refused: the connection serves as well without
 	// (CLIENT SETINFO).
 	Optional bool
+
+	// Renew makes the request for a new connection, where its credentials change;
+	// nil: Request is sent. It must respect ctx.
+	Renew func(ctx context.Context) ([]byte, error)
 }
 
 // Session is the state of a connection: the ordered commands that made it. A
@@ -27,20 +32,13 @@ type Step struct {
 // take it up again. It holds credentials, so none of its printed forms shows
 // its commands. Safe for concurrent use.
 type Session struct {
-	steps  []Step
-	replay []byte
-	dead   atomic.Bool
+	steps []Step
+	dead  atomic.Bool
 }
 
 // NewSession returns the session that the steps make. Without steps it is the
 // state of a fresh connection. The steps are not copied and must not change.
-func NewSession(steps ...Step) *Session {
-	s := &Session{steps: steps}
-	for _, st := range steps {
-		s.replay = append(s.replay, st.Request...)
-	}
-	return s
-}
+func NewSession(steps ...Step) *Session { return &Session{steps: steps} }
 
 // Steps returns the session's commands. The caller must not change them.
 func (s *Session) Steps() []Step { return s.steps }
@@ -60,15 +58,35 @@ type refusedError struct{ reply string }
 
 func (e refusedError) Error() string { return e.reply }
 
+// renewError: the commands of a session could not be made. It says nothing of the
+// node, and nothing of connections that are in the session already.
+type renewError struct{ err error }
+
+func (e renewError) Error() string { return "the credentials provider: " + e.err.Error() }
+
+// replay returns all commands of the session.
+func (s *Session) replay(ctx context.Context) (all []byte, err error) {
+	for _, st := range s.steps {
+		request := st.Request
+		if st.Renew != nil {
+			if request, err = st.Renew(ctx); err != nil {
+				return nil, renewError{err}
+			}
+		}
+		all = append(all, request...)
+	}
+	return all, nil
+}
+
 // bring takes a fresh connection to the session s: all commands in one write,
 // then their replies, each of the kind that it was the first time.
-func (s *Session) bring(c *Conn, deadline time.Time) error {
+func (s *Session) bring(c *Conn, replay []byte, deadline time.Time) error {
 	if len(s.steps) == 0 {
 		c.session = s
 		return nil
 	}
 	c.Owe(len(s.steps))
-	if _, err := c.Send(s.replay, deadline); err != nil {
+	if _, err := c.Send(replay, deadline); err != nil {
 		return err
 	}
 	var refused error

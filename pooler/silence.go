@@ -59,7 +59,7 @@ func (p *Pool) settleDoubt(lot *lot) {
 		p.condemnLocked(began)
 	}
 	p.endDialLocked(lot, c, err, began)
-	if err != nil && !isRefused(err) && !p.closed {
+	if err != nil && !ofSession(err) && !p.closed {
 		p.dialFailedLocked(err, began)
 	}
 }
