@@ -228,9 +228,10 @@ func (b *batch) shareable() bool {
 }
 
 // prepare readies the planned commands for a connection of their own: it returns
-// how many replies they will have, what they make of their connection, and whether
-// one of them pins. bound says that the connection carries what another lacks.
-func (b *batch) prepare(bound bool) (replies int, mode pooler.Mode, pins bool) {
+// how many replies they will have, what they make of their connection, and what the
+// first of them pins it for. bound says that the connection carries what another
+// lacks.
+func (b *batch) prepare(bound bool) (replies int, mode pooler.Mode, pin command.Pin) {
 	all := !bound && b.untouched() && len(b.req) <= gatherUpTo
 	for i := range b.plan {
 		r := &b.plan[i]
@@ -241,13 +242,29 @@ func (b *batch) prepare(bound bool) (replies int, mode pooler.Mode, pins bool) {
 			continue
 		}
 		all = false
-		pins = pins || r.kind == pinning
-		if r.remembered() {
+		if r.kind == pinning && pin == command.PinNone {
+			pin = r.pin
+		}
+		if r.remembered() && r.frame == nil {
 			r.frame = bytes.Clone(b.req[r.start:r.end])
 		}
 	}
 	b.all = all
-	return replies, mode, pins
+	return replies, mode, pin
+}
+
+// rewrite puts another command in the place of the planned one, which is a run by
+// itself.
+func (b *batch) rewrite(i int, frame []byte) {
+	r := &b.plan[i]
+	grown := int32(len(frame)) - (r.end - r.start)
+	b.req = slices.Replace(b.req, int(r.start), int(r.end), frame...)
+	b.scanned += int(grown)
+	r.end, r.first = r.end+grown, r.end+grown
+	for i++; i < len(b.plan); i++ {
+		r = &b.plan[i]
+		r.start, r.end, r.first = r.start+grown, r.end+grown, r.first+grown
+	}
 }
 
 // untouched reports whether nothing of the batch was sent or answered.

@@ -48,10 +48,10 @@ func sentRead(t *testing.T) *handle {
 
 func TestALossIsNotFreeWhileTheHandleKeepsItsConnection(t *testing.T) {
 	for name, keep := range map[string]func(h *handle){
-		"pinned":                     func(h *handle) { h.pin = "tracking" },
-		"inside MULTI":               func(h *handle) { h.inMulti = true },
-		"watching":                   func(h *handle) { h.watching = true },
-		"asking":                     func(h *handle) { h.asking = true },
+		"pinned":                     func(h *handle) { h.carried.pin = command.PinTracking },
+		"inside MULTI":               func(h *handle) { h.carried.inMulti = true },
+		"watching":                   func(h *handle) { h.carried.watching = true },
+		"asking":                     func(h *handle) { h.carried.asking = true },
 		"in the middle of a command": func(h *handle) { h.b.partial = true },
 		"moved often enough":         func(h *handle) { h.b.moves = maxMoves },
 	} {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -63,6 +64,7 @@ func TestARotatedPasswordIsTakenUpWithoutAFailedCall(t *testing.T) {
 							})
 						}
 						wg.Wait()
+						synctest.Wait() // a connection that is being opened would live
 						r.rotate(t.f, fmt.Sprint("pw", round+1))
 						for _, c := range t.f.Conns() {
 							c.CloseNow() // as ACL SETUSER and a restart do; idle, so nothing is lost

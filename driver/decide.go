@@ -108,9 +108,9 @@ func causeOf(err error) cause {
 	return died
 }
 
-// tell says how the batch's lease has ended, and what its caller is told. err is the
+// verdictLocked says how the batch's lease has ended, and what its caller is told. err is the
 // cause in detail.
-func (h *handle) tell(f fate, l loss, err error) (pooler.Outcome, error) {
+func (h *handle) verdictLocked(f fate, l loss, err error) (pooler.Outcome, error) {
 	node := h.node.key.addr
 	told, outcome := error(&lostError{node, err}), pooler.Failed
 	switch {

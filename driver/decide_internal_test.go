@@ -134,7 +134,7 @@ func TestWhatACallerIsTold(t *testing.T) {
 		{"a transaction that was cut in Write", loss{cause: died, ran: true, write: true, tx: true, effect: command.Unsafe}, RetryAll, reset, []error{pooler.ErrUnknownOutcome}, false},
 	} {
 		h := &handle{node: &node{key: nodeKey{network: "tcp", addr: "n"}}}
-		_, err := h.tell(row.l.decide(row.retry), row.l, row.err)
+		_, err := h.verdictLocked(row.l.decide(row.retry), row.l, row.err)
 		for _, want := range row.want {
 			if !errors.Is(err, want) {
 				t.Errorf("%s: %v, want %v", row.what, err, want)

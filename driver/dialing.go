@@ -26,11 +26,10 @@ func (d *Driver) connect(ctx context.Context, b *binding, network, addr string) 
 		return broken(err, network, addr), nil
 	}
 	if n.serves() {
-		b.setAway(false)
 		return b.handleOn(n), nil
 	}
 	limit := b.dialWait
-	subscribes := dialsForPubSub()
+	subscribes := calledBy(pubSubConn)
 	if subscribes {
 		limit = min(cmp.Or(limit, pubSubWait), pubSubWait)
 	} else {
@@ -38,10 +37,8 @@ func (d *Driver) connect(ctx context.Context, b *binding, network, addr string) 
 		ctx = context.WithoutCancel(ctx)
 	}
 	if err = n.await(ctx, limit); err == nil {
-		b.setAway(false)
 		return b.handleOn(n), nil
 	}
-	b.setAway(true)
 	n.detach()
 	if subscribes {
 		return nil, &dialError{net.OpError{Op: "dial", Net: network, Addr: address{network, addr}, Err: adapt(err)}}
@@ -65,13 +62,6 @@ func (b *binding) handleOn(n *node) net.Conn {
 	return h
 }
 
-// setAway notes whether the last dial has found the node to serve.
-func (b *binding) setAway(away bool) {
-	if b.away.Load() != away {
-		b.away.Store(away)
-	}
-}
-
 // opaqueHandle is a handle without SyscallConn.
 type opaqueHandle struct{ virtualConn }
 
@@ -81,16 +71,23 @@ type virtualConn interface {
 	IsVirtual()
 }
 
-// dialsForPubSub reports whether go-redis dials for a subscription. Nothing that is
-// passed to a dial says so: the contexts of both kinds have the same forms, and what
-// is waited for differs. Should go-redis change its names, subscriptions wait as
-// other dials do, and PubSub.Close with them.
-func dialsForPubSub() bool {
+// Functions of go-redis by which a handle tells what it is used for, where nothing
+// that it is passed says so: the contexts of a subscription's dial have the same forms
+// as others', and a command of OnConnect is like any. Should go-redis change the names,
+// subscriptions wait as other dials do, and PubSub.Close with them; and a handle whose
+// OnConnect has asked for its CLIENT ID keeps its connection.
+const (
+	pubSubConn = "go-redis/v9.(*PubSub).conn"
+	initConn   = "go-redis/v9.(*baseClient).initConn"
+)
+
+// calledBy reports whether a function of that name is among the callers.
+func calledBy(name string) bool {
 	var pcs [32]uintptr
 	for skip := 2; ; skip += len(pcs) {
 		n := runtime.Callers(skip, pcs[:])
 		for _, pc := range pcs[:n] {
-			if f := runtime.FuncForPC(pc - 1); f != nil && strings.HasSuffix(f.Name(), "go-redis/v9.(*PubSub).conn") {
+			if f := runtime.FuncForPC(pc - 1); f != nil && strings.HasSuffix(f.Name(), name) {
 				return true
 			}
 		}

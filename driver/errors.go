@@ -50,6 +50,18 @@ type waitError struct{ poolError }
 // Timeout is true.
 func (waitError) Timeout() bool { return true }
 
+// credentialsError is a poolError that also is the error of the client's provider, as
+// go-redis's users know it.
+type credentialsError struct{ poolError }
+
+// Is reports whether target is an error of the provider's.
+func (e credentialsError) Is(target error) bool {
+	return e.poolError.Is(target) || errors.Is(e.err.Cause, target)
+}
+
+// As finds errors of the provider's.
+func (e credentialsError) As(target any) bool { return errors.As(e.err.Cause, target) }
+
 // adapt makes of a pool's error what go-redis should see: where trying again
 // makes sense, the error of a dial; otherwise the bare error.
 func adapt(err error) error {
@@ -62,6 +74,8 @@ func adapt(err error) error {
 		return &net.OpError{Op: "dial", Net: "everpool", Err: waitError{newPoolError(e)}}
 	case errors.Is(e, pooler.ErrSessionLost):
 		return &net.OpError{Op: "dial", Net: "everpool", Err: newPoolError(e)}
+	case errors.Is(e, pooler.ErrCredentials):
+		return credentialsError{newPoolError(e)}
 	}
 	return newPoolError(e)
 }

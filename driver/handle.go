@@ -13,11 +13,16 @@ import (
 )
 
 // handle is a virtual connection: what go-redis holds in the place of a socket.
-// It has no socket of its own. Each request leases a physical connection for as
-// long as its replies take, and longer only when it leaves state there.
+// It has no socket of its own. Each request rides a shared connection or leases one
+// for as long as its replies take, and longer only when it leaves state there.
 //
 // Write, Read, Close and the deadlines may be used from several goroutines.
-// Lock order: writing or reading, then mu. mu is never held while waiting.
+// Lock order: writing or reading, then mu.
+//
+// Methods without a lock of their own are called with mu. Those whose names end in
+// Locked keep it. The others may go outside, where anything may happen to the
+// handle: what is known afterwards is that its other direction has not touched what
+// sending and receiving guard, and by err whether the handle has ended.
 type handle struct {
 	node   *node
 	bound  *binding
@@ -27,155 +32,150 @@ type handle struct {
 	reading sync.Mutex // held by Read
 
 	mu        sync.Mutex
-	closed    bool
 	err       error // the handle is of no more use
-	b         batch // under way
+	closed    bool  // by go-redis
 	held      bool  // Write has accepted the batch unsent; Read sends it, or tells
-	stale     bool  // the batch is somebody else's, if it isn't over
-	session   *session
-	lease     *pooler.Conn
+	stale     bool  // the batch is an earlier caller's, if it isn't over
+	sending   bool  // something is being sent; the lease stays meanwhile
+	receiving bool  // something is being received; the lease stays meanwhile
+	b         batch // under way
+	shake     handshake
+	carried   carried        // by the lease
+	lease     *pooler.Conn   // nil: none
 	outcome   pooler.Outcome // of the lease, when err is set
-	sending   bool           // Write is using the lease
-	receiving bool           // Read is using the lease
-	waiting   bool           // Read waits for wake
-	wake      chan struct{}
-	readBy    time.Time
-	writeBy   time.Time
-
-	rider      *pooler.Rider  // its place on shared connections
-	shared     *pooler.Shared // those of the session sharedIn
-	sharedIn   *session
-	riding     bool          // what is under way is there
-	readerGone chan struct{} // tells a Write that waits for Read to return; nil until one does
-
-	// What the connection is known to carry, by the replies so far.
-	pin      string // for life, if not empty
-	firm     bool   // a command that pins has succeeded
-	noted    bool   // the pool knows of a transaction that keeps the lease
-	inMulti  bool
-	watching bool
-	asking   bool
-
+	ride      ride
 	lastWrite *pooler.Conn // carried the last batch that wrote
 	wroteIn   *session     // the session that it was written in
-
-	flight *flight
-}
-
-// flight is a handshake that this handle makes for all who wait for it.
-type flight struct {
-	from  *session
-	frame []byte
+	toRead    gate         // Read waits for something to receive
+	received  gate         // Write waits for a Read to return
+	readBy    time.Time
+	writeBy   time.Time
 }
 
 func newHandle(n *node, b *binding) *handle {
-	h := &handle{node: n, bound: b, session: n.memory.root, wake: make(chan struct{}, 1), rider: pooler.NewRider()}
+	h := &handle{node: n, bound: b, ride: ride{rider: pooler.NewRider()}}
+	h.shake = handshake{memory: n.memory, client: b.client, in: n.memory.root}
 	h.b.init()
-	n.memory.enter(h.session)
+	n.memory.enter(h.shake.in)
 	return h
 }
 
-// Write takes a request, or several, or part of one. It returns when they are
-// sent or answered from memory, or when sending needs the rest of a command. It
-// blocks while there is no connection for it, until the write deadline or the
-// pool's WaitTimeout. A transaction or pipeline that can't be sent by then, and a
-// subscription that can't be made, are accepted all the same: Read gets over it, or
-// tells.
-func (h *handle) Write(p []byte) (int, error) {
-	h.writing.Lock()
-	defer h.writing.Unlock()
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.err != nil {
-		return h.toldByReadLocked(p, h.err)
-	}
-	if h.lease != nil && h.lease.Mode() == pooler.Stream {
-		return h.streamLocked(p)
-	}
-	if h.b.idle() {
-		h.b.begin(&h.node.buffers)
-	} else if h.stale {
-		// Read tells: of a transaction go-redis would keep what Write does.
-		_ = h.failLocked(&lostError{h.node.key.addr, errStale}, pooler.Abandoned)
-		return len(p), nil
-	}
-	for rest := p; len(rest) > 0; {
-		n, err := h.gatherLocked(rest)
-		if err == nil && !h.held {
-			err = h.flushLocked()
-		}
-		if err != nil {
-			if err = h.unsentLocked(err); err != nil || h.err != nil {
-				return h.toldByReadLocked(p, err)
-			}
-		}
-		rest = rest[n:]
-	}
-	if done := h.settleLocked(); done != nil { // all was read before the sending was over
-		h.putLocked(done, pooler.Answered)
-	}
-	return len(p), nil
-}
-
-// toldByReadLocked is what Write returns of the error of a handle that has ended. A
-// subscription is accepted: go-redis records a channel after it has written the
-// command, and on an error connects anew before that, without the channel.
-func (h *handle) toldByReadLocked(p []byte, err error) (int, error) {
-	if !h.closed && (h.pin == command.PinPubSub.String() || h.b.any(subscribes)) {
-		return len(p), nil
-	}
-	return 0, err
-}
-
-// errStale: go-redis leaves a refused transaction after its first reply.
-var errStale = errors.New("everpool: an earlier caller left replies unread")
-
-func subscribes(r run) bool { return r.pin == command.PinPubSub }
-
-// unsentLocked settles what becomes of a batch that Write could not send, or not
-// all of. It returns nil if that is Read's business.
-func (h *handle) unsentLocked(err error) error {
-	if h.err != nil {
-		return h.err // told already
-	}
-	l := h.lossLocked(causeOf(err), h.b.flushed)
-	l.write, l.free = true, false
-	if l.sticks && h.b.streamed {
-		l.cause = died // its beginning is gone
-	}
-	f := l.decide(h.bound.retry)
-	var bad *requestError
-	switch {
-	case f == holdBack:
-		h.held = true
-		h.signal()
-		return nil
-	case f != tellUnknown && errors.As(err, &bad):
-		return h.failLocked(bad, pooler.Failed)
-	}
-	return h.tellLocked(f, l, err)
-}
-
-func beginsTransaction(r run) bool { return r.kind == multi }
-
-// sendHeldLocked sends what Write has accepted unsent, by the read deadline.
-func (h *handle) sendHeldLocked() error {
+// outside runs f without the lock. It is the one place that lets go of it.
+func (h *handle) outside(f func()) {
 	h.mu.Unlock()
-	h.writing.Lock() // Write may have more of it
-	defer h.writing.Unlock()
-	h.mu.Lock()
-	if h.err != nil || !h.held {
+	defer h.mu.Lock() // whatever a user's code in there does
+	f()
+}
+
+// wait waits until something comes from ch. It fails when the handle was closed
+// meanwhile, or with os.ErrDeadlineExceeded.
+func (h *handle) wait(ch <-chan struct{}, by time.Time) (err error) {
+	h.outside(func() { err = h.waitFor(ch, by) })
+	if h.closed {
 		return h.err
 	}
-	h.held = false
-	h.writeBy = h.readBy
-	err := h.flushLocked()
-	if err == nil || h.err != nil {
-		return h.err
+	return err
+}
+
+func (h *handle) waitFor(ch <-chan struct{}, by time.Time) error {
+	var timeout <-chan time.Time
+	if !by.IsZero() {
+		t := time.NewTimer(time.Until(by))
+		defer t.Stop()
+		timeout = t.C
 	}
-	l := h.lossLocked(causeOf(err), h.b.flushed)
-	l.free = false
-	return h.tellLocked(l.decide(h.bound.retry), l, err)
+	select {
+	case <-ch:
+	case <-h.caller.Done():
+	case <-timeout:
+		return os.ErrDeadlineExceeded
+	}
+	return nil
+}
+
+// waitAt waits until the gate is opened, and fails as wait does.
+func (h *handle) waitAt(g *gate, by time.Time) error {
+	err := h.wait(g.begin(), by)
+	g.end()
+	return err
+}
+
+// send sends an exchange on the way.
+func (h *handle) sendOn(w way, x pooler.Exchange) (n int, err error) {
+	h.sending = true
+	h.outside(func() { n, err = w.send(x) })
+	h.sending = false
+	if h.err != nil {
+		h.quit()
+		return n, h.err
+	}
+	h.toRead.open()
+	return n, err
+}
+
+// put gives a lease back.
+func (h *handle) put(c *pooler.Conn, o pooler.Outcome) {
+	h.outside(func() { h.node.pool.Put(c, o) })
+}
+
+// keepsLocked reports whether the lease outlasts the replies.
+func (h *handle) keepsLocked() bool { return h.carried.keeps() || h.b.partial }
+
+// wroteLocked notes what carried a batch that is over.
+func (h *handle) wroteLocked(c *pooler.Conn) {
+	if h.b.effect != command.Read {
+		h.lastWrite, h.wroteIn = c, h.shake.in
+	}
+}
+
+// settle takes the lease from the handle when the batch is over and nothing keeps it.
+// The caller gives it back to the pool. using is the caller's own mark of its use of
+// the lease.
+func (h *handle) settle(using *bool) *pooler.Conn {
+	c := h.lease
+	if c == nil || h.sending || h.receiving || h.b.unanswered() || len(h.b.plan) > 0 {
+		return nil
+	}
+	h.wroteLocked(c)
+	switch {
+	case h.carried.told != h.carried.reason():
+		h.tellPin(using)
+		return h.settle(using) // a new batch may have begun meanwhile
+	case h.keepsLocked():
+		if h.mayLoseLocked() {
+			c.Park()
+		}
+		return nil
+	}
+	h.lease = nil
+	if !h.b.scan.InCommand() && h.b.sent == len(h.b.req) {
+		h.b.shrink(&h.node.buffers)
+	}
+	return c
+}
+
+// mayLoseLocked reports whether the pool may close the connection that the idle
+// handle keeps.
+func (h *handle) mayLoseLocked() bool { return h.carried.mayLose() && !h.b.partial }
+
+// tellPin tells the pool why the lease outlasts its requests, if that has changed.
+// The lease stays meanwhile: it is marked as in use.
+func (h *handle) tellPin(using *bool) {
+	why := h.carried.reason()
+	if h.carried.told == why {
+		return
+	}
+	h.carried.told = why
+	c, reason := h.lease, ""
+	if why != command.PinNone {
+		reason = why.String()
+	}
+	*using = true
+	h.outside(func() { h.node.pool.Pin(c, reason) })
+	*using = false
+	if h.err != nil {
+		h.quit()
+	}
 }
 
 // lossLocked is what is known of the batch when cause keeps it from going on.
@@ -188,19 +188,19 @@ func (h *handle) lossLocked(why cause, ran bool) loss {
 	return l
 }
 
-// tellLocked ends the handle with what its caller is told.
-func (h *handle) tellLocked(f fate, l loss, cause error) error {
-	outcome, err := h.tell(f, l, cause)
+// tell ends the handle with what its caller is told.
+func (h *handle) tell(f fate, l loss, cause error) error {
+	outcome, err := h.verdictLocked(f, l, cause)
 	if c := h.lease; c != nil && (l.cause == died || l.cause == garbled) {
 		c.Fail(pooler.CloseRead, cause)
 	}
-	return h.failLocked(err, outcome)
+	return h.fail(err, outcome)
 }
 
-// failLocked ends the handle, for which err is the last word: go-redis must not use
-// it any more. The lease goes back, unless the other direction is still using it:
-// then that one sees to it.
-func (h *handle) failLocked(err error, o pooler.Outcome) error {
+// fail ends the handle, for which err is the last word: go-redis must not use it any
+// more. The lease goes back, unless the other direction is still using it: then that
+// one sees to it.
+func (h *handle) fail(err error, o pooler.Outcome) error {
 	if h.b.shaking {
 		err = inHandshake(err)
 	}
@@ -210,23 +210,28 @@ func (h *handle) failLocked(err error, o pooler.Outcome) error {
 	if o == pooler.Unknown {
 		h.unknownLocked()
 	}
-	h.land()
-	h.interruptLocked()
-	h.quitLocked()
-	h.signal()
+	h.end()
 	return err
+}
+
+// end ends whatever the handle is part of.
+func (h *handle) end() {
+	h.shake.land()
+	h.interruptLocked()
+	h.quit()
+	h.toRead.open()
 }
 
 // unknownLocked notes that the caller is told that the batch's outcome is unknown.
 // That of a lease is counted when it goes back.
 func (h *handle) unknownLocked() {
-	if !h.b.unknown && h.riding && h.shared != nil {
-		h.shared.Unknown()
+	if !h.b.unknown && h.ride.under && h.ride.shared != nil {
+		h.ride.shared.Unknown()
 	}
 	h.b.unknown = true
 }
 
-// interruptLocked has whoever uses the lease look up.
+// interruptLocked has the goroutine that uses the lease look up.
 func (h *handle) interruptLocked() {
 	if c := h.lease; c != nil && h.sending {
 		c.InterruptSend()
@@ -236,156 +241,76 @@ func (h *handle) interruptLocked() {
 	}
 }
 
-// land ends the handshake that others wait for, whatever came of it.
-func (h *handle) land() {
-	if h.flight != nil {
-		h.node.memory.finish(h.flight.from, h.flight.frame)
-		h.flight = nil
-	}
-}
-
-// signal wakes a Read that waits for something to read.
-func (h *handle) signal() {
-	if !h.waiting {
-		return
-	}
-	select {
-	case h.wake <- struct{}{}:
-	default:
-	}
-}
-
-// awaitLocked waits, without the lock, until something comes from ch. It fails when
-// the handle has ended meanwhile, or with os.ErrDeadlineExceeded.
-func (h *handle) awaitLocked(ch <-chan struct{}, by time.Time) error {
-	var timeout <-chan time.Time
-	if !by.IsZero() {
-		t := time.NewTimer(time.Until(by))
-		defer t.Stop()
-		timeout = t.C
-	}
-	late := false
-	h.mu.Unlock()
-	select {
-	case <-ch:
-	case <-h.caller.Done():
-	case <-timeout:
-		late = true
-	}
-	h.mu.Lock()
-	switch {
-	case h.closed:
-		return h.err
-	case late:
-		return os.ErrDeadlineExceeded
-	}
-	return nil
-}
-
-// enterLocked changes the handle's session.
-func (h *handle) enterLocked(s *session) {
-	if s == h.session {
-		return
-	}
-	m := h.node.memory
-	m.enter(s)
-	m.leave(h.session)
-	h.session = s
-}
-
-// keepsLocked reports whether the lease outlasts the replies.
-func (h *handle) keepsLocked() bool {
-	return h.pin != "" || h.inMulti || h.watching || h.asking || h.b.partial
-}
-
-// settleLocked takes the lease from the handle when the batch is over and
-// nothing keeps it. The caller gives it back to the pool.
-func (h *handle) settleLocked() *pooler.Conn {
+// quit gives the lease back after the handle has come to its end. If one direction
+// is still using the connection, it is called again by that.
+func (h *handle) quit() {
 	c := h.lease
-	if c == nil || h.sending || h.receiving || h.b.unanswered() || len(h.b.plan) > 0 {
-		return nil
-	}
-	if h.b.effect != command.Read {
-		h.lastWrite, h.wroteIn = c, h.session
-	}
-	if h.keepsLocked() {
-		if !h.noted && (h.inMulti || h.watching) && h.pin == "" {
-			h.noted = true
-			why := command.PinWatch
-			if h.inMulti {
-				why = command.PinMulti
-			}
-			h.notePinLocked(why.String()) // a new batch may have begun meanwhile
-		} else if h.mayLoseLocked() {
-			c.Park()
-		}
-		return nil
-	}
-	if h.noted {
-		h.noted = false
-		h.notePinLocked("")
-		return h.settleLocked() // the lock was not held for a moment
+	if c == nil || h.sending || h.receiving {
+		return
 	}
 	h.lease = nil
-	if !h.b.scan.InCommand() && h.b.sent == len(h.b.req) {
-		h.b.shrink(&h.node.buffers)
-	}
-	return c
+	h.soilLocked(c)
+	h.put(c, h.outcome)
 }
 
-// mayLoseLocked reports whether the connection that the handle keeps may be
-// closed while the handle is idle, if others can't have one otherwise. What it
-// carries is then lost, as if the server had closed it; nobody waits for
-// anything from it meanwhile.
-func (h *handle) mayLoseLocked() bool {
-	switch h.pin {
-	case command.PinClientID.String(), command.PinUnknown.String(), command.PinSession.String(),
-		command.PinHImport.String(), command.PinReset.String():
-		return !h.inMulti && !h.watching && !h.asking && !h.b.partial
+// soilLocked ends a connection that is left in the middle of something.
+func (h *handle) soilLocked(c *pooler.Conn) {
+	if h.b.partial {
+		c.Fail(pooler.CloseWrite, errors.New("everpool: the request was never finished"))
 	}
-	return false
+	if reason, err := h.carried.soils(h.b.pending()); err != nil {
+		c.Fail(reason, err)
+	}
 }
 
 // Close ends the handle. The replies that it still waits for are read and
 // dropped by the pool. It doesn't block. A Read that is under way fails: with
 // ErrUnknownOutcome if what it waits for has been sent and must not run twice.
 func (h *handle) Close() error {
-	h.mu.Lock()
-	if h.closed {
-		h.mu.Unlock()
+	if !h.close() {
 		return closedError(h.node.key.network)
+	}
+	h.ride.rider.Close()
+	h.caller.Leave()
+	h.node.detach()
+	return nil
+}
+
+// close reports false if the handle was closed before.
+func (h *handle) close() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return false
 	}
 	h.closed = true
 	h.leaveLocked()
-	h.land()
-	h.interruptLocked()
-	h.quitLocked()
-	s := h.session
-	h.signal()
-	h.mu.Unlock()
-	h.rider.Close()
-	h.caller.Leave()
-	h.node.memory.leave(s)
-	h.node.detach()
-	return nil
+	s := h.shake.in
+	h.end()
+	h.shake.memory.leave(s)
+	return true
 }
 
 // leaveLocked says what a caller is told whose handle go-redis closes, and how the
 // lease ends.
 func (h *handle) leaveLocked() {
+	if h.b.idle() && h.err == nil {
+		h.err, h.outcome = closedError(h.node.key.network), pooler.Answered
+		return
+	}
 	pending := h.b.unanswered()
 	// A lease owes the replies before it is sent to; a shared connection is given
 	// both at once.
 	l := h.lossLocked(left, pending && (h.b.flushed || h.sending) || h.sending && h.lease == nil)
 	l.free = false
 	f := l.decide(h.bound.retry)
-	if f == tellUnknown && (h.receiving || h.waiting) {
+	if f == tellUnknown && (h.receiving || h.toRead.waiting) {
 		h.unknownLocked()
 	}
 	if h.err != nil {
 		return
 	}
-	_, h.err = h.tell(f, l, errLeft)
+	_, h.err = h.verdictLocked(f, l, errLeft)
 	switch {
 	case h.b.unknown && pending:
 		h.outcome = pooler.Unknown
@@ -398,59 +323,12 @@ func (h *handle) leaveLocked() {
 
 var errLeft = errors.New("everpool: the client has closed the connection with the request under way")
 
-// soilLocked ends a connection in the middle of a command or a transaction.
-func (h *handle) soilLocked(c *pooler.Conn) {
-	if h.b.partial {
-		c.Fail(pooler.CloseWrite, errors.New("everpool: the request was never finished"))
-	}
-	// What is still to be answered counts as if it had its effect: the state is
-	// entered before the reply comes.
-	inside, changed := h.inMulti, h.watching || h.asking
-	for _, r := range h.b.pending() {
-		switch r.kind {
-		case plain:
-			if r.blocking {
-				// What it takes from a list while its reply is awaited would be lost.
-				c.Fail(pooler.CloseAbandoned, errors.New("everpool: left while it blocked"))
-			}
-		case multi:
-			inside = true
-		case exec:
-			inside = false
-		default:
-			changed = true
-		}
-	}
-	if inside || changed {
-		c.Fail(pooler.CloseState, errors.New("everpool: left inside a transaction or while the connection's state was being changed"))
-	}
-}
-
-// quitLocked gives the lease back after the handle has come to its end. If one
-// direction is still using the connection, it is called again by that.
-func (h *handle) quitLocked() {
-	c := h.lease
-	if c == nil || h.sending || h.receiving {
-		return
-	}
-	h.lease = nil
-	h.soilLocked(c)
-	h.putLocked(c, h.outcome)
-}
-
-// putLocked gives a lease back, without the lock.
-func (h *handle) putLocked(c *pooler.Conn, o pooler.Outcome) {
-	h.mu.Unlock()
-	defer h.mu.Lock() // whatever a user's code in there does
-	h.node.pool.Put(c, o)
-}
-
 // SetDeadline sets both deadlines. go-redis clears them when it gives the handle
 // to another caller: if one has left replies unread (go-redis leaves a refused
 // transaction after the first), they must not be the next one's.
 func (h *handle) SetDeadline(t time.Time) error {
 	if h.setDeadlines(t) {
-		h.rider.Close() // nobody reads what is left, and nobody else has to wait for that
+		h.ride.rider.Close() // nobody reads what is left, and nobody else has to wait for that
 	}
 	return nil
 }
@@ -461,16 +339,16 @@ func (h *handle) setDeadlines(t time.Time) (leave bool) {
 	defer h.mu.Unlock()
 	h.stale = t.IsZero() && (h.b.got || h.held) && !h.b.idle()
 	if t.IsZero() {
-		h.unstreamLocked()
+		h.unstream()
 	}
 	h.writeBy = t
 	h.setReadByLocked(t)
-	return h.stale && h.riding
+	return h.stale && h.ride.under
 }
 
-// unstreamLocked gives up a connection that the last caller left streaming
-// (monitoring, say): what comes from it is no reply to the next one's requests.
-func (h *handle) unstreamLocked() {
+// unstream gives up a connection that the last caller left streaming (monitoring,
+// say): what comes from it is no reply to the next one's requests.
+func (h *handle) unstream() {
 	c := h.lease
 	if c == nil || c.Mode() != pooler.Stream || h.sending || h.receiving || h.err != nil {
 		return
@@ -480,9 +358,9 @@ func (h *handle) unstreamLocked() {
 		o = pooler.Abandoned
 	}
 	h.soilLocked(c)
-	h.lease, h.pin, h.noted = nil, "", false
+	h.lease, h.carried = nil, carried{}
 	h.b.begin(&h.node.buffers)
-	h.putLocked(c, o)
+	h.put(c, o)
 }
 
 // SetReadDeadline bounds reading, that which is under way too.
@@ -499,14 +377,20 @@ func (h *handle) setReadByLocked(t time.Time) {
 	}
 	h.readBy = t
 	if h.receiving {
-		// It reads on by the new deadline.
-		if h.riding {
-			h.rider.Interrupt()
-		} else {
-			h.lease.InterruptReceive()
-		}
+		h.wayLocked().interrupt() // it reads on by the new deadline
 	}
-	h.signal()
+	h.toRead.open()
+}
+
+// wayLocked is the way of what is under way, or nil.
+func (h *handle) wayLocked() way {
+	switch {
+	case h.ride.under:
+		return &h.ride
+	case h.lease != nil:
+		return leased{h.lease}
+	}
+	return nil
 }
 
 // SetWriteDeadline bounds writing, the wait for a connection included. A write

@@ -31,7 +31,8 @@ type lab struct {
 	*testing.T
 	f      *testkit.Fake
 	d      *driver.Driver
-	leased bool // every request leases its connection
+	plain  *redis.Options // of the client whose handles most tests use
+	leased bool           // every request leases its connection
 }
 
 // bothWays runs a test as users have it, with requests on shared connections,
@@ -77,6 +78,7 @@ func inLab(t *testing.T, cfg driver.Config, run func(l *lab), opts ...testkit.Fa
 			cfg.Logger = slog.New(slog.DiscardHandler)
 		}
 		l.d = newDriver(t, cfg)
+		l.plain = l.d.Options(&redis.Options{Addr: labAddr})
 		run(l)
 	})
 }
@@ -157,15 +159,25 @@ type virtual struct {
 	r *bufio.Reader
 }
 
-// handle returns a new one, with deadlines that no test waits for. It is closed
-// at the end.
+// handle returns a new one of a client, with deadlines that no test waits for. It is
+// closed at the end. With a change it is another client's.
 func (l *lab) handle(change ...func(*redis.Options)) *virtual {
 	l.Helper()
-	o := &redis.Options{Addr: labAddr}
-	for _, c := range change {
-		c(o)
+	of := l.plain
+	if len(change) > 0 {
+		o := &redis.Options{Addr: labAddr}
+		for _, c := range change {
+			c(o)
+		}
+		of = l.d.Options(o)
 	}
-	nc, err := l.d.Options(o).Dialer(l.Context(), "tcp", labAddr)
+	return l.handleOf(of)
+}
+
+// handleOf returns a handle of the client that has these options of the driver's.
+func (l *lab) handleOf(of *redis.Options) *virtual {
+	l.Helper()
+	nc, err := of.Dialer(l.Context(), "tcp", labAddr)
 	if err != nil {
 		l.Fatal(err)
 	}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -26,10 +25,6 @@ const (
 	// the client doesn't say. The physical connection has the large one; a
 	// request that doesn't fit is gathered by the handle.
 	handleBuffer = 4096
-
-	// askAgainAfter is the least time between two questions to a credentials
-	// provider for handles that can't be used: each that fails fast would ask.
-	askAgainAfter = time.Second
 )
 
 // binding is what one call of Options has fixed for its client.
@@ -38,11 +33,10 @@ type binding struct {
 	retry Retry
 	tls   *tls.Config
 	dial  func(ctx context.Context, network, addr string) (net.Conn, error)
-	creds func(ctx context.Context) (username, password string, err error) // nil: they don't change
-	err   error                                                            // the options are wrong
+	*client
+	err error // the options are wrong
 
 	dialWait time.Duration // how long a handle's dial waits for its node, besides FailFastAfter; 0: no limit
-	away     atomic.Bool   // the last dial has not found the node to serve
 	tracks   bool          // client-side caching looks at connections through SyscallConn
 }
 
@@ -64,8 +58,9 @@ type binding struct {
 //     does is go-redis's reason for leaving it off. Config.LeaveContextTimeout
 //     leaves it as the client has it. (With it on, go-redis's AutoPipeline sends
 //     whole pipelines by its pools and not by its full-duplex engine.)
-//   - CredentialsProvider, CredentialsProviderContext: asked at most once a second
-//     while the node doesn't serve.
+//   - CredentialsProviderContext: gives go-redis a token in place of the password. A
+//     CredentialsProvider or CredentialsProviderContext in o is asked when a physical
+//     connection is made, not for each handle, and its context is not the caller's.
 //   - ConnMaxIdleTime: off, since a handle doesn't go stale.
 //   - DialerRetries: 1, since making a handle doesn't fail.
 //   - MaintNotificationsConfig: disabled, since a handle doesn't move.
@@ -110,9 +105,6 @@ func (d *Driver) Options(o *redis.Options) *redis.Options {
 	if !d.cfg.LeaveContextTimeout {
 		c.ContextTimeoutEnabled = true
 	}
-	if b.creds != nil {
-		c.CredentialsProviderContext = d.sparing(b)
-	}
 	if c.DialerRetries == 0 {
 		c.DialerRetries = 1
 	}
@@ -126,34 +118,6 @@ func (d *Driver) Options(o *redis.Options) *redis.Options {
 	return &c
 }
 
-// sparing is the client's credentials provider for go-redis's handshakes. While a
-// node doesn't serve, each call that fails fast makes one, for nothing.
-func (d *Driver) sparing(b *binding) func(context.Context) (string, string, error) {
-	one := make(chan struct{}, 1) // asks at a time
-	var asked time.Time
-	var username, password string
-	var err error
-	return func(ctx context.Context) (string, string, error) {
-		if !b.away.Load() {
-			return b.creds(ctx)
-		}
-		select {
-		case one <- struct{}{}:
-		case <-ctx.Done():
-			return "", "", ctx.Err()
-		}
-		defer func() { <-one }()
-		if !asked.IsZero() && time.Since(asked) < askAgainAfter {
-			return username, password, err
-		}
-		u, p, e := b.creds(ctx)
-		if ctx.Err() == nil { // else its error may be this caller's own
-			username, password, err, asked = u, p, e, time.Now()
-		}
-		return u, p, e
-	}
-}
-
 // pinsHandles reports whether the client's handshake leaves state that keeps a
 // connection to each handle.
 func pinsHandles(o *redis.Options) bool {
@@ -164,7 +128,8 @@ func pinsHandles(o *redis.Options) bool {
 // bind takes from the options what the driver has to know.
 func (d *Driver) bind(o *redis.Options) *binding {
 	b := &binding{
-		pool: d.cfg.Pool, retry: d.cfg.Retry, tls: o.TLSConfig,
+		client: &client{login: newLogin(o)},
+		pool:   d.cfg.Pool, retry: d.cfg.Retry, tls: o.TLSConfig,
 		// What the client gives to PoolTimeout is about a full pool: go-redis
 		// waits for a server that is away beyond it.
 		dialWait: d.cfg.Pool.Limits().WaitTimeout,
@@ -172,17 +137,6 @@ func (d *Driver) bind(o *redis.Options) *binding {
 	}
 	if d.cfg.Dial == nil && o.Dialer != nil {
 		b.dial, b.tls = o.Dialer, nil
-	}
-	switch {
-	case o.StreamingCredentialsProvider != nil:
-	case o.CredentialsProviderContext != nil:
-		b.creds = o.CredentialsProviderContext
-	case o.CredentialsProvider != nil:
-		provide := o.CredentialsProvider
-		b.creds = func(context.Context) (string, string, error) {
-			u, p := provide()
-			return u, p, nil
-		}
 	}
 	if b.err = checkOptions(o); b.err == nil {
 		b.adopt(o)

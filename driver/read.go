@@ -3,6 +3,7 @@ package driver
 import (
 	"errors"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/everpool/everpool/internal/command"
@@ -19,103 +20,101 @@ func (h *handle) Read(p []byte) (int, error) {
 	}
 	h.reading.Lock()
 	defer h.reading.Unlock()
-	h.mu.Lock()
-	var n int
-	var err error
-	if !h.readBy.IsZero() && !time.Now().Before(h.readBy) {
-		err = h.lateLocked() // as on a socket, whatever has come
-	} else {
-		n, err = h.readLocked(p)
-	}
-	done := h.settleLocked()
-	h.mu.Unlock()
+	n, done, err := h.read(p)
 	if done != nil {
 		h.node.pool.Put(done, pooler.Answered)
 	}
 	return n, err
 }
 
-// readLocked waits for bytes of replies and copies them to p.
-func (h *handle) readLocked(p []byte) (int, error) {
-	for {
-		if h.b.hasOut() {
-			n := copy(p, h.b.out[h.b.outRead:])
-			h.b.outRead += n
-			return n, nil
-		}
-		if h.err != nil {
-			return 0, h.err
-		}
-		var n int
-		var err error
-		switch {
-		case h.held:
-			err = h.sendHeldLocked()
-		case h.riding && !h.sending && !h.receiving:
-			n, err = h.receiveSharedLocked(p)
-		case h.lease == nil || h.sending || !h.b.unanswered() && h.lease.Mode() == pooler.Counted:
-			err = h.awaitReplyLocked()
-		default:
-			n, err = h.receiveLocked(h.lease, p)
-		}
-		if n > 0 || err != nil {
-			return n, err
-		}
-	}
-}
-
-// awaitReplyLocked waits until there may be something to receive.
-func (h *handle) awaitReplyLocked() error {
-	h.waiting = true
-	err := h.awaitLocked(h.wake, h.readBy)
-	h.waiting = false
-	select {
-	case <-h.wake: // what it said is seen now
-	default:
-	}
-	if err != nil && h.err == nil {
-		return h.lateLocked()
-	}
-	return nil // whether the handle has ended is looked at next
-}
-
-// receiveLocked receives from the lease, without the lock while that may block.
-func (h *handle) receiveLocked(c *pooler.Conn, p []byte) (int, error) {
-	h.receiving = true
-	by := h.readBy
-	h.mu.Unlock()
-	n, done, err := c.Receive(p, by)
+// read waits for bytes of replies and copies them to p. It returns the lease too, if
+// nothing needs it any more.
+func (h *handle) read(p []byte) (n int, done *pooler.Conn, err error) {
 	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.readBy.IsZero() && !time.Now().Before(h.readBy) {
+		err = h.lateLocked() // as on a socket, whatever has come
+	}
+	for n == 0 && err == nil {
+		n, err = h.readSome(p)
+	}
+	return n, h.settle(&h.receiving), err
+}
+
+// readSome does the next step towards bytes of replies.
+func (h *handle) readSome(p []byte) (n int, err error) {
+	switch {
+	case h.b.hasOut():
+		n = copy(p, h.b.out[h.b.outRead:])
+		h.b.outRead += n
+		return n, nil
+	case h.err != nil:
+		return 0, h.err
+	case h.held:
+		return 0, h.sendHeld()
+	case h.mayReceiveLocked():
+		n, err = h.receive(h.wayLocked(), p, h.readBy)
+		h.received.open()
+	default:
+		err = h.waitAt(&h.toRead, h.readBy)
+		if h.err != nil {
+			return 0, nil // what it has ended with is seen next, after what is to be read
+		}
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) && h.err == nil {
+		err = h.lateLocked()
+	}
+	return n, err
+}
+
+// mayReceiveLocked reports whether there is something to receive, now or later, and
+// nothing that has to be over before.
+func (h *handle) mayReceiveLocked() bool {
+	switch {
+	case h.sending:
+		return false
+	case h.ride.under:
+		return !h.receiving // Write does, to get off
+	}
+	return h.lease != nil && (h.b.unanswered() || h.lease.Mode() != pooler.Counted)
+}
+
+// receive receives from the way, by that time. A batch that was lost may be under way
+// again then, with nothing received.
+func (h *handle) receive(w way, p []byte, by time.Time) (n int, err error) {
+	h.receiving = true
+	var done bool
+	h.outside(func() { n, done, err = w.receive(p, by) })
 	if err == nil && h.err == nil {
-		n = h.receivedLocked(c, p, n, done)
+		h.b.got = true
+		if c, isLeased := w.(leased); isLeased {
+			n = h.noteRepliesLocked(c.conn, p, n, done)
+		}
 	}
 	h.receiving = false
-	if h.err != nil {
-		h.quitLocked()
-		return 0, h.err
-	}
 	switch {
+	case h.err != nil:
+		h.quit()
+		return 0, h.err
 	case err == nil:
+		if done && h.ride.under {
+			h.arriveLocked()
+		}
 		return n, nil
 	case errors.Is(err, pooler.ErrInterrupted):
 		return 0, nil // another deadline
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return 0, h.lateLocked()
+		return 0, os.ErrDeadlineExceeded
 	}
-	if dead := c.Err(); dead != nil {
-		err = dead
-	}
-	return 0, h.lostLocked(err, true)
+	ran, why := w.lost(err)
+	return 0, h.lost(why, ran || h.b.got)
 }
 
-// receivedLocked takes note of p[:n], and of whole replies that have come with
-// it, which it adds. The lock may be released meanwhile, so the lease must be
-// marked as being read from.
-func (h *handle) receivedLocked(c *pooler.Conn, p []byte, n int, done bool) int {
-	h.b.got = true
+// noteRepliesLocked takes note of p[:n], and of whole replies that have come with it,
+// which it adds.
+func (h *handle) noteRepliesLocked(c *pooler.Conn, p []byte, n int, done bool) int {
 	h.noteLocked(c, p[:n], done)
-	// Whole replies that have come already go with it.
-	for n < len(p) && h.err == nil && h.b.unanswered() && c.Buffered() {
+	for n < len(p) && h.b.unanswered() && c.Buffered() {
 		m, done, err := c.ReceiveBuffered(p[n:])
 		if err != nil || m == 0 {
 			break // the next Read meets it again
@@ -145,26 +144,16 @@ func (h *handle) noteLocked(c *pooler.Conn, b []byte, done bool) {
 		h.b.answered++
 	}
 	failed := c.Kind() == '-' || c.Kind() == '!'
-	if r.kind != asking {
-		h.asking = false
-	}
 	switch r.kind {
 	case session_:
 		h.shakenLocked(c, r, failed)
 	case pinning:
 		h.pinnedLocked(c, r, failed)
-	case multi:
-		h.inMulti = h.inMulti || !failed
-	case exec, discard:
-		h.endedLocked(c, r, failed)
-	case watch:
-		h.watching = h.watching || !failed && !h.inMulti
-	case unwatch:
-		h.watching = h.watching && (failed || h.inMulti)
-	case asking:
-		h.asking = !failed
 	case local:
 		h.forwardedLocked(c, r)
+	}
+	if err := h.carried.note(r.kind, failed, h.b.reply); err != nil {
+		c.Fail(pooler.CloseState, err)
 	}
 	h.b.reply = h.b.reply[:0]
 }
@@ -172,75 +161,22 @@ func (h *handle) noteLocked(c *pooler.Conn, b []byte, done bool) {
 // execHead is how much of the reply to EXEC is enough to know a refusal by.
 const execHead = 48
 
-// endedLocked takes note of the reply to EXEC or DISCARD. EXEC ends a transaction
-// even if it is refused, unless it is no command there: then the connection is
-// inside MULTI for ever, and isn't used again.
-func (h *handle) endedLocked(c *pooler.Conn, r *run, failed bool) {
-	if h.inMulti && failed && r.kind == exec && resp.UnknownCommand(h.b.reply) {
-		c.Fail(pooler.CloseState, errors.New("everpool: EXEC was refused where MULTI was not"))
-	}
-	if h.inMulti && (r.kind == exec || !failed) {
-		h.inMulti, h.watching = false, false
-	}
-}
-
-// shakenLocked takes note of the reply to a session command: where it has led
-// is remembered for all, and whoever waits for it is woken.
-func (h *handle) shakenLocked(c *pooler.Conn, r *run, failed bool) {
-	m := h.node.memory
-	flown := h.flight
-	switch {
-	case h.inMulti:
-		h.keepLocked(command.PinSession) // it comes into force with EXEC
-	case h.pin == command.PinSession.String():
-		// The state that it was given in isn't known.
-	case c.Mode() != pooler.Counted:
-		h.firm = true // the reply may have a push in it, so it isn't remembered
-	case failed && resp.UnknownCommand(h.b.reply):
-		m.refuse(h.session, r.frame, h.b.reply)
-	case failed:
-		// Nothing has changed, and the server may think otherwise next time.
-	default:
-		to := m.extend(h.session, r.frame, h.b.reply, r.slots)
-		if to == nil {
-			h.keepLocked(command.PinSession)
-			break
-		}
-		h.enterLocked(to)
-		c.SetSession(to.pool)
-	}
-	h.flight = nil
-	if h.b.unanswered() && h.b.owed[h.b.answered].kind == session_ && !h.inMulti && h.pin == "" {
-		// The next step is under way too: who waits for this one shall not
-		// take it for missing.
-		h.leadLocked(h.b.owed[h.b.answered].frame)
-	}
-	if flown != nil {
-		m.finish(flown.from, flown.frame)
-	}
-}
-
-// pinnedLocked takes note of the reply to a command that pins: if it was
-// refused, it has left nothing behind.
+// pinnedLocked takes note of the reply to a command that pins.
 func (h *handle) pinnedLocked(c *pooler.Conn, r *run, failed bool) {
-	flown := h.flight
-	h.firm = h.firm || !failed
-	for i := h.b.answered; i < len(h.b.owed); i++ {
-		failed = failed && h.b.owed[i].kind != pinning // the next one may succeed
-	}
-	if failed && !h.firm && r.mode() == pooler.Pushes && h.pin == r.pin.String() && !h.inMulti {
+	h.carried.firm = h.carried.firm || !failed
+	// One that comes later in the batch may succeed.
+	if !slices.ContainsFunc(h.b.pending(), pins) && h.carried.refused(r) {
 		if r.remembered() && resp.UnknownCommand(h.b.reply) {
-			h.node.memory.refuse(h.session, r.frame, h.b.reply)
+			h.shake.memory.refuse(h.shake.in, r.frame, h.b.reply)
 		}
-		h.pin, h.noted = "", false // a transaction or WATCH is noted anew
 		c.SetMode(pooler.Counted)
-		h.notePinLocked("")
 	}
-	if flown != nil && r.remembered() {
-		h.flight = nil
-		h.node.memory.finish(flown.from, flown.frame)
+	if r.remembered() {
+		h.shake.land()
 	}
 }
+
+func pins(r run) bool { return r.kind == pinning }
 
 // forwardedLocked takes note of a QUIT or RESET that was among other commands,
 // so that the server had to answer it: the connection won't be used again.
@@ -249,17 +185,9 @@ func (h *handle) forwardedLocked(c *pooler.Conn, r *run) {
 		c.Fail(pooler.CloseState, errors.New("everpool: QUIT"))
 		return
 	}
-	h.inMulti, h.watching, h.asking = false, false, false
-	h.enterLocked(h.node.memory.root)
-	h.keepLocked(command.PinReset)
-}
-
-// keepLocked pins the handle for life.
-func (h *handle) keepLocked(why command.Pin) {
-	if h.pin == "" {
-		h.pin = why.String()
-		h.notePinLocked(h.pin)
-	}
+	h.carried.inMulti, h.carried.watching, h.carried.asking = false, false, false
+	h.shake.enter(h.shake.memory.root)
+	h.carried.hold(command.PinReset)
 }
 
 // lateLocked is the error of a reply that didn't come in time. The connection
@@ -273,14 +201,14 @@ func (h *handle) lateLocked() error {
 	if f == tellUnknown {
 		h.unknownLocked()
 	}
-	_, err := h.tell(f, l, os.ErrDeadlineExceeded)
+	_, err := h.verdictLocked(f, l, os.ErrDeadlineExceeded)
 	return err
 }
 
-// lostLocked deals with a batch whose connection was lost, for that reason; ran
+// lost deals with a batch whose connection was lost, for that reason; ran
 // says whether the server may have run some of it. It goes on another connection,
-// and lostLocked returns nil, or its caller is told.
-func (h *handle) lostLocked(cause error, ran bool) error {
+// and lost returns nil, or its caller is told.
+func (h *handle) lost(cause error, ran bool) error {
 	l := h.lossLocked(causeOf(cause), ran)
 	if l.free = l.free && !h.sending && h.writing.TryLock(); l.free {
 		defer h.writing.Unlock()
@@ -290,35 +218,40 @@ func (h *handle) lostLocked(cause error, ran bool) error {
 	switch f {
 	case move:
 		h.b.moves++
-		err = h.repeatLocked(pooler.Move)
+		err = h.repeat(pooler.Move)
 	case resend:
 		h.b.resent = true
-		err = h.repeatLocked(pooler.Resend)
+		err = h.repeat(pooler.Resend)
 	default:
-		return h.tellLocked(f, l, cause)
+		return h.tell(f, l, cause)
 	}
 	if err == nil || h.err != nil {
 		return h.err
 	}
 	l = h.lossLocked(causeOf(err), ran)
 	l.free = false
-	return h.tellLocked(l.decide(h.bound.retry), l, err)
+	return h.tell(l.decide(h.bound.retry), l, err)
 }
 
-// repeatLocked sends the batch, all of which is here, on another connection, by the
-// read deadline.
-func (h *handle) repeatLocked(why pooler.Again) error {
+// repeat sends the batch, all of which is here, another time, by the read deadline.
+func (h *handle) repeat(why pooler.Again) error {
 	h.writeBy = h.readBy
-	if h.riding {
-		return h.rideAgainLocked(why)
+	if h.ride.under {
+		h.ride.rider.Forgive()
+		h.ride.shared.Again(why)
+		shared, err := h.submit(h.b.owed, h.b.exchange(h.b.owed, 0, h.readBy))
+		if err == nil && !shared {
+			err = pooler.ErrNotShared
+		}
+		return err
 	}
 	replies := h.b.replies()
-	if err := h.replaceLocked(h.lease, h.requestLocked(h.b.pending()), why); err != nil {
+	if err := h.replace(h.requestLocked(h.b.pending()), why); err != nil {
 		return err
 	}
 	c := h.lease
 	c.Owe(replies)
-	_, err := h.useLocked(c, h.b.req)
+	_, err := h.sendOn(leased{c}, pooler.Exchange{Request: h.b.req, Deadline: h.writeBy})
 	if err != nil && h.err == nil {
 		c.Fail(pooler.CloseWrite, err)
 	}

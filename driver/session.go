@@ -2,11 +2,11 @@ package driver
 
 import (
 	"bytes"
+	"context"
 	"slices"
 	"sync"
 
 	"github.com/everpool/everpool/internal/command"
-	"github.com/everpool/everpool/internal/resp"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -40,23 +40,42 @@ type session struct {
 	steps []step
 	key   string
 
-	next    map[string]known // by the exact bytes of the command
+	next    map[string]edge // by the exact bytes of the command
 	refused map[string][]byte
-	flights map[string]chan struct{} // handshakes under way, by their next command
-	users   int                      // handles in this state
-	used    uint64                   // memory.clock when a handle last came here
+	flights map[flightKey]chan struct{} // steps under way
+	users   int                         // handles in this state
+	used    uint64                      // memory.clock when a handle last came here
 }
 
 // step is one command of a session.
 type step struct {
 	slots command.Slots
+	login *login // has its credentials; nil: they are in the request
 	pooler.Step
 }
 
-// known is where a command leads, and its reply.
-type known struct {
+// as returns the step as the user of a later AUTH takes it, or nil if that is another
+// user.
+func (st step) as(later step) *step {
+	username, password := credentialsIn(later.Request)
+	if !sameUser(st.Request, username) {
+		return nil
+	}
+	st.Request, st.login = reauthenticate(st.Request, username, password), later.login
+	return &st
+}
+
+// edge is where a command leads, and its reply.
+type edge struct {
 	to    *session
 	reply []byte
+	login bool // it authenticates
+}
+
+// flightKey is what handles wait for together: a step that one of their client takes.
+type flightKey struct {
+	client *client
+	frame  string
 }
 
 func newMemory() *memory {
@@ -69,10 +88,13 @@ func (m *memory) newSession(steps []step, key string) *session {
 	ps := make([]pooler.Step, len(steps))
 	for i, st := range steps {
 		ps[i] = st.Step
+		if st.login != nil {
+			ps[i].Renew = func(ctx context.Context) ([]byte, error) { return st.login.fill(ctx, st.Request) }
+		}
 	}
 	return &session{
 		pool: pooler.NewSession(ps...), steps: steps, key: key,
-		next: make(map[string]known), refused: make(map[string][]byte), flights: make(map[string]chan struct{}),
+		next: make(map[string]edge), refused: make(map[string][]byte), flights: make(map[flightKey]chan struct{}),
 	}
 }
 
@@ -98,46 +120,64 @@ func (m *memory) leave(s *session) {
 
 // ask says what is known of the command in state s: its reply and, unless the
 // server refused it as unknown, the state that it leads to. If nothing is known
-// the caller either gets a channel that is closed when somebody else's attempt
-// has ended, or has to make the attempt, and to tell with finish when it has.
-func (m *memory) ask(s *session, frame []byte) (to *session, reply []byte, wait <-chan struct{}) {
+// the caller either gets a channel that is closed when the attempt of another handle
+// of its client has ended, or has to make the attempt, and to tell with finish when
+// it has.
+//
+// What the server has accepted from others it need not accept from this client: the
+// first step of its first handle, and the first of each login, are taken again.
+func (m *memory) ask(s *session, frame []byte, who *client) (to *session, reply []byte, wait <-chan struct{}) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if k, ok := s.next[string(frame)]; ok {
-		if !k.to.pool.Dead() {
+		_, checked := who.checked.Load(k.to)
+		switch {
+		case k.to.pool.Dead():
+			m.forgetLocked(k.to)
+		case checked || s != m.root && !k.login:
 			return k.to, k.reply, nil
 		}
-		m.forgetLocked(k.to)
 	}
 	if reply, ok := s.refused[string(frame)]; ok {
 		return nil, reply, nil
 	}
-	if ch, ok := s.flights[string(frame)]; ok {
+	key := flightKey{who, string(frame)}
+	if ch, ok := s.flights[key]; ok {
 		return nil, nil, ch
 	}
-	s.flights[string(frame)] = make(chan struct{})
+	s.flights[key] = make(chan struct{})
 	return nil, nil, nil
 }
 
-// begin takes the lead for the command in state s, if nobody has it.
-func (m *memory) begin(s *session, frame []byte) bool {
+// begin takes the lead for the command in state s, if no handle of the client has it.
+func (m *memory) begin(s *session, frame []byte, who *client) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, ok := s.flights[string(frame)]; ok {
+	key := flightKey{who, string(frame)}
+	if _, ok := s.flights[key]; ok {
 		return false
 	}
-	s.flights[string(frame)] = make(chan struct{})
+	s.flights[key] = make(chan struct{})
 	return true
 }
 
 // finish ends an attempt and wakes those who wait for it.
-func (m *memory) finish(s *session, frame []byte) {
+func (m *memory) finish(s *session, frame []byte, who *client) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if ch, ok := s.flights[string(frame)]; ok {
-		delete(s.flights, string(frame))
+	key := flightKey{who, string(frame)}
+	if ch, ok := s.flights[key]; ok {
+		delete(s.flights, key)
 		close(ch)
 	}
+}
+
+// doubt takes note that the server has refused what it may have accepted before: it
+// is asked again for everybody.
+func (m *memory) doubt(s *session, frame []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(s.next, string(frame))
 }
 
 // refuse remembers that the server doesn't know the command, until the node
@@ -160,30 +200,31 @@ func (m *memory) forgetRefusals() {
 	}
 }
 
-// extend remembers that the command has led from s to another state, and
-// returns that state, or nil if there is no room for it.
-func (m *memory) extend(s *session, frame, reply []byte, slots command.Slots) *session {
+// extend remembers that the command of a client has led from s to another state, and
+// returns that state, or nil if there is no room for it; known says whether it has
+// led there before.
+func (m *memory) extend(s *session, frame, reply []byte, slots command.Slots, who *client) (to *session, known bool) {
 	if len(reply) > maxReply {
-		return nil
+		return nil, false
 	}
-	st := step{slots, pooler.Step{
+	st := step{slots: slots, Step: pooler.Step{
 		Request: bytes.Clone(frame), Reply: bytes.Clone(reply),
 		Optional: slots&^(command.SlotLibName|command.SlotLibVer) == 0,
 	}}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	to := m.stateLocked(follow(s.steps, st))
-	if to != nil {
-		s.next[string(st.Request)] = known{to, st.Reply}
+	if who.login.renews(frame, slots) {
+		st.login = who.login
 	}
-	return to
-}
-
-// renew returns the state that steps make, or nil if there is no room for it.
-func (m *memory) renew(steps []step) *session {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.stateLocked(steps)
+	if to = m.stateLocked(follow(s.steps, st)); to == nil {
+		return nil, false
+	}
+	if to != s {
+		_, known = s.next[string(st.Request)]
+		s.next[string(st.Request)] = edge{to, st.Reply, slots&command.SlotAuth != 0}
+		who.checked.Store(to, nil)
+	}
+	return to, known
 }
 
 // stateLocked finds or makes the state.
@@ -255,10 +296,16 @@ func (m *memory) forgetLocked(s *session) {
 // follow returns the steps that make the state after one more. A step that the
 // new one overrules entirely is left out, so that a handle that goes back and
 // forth between two databases doesn't grow its session. Authentication changes
-// what the other commands may do, so their order around it is kept.
+// what the other commands may do, so their order around it is kept; but a user that
+// authenticates anew, with another password, has done so from the beginning.
 func follow(steps []step, st step) []step {
 	out := make([]step, 0, len(steps)+1)
 	for i, old := range steps {
+		if st.slots == command.SlotAuth && old.slots&command.SlotAuth != 0 {
+			if again := old.as(st); again != nil {
+				return slices.Concat(out, []step{*again}, steps[i+1:])
+			}
+		}
 		overruled := old.slots&^st.slots == 0
 		if overruled && (st.slots&command.SlotAuth == 0 || i == len(steps)-1) {
 			continue
@@ -266,60 +313,4 @@ func follow(steps []step, st step) []step {
 		out = append(out, old)
 	}
 	return append(out, st)
-}
-
-// withCredentials returns the steps with the user and password of their
-// authentication replaced, or nil if none of them authenticates or nothing
-// would change.
-func withCredentials(steps []step, username, password string) []step {
-	out := slices.Clone(steps)
-	found, differs := false, false
-	for i, st := range out {
-		if st.slots&command.SlotAuth == 0 {
-			continue
-		}
-		frame := reauthenticate(st.Request, username, password)
-		if frame == nil || found {
-			return nil // two of them: who it was that the session belongs to isn't known
-		}
-		if found = true; !bytes.Equal(frame, st.Request) {
-			differs = true
-			out[i].Step = pooler.Step{Request: frame, Reply: st.Reply}
-		}
-	}
-	if !differs {
-		return nil
-	}
-	return out
-}
-
-// reauthenticate rewrites HELLO .. AUTH user password, AUTH user password or
-// AUTH password.
-func reauthenticate(frame []byte, username, password string) []byte {
-	var sc resp.RequestScanner
-	if _, done, err := sc.Next(frame); err != nil || !done || sc.Seen() < sc.NumArgs() {
-		return nil
-	}
-	args := make([][]byte, sc.NumArgs())
-	for i := range args {
-		a := sc.Arg(i)
-		args[i] = frame[a.Start:a.End]
-	}
-	at := slices.IndexFunc(args, func(a []byte) bool { return bytes.EqualFold(a, []byte("AUTH")) })
-	switch {
-	case at < 0:
-		return nil
-	case at == 0 && username == "":
-		args = [][]byte{args[0], []byte(password)}
-	case at == 0:
-		args = [][]byte{args[0], []byte(username), []byte(password)}
-	case at+2 < len(args):
-		if username == "" {
-			username = "default"
-		}
-		args[at+1], args[at+2] = []byte(username), []byte(password)
-	default:
-		return nil
-	}
-	return resp.AppendCommand(nil, args...)
 }

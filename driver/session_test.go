@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -88,27 +89,89 @@ func (l *lab) checkHandshakes() {
 
 func TestLaterHandlesShakeHandsWithoutTheServer(t *testing.T) {
 	inBothLabs(t, driver.Config{}, func(t *lab) {
-		options := func(o *redis.Options) { o.DB, o.ClientName, o.ReadTimeout = 3, "me", time.Second }
-		if err := t.client(options).Ping(t.Context()).Err(); err != nil {
+		options := t.d.Options(&redis.Options{Addr: labAddr, DB: 3, ClientName: "me", ReadTimeout: time.Second})
+		rdb := redis.NewClient(options)
+		defer rdb.Close()
+		if err := rdb.Ping(t.Context()).Err(); err != nil {
 			t.Fatal(err)
 		}
 		var handshake []string
 		for _, e := range t.f.Log()[:4] {
 			handshake = append(handshake, strings.Join(e.Args, " "))
 		}
-		t.f.ResetLog()
 		t.f.Freeze(true)
-		a := t.handle()
-		a.send(handshake...)
-		a.wantLine("%7")
+		later := t.handleOf(options)
+		later.send(handshake...)
+		later.wantLine("%7")
 		t.f.Freeze(false)
+	})
+}
+
+// What others were let in for need not let this client in. The price is one HELLO,
+// and the connection that it was asked on isn't kept.
+func TestTheFirstHandleOfEachClientAsksTheServer(t *testing.T) {
+	inBothLabs(t, driver.Config{}, func(t *lab) {
+		options := func(o *redis.Options) { o.DB, o.ClientName = 3, "me" }
+		if err := t.client(options).Ping(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		before := t.stats().OpenConnections
+		t.f.ResetLog()
 		for range 20 {
-			if err := t.client(options).Ping(t.Context()).Err(); err != nil {
-				t.Fatal(err)
+			rdb := t.client(options)
+			for range 3 {
+				if err := rdb.Ping(t.Context()).Err(); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
-		if n := len(t.f.Log()); n != 20 {
-			t.Errorf("20 PINGs of 20 clients took %d commands: %q", n, t.f.Commands())
+		synctest.Wait()
+		asked := 0
+		for _, e := range t.f.Log() {
+			if e.Args[0] == "hello" {
+				asked++
+			}
+		}
+		if n := len(t.f.Log()); asked != 20 || n != 80 {
+			t.Errorf("60 PINGs of 20 clients took %d commands, %d of them HELLO: %q", n, asked, t.f.Commands())
+		}
+		if open := t.stats().OpenConnections; open != before {
+			t.Errorf("%d connections are open, before the 20 clients there were %d", open, before)
+		}
+	})
+}
+
+// A password that the server no longer takes lets nobody in, however many still are.
+func TestARevokedPasswordLetsNoNewClientIn(t *testing.T) {
+	inBothLabs(t, driver.Config{}, func(t *lab) {
+		t.f.SetPassword("ann", "old")
+		as := func(password string) *redis.Client {
+			return t.client(func(o *redis.Options) { o.Username, o.Password = "ann", password })
+		}
+		older := as("old")
+		if err := older.Ping(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		t.f.SetPassword("ann", "new")
+		for range 3 {
+			if err := as("old").Ping(t.Context()).Err(); !redis.IsAuthError(err) {
+				t.Errorf("a new client with the old password: %v", err)
+			}
+		}
+		if err := older.Ping(t.Context()).Err(); err != nil {
+			t.Errorf("the client that is in: %v", err)
+		}
+		if err := as("new").Ping(t.Context()).Err(); err != nil {
+			t.Errorf("a new client with the new password: %v", err)
+		}
+		// Its other handles don't answer from memory any more either.
+		conn := older.Conn()
+		defer conn.Close()
+		held := older.Conn()
+		defer held.Close()
+		_ = conn.Ping(t.Context())
+		if err := held.Ping(t.Context()).Err(); !redis.IsAuthError(err) {
+			t.Errorf("another handle with the refused password: %v", err)
 		}
 	})
 }

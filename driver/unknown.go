@@ -10,36 +10,35 @@ import (
 	"github.com/everpool/everpool/pooler"
 )
 
-// clearLocked asks the server about a command that isn't in the table, once for
+// clear asks the server about a command that isn't in the table, once for
 // each node: one that neither blocks nor subscribes needs no connection of its
 // own. If the server can't be asked just now, the command pins.
-func (h *handle) clearLocked(f command.Facts, buf []byte) command.Facts {
+func (h *handle) clear(f command.Facts, buf []byte) command.Facts {
 	name := commandName(buf, h.b.scan.Args())
-	if known, ok := h.node.memory.verdict(name); ok {
+	if known, ok := h.shake.memory.verdict(name); ok {
 		return known
 	}
 	if h.lease != nil {
 		return f // waiting for another while holding one could be for ever
 	}
 	by := h.writeBy
-	c, err := h.getLocked(pooler.Request{Session: h.session.pool, Deadline: by, Name: "COMMAND INFO"})
+	c, err := h.get(pooler.Request{Session: h.shake.in.pool, Deadline: by, Name: "COMMAND INFO"})
 	if err != nil {
 		return f // the command itself will meet the same and say so
 	}
-	reply, err := h.ask(c, name, by)
+	var reply []byte
+	h.outside(func() { reply, err = h.ask(c, name, by) })
 	if err != nil || len(reply) == 0 || reply[0] == '-' {
 		return f
 	}
 	f = judge(f, reply)
-	h.node.memory.setVerdict(name, f)
+	h.shake.memory.setVerdict(name, f)
 	return f
 }
 
-// ask asks about a command on a lease of its own, without the lock, and gives
-// the lease back.
+// ask asks about a command on a lease of its own, and gives the lease back. It is
+// called without the lock.
 func (h *handle) ask(c *pooler.Conn, name string, by time.Time) (reply []byte, err error) {
-	h.mu.Unlock()
-	defer h.mu.Lock()
 	stop := context.AfterFunc(&h.caller, func() { c.InterruptSend(); c.InterruptReceive() })
 	c.Owe(1)
 	_, err = c.Send(resp.AppendCommand(nil, "COMMAND", "INFO", name), by)

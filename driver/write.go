@@ -1,10 +1,10 @@
 package driver
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"time"
 
@@ -23,15 +23,130 @@ func (e *requestError) Unwrap() error { return e.err }
 // under way on it.
 var errKeptGone = errors.New("everpool: the connection that was kept is gone")
 
-// gatherLocked takes bytes of p into the batch, finds the commands in them, and
+// errStale: go-redis leaves a refused transaction after its first reply.
+var errStale = errors.New("everpool: an earlier caller left replies unread")
+
+// Write takes a request, or several, or part of one. It returns when they are
+// sent or answered from memory, or when sending needs the rest of a command. It
+// blocks while there is no connection for it, until the write deadline or the
+// pool's WaitTimeout. A transaction or pipeline that can't be sent by then, and a
+// subscription that can't be made, are accepted all the same: Read gets over it, or
+// tells.
+func (h *handle) Write(p []byte) (int, error) {
+	h.writing.Lock()
+	defer h.writing.Unlock()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.err != nil:
+		return h.toldByReadLocked(p, h.err)
+	case h.lease != nil && h.lease.Mode() == pooler.Stream:
+		return h.stream(p)
+	case h.b.idle():
+		h.b.begin(&h.node.buffers)
+	case h.stale:
+		// Read tells: of a transaction go-redis would keep what Write does.
+		_ = h.fail(&lostError{h.node.key.addr, errStale}, pooler.Abandoned)
+		return len(p), nil
+	}
+	for rest := p; len(rest) > 0; {
+		n, err := h.gather(rest)
+		if err == nil && !h.held {
+			err = h.flush()
+		}
+		if err != nil {
+			if err = h.unsent(err); err != nil || h.err != nil {
+				return h.toldByReadLocked(p, err)
+			}
+		}
+		rest = rest[n:]
+	}
+	if done := h.settle(&h.sending); done != nil { // all was read before the sending was over
+		h.put(done, pooler.Answered)
+	}
+	return len(p), nil
+}
+
+// toldByReadLocked is what Write returns of the error of a handle that has ended. A
+// subscription is accepted: go-redis records a channel after it has written the
+// command, and on an error connects anew before that, without the channel.
+func (h *handle) toldByReadLocked(p []byte, err error) (int, error) {
+	if !h.closed && (h.carried.pin == command.PinPubSub || h.b.any(subscribes)) {
+		return len(p), nil
+	}
+	return 0, err
+}
+
+func subscribes(r run) bool { return r.pin == command.PinPubSub }
+
+func beginsTransaction(r run) bool { return r.kind == multi }
+
+// stream passes p on, on a connection whose replies aren't counted.
+func (h *handle) stream(p []byte) (int, error) {
+	_, err := h.sendOn(leased{h.lease}, pooler.Exchange{Request: p, Deadline: h.writeBy})
+	if err == nil {
+		return len(p), nil
+	}
+	if h.err == nil {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			err = h.deadlineError("write")
+		}
+		err = h.fail(err, pooler.Failed)
+	}
+	return h.toldByReadLocked(p, err)
+}
+
+// unsent settles what becomes of a batch that Write could not send, or not all of.
+// It returns nil if that is Read's business.
+func (h *handle) unsent(err error) error {
+	if h.err != nil {
+		return h.err // told already
+	}
+	l := h.lossLocked(causeOf(err), h.b.flushed)
+	l.write, l.free = true, false
+	if l.sticks && h.b.streamed {
+		l.cause = died // its beginning is gone
+	}
+	f := l.decide(h.bound.retry)
+	var bad *requestError
+	switch {
+	case f == holdBack:
+		h.held = true
+		h.toRead.open()
+		return nil
+	case f != tellUnknown && errors.As(err, &bad):
+		return h.fail(bad, pooler.Failed)
+	}
+	return h.tell(f, l, err)
+}
+
+// sendHeld sends what Write has accepted unsent, by the read deadline.
+func (h *handle) sendHeld() error {
+	h.outside(h.writing.Lock) // Write may have more of it
+	defer h.writing.Unlock()
+	if h.err != nil || !h.held {
+		return h.err
+	}
+	h.held = false
+	h.writeBy = h.readBy
+	err := h.flush()
+	if err == nil || h.err != nil {
+		return h.err
+	}
+	l := h.lossLocked(causeOf(err), h.b.flushed)
+	l.free = false
+	return h.tell(l.decide(h.bound.retry), l, err)
+}
+
+// gather takes bytes of p into the batch, finds the commands in them, and
 // returns how many it has taken. It takes all of p but where a large argument
 // streams through.
-func (h *handle) gatherLocked(p []byte) (int, error) {
+func (h *handle) gather(p []byte) (int, error) {
 	b := &h.b
 	if b.partial && b.sent == len(b.req) {
 		if body := b.scan.BodyRemaining(); body > 0 {
 			n := int(min(body, int64(len(p))))
-			if err := h.sendPieceLocked(p[:n]); err != nil {
+			if err := h.sendPiece(p[:n]); err != nil {
 				return 0, err
 			}
 			b.scan.Skip(int64(n))
@@ -50,7 +165,10 @@ func (h *handle) gatherLocked(p []byte) (int, error) {
 			return len(p), nil
 		}
 		if l.facts.Info == nil && l.facts.Pin == command.PinUnknown && b.scan.Seen() > 0 {
-			l.facts = h.clearLocked(l.facts, b.req[b.scanned:])
+			l.facts = h.clear(l.facts, b.req[b.scanned:])
+		}
+		if l.facts.Pin == command.PinClientID && calledBy(initConn) {
+			l.facts.Class, l.facts.Pin = command.Exclusive, command.PinNone
 		}
 		b.add(&l.facts, n)
 	}
@@ -65,73 +183,85 @@ func (h *handle) malformedLocked(err error) error {
 	return &requestError{fmt.Errorf("malformed request: %w", err)}
 }
 
-// flushLocked sends what is due.
-func (h *handle) flushLocked() error {
+// flush sends what is due.
+func (h *handle) flush() error {
 	complete, part := h.b.due()
 	if complete {
-		if err := h.sendLocked(); err != nil {
+		if err := h.send(); err != nil {
 			return err
 		}
 	}
 	if part {
-		return h.sendPartLocked()
+		return h.sendPart()
 	}
 	return nil
 }
 
-// sendLocked sends the planned commands: those of the handshake that are
-// remembered are answered at once, the rest goes to a connection.
-func (h *handle) sendLocked() error {
+// send sends the planned commands: those of the handshake that are remembered are
+// answered at once, the rest goes to a connection.
+func (h *handle) send() error {
 	share := h.node.sharer != nil && h.lease == nil && !h.keepsLocked() && h.b.shareable()
-	if h.riding && !share {
-		if err := h.alightLocked(); err != nil {
+	if h.ride.under && !share {
+		if err := h.alight(); err != nil {
 			return err
 		}
 	}
-	if err := h.answerLocked(); err != nil || len(h.b.plan) == 0 {
+	if err := h.answer(); err != nil || len(h.b.plan) == 0 {
 		return err
 	}
 	before := h.b.effect
 	if share {
-		if shared, err := h.shareLocked(); shared || err != nil {
+		if shared, err := h.share(); shared || err != nil {
 			if err != nil {
 				h.b.effect = before
 			}
 			return err
 		}
 	}
-	first, end := h.b.plan[0], int(h.b.plan[len(h.b.plan)-1].end)
-	replies, mode, pins := h.b.prepare(h.keepsLocked())
-	if err := h.acquireLocked(h.requestLocked(h.b.plan)); err != nil {
+	if err := h.fillIn(); err != nil {
+		return err
+	}
+	none := int(h.b.plan[0].first) - h.b.sent
+	replies, mode, pin := h.b.prepare(h.keepsLocked())
+	if err := h.acquire(h.requestLocked(h.b.plan)); err != nil {
 		h.b.effect = before
 		return err
 	}
-	if c := h.lease; mode > c.Mode() {
-		c.SetMode(mode)
-	}
-	if pins {
-		if err := h.pinLocked(); err != nil {
-			return err
-		}
+	if err := h.expect(mode, pin); err != nil {
+		return err
 	}
 	h.b.owe()
 	h.lease.Owe(replies)
-	none := int(first.first) - h.b.sent
-	n, err := h.transmitLocked(none, end, replies)
+	n, err := h.transmit(none, replies)
 	if err != nil && n < none {
 		h.b.effect = before
 	}
 	return err
 }
 
-// transmitLocked sends req[sent:end], which will have so many replies, on the
-// lease, and returns how many bytes it has sent. none is how many of them can be
-// sent without the server having anything to run. If nothing was run, the commands
-// are planned again.
-func (h *handle) transmitLocked(none, end, replies int) (int, error) {
+// expect readies the lease for what the planned commands make of it. It fails if the
+// handle has ended meanwhile.
+func (h *handle) expect(mode pooler.Mode, pin command.Pin) error {
+	if mode > h.lease.Mode() {
+		h.lease.SetMode(mode)
+	}
+	if pin == command.PinNone {
+		return nil
+	}
+	h.carried.hold(pin)
+	h.tellPin(&h.sending)
+	return h.err
+}
+
+// transmit sends all commands that are owed replies and weren't sent, which will have
+// so many, on the lease, and returns how many bytes it has sent. none is how many of
+// them can be sent without the server having anything to run. If nothing was run, the
+// commands are planned again.
+func (h *handle) transmit(none, replies int) (int, error) {
+	end := int(h.b.owed[len(h.b.owed)-1].end)
 	for {
 		c := h.lease
-		n, err := h.useLocked(c, h.b.req[h.b.sent:end])
+		n, err := h.sendOn(leased{c}, pooler.Exchange{Request: h.b.req[h.b.sent:end], Deadline: h.writeBy})
 		if err == nil {
 			h.b.flushed = true
 			h.b.trim(end, &h.node.buffers)
@@ -144,19 +274,19 @@ func (h *handle) transmitLocked(none, end, replies int) (int, error) {
 		l := h.lossLocked(causeOf(err), ran)
 		l.free = !h.b.streamed && !h.keepsLocked() && !h.receiving && h.b.moves < maxMoves
 		if l.decide(h.bound.retry) != move {
-			return n, h.notSentLocked(c, replies, ran, err)
+			return n, h.notSent(c, replies, ran, err)
 		}
 		h.b.moves++
-		if err := h.replaceLocked(c, h.requestLocked(h.b.owed), pooler.Move); err != nil {
-			return n, h.notSentLocked(nil, replies, false, err)
+		if err := h.replace(h.requestLocked(h.b.owed), pooler.Move); err != nil {
+			return n, h.notSent(nil, replies, false, err)
 		}
 		h.lease.Owe(replies)
 	}
 }
 
-// notSentLocked notes that a piece of the batch was not sent on c, or not to its
-// end. If none of it has run, its commands are as before.
-func (h *handle) notSentLocked(c *pooler.Conn, replies int, ran bool, err error) error {
+// notSent notes that a piece of the batch was not sent on c, or not to its end. If
+// none of it has run, its commands are as before.
+func (h *handle) notSent(c *pooler.Conn, replies int, ran bool, err error) error {
 	if h.b.flushed = ran; ran {
 		return err
 	}
@@ -170,31 +300,13 @@ func (h *handle) notSentLocked(c *pooler.Conn, replies int, ran bool, err error)
 	c.Owe(-replies) // not a byte went out
 	if !h.keepsLocked() && !h.receiving {
 		h.lease = nil
-		h.putLocked(c, pooler.Failed)
+		h.put(c, pooler.Failed)
 	}
 	return err
 }
 
-// useLocked sends b by the write deadline, without the lock, so that Read, Close
-// and the deadlines go on.
-func (h *handle) useLocked(c *pooler.Conn, b []byte) (int, error) {
-	by := h.writeBy
-	h.sending = true
-	h.signal()
-	h.mu.Unlock()
-	n, err := c.Send(b, by)
-	h.mu.Lock()
-	h.sending = false
-	if h.err != nil {
-		h.quitLocked()
-		return n, h.err
-	}
-	h.signal()
-	return n, err
-}
-
-// sendPartLocked begins to send a command of which more is to come.
-func (h *handle) sendPartLocked() error {
+// sendPart begins to send a command of which more is to come.
+func (h *handle) sendPart() error {
 	b := &h.b
 	part := b.req[b.sent:]
 	if len(part) == 0 {
@@ -210,12 +322,12 @@ func (h *handle) sendPartLocked() error {
 			f = command.Facts{Info: f.Info, Class: command.Pinning, Pin: command.PinSession, Effect: f.Effect}
 		}
 		r := newRun(&f, b.scanned, len(b.req))
-		if err := h.acquireLocked(h.requestLocked([]run{r})); err != nil {
+		if err := h.acquire(h.requestLocked([]run{r})); err != nil {
 			return err
 		}
 		b.begun, b.partial, b.streamed, b.all = f, true, true, false
 	}
-	if err := h.sendPieceLocked(part); err != nil {
+	if err := h.sendPiece(part); err != nil {
 		return err
 	}
 	b.scan.Discard(len(part))
@@ -227,12 +339,11 @@ func (h *handle) sendPartLocked() error {
 	return nil
 }
 
-// sendPieceLocked sends part of a command. If the connection is lost, or the time
-// is over, in the middle of it, the server can't run it: what it has run is what
-// came before.
-func (h *handle) sendPieceLocked(part []byte) error {
+// sendPiece sends part of a command. If the connection is lost, or the time is over,
+// in the middle of it, the server can't run it: what it has run is what came before.
+func (h *handle) sendPiece(part []byte) error {
 	c := h.lease
-	_, err := h.useLocked(c, part)
+	_, err := h.sendOn(leased{c}, pooler.Exchange{Request: part, Deadline: h.writeBy})
 	if err == nil || h.err != nil {
 		return err
 	}
@@ -241,26 +352,111 @@ func (h *handle) sendPieceLocked(part []byte) error {
 	return err
 }
 
-// streamLocked passes p on, on a connection whose replies aren't counted.
-func (h *handle) streamLocked(p []byte) (int, error) {
-	n, err := h.useLocked(h.lease, p)
-	if err == nil {
-		return n, nil
+// share sends the planned commands on a shared connection. It reports false if there
+// is no sharing here.
+func (h *handle) share() (bool, error) {
+	b := &h.b
+	for i := range b.plan {
+		b.effect = max(b.effect, b.plan[i].effect)
 	}
-	if h.err == nil {
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			err = h.deadlineError("write")
+	b.all = b.untouched()
+	x := b.exchange(b.plan, b.sent, h.writeBy)
+	x.Follows = h.ride.under
+	if shared, err := h.submit(b.plan, x); !shared || err != nil {
+		return shared, err
+	}
+	b.owe()
+	b.flushed, h.ride.under = true, true
+	b.sent = len(b.req)
+	if !b.all {
+		b.req, b.sent, b.scanned = b.req[:0], 0, 0
+	}
+	if b.got && !h.receiving {
+		h.arriveLocked() // a Read may have had the replies before the sending was over
+	}
+	return true, nil
+}
+
+// submit finds a shared connection and submits the exchange of the commands.
+func (h *handle) submit(runs []run, x pooler.Exchange) (bool, error) {
+	for {
+		if h.ride.shared == nil || h.ride.in != h.shake.in {
+			if shared, err := h.findShared(runs, x.Deadline); !shared || err != nil {
+				return shared, err
+			}
 		}
-		err = h.failLocked(err, pooler.Failed)
+		n, err := h.sendOn(&h.ride, x)
+		switch {
+		case err == nil:
+			return true, nil
+		case h.closed && n == 0 && !h.b.flushed:
+			h.err = closedError(h.node.key.network) // nothing was sent
+			return true, h.err
+		case h.err != nil:
+			return true, h.err
+		case errors.Is(err, pooler.ErrLost) && !x.Follows,
+			errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, net.ErrClosed):
+			return true, err
+		case x.Follows:
+			// What went before is there, and its replies come first.
+			if err := h.alight(); err != nil {
+				return true, err
+			}
+			x.Follows = false
+		}
+		h.ride.shared = nil
 	}
-	return h.toldByReadLocked(p, err)
+}
+
+// findShared gets the shared connections of the handle's session.
+func (h *handle) findShared(runs []run, by time.Time) (bool, error) {
+	req := h.requestLocked(runs)
+	req.Deadline = by
+	s, err := obtain(h, req, h.node.sharer.Share)
+	if err != nil {
+		return true, err
+	}
+	h.ride.shared, h.ride.in = s, h.shake.in
+	return s != nil, nil
+}
+
+// arriveLocked ends the batch if all replies of shared connections were received. A
+// Write may have submitted more since the reader was told so; then it goes on.
+func (h *handle) arriveLocked() {
+	if h.sending || !h.ride.rider.Idle() {
+		return
+	}
+	h.ride.under, h.b.answered = false, len(h.b.owed)
+	h.wroteLocked(h.ride.rider.Conn())
+}
+
+// alight waits until all replies that the handle is owed by a shared connection are
+// here, so that what follows can go on a connection of its own without its replies
+// overtaking them.
+func (h *handle) alight() error {
+	var buf [4 << 10]byte
+	for h.ride.under {
+		if h.receiving {
+			if err := h.waitAt(&h.received, h.writeBy); err != nil {
+				return err
+			}
+			continue
+		}
+		n, err := h.receive(&h.ride, buf[:], h.writeBy)
+		if err != nil {
+			return err
+		}
+		h.b.out = append(h.b.out, buf[:n]...)
+		h.toRead.open()
+	}
+	return nil
 }
 
 // requestLocked says what a lease for the commands is for. One that asks about
 // an earlier write needs the connection of that write, unless the write is among
 // the commands themselves.
 func (h *handle) requestLocked(runs []run) pooler.Request {
-	req := pooler.Request{Session: h.session.pool, Deadline: h.writeBy, Name: runs[0].name()}
+	req := pooler.Request{Session: h.shake.in.pool, Deadline: h.writeBy, Name: runs[0].name()}
 	wrote := false
 	for i := range runs {
 		r := &runs[i]
@@ -284,19 +480,19 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// acquireLocked sees to it that the handle has a lease that can carry a request. One
-// that it has kept may have been closed meanwhile.
-func (h *handle) acquireLocked(req pooler.Request) error {
+// acquire sees to it that the handle has a lease that can carry a request. One that
+// it has kept may have been closed meanwhile.
+func (h *handle) acquire(req pooler.Request) error {
 	if c := h.lease; c != nil {
 		if !c.Unpark() || !h.b.unanswered() && !h.receiving && !c.Ready() {
 			return errKeptGone
 		}
 		return nil
 	}
-	if req.Want != nil && h.wroteIn != h.session {
+	if req.Want != nil && h.wroteIn != h.shake.in {
 		return &pooler.Error{Err: pooler.ErrConnGone, Node: h.node.key.addr}
 	}
-	c, err := obtainLocked(h, req, h.getLocked)
+	c, err := h.get(req)
 	if err != nil {
 		return err
 	}
@@ -304,195 +500,35 @@ func (h *handle) acquireLocked(req pooler.Request) error {
 	return nil
 }
 
-// obtainLocked gets something in the handle's session. A session that the server
-// refuses is renewed, if it can be.
-func obtainLocked[T any](h *handle, req pooler.Request, get func(pooler.Request) (T, error)) (got T, err error) {
-	if req.Session.Dead() {
-		if err := h.renewLocked(); err != nil {
-			return got, err
-		}
-		req.Session = h.session.pool
-	}
-	got, err = get(req)
-	if errors.Is(err, pooler.ErrSessionLost) && h.renewLocked() == nil {
-		req.Session = h.session.pool
-		got, err = get(req)
-	}
-	if h.err != nil { // a lease has gone back then
-		err = h.err
-	}
-	return got, err
+// get leases a connection. If the handle has ended meanwhile it goes back.
+func (h *handle) get(req pooler.Request) (*pooler.Conn, error) {
+	return h.keep(obtain(h, req, h.node.pool.Get))
 }
 
-func (h *handle) getLocked(req pooler.Request) (*pooler.Conn, error) {
-	return h.leaseLocked(func(ctx context.Context) (*pooler.Conn, error) { return h.node.pool.Get(ctx, req) })
+// replace gives the lease back and gets another one for the batch.
+func (h *handle) replace(req pooler.Request, why pooler.Again) (err error) {
+	c := h.lease
+	h.lease = nil
+	h.lease, err = h.keep(obtain(h, req, func(ctx context.Context, req pooler.Request) (*pooler.Conn, error) {
+		return h.node.pool.Replace(ctx, c, req, why)
+	}))
+	return err
 }
 
-// leaseLocked waits for a connection without the lock. If the handle has ended
-// meanwhile the connection goes back.
-func (h *handle) leaseLocked(get func(context.Context) (*pooler.Conn, error)) (*pooler.Conn, error) {
-	c, err := h.unlocked(get)
-	if err == nil && h.err != nil {
-		h.putLocked(c, pooler.Abandoned)
-		err = h.err
+// keep gives back a connection that has come for a handle that has ended.
+func (h *handle) keep(c *pooler.Conn, err error) (*pooler.Conn, error) {
+	if c != nil && h.err != nil {
+		h.put(c, pooler.Abandoned)
+		return nil, h.err
 	}
 	return c, err
 }
 
-func (h *handle) unlocked(get func(context.Context) (*pooler.Conn, error)) (*pooler.Conn, error) {
-	h.mu.Unlock()
-	defer h.mu.Lock() // whatever a user's code in there does
-	return get(&h.caller)
-}
-
-// replaceLocked gets another connection for the batch.
-func (h *handle) replaceLocked(c *pooler.Conn, req pooler.Request, why pooler.Again) error {
-	h.lease = nil
-	next, err := h.leaseLocked(func(ctx context.Context) (*pooler.Conn, error) {
-		return h.node.pool.Replace(ctx, c, req, why)
-	})
-	if err != nil {
-		return err
+// obtain asks the pool for something on the handle's behalf.
+func obtain[T any](h *handle, req pooler.Request, get func(context.Context, pooler.Request) (T, error)) (got T, err error) {
+	h.outside(func() { got, err = get(&h.caller, req) })
+	if h.err != nil {
+		err = h.err
 	}
-	h.lease = next
-	return nil
-}
-
-// renewLocked replaces a session that the server refuses by the same one with
-// the credentials that the client's provider gives now. It fails if they are
-// the ones that were refused.
-func (h *handle) renewLocked() error {
-	lost := &pooler.Error{Err: pooler.ErrSessionLost, Node: h.node.key.addr}
-	if h.bound.creds == nil {
-		return lost
-	}
-	username, password, err := h.credentials()
-	if err != nil || h.err != nil {
-		return lost
-	}
-	steps := withCredentials(h.session.steps, username, password)
-	if steps == nil {
-		return lost
-	}
-	s := h.node.memory.renew(steps)
-	if s == nil {
-		return lost
-	}
-	h.enterLocked(s)
-	return nil
-}
-
-// credentials asks the client's provider, without the lock.
-func (h *handle) credentials() (username, password string, err error) {
-	h.mu.Unlock()
-	defer h.mu.Lock() // whatever a user's code in there does
-	return h.bound.creds(&h.caller)
-}
-
-// pinLocked notes the commands of the plan that pin. It fails if the handle has
-// ended meanwhile.
-func (h *handle) pinLocked() error {
-	for i := range h.b.plan {
-		r := &h.b.plan[i]
-		if r.kind == pinning && h.pin == "" {
-			h.pin = r.pin.String()
-			h.sending = true // the lease stays until this is over
-			h.notePinLocked(h.pin)
-			h.sending = false
-			if h.err != nil {
-				h.quitLocked()
-				return h.err
-			}
-		}
-	}
-	return nil
-}
-
-func (h *handle) notePinLocked(reason string) {
-	c := h.lease
-	h.mu.Unlock()
-	defer h.mu.Lock() // whatever a user's code in there does
-	h.node.pool.Pin(c, reason)
-}
-
-// answerLocked answers the commands at the head of the plan that need no
-// server: session commands that are remembered, and QUIT and RESET. It takes
-// the lead of the first one that isn't remembered, or waits for whoever has it.
-func (h *handle) answerLocked() error {
-	for len(h.b.plan) > 0 && !h.b.unanswered() {
-		r := &h.b.plan[0]
-		if h.lease != nil && (r.kind != local || h.receiving) {
-			return nil
-		}
-		frame := h.b.req[r.start:r.end]
-		switch {
-		case r.kind == session_:
-			h.b.shaking = true
-		case r.kind == local:
-			h.answerLocal(r)
-			if h.err != nil {
-				return h.err
-			}
-			h.b.skip()
-			continue
-		case r.pin != command.PinMaint:
-			return nil
-		}
-		if h.flight != nil {
-			return nil // leading already
-		}
-		to, reply, wait := h.node.memory.ask(h.session, frame)
-		switch {
-		case reply != nil:
-			h.b.out = append(h.b.out, reply...)
-			h.b.skip()
-			if to != nil {
-				h.enterLocked(to)
-			}
-			h.signal()
-		case wait != nil:
-			if err := h.awaitFlightLocked(wait); err != nil {
-				return err
-			}
-		default:
-			h.flight = &flight{h.session, bytes.Clone(frame)}
-			return nil
-		}
-	}
-	return nil
-}
-
-// answerLocal answers QUIT and RESET. After RESET the handle is as new, and the
-// connection that it has kept is closed.
-func (h *handle) answerLocal(r *run) {
-	if r.pin == command.PinReset {
-		h.enterLocked(h.node.memory.root)
-		h.b.out = append(h.b.out, "+RESET\r\n"...)
-		if c := h.lease; c != nil {
-			c.Fail(pooler.CloseState, errors.New("everpool: RESET"))
-			h.lease, h.pin, h.firm, h.noted = nil, "", false, false
-			h.inMulti, h.watching, h.asking = false, false, false
-			h.putLocked(c, pooler.Answered)
-		}
-	} else {
-		h.b.out = append(h.b.out, "+OK\r\n"...)
-	}
-	h.signal()
-}
-
-// awaitFlightLocked waits for somebody else's handshake, by the write deadline.
-func (h *handle) awaitFlightLocked(done <-chan struct{}) error {
-	err := h.awaitLocked(done, h.writeBy)
-	if err != nil && h.err == nil {
-		return &pooler.Error{Err: pooler.ErrWaitTimeout, Node: h.node.key.addr}
-	}
-	return err
-}
-
-// leadLocked makes this handle's attempt the one that others wait for, if there
-// is none yet.
-func (h *handle) leadLocked(frame []byte) {
-	if h.node.memory.begin(h.session, frame) {
-		h.flight = &flight{h.session, bytes.Clone(frame)}
-	}
+	return got, err
 }

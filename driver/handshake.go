@@ -1,0 +1,212 @@
+package driver
+
+import (
+	"bytes"
+	"context"
+	"errors"
+
+	"github.com/everpool/everpool/internal/command"
+	"github.com/everpool/everpool/internal/resp"
+	"github.com/everpool/everpool/pooler"
+)
+
+// handshake is where a handle stands: the session that it is in, and the step from
+// there that it takes for all who wait for it. It is guarded by the handle's lock.
+type handshake struct {
+	memory *memory
+	client *client
+	in     *session
+	flight flight
+}
+
+// flight is a step that a handle takes for the others of its client. The zero value
+// is none.
+type flight struct {
+	from  *session
+	frame []byte
+}
+
+// enter changes the session.
+func (s *handshake) enter(to *session) {
+	if to != s.in {
+		s.memory.enter(to)
+		s.memory.leave(s.in)
+		s.in = to
+	}
+}
+
+// lead takes the step for all, if nobody does yet.
+func (s *handshake) lead(frame []byte) {
+	if s.memory.begin(s.in, frame, s.client) {
+		s.flight = flight{s.in, bytes.Clone(frame)}
+	}
+}
+
+// land ends the step that others wait for, whatever came of it.
+func (s *handshake) land() { s.end(s.take()) }
+
+// take is the step under way, which is no longer the handshake's to end.
+func (s *handshake) take() flight {
+	f := s.flight
+	s.flight = flight{}
+	return f
+}
+
+func (s *handshake) end(f flight) {
+	if f.from != nil {
+		s.memory.finish(f.from, f.frame, s.client)
+	}
+}
+
+// answer answers the commands at the head of the plan that need no server: session
+// commands that are remembered, and QUIT and RESET. It takes the lead of the first
+// one that isn't remembered, or waits for the handle that has it.
+func (h *handle) answer() error {
+	for len(h.b.plan) > 0 && !h.b.unanswered() {
+		r := &h.b.plan[0]
+		switch {
+		case h.lease != nil && (r.kind != local || h.receiving):
+			return nil
+		case r.kind == local:
+			h.answerLocal(r)
+			if h.err != nil {
+				return h.err
+			}
+			h.b.skip()
+			continue
+		case !r.remembered():
+			return nil
+		}
+		h.b.shaking = h.b.shaking || r.kind == session_
+		if h.shake.flight.from != nil {
+			return nil // leading already
+		}
+		frame := h.b.req[r.start:r.end]
+		to, reply, wait := h.shake.memory.ask(h.shake.in, frame, h.shake.client)
+		switch {
+		case reply != nil:
+			h.b.out = append(h.b.out, reply...)
+			h.b.skip()
+			if to != nil {
+				h.shake.enter(to)
+			}
+			h.toRead.open()
+		case wait != nil:
+			if err := h.awaitFlight(wait); err != nil {
+				return err
+			}
+		default:
+			h.shake.flight = flight{h.shake.in, bytes.Clone(frame)}
+			return nil
+		}
+	}
+	return nil
+}
+
+// answerLocal answers QUIT and RESET. After RESET the handle is as new, and the
+// connection that it has kept is closed.
+func (h *handle) answerLocal(r *run) {
+	defer h.toRead.open()
+	if r.pin != command.PinReset {
+		h.b.out = append(h.b.out, "+OK\r\n"...)
+		return
+	}
+	h.shake.enter(h.shake.memory.root)
+	h.b.out = append(h.b.out, "+RESET\r\n"...)
+	if c := h.lease; c != nil {
+		c.Fail(pooler.CloseState, errors.New("everpool: RESET"))
+		h.lease, h.carried = nil, carried{}
+		h.put(c, pooler.Answered)
+	}
+}
+
+// awaitFlight waits for another handle's step, by the write deadline.
+func (h *handle) awaitFlight(done <-chan struct{}) error {
+	err := h.wait(done, h.writeBy)
+	if err != nil && h.err == nil {
+		return &pooler.Error{Err: pooler.ErrWaitTimeout, Node: h.node.key.addr}
+	}
+	return err
+}
+
+// errChecked: all that the connection was opened for was to see whether the server
+// still accepts what it has accepted from others.
+var errChecked = errors.New("everpool: opened to check a login")
+
+// shakenLocked takes note of the reply to a session command: where it has led is
+// remembered for all, and the handles that wait for it are woken.
+func (h *handle) shakenLocked(c *pooler.Conn, r *run, failed bool) {
+	s := &h.shake
+	flown := s.take()
+	switch {
+	case h.carried.inMulti:
+		h.carried.hold(command.PinSession) // it comes into force with EXEC
+	case h.carried.pin == command.PinSession:
+		// The state that it was given in isn't known.
+	case c.Mode() != pooler.Counted:
+		h.carried.firm = true // the reply may have a push in it, so it isn't remembered
+	case failed && resp.UnknownCommand(h.b.reply):
+		s.memory.refuse(s.in, r.frame, h.b.reply)
+	case failed:
+		// Nothing has changed. The server may think otherwise next time, and may
+		// have accepted it from others before.
+		s.memory.doubt(s.in, r.frame)
+	default:
+		to, known := s.memory.extend(s.in, r.frame, h.b.reply, r.slots, s.client)
+		if to == nil {
+			h.carried.hold(command.PinSession)
+			break
+		}
+		s.enter(to)
+		c.SetSession(to.pool)
+		if known && !h.b.unanswered() {
+			c.Fail(pooler.CloseState, errChecked)
+		}
+	}
+	if next := h.b.pending(); len(next) > 0 && next[0].kind == session_ && !h.carried.inMulti && h.carried.pin == command.PinNone {
+		// The next step is under way too: those who wait for this one shall not
+		// take it for missing.
+		s.lead(next[0].frame)
+	}
+	s.end(flown)
+}
+
+// fillIn puts the provider's credentials into the planned commands where go-redis
+// was given a token in their place.
+func (h *handle) fillIn() error {
+	login := h.bound.client.login
+	for i := range h.b.plan {
+		r := &h.b.plan[i]
+		if r.kind != session_ || !login.in(h.b.req[r.start:r.end]) {
+			continue
+		}
+		r.frame = bytes.Clone(h.b.req[r.start:r.end])
+		frame, err := h.credentials(login, r.frame)
+		if err != nil {
+			return err
+		}
+		h.b.rewrite(i, frame)
+	}
+	return nil
+}
+
+// credentials asks the client's provider, by the write deadline.
+func (h *handle) credentials(login *login, frame []byte) (filled []byte, err error) {
+	by := h.writeBy
+	h.outside(func() {
+		ctx := context.Context(&h.caller)
+		if !by.IsZero() {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithDeadline(ctx, by)
+			defer cancel()
+		}
+		filled, err = login.fill(ctx, frame)
+	})
+	switch {
+	case h.err != nil:
+		return nil, h.err
+	case err != nil:
+		return nil, &pooler.Error{Err: pooler.ErrCredentials, Node: h.node.key.addr, Cause: err}
+	}
+	return filled, nil
+}

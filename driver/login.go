@@ -1,0 +1,198 @@
+package driver
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/auth"
+
+	"github.com/everpool/everpool/internal/command"
+	"github.com/everpool/everpool/internal/resp"
+)
+
+// client is what a driver knows of one client's right to be served.
+type client struct {
+	login   *login   // nil: the credentials are the same for the client's life
+	checked sync.Map // *session: those that the server has let this client enter
+}
+
+// login is where a client's credentials come from that may change. A session is of
+// a client and its login, not of the bytes of one password: those are asked for when
+// they are sent to the server.
+type login struct {
+	provide func(ctx context.Context) (username, password string, err error)
+	token   string // what go-redis has in place of the password; "": it has the password
+}
+
+// newLogin makes the login of a client whose options name a provider, or nil, and
+// gives go-redis what it needs of it.
+func newLogin(o *redis.Options) *login {
+	switch provide, provider := o.CredentialsProviderContext, o.CredentialsProvider; {
+	case o.StreamingCredentialsProvider != nil:
+		s := &streaming{provider: o.StreamingCredentialsProvider}
+		o.StreamingCredentialsProvider = s
+		return &login{provide: s.latest}
+	case provide == nil && provider == nil:
+		return nil
+	case provide == nil:
+		provide = func(context.Context) (string, string, error) {
+			username, password := provider()
+			return username, password, nil
+		}
+		fallthrough
+	default:
+		l := &login{provide: provide, token: "everpool-" + rand.Text()}
+		o.CredentialsProviderContext = func(context.Context) (string, string, error) { return "", l.token, nil }
+		return l
+	}
+}
+
+// in reports whether the command has the token in place of the password.
+func (l *login) in(frame []byte) bool {
+	return l != nil && l.token != "" && bytes.Contains(frame, []byte(l.token))
+}
+
+// renews reports whether the command is to be sent with the credentials of then
+// when a connection is taken to the session again.
+func (l *login) renews(frame []byte, slots command.Slots) bool {
+	return l != nil && slots&command.SlotAuth != 0 && (l.token == "" || l.in(frame))
+}
+
+// fill returns the command with the credentials that the provider gives now. With
+// streaming credentials those of another user stay as they are.
+func (l *login) fill(ctx context.Context, frame []byte) ([]byte, error) {
+	username, password, err := l.provide(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if l.token == "" && (password == "" || !sameUser(frame, username)) {
+		return frame, nil
+	}
+	return reauthenticate(frame, username, password), nil
+}
+
+// streaming notes the newest credentials of a provider that tells go-redis of them.
+type streaming struct {
+	provider auth.StreamingCredentialsProvider
+
+	mu     sync.Mutex
+	newest auth.Credentials
+}
+
+// Subscribe is what go-redis calls for each handle.
+func (s *streaming) Subscribe(listener auth.CredentialsListener) (auth.Credentials, auth.UnsubscribeFunc, error) {
+	credentials, unsubscribe, err := s.provider.Subscribe(overhearing{s, listener})
+	if err == nil {
+		s.note(credentials)
+	}
+	return credentials, unsubscribe, err
+}
+
+func (s *streaming) note(credentials auth.Credentials) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.newest = credentials
+}
+
+func (s *streaming) latest(context.Context) (username, password string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.newest != nil {
+		username, password = s.newest.BasicAuth()
+	}
+	return username, password, nil
+}
+
+// overhearing is a listener that notes what it is told. It is a value, since providers
+// know listeners by their identity.
+type overhearing struct {
+	streaming *streaming
+	auth.CredentialsListener
+}
+
+// OnNext is told of new credentials.
+func (o overhearing) OnNext(credentials auth.Credentials) {
+	o.streaming.note(credentials)
+	o.CredentialsListener.OnNext(credentials)
+}
+
+// reauthenticate rewrites HELLO .. AUTH user password, AUTH user password or
+// AUTH password. Without a password HELLO is sent without AUTH, as go-redis does,
+// and in place of an AUTH goes what changes nothing.
+func reauthenticate(frame []byte, username, password string) []byte {
+	args := arguments(frame)
+	at := authAt(args)
+	switch {
+	case at < 0:
+		return frame
+	case at == 0 && password == "":
+		args = [][]byte{[]byte("PING")}
+	case at == 0 && username == "":
+		args = [][]byte{args[0], []byte(password)}
+	case at == 0:
+		args = [][]byte{args[0], []byte(username), []byte(password)}
+	case password == "":
+		args = append(args[:at], args[at+3:]...)
+	default:
+		args[at+1], args[at+2] = []byte(orDefaultUser(username)), []byte(password)
+	}
+	return resp.AppendCommand(nil, args...)
+}
+
+// sameUser reports whether the command authenticates that user.
+func sameUser(frame []byte, username string) bool {
+	user, password := credentialsIn(frame)
+	return password != "" && user == orDefaultUser(username)
+}
+
+// credentialsIn returns the user and password of a command; neither, if it doesn't
+// authenticate.
+func credentialsIn(frame []byte) (username, password string) {
+	args := arguments(frame)
+	switch at := authAt(args); {
+	case at < 0:
+		return "", ""
+	case len(args) == 2:
+		return defaultUser, string(args[1])
+	default:
+		return orDefaultUser(string(args[at+1])), string(args[at+2])
+	}
+}
+
+// defaultUser is the user of a login that names none.
+const defaultUser = "default"
+
+func orDefaultUser(username string) string {
+	if username == "" {
+		return defaultUser
+	}
+	return username
+}
+
+// authAt is where AUTH is among a command's arguments, with what belongs to it; -1
+// if it isn't there.
+func authAt(args [][]byte) int {
+	for i, a := range args {
+		if bytes.EqualFold(a, []byte("AUTH")) && (i+2 < len(args) || i == 0 && len(args) == 2) {
+			return i
+		}
+	}
+	return -1
+}
+
+// arguments returns the arguments of a complete command.
+func arguments(frame []byte) [][]byte {
+	var sc resp.RequestScanner
+	if _, done, err := sc.Next(frame); err != nil || !done || sc.Seen() < sc.NumArgs() {
+		return nil
+	}
+	args := make([][]byte, sc.NumArgs())
+	for i := range args {
+		a := sc.Arg(i)
+		args[i] = frame[a.Start:a.End]
+	}
+	return args
+}
