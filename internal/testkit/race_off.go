@@ -1,0 +1,6 @@
+//go:build !race
+
+package testkit
+
+// Race: there is no race detector.
+const Race = false
