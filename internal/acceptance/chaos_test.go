@@ -88,7 +88,7 @@ func TestChaosNeverSwapsReplies(t *testing.T) {
 			wg.Go(func() { stir(stop, proxy, slow) })
 			pause(chaosFor(t))
 			// Late replies were outstanding, and connections died, under requests.
-			await(t, "faults have hit requests in flight", func() bool {
+			testkit.Await(t, "faults have hit requests in flight", func() bool {
 				st := s.stats(t)
 				return st.Abandoned > 0 && st.Resent > 0 && st.Closes[pooler.CloseRead]+st.Closes[pooler.ClosePeer] > 0 && saw.reads.Load() > saw.failedReads.Load()
 			})
@@ -100,7 +100,7 @@ func TestChaosNeverSwapsReplies(t *testing.T) {
 			if n := saw.wrong.Load(); n != 0 {
 				t.Errorf("%d callers got a reply that isn't theirs", n)
 			}
-			await(t, "all is well again", func() bool { return s.rdb.Ping(context.Background()).Err() == nil })
+			testkit.Await(t, "all is well again", func() bool { return s.rdb.Ping(context.Background()).Err() == nil })
 		})
 	}
 }
@@ -151,7 +151,7 @@ func TestChaosNeverSwapsSharedReplies(t *testing.T) {
 	})
 	wg.Go(func() { stir(stop, proxy, slow) })
 	pause(chaosFor(t))
-	await(t, "faults have hit shared requests in flight, in every way", func() bool {
+	testkit.Await(t, "faults have hit shared requests in flight, in every way", func() bool {
 		st := s.stats(t)
 		return st.Shared > 0 && st.Resent > 0 && st.Moved > 0 && st.Unknown > 0 && st.Abandoned > 0 && len(st.Closes) > 0 && saw.incrs.Load() > 0
 	})
@@ -164,7 +164,7 @@ func TestChaosNeverSwapsSharedReplies(t *testing.T) {
 	if n := saw.wrong.Load(); n != 0 {
 		t.Errorf("%d callers got a reply that isn't theirs", n)
 	}
-	await(t, "all is well again", func() bool { return s.rdb.Ping(context.Background()).Err() == nil })
+	testkit.Await(t, "all is well again", func() bool { return s.rdb.Ping(context.Background()).Err() == nil })
 	saw.checkCounter(t, server.Do(t, "GET", "counter:"+s.name))
 }
 

@@ -37,7 +37,7 @@ func TestAKeptConnectionThatTheServerHasClosedCostsNoRequest(t *testing.T) {
 				if err := s.rdb.Incr(ctx, "n").Err(); err != nil {
 					t.Errorf("INCR after the server has closed the connection: %v", err)
 				}
-				await(t, "the kept connection is closed here too", func() bool { return s.stats(t).Closes[pooler.ClosePeer] > closed })
+				testkit.Await(t, "the kept connection is closed here too", func() bool { return s.stats(t).Closes[pooler.ClosePeer] > closed })
 			}
 			if n := s.stats(t).Unknown; n != 0 {
 				t.Errorf("%d unknown outcomes", n)

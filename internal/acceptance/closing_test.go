@@ -75,7 +75,7 @@ func TestClosingUnderSharedRequestsHangsNobody(t *testing.T) {
 						}
 					})
 				}
-				await(t, "all are at work", func() bool { return calls.Load() > 2*n })
+				testkit.Await(t, "all are at work", func() bool { return calls.Load() > 2*n })
 				c.before(server, proxy)
 				pause(20 * time.Millisecond)
 				var took [2]time.Duration

@@ -145,7 +145,7 @@ func TestALongOutageFailsFastAndCostsNothing(t *testing.T) {
 	}
 
 	server.Restart(t)
-	await(t, "the node is up", func() bool { return s.stats(t).State == pooler.StateUp })
+	testkit.Await(t, "the node is up", func() bool { return s.stats(t).State == pooler.StateUp })
 	close(back)
 	if errs := wait(); len(errs) > 0 {
 		t.Errorf("%d calls failed with something else than ErrNodeDown, such as: %v", len(errs), errs[0])

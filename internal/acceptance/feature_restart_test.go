@@ -29,7 +29,7 @@ func TestTheClientSideCacheSurvivesARestart(t *testing.T) {
 			for round := range 3 {
 				value := fmt.Sprint("before ", round)
 				server.Do(t, "SET", "cached", value)
-				await(t, "the cache has the value", func() bool { return s.rdb.Get(ctx, "cached").Val() == value })
+				testkit.Await(t, "the cache has the value", func() bool { return s.rdb.Get(ctx, "cached").Val() == value })
 				hits := s.rdb.CSCStats().Hits
 				for range 100 {
 					if got, err := s.rdb.Get(ctx, "cached").Result(); err != nil || got != value {
@@ -44,7 +44,7 @@ func TestTheClientSideCacheSurvivesARestart(t *testing.T) {
 				server.Restart(t)
 				value = fmt.Sprint("after ", round)
 				server.Do(t, "SET", "cached", value)
-				await(t, "the new value is seen", func() bool { return s.rdb.Get(ctx, "cached").Val() == value })
+				testkit.Await(t, "the new value is seen", func() bool { return s.rdb.Get(ctx, "cached").Val() == value })
 			}
 			st := s.stats(t)
 			t.Logf("pins %v, closes %v", st.Pins, st.Closes)
@@ -73,7 +73,7 @@ func TestASubscriptionSurvivesARestart(t *testing.T) {
 				text := fmt.Sprint("message ", round)
 				for _, ch := range []<-chan *redis.Message{messages, matches} {
 					var got *redis.Message
-					await(t, "the message arrives", func() bool {
+					testkit.Await(t, "the message arrives", func() bool {
 						if err := s.rdb.Publish(ctx, "two", text).Err(); err != nil && !errors.Is(err, pooler.ErrUnknownOutcome) {
 							t.Fatalf("publish: %v", err)
 						}
@@ -192,7 +192,7 @@ func TestAutoPipelineSurvivesARestart(t *testing.T) {
 		read.arm()
 		mixed.arm()
 		server.Restart(t)
-		await(t, "both succeed again", func() bool { return read.first.Load() != 0 && mixed.first.Load() != 0 })
+		testkit.Await(t, "both succeed again", func() bool { return read.first.Load() != 0 && mixed.first.Load() != 0 })
 		pause(long(200 * time.Millisecond))
 		close(stop)
 		wg.Wait()

@@ -49,7 +49,7 @@ func TestAThousandCallersShareAFewSockets(t *testing.T) {
 			got.Add(1)
 		})
 	}
-	await(t, "the server and the pool hold the callers of BLPOP", func() bool {
+	testkit.Await(t, "the server and the pool hold the callers of BLPOP", func() bool {
 		st := s.stats(t)
 		return st.Waiting > 0 && st.OpenConnections == st.MaxOpenConnections
 	})

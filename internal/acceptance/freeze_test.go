@@ -50,7 +50,7 @@ func (s side) freeze(t *testing.T, server *testkit.Server, n int) freeze {
 	pause(time.Second)
 	f.arm()
 	server.Thaw()
-	await(t, "every caller succeeds again", func() bool { return f.healed.Load() == int64(n) })
+	testkit.Await(t, "every caller succeeds again", func() bool { return f.healed.Load() == int64(n) })
 	pause(200 * time.Millisecond)
 	close(stop)
 	wg.Wait()

@@ -91,7 +91,7 @@ func TestSharedHistoriesTellTheTruth(t *testing.T) {
 			pause(long(time.Second))
 			proxy.Silence(true)
 			pause(long(time.Second))
-			await(t, "faults have hit requests in flight", func() bool {
+			testkit.Await(t, "faults have hit requests in flight", func() bool {
 				return saw.unknown.Load() > 0 && saw.incrs.Load() > 0 && s.stats(t).Resent > 0
 			})
 			close(stop)

@@ -110,7 +110,7 @@ func TestHistoriesTellTheTruth(t *testing.T) {
 			})
 			wg.Go(func() { torment(stop, server, proxy) })
 			pause(long(2500 * time.Millisecond))
-			await(t, "faults have hit requests in flight", func() bool {
+			testkit.Await(t, "faults have hit requests in flight", func() bool {
 				return saw.unknown.Load() > 0 && saw.incrs.Load() > 0 && s.stats(t).Resent > 0
 			})
 			close(stop)

@@ -138,7 +138,7 @@ var attacks = []struct {
 func (p *impostor) awaitAttacks(t *testing.T, s side, n int64, halt func(), and func() bool) {
 	t.Helper()
 	defer halt()
-	awaitFor(t, 8*time.Second, fmt.Sprintf("the impostor strikes %d times", n), func() bool {
+	testkit.Await(t, fmt.Sprintf("the impostor strikes %d times", n), func() bool {
 		if p.attacks.Load() >= n && and() {
 			return true
 		}

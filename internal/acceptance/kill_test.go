@@ -124,7 +124,7 @@ func TestClientKillGetsPastSharedConnectionsThatAreHeldBack(t *testing.T) {
 	var wg sync.WaitGroup
 	var incr, get error
 	wg.Go(func() { incr = s.rdb.Incr(ctx, "counter").Err() })
-	await(t, "the INCR is on its way", func() bool { return s.stats(t).Shared > before })
+	testkit.Await(t, "the INCR is on its way", func() bool { return s.stats(t).Shared > before })
 	pause(20 * time.Millisecond)
 	wg.Go(func() { get = s.rdb.Get(ctx, "constant").Err() })
 	began := time.Now()

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -115,7 +114,7 @@ func (s side) stats(tb testing.TB) pooler.Stats {
 // exactly once.
 func (s side) settled(tb testing.TB) pooler.Stats {
 	tb.Helper()
-	await(tb, "all requests have ended", func() bool {
+	testkit.Await(tb, "all requests have ended", func() bool {
 		st := s.stats(tb)
 		return st.InFlight == 0 && st.Waiting == 0 && st.Draining == 0
 	})
@@ -124,25 +123,6 @@ func (s side) settled(tb testing.TB) pooler.Stats {
 		tb.Errorf("%s: %d admitted, but %d answered + %d failed + %d abandoned", s.name, st.Admitted, st.Answered, st.Failed, st.Abandoned)
 	}
 	return st
-}
-
-// await asks until cond holds. Real servers give no sign to wait for.
-func await(tb testing.TB, what string, cond func() bool) {
-	tb.Helper()
-	awaitFor(tb, 20*time.Second, what, cond)
-}
-
-// awaitFor is await, for so long at most.
-func awaitFor(tb testing.TB, atMost time.Duration, what string, cond func() bool) {
-	tb.Helper()
-	deadline := time.Now().Add(atMost)
-	for !cond() {
-		if time.Now().After(deadline) {
-			buf := make([]byte, 1<<20)
-			tb.Fatalf("it never came about that %s\n%s", what, buf[:min(runtime.Stack(buf, true), 20_000)])
-		}
-		pause(2 * time.Millisecond)
-	}
 }
 
 // pause is for how long a fault or a load lasts; nothing is awaited with it.

@@ -40,7 +40,7 @@ func (s side) restart(t *testing.T, server *testkit.Server) outage {
 	o.arm()
 	server.StartAgain(t)
 	at, _ := answersAt(t, server)
-	await(t, "every caller succeeds again", func() bool { return o.healed.Load() == callers })
+	testkit.Await(t, "every caller succeeds again", func() bool { return o.healed.Load() == callers })
 	o.dials, o.refused = s.dialCounter.dials.Load()-before, s.dialCounter.failed.Load()-refused
 	pause(200 * time.Millisecond)
 	close(stop)
@@ -115,7 +115,7 @@ func answersAt(tb testing.TB, s *testkit.Server) (at time.Time, loading int) {
 		line, _ := bufio.NewReader(nc).ReadString('\n')
 		return line
 	}
-	await(tb, "the server answers", func() bool {
+	testkit.Await(tb, "the server answers", func() bool {
 		reply := ping()
 		if strings.HasPrefix(reply, "-LOADING") {
 			loading++

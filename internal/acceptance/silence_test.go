@@ -31,7 +31,7 @@ func TestSilentSharedConnectionsCostReadersHalfASecond(t *testing.T) {
 	}
 	close(stop)
 	wg.Wait()
-	await(t, "the silent connections are closed", func() bool { return s.stats(t).Lanes <= 4 })
+	testkit.Await(t, "the silent connections are closed", func() bool { return s.stats(t).Lanes <= 4 })
 	st := s.settled(t)
 	t.Logf("%v; %d dials, closes %v, %d resent, %d moved, %d unknown", saw, st.Dials-before, st.Closes, st.Resent, st.Moved, st.Unknown)
 	saw.check(t, server.Do(t, "GET", "counter:"+s.name))
@@ -74,7 +74,7 @@ func TestASilentSharedConnectionCostsALoneReaderHalfASecond(t *testing.T) {
 	if st.Dials > 4*rounds {
 		t.Errorf("%d dials for %d silences, want at most %d", st.Dials, rounds, 4*rounds)
 	}
-	await(t, "the silent connections are closed", func() bool { return s.stats(t).Lanes <= 4 && s.stats(t).Closes[pooler.CloseSilence] >= rounds })
+	testkit.Await(t, "the silent connections are closed", func() bool { return s.stats(t).Lanes <= 4 && s.stats(t).Closes[pooler.CloseSilence] >= rounds })
 }
 
 // A silence that swallows the probe as well is noticed by the next one.
@@ -93,7 +93,7 @@ func TestASilenceThatSwallowsItsProbeFailsNoRead(t *testing.T) {
 	pause(100 * time.Millisecond)
 	arrived := proxy.Accepted()
 	proxy.Silence(true)
-	await(t, "the probe arrives", func() bool { return proxy.Accepted() > arrived })
+	testkit.Await(t, "the probe arrives", func() bool { return proxy.Accepted() > arrived })
 	proxy.Silence(true)
 	time.AfterFunc(long(1500*time.Millisecond), func() { close(stop) })
 	wg.Wait()

@@ -31,7 +31,7 @@ func (s side) survive(t *testing.T, server *testkit.Server, down time.Duration) 
 	pause(down)
 	saw.arm()
 	server.Restart(t)
-	await(t, "every caller succeeds again", func() bool { return saw.healed.Load() == callers })
+	testkit.Await(t, "every caller succeeds again", func() bool { return saw.healed.Load() == callers })
 	close(stop)
 	wg.Wait()
 	st := s.settled(t)
@@ -102,7 +102,7 @@ func TestAReplicaSurvivesARestart(t *testing.T) {
 		master := testkit.Start(t, testkit.Redis)
 		master.Do(t, "SET", "constant", "value")
 		replica := testkit.Start(t, testkit.Redis, testkit.WithReplicaOf(master))
-		await(t, "the replica has the data", func() bool { return replica.Do(t, "GET", "constant") == "value" })
+		testkit.Await(t, "the replica has the data", func() bool { return replica.Do(t, "GET", "constant") == "value" })
 		s := ourSide(t, driver.Config{Pool: pooler.Config{SharedConns: shared, MaxOpenConns: sockets}}, redis.Options{Addr: replica.Addr})
 		stop := make(chan struct{})
 		failed := make(chan error, 1)
@@ -132,7 +132,7 @@ func TestAReplicaSurvivesARestart(t *testing.T) {
 		replica.Kill()
 		pause(200 * time.Millisecond)
 		replica.Restart(t)
-		await(t, "the node is up", func() bool { return s.stats(t).State == pooler.StateUp })
+		testkit.Await(t, "the node is up", func() bool { return s.stats(t).State == pooler.StateUp })
 		pause(100 * time.Millisecond)
 		close(stop)
 		for range 8 {
@@ -153,7 +153,7 @@ func TestCallersWaitWhileTheServerLoads(t *testing.T) {
 		server.Do(t, "SET", "constant", "value")
 		server.Do(t, "DEBUG", "POPULATE", "50000", "filler", "1000")
 		server.Do(t, "BGREWRITEAOF")
-		await(t, "the data is on disk", func() bool {
+		testkit.Await(t, "the data is on disk", func() bool {
 			info := server.Do(t, "INFO", "persistence")
 			return strings.Contains(info, "aof_rewrite_in_progress:0") && strings.Contains(info, "aof_rewrite_scheduled:0")
 		})
@@ -167,10 +167,10 @@ func TestCallersWaitWhileTheServerLoads(t *testing.T) {
 		saw.arm()
 		// If it came back before a dial has failed, there was no outage to wait for:
 		// callers would be told LOADING, and go-redis would try again.
-		await(t, "the pool has noticed", func() bool { return s.stats(t).State != pooler.StateUp })
+		testkit.Await(t, "the pool has noticed", func() bool { return s.stats(t).State != pooler.StateUp })
 		server.StartAgain(t)
 		at, loading := answersAt(t, server)
-		await(t, "every caller succeeds again", func() bool { return saw.healed.Load() == callers })
+		testkit.Await(t, "every caller succeeds again", func() bool { return saw.healed.Load() == callers })
 		close(stop)
 		wg.Wait()
 		st := s.settled(t)

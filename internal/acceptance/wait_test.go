@@ -98,7 +98,7 @@ func replicates(t *testing.T, server *testkit.Server) bool {
 func TestWaitFollowsTheWriteToItsSharedConnection(t *testing.T) {
 	server := testkit.Start(t, testkit.Redis)
 	testkit.Start(t, testkit.Redis, testkit.WithReplicaOf(server))
-	await(t, "the replica is in sync", func() bool { return replicates(t, server) })
+	testkit.Await(t, "the replica is in sync", func() bool { return replicates(t, server) })
 	m := watchServer(t, server)
 	s := ourSide(t, driver.Config{Pool: pooler.Config{MaxOpenConns: 4, WaitTimeout: -1}},
 		redis.Options{Addr: server.Addr, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second})
@@ -137,7 +137,10 @@ func TestWaitFollowsTheWriteToItsSharedConnection(t *testing.T) {
 					t.Errorf("WAIT %d %d: %d replicas", replicas, timeout, n)
 				}
 				// The server says it before it is heard of here.
-				await(t, "MONITOR has shown it", func() bool { return m.from("WAIT "+key) != "" })
+				if err := testkit.AwaitErr("MONITOR shows the WAIT", func() bool { return m.from("WAIT "+key) != "" }); err != nil {
+					t.Error(err)
+					return
+				}
 				if set, wait := m.from("SET "+key), m.from("WAIT "+key); set != wait {
 					t.Errorf("SET %s came from %s, its WAIT from %s", key, set, wait)
 				}

@@ -123,9 +123,9 @@ func TestBlockedCallersAreServedInOrder(t *testing.T) {
 		for i := range n {
 			go s.blpop(i, to)
 			if i < open {
-				await(t, "the server holds the caller", func() bool { return blocked(t, ctl) == fmt.Sprint(i+1) })
+				testkit.Await(t, "the server holds the caller", func() bool { return blocked(t, ctl) == fmt.Sprint(i+1) })
 			} else {
-				await(t, "the pool holds the caller", func() bool { return s.stats(t).Waiting == i+1-open })
+				testkit.Await(t, "the pool holds the caller", func() bool { return s.stats(t).Waiting == i+1-open })
 			}
 		}
 		for i := range n {
@@ -135,7 +135,7 @@ func TestBlockedCallersAreServedInOrder(t *testing.T) {
 			if got := <-to; got.err != nil || got.caller != i || got.value != fmt.Sprint(i) {
 				t.Fatalf("push %d reached caller %d as %q (%v)", i, got.caller, got.value, got.err)
 			}
-			await(t, "the next caller blocks", func() bool { return blocked(t, ctl) == fmt.Sprint(min(open, n-1-i)) })
+			testkit.Await(t, "the next caller blocks", func() bool { return blocked(t, ctl) == fmt.Sprint(min(open, n-1-i)) })
 		}
 		if st := s.settled(t); st.Dials > open || drivertest.Leases(st) != 0 || st.Answered < n {
 			t.Errorf("%d dials, %d leased, %d answered; want at most %d, 0, at least %d", st.Dials, drivertest.Leases(st), st.Answered, open, n)
@@ -157,7 +157,7 @@ func TestBlockedCallersTimeOutWithTheHolders(t *testing.T) {
 		for i := range n {
 			go s.blpop(i, to)
 			if i < open {
-				await(t, "the server holds the caller", func() bool { return blocked(t, ctl) == fmt.Sprint(i+1) })
+				testkit.Await(t, "the server holds the caller", func() bool { return blocked(t, ctl) == fmt.Sprint(i+1) })
 			}
 		}
 		for i := range n - open {
