@@ -15,42 +15,10 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/everpool/everpool/driver"
-	"github.com/everpool/everpool/internal/testkit"
 	"github.com/everpool/everpool/pooler"
 )
 
-// The rest of the push would be taken for the next caller's message.
-func TestHalfAPushBehindAReplyNeverMeetsTheNextCaller(t *testing.T) {
-	inBothLabs(t, one(), func(t *lab) {
-		t.f.Handle("TYPE", func(*testkit.FakeConn, []string) []byte {
-			return append(testkit.ReplySimple("string"), ">2\r\n$3\r\nfoo\r\n"...)
-		})
-		a, b := t.handle(), t.handle()
-		a.do("TYPE k", "+string")
-		c := t.f.Conns()[0]
-		b.send("SUBSCRIBE c")
-		c.Push([]byte("$3\r\nbar\r\n"))
-		b.want("*3 $9 subscribe $1 c :1")
-	})
-}
-
-// A dropped push is no reason to wait for more, with the lock held least of all.
-func TestAReplyIsNotHeldBackByThePushBehindIt(t *testing.T) {
-	inBothLabs(t, one(), func(t *lab) {
-		t.slow(time.Second)
-		t.f.Handle("TYPE", func(*testkit.FakeConn, []string) []byte {
-			return append(testkit.ReplySimple("string"), testkit.ReplyPush(testkit.ReplyBulk("x"))...)
-		})
-		a := t.handle()
-		start := time.Now()
-		a.send("TYPE k", "GET slow")
-		a.want("+string")
-		if d := time.Since(start); d != 0 {
-			t.Errorf("held back for %v", d)
-		}
-		a.want("$4 slow")
-	})
-}
+// However handles, pins, waits and nodes end, they leave nothing behind.
 
 // hooked is a pooler that does something else first.
 type hooked struct {

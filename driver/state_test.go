@@ -14,8 +14,8 @@ import (
 	"github.com/everpool/everpool/pooler"
 )
 
-// The tests in review*_test.go keep bugs away that a review has found. Here are
-// those of the state that a connection carries, and of whom it may meet.
+// The state that a connection carries meets only callers of that state, and ends
+// with what has made it.
 
 // The server runs what it has got, whether or not anybody waits for the reply.
 func TestAnAbandonedChangeOfStateNeverMeetsTheNextCaller(t *testing.T) {
