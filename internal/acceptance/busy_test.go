@@ -2,6 +2,7 @@ package acceptance_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"testing"
@@ -13,14 +14,15 @@ import (
 	"github.com/everpool/everpool/internal/testkit"
 )
 
-// busyLoop keeps a server busy. Until lua-time-limit (5 s) it answers nobody.
+// busyLoop keeps a server busy. It answers nobody meanwhile, if lua-time-limit is
+// 0: beyond that time it would answer BUSY.
 const busyLoop = "local n = tonumber(ARGV[1]) while n > 0 do n = n - 1 end return 1"
 
 // beBusy runs busyLoop for n rounds, and returns how long it took. Scripts have no
 // clock that goes on in all servers.
 func beBusy(t *testing.T, server *testkit.Server, n int) time.Duration {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	began := time.Now()
 	if got, err := server.Call(ctx, "EVAL", busyLoop, "0", fmt.Sprint(n)); err != nil || got != "1" {
@@ -32,8 +34,8 @@ func beBusy(t *testing.T, server *testkit.Server, n int) time.Duration {
 // A server that is busy with somebody's script is waited for: its silence costs
 // no connection and no call.
 func TestABusyServerCostsNoSharedConnection(t *testing.T) {
-	const timeout = 3 * time.Second
-	server := testkit.Start(t, testkit.Redis)
+	const timeout = time.Minute // not a bound: the script takes about two seconds
+	server := testkit.Start(t, testkit.Redis, testkit.WithArgs("--lua-time-limit", "0"))
 	const sample = 10_000_000
 	rounds := int(sample * (2 * time.Second) / beBusy(t, server, sample))
 	s := ourSide(t, driver.Config{}, redis.Options{Addr: server.Addr, ReadTimeout: timeout, WriteTimeout: timeout})
@@ -51,9 +53,6 @@ func TestABusyServerCostsNoSharedConnection(t *testing.T) {
 	st := s.settled(t)
 	arrived = accepted(t, server) - arrived - 2 // the script's, and that of this question
 	t.Logf("busy for %v: %v; %d dials, %d arrived; closes %v, %d resent", took.Round(time.Millisecond), saw, st.Dials-before.Dials, arrived, st.Closes, st.Resent)
-	if took > timeout-100*time.Millisecond {
-		t.Skipf("this machine is too busy: the script took %v", took)
-	}
 	saw.check(t, server.Do(t, "GET", "counter:"+s.name))
 	if n := saw.writes.never.Load() + saw.writes.unknown.Load(); n != 0 {
 		t.Errorf("%d INCR failed or ended unknown", n)
@@ -73,7 +72,7 @@ func TestPausedWritesAreAnsweredAndReadsGoOn(t *testing.T) {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
 			server := testkit.Start(t, kind)
-			s := ourSide(t, driver.Config{}, redis.Options{Addr: server.Addr, ReadTimeout: 3 * time.Second, WriteTimeout: 3 * time.Second})
+			s := ourSide(t, driver.Config{}, redis.Options{Addr: server.Addr, ReadTimeout: time.Minute, WriteTimeout: time.Minute})
 			s.warm(t, callers)
 			stop := make(chan struct{})
 			saw := new(split)
@@ -91,22 +90,25 @@ func TestPausedWritesAreAnsweredAndReadsGoOn(t *testing.T) {
 			})
 			pause(200 * time.Millisecond)
 			before := s.stats(t)
-			server.Do(t, "CLIENT", "PAUSE", "1500", "WRITE")
+			server.Do(t, "CLIENT", "PAUSE", "60000", "WRITE")
 			pause(500 * time.Millisecond)
 			paused.Store(true)
-			pause(900 * time.Millisecond)
+			// Of so many, most have begun in the pause.
+			goOn := testkit.AwaitErr("reads are answered in the pause", func() bool { return late.Load() > 4*callers })
 			paused.Store(false)
-			pause(600 * time.Millisecond)
+			held := saw.writes.incrs.Load()
+			server.Do(t, "CLIENT", "UNPAUSE")
+			answered := testkit.AwaitErr("writes are answered after the pause", func() bool { return saw.writes.incrs.Load() > held })
 			close(stop)
 			wg.Wait()
 			st := s.settled(t)
-			t.Logf("%v; %d reads in 900 ms of the pause; %d dials, closes %v, %d resent, %d moved", saw, late.Load(), st.Dials-before.Dials, st.Closes, st.Resent, st.Moved)
+			t.Logf("%v; %d reads in the pause; %d dials, closes %v, %d resent, %d moved", saw, late.Load(), st.Dials-before.Dials, st.Closes, st.Resent, st.Moved)
 			saw.check(t, server.Do(t, "GET", "counter:"+s.name))
 			if n := saw.writes.never.Load() + saw.writes.unknown.Load(); n != 0 {
 				t.Errorf("%d INCR failed or ended unknown", n)
 			}
-			if late.Load() == 0 {
-				t.Error("no read was answered in the pause")
+			if err := errors.Join(goOn, answered); err != nil {
+				t.Error(err)
 			}
 		})
 	}

