@@ -2,5 +2,5 @@
 
 package testkit
 
-// Race: there is no race detector.
+// Race says whether the race detector is on: it isn't.
 const Race = false
