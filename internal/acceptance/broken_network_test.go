@@ -93,7 +93,7 @@ func (s side) silence(t *testing.T, server *testkit.Server, proxy *testkit.Proxy
 	s.warm(t, sockets)
 	stop := make(chan struct{})
 	saw := new(tally)
-	wg := s.drive(stop, 16, saw)
+	wg := s.drive(t, stop, 16, saw)
 	pause(100 * time.Millisecond)
 	proxy.Silence(true)
 	saw.arm()
@@ -120,7 +120,7 @@ func TestARefusingPortCostsLatencyAndNoErrors(t *testing.T) {
 		s.warm(t, sockets)
 		stop := make(chan struct{})
 		saw := new(tally)
-		wg := s.drive(stop, callers, saw)
+		wg := s.drive(t, stop, callers, saw)
 		for range 3 {
 			pause(100 * time.Millisecond)
 			proxy.Refuse(true)

@@ -42,7 +42,7 @@ func TestABusyServerCostsNoSharedConnection(t *testing.T) {
 	s.warm(t, callers)
 	stop := make(chan struct{})
 	saw := new(split)
-	wg := s.driveSplit(stop, callers, saw)
+	wg := s.driveSplit(t, stop, callers, saw)
 	pause(200 * time.Millisecond)
 	before, arrived := s.stats(t), accepted(t, server)
 
@@ -78,7 +78,7 @@ func TestPausedWritesAreAnsweredAndReadsGoOn(t *testing.T) {
 			saw := new(split)
 			var late atomic.Int64 // reads in the pause, when it has been noticed
 			var paused atomic.Bool
-			wg := repeat(stop, callers, func(id, i int) {
+			wg := repeat(t, stop, callers, func(id, i int) {
 				if id%2 == 0 {
 					saw.writes.incr(saw.writes.call(func() error { return s.rdb.Incr(context.Background(), "counter:"+s.name).Err() }))
 					return

@@ -41,14 +41,16 @@ func (s side) slowness(tb testing.TB, n int) time.Duration {
 	return min(max(time.Since(began)/(10*time.Millisecond), 1), 20)
 }
 
-// stir runs random faults on the proxy until stop.
-func stir(stop <-chan struct{}, proxy *testkit.Proxy, slow time.Duration) {
+// stir runs random faults on the proxy until stop, or until the test has failed.
+func stir(tb testing.TB, stop <-chan struct{}, proxy *testkit.Proxy, slow time.Duration) {
 	for {
 		select {
 		case <-stop:
 			proxy.Freeze(false)
 			proxy.Slice(0)
 			proxy.Delay(0)
+			return
+		case <-tb.Context().Done():
 			return
 		default:
 		}
@@ -84,8 +86,8 @@ func TestChaosNeverSwapsReplies(t *testing.T) {
 			slow := s.slowness(t, 100)
 			stop := make(chan struct{})
 			saw := new(tally)
-			wg := repeat(stop, 100, func(id, i int) { s.echo(t, saw, slow, id, i) })
-			wg.Go(func() { stir(stop, proxy, slow) })
+			wg := repeat(t, stop, 100, func(id, i int) { s.echo(t, saw, slow, id, i) })
+			wg.Go(func() { stir(t, stop, proxy, slow) })
 			pause(chaosFor(t))
 			// Late replies were outstanding, and connections died, under requests.
 			testkit.Await(t, "faults have hit requests in flight", func() bool {
@@ -137,7 +139,7 @@ func TestChaosNeverSwapsSharedReplies(t *testing.T) {
 	slow := s.slowness(t, n)
 	stop := make(chan struct{})
 	saw := new(tally)
-	wg := repeat(stop, n, func(id, i int) {
+	wg := repeat(t, stop, n, func(id, i int) {
 		switch i % 4 {
 		case 0:
 			s.setAndGet(t, saw, slow, id, i)
@@ -149,7 +151,7 @@ func TestChaosNeverSwapsSharedReplies(t *testing.T) {
 			s.echo(t, saw, slow, id, i)
 		}
 	})
-	wg.Go(func() { stir(stop, proxy, slow) })
+	wg.Go(func() { stir(t, stop, proxy, slow) })
 	pause(chaosFor(t))
 	testkit.Await(t, "faults have hit shared requests in flight, in every way", func() bool {
 		st := s.stats(t)

@@ -164,7 +164,7 @@ func TestAutoPipelineSurvivesARestart(t *testing.T) {
 		}
 		stop := make(chan struct{})
 		read, mixed := new(tally), new(tally)
-		wg := repeat(stop, callers, func(id, i int) {
+		wg := repeat(t, stop, callers, func(id, i int) {
 			payload := fmt.Sprintf("%d-%d", id, i)
 			ap, saw := gets, read
 			if id%2 == 0 {

@@ -29,7 +29,7 @@ func TestAThousandCallersShareAFewSockets(t *testing.T) {
 	s.warm(t, 1)
 	stop := make(chan struct{})
 	saw := new(split)
-	wg := repeat(stop, crowd, func(id, i int) { s.echoOnce(saw, fmt.Sprintf("%d-%d", id, i)) })
+	wg := repeat(t, stop, crowd, func(id, i int) { s.echoOnce(saw, fmt.Sprintf("%d-%d", id, i)) })
 	served := testkit.AwaitErr("all are served", func() bool { return saw.reads.reads.Load() > 4*crowd })
 	alone, dials := saw.reads.reads.Load(), s.dials.Load()
 	if open := strings.Count(server.Do(t, "CLIENT", "LIST"), " addr=") - 1; served != nil || dials > 4 || open > 4 {

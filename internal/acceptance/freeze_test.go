@@ -42,7 +42,7 @@ func (s side) freeze(t *testing.T, server *testkit.Server, n int) freeze {
 	s.warm(t, n)
 	stop := make(chan struct{})
 	f := freeze{tally: new(tally)}
-	wg := s.drive(stop, n, f.tally)
+	wg := s.drive(t, stop, n, f.tally)
 	pause(200 * time.Millisecond)
 
 	before, dials := accepted(t, server), s.dialCounter.dials.Load()

@@ -73,7 +73,7 @@ func TestSharedHistoriesTellTheTruth(t *testing.T) {
 			for id := range pushers {
 				pushers[id] = &pusher{id: id}
 			}
-			wg := repeat(stop, len(pushers), func(id, i int) {
+			wg := repeat(t, stop, len(pushers), func(id, i int) {
 				p := pushers[id]
 				switch i % 4 {
 				case 0:
@@ -87,7 +87,7 @@ func TestSharedHistoriesTellTheTruth(t *testing.T) {
 					}
 				}
 			})
-			wg.Go(func() { torment(stop, server, proxy) })
+			wg.Go(func() { torment(t, stop, server, proxy) })
 			pause(long(time.Second))
 			proxy.Silence(true)
 			pause(long(time.Second))

@@ -48,15 +48,17 @@ func (p *pusher) push(ctx context.Context, rdb *redis.Client, t *tally) {
 	}
 }
 
-// torment runs faults until stop: a reset of every connection 20 times a
-// second, and now and then the server kills all clients or nothing moves for
-// longer than the callers wait.
-func torment(stop <-chan struct{}, server *testkit.Server, proxy *testkit.Proxy) {
+// torment runs faults until stop, or until the test has failed: a reset of every
+// connection 20 times a second, and now and then the server kills all clients or
+// nothing moves for longer than the callers wait.
+func torment(tb testing.TB, stop <-chan struct{}, server *testkit.Server, proxy *testkit.Proxy) {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for i := 1; ; i++ {
 		select {
 		case <-stop:
+			return
+		case <-tb.Context().Done():
 			return
 		case <-tick.C:
 		}
@@ -97,7 +99,7 @@ func TestHistoriesTellTheTruth(t *testing.T) {
 			for id := range pushers {
 				pushers[id] = &pusher{id: id}
 			}
-			wg := repeat(stop, len(pushers), func(id, i int) {
+			wg := repeat(t, stop, len(pushers), func(id, i int) {
 				p := pushers[id]
 				if i%3 != 0 {
 					p.push(context.Background(), s.rdb, saw)
@@ -108,7 +110,7 @@ func TestHistoriesTellTheTruth(t *testing.T) {
 					saw.failedReads.Add(1)
 				}
 			})
-			wg.Go(func() { torment(stop, server, proxy) })
+			wg.Go(func() { torment(t, stop, server, proxy) })
 			pause(long(2500 * time.Millisecond))
 			testkit.Await(t, "faults have hit requests in flight", func() bool {
 				return saw.unknown.Load() > 0 && saw.incrs.Load() > 0 && s.stats(t).Resent > 0

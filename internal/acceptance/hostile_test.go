@@ -175,10 +175,10 @@ func TestAHostilePeerLosesItsConnectionAndNothingElse(t *testing.T) {
 			before := takeSample()
 			stop := make(chan struct{})
 			saw := new(tally)
-			wg := s.drive(stop, 8, saw)
+			wg := s.drive(t, stop, 8, saw)
 			// The bait: reads that the impostor's connections answer, and others.
 			var baited, foreign atomic.Int64
-			bait := repeat(stop, 4, func(int, int) {
+			bait := repeat(t, stop, 4, func(int, int) {
 				ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 				got, err := s.rdb.Get(ctx, "bait").Result()
 				cancel()
@@ -234,7 +234,7 @@ func TestAHostilePeerInTheHandshakeIsAFailedDial(t *testing.T) {
 			runtime.ReadMemStats(&m)
 			stop := make(chan struct{})
 			saw := new(tally)
-			wg := s.drive(stop, 16, saw)
+			wg := s.drive(t, stop, 16, saw)
 			halt := func() { close(stop); wg.Wait() }
 			peer.awaitAttacks(t, s, 5, halt, func() bool { return true })
 			st := s.settled(t)

@@ -221,9 +221,10 @@ func (t *tally) checkCounter(tb testing.TB, counter string) {
 	}
 }
 
-// repeat has n callers call f again and again until stop. Each counts its calls
-// from its own number, so that not all do the same at a time.
-func repeat(stop <-chan struct{}, n int, f func(id, i int)) *sync.WaitGroup {
+// repeat has n callers call f again and again until stop, or until the test has
+// failed. Each counts its calls from its own number, so that not all do the same at
+// a time.
+func repeat(tb testing.TB, stop <-chan struct{}, n int, f func(id, i int)) *sync.WaitGroup {
 	var wg sync.WaitGroup
 	for id := range n {
 		wg.Go(func() {
@@ -231,35 +232,38 @@ func repeat(stop <-chan struct{}, n int, f func(id, i int)) *sync.WaitGroup {
 				select {
 				case <-stop:
 					return
+				case <-tb.Context().Done():
+					return
 				default:
 					f(id, i)
 				}
 			}
 		})
 	}
+	tb.Cleanup(wg.Wait) // before the clients are closed
 	return &wg
 }
 
 // drive has n callers work until stop: each 8th call an INCR of the counter, the
 // rest ECHOes of a payload that no other call has.
-func (s side) drive(stop <-chan struct{}, n int, t *tally) *sync.WaitGroup {
+func (s side) drive(tb testing.TB, stop <-chan struct{}, n int, saw *tally) *sync.WaitGroup {
 	ctx := context.Background()
 	healed := make([]bool, n)
-	return repeat(stop, n, func(id, i int) {
+	return repeat(tb, stop, n, func(id, i int) {
 		var err error
 		if i%8 == 0 {
-			err = t.call(func() error { return s.rdb.Incr(ctx, "counter:"+s.name).Err() })
-			t.incr(err)
+			err = saw.call(func() error { return s.rdb.Incr(ctx, "counter:"+s.name).Err() })
+			saw.incr(err)
 		} else {
-			err = t.call(func() error { return s.read(ctx, fmt.Sprintf("%s-%d-%d", s.name, id, i), t) })
-			t.reads.Add(1)
+			err = saw.call(func() error { return s.read(ctx, fmt.Sprintf("%s-%d-%d", s.name, id, i), saw) })
+			saw.reads.Add(1)
 			if err != nil {
-				t.failedReads.Add(1)
+				saw.failedReads.Add(1)
 			}
 		}
-		if armed := t.armed.Load(); err == nil && !healed[id] && armed != 0 && t.first.Load() != 0 {
+		if armed := saw.armed.Load(); err == nil && !healed[id] && armed != 0 && saw.first.Load() != 0 {
 			healed[id] = true
-			t.healed.Add(1)
+			saw.healed.Add(1)
 		}
 	})
 }
@@ -299,8 +303,8 @@ type split struct{ reads, writes tally }
 
 // driveSplit has n callers work until stop: each 8th call an INCR of the
 // counter, the rest ECHOes of a payload that no other call has.
-func (s side) driveSplit(stop <-chan struct{}, n int, saw *split) *sync.WaitGroup {
-	return repeat(stop, n, func(id, i int) {
+func (s side) driveSplit(tb testing.TB, stop <-chan struct{}, n int, saw *split) *sync.WaitGroup {
+	return repeat(tb, stop, n, func(id, i int) {
 		if i%8 == 0 {
 			saw.writes.incr(saw.writes.call(func() error { return s.rdb.Incr(context.Background(), "counter:"+s.name).Err() }))
 		} else {

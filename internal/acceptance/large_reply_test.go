@@ -68,7 +68,7 @@ func TestSmallReadsGoOnBesideALargeSharedReply(t *testing.T) {
 		alone := min(transfer(), transfer())
 		stop := make(chan struct{})
 		saw := new(split)
-		wg := repeat(stop, 8, func(id, i int) { s.echoOnce(saw, fmt.Sprintf("%d-%d", id, i)) })
+		wg := repeat(t, stop, 8, func(id, i int) { s.echoOnce(saw, fmt.Sprintf("%d-%d", id, i)) })
 		pause(20 * time.Millisecond)
 		before := saw.reads.reads.Load()
 		var beside time.Duration

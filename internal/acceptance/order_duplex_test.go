@@ -30,7 +30,7 @@ func TestAHandleThatIsWrittenWhileItIsReadGetsItsRepliesInOrder(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := ourSide(t, driver.Config{Pool: cfg}, redis.Options{Addr: server.Addr})
 			stop := make(chan struct{})
-			others := repeat(stop, 4, func(id, i int) { _ = s.rdb.Echo(context.Background(), fmt.Sprint(id, i)).Err() })
+			others := repeat(t, stop, 4, func(id, i int) { _ = s.rdb.Echo(context.Background(), fmt.Sprint(id, i)).Err() })
 			var wg sync.WaitGroup
 			for range 4 {
 				wg.Go(func() { s.writeAndRead(t, server.Addr, requests) })

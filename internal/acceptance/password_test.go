@@ -97,7 +97,7 @@ func TestARotatedPasswordFailsNoCall(t *testing.T) {
 			s.warm(t, sockets)
 			stop := make(chan struct{})
 			saw := new(tally)
-			wg := repeat(stop, callers, func(id, i int) {
+			wg := repeat(t, stop, callers, func(id, i int) {
 				saw.reads.Add(1)
 				if err := saw.call(func() error { return s.read(context.Background(), fmt.Sprintf("%d-%d", id, i), saw) }); err != nil {
 					saw.failedReads.Add(1)

@@ -19,7 +19,7 @@ func TestResetsOfSharedConnectionsFailNoRead(t *testing.T) {
 	s.warm(t, callers)
 	stop := make(chan struct{})
 	saw := new(split)
-	wg := s.driveSplit(stop, callers, saw)
+	wg := s.driveSplit(t, stop, callers, saw)
 	length := 5 * time.Second
 	if testing.Short() || testkit.Race {
 		length = 2 * time.Second

@@ -30,7 +30,7 @@ func (s side) restart(t *testing.T, server *testkit.Server) outage {
 	s.warm(t, callers)
 	stop := make(chan struct{})
 	o := outage{tally: new(tally)}
-	wg := s.drive(stop, callers, o.tally)
+	wg := s.drive(t, stop, callers, o.tally)
 	pause(200 * time.Millisecond)
 
 	before, refused := s.dialCounter.dials.Load(), s.dialCounter.failed.Load()

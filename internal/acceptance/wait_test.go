@@ -105,7 +105,7 @@ func TestWaitFollowsTheWriteToItsSharedConnection(t *testing.T) {
 	s.warm(t, 16)
 	stop := make(chan struct{})
 	saw := new(split)
-	wg := s.driveSplit(stop, 16, saw)
+	wg := s.driveSplit(t, stop, 16, saw)
 	var gone, waits atomic.Int64
 	var slowest atomic.Int64
 	var waiters sync.WaitGroup
