@@ -99,12 +99,13 @@ func TestPushesAndAttributesAreNotReplies(t *testing.T) {
 // The rest of the push would be taken for the next caller's message.
 func TestHalfAPushBehindAReplyNeverMeetsTheNextCaller(t *testing.T) {
 	inBothLabs(t, one(), func(t *lab) {
-		t.f.Handle("TYPE", func(*testkit.FakeConn, []string) []byte {
+		var c *testkit.FakeConn // it may have ended when TYPE is answered
+		t.f.Handle("TYPE", func(conn *testkit.FakeConn, _ []string) []byte {
+			c = conn
 			return append(testkit.ReplySimple("string"), ">2\r\n$3\r\nfoo\r\n"...)
 		})
 		a, b := t.handle(), t.handle()
 		a.do("TYPE k", "+string")
-		c := t.f.Conns()[0]
 		b.send("SUBSCRIBE c")
 		c.Push([]byte("$3\r\nbar\r\n"))
 		b.want("*3 $9 subscribe $1 c :1")
