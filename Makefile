@@ -18,8 +18,12 @@ TOOL     := $(GO) tool -modfile=$(CURDIR)/tools/go.mod
 # Modules of the repository, this one first.
 MODULES  := . $(patsubst %/go.mod,%,$(wildcard bench/go.mod tools/go.mod))
 
+# How long one package may take. Those that start servers, internal/acceptance
+# above all, need minutes on an idle machine, and several times that on a busy one.
+TIMEOUT  ?= 40m
+
 # The whole suite; under CI with the race detector.
-TESTFLAGS ?= $(if $(CI),-race) -timeout 20m
+TESTFLAGS ?= $(if $(CI),-race) -timeout $(TIMEOUT)
 
 .PHONY: help
 help: ## list the targets
@@ -35,7 +39,11 @@ test: servers ## run every test (PKG=./pooler/... for some)
 
 .PHONY: test-noveto
 test-noveto: servers ## run the driver's tests as where handles can't be refused (Windows, Conn, Tx)
-	$(GO) test -short -timeout 20m -tags everpool_noveto ./driver
+	$(GO) test -short -timeout $(TIMEOUT) -tags everpool_noveto ./driver ./internal/acceptance
+
+.PHONY: acceptance
+acceptance: servers ## run the driver's tests with real servers (RUN=)
+	$(GO) test $(TESTFLAGS) -run '$(RUN)' ./internal/acceptance
 
 .PHONY: run-observability
 run-observability: ## run the observability example: spans, metrics, hot keys (Ctrl-C ends it)
@@ -51,11 +59,11 @@ test-tools: ## run the tests of the project's own tools (tools/)
 
 .PHONY: race
 race: servers ## run the tests with the race detector, in random order (RUN=, COUNT=)
-	$(GO) test -race -shuffle=on -timeout 20m -run '$(RUN)' -count $(if $(filter command%,$(origin COUNT)),$(COUNT),1) $(PKG)
+	$(GO) test -race -shuffle=on -timeout $(TIMEOUT) -run '$(RUN)' -count $(if $(filter command%,$(origin COUNT)),$(COUNT),1) $(PKG)
 
 .PHONY: cover
 cover: servers ## test coverage of the library, by function and in cover.html
-	$(GO) test -timeout 20m -coverpkg="$$($(GO) list ./... | grep -v -e /examples -e /internal/testkit -e /internal/keyoracle -e /internal/conformance -e /gen$$ | paste -sd, -)" -coverprofile=cover.out ./...
+	$(GO) test -timeout $(TIMEOUT) -coverpkg="$$($(GO) list ./... | grep -v -e /examples -e /internal/testkit -e /internal/keyoracle -e /internal/conformance -e /internal/acceptance -e /gen$$ | paste -sd, -)" -coverprofile=cover.out ./...
 	$(GO) tool cover -html=cover.out -o cover.html
 	$(GO) tool cover -func=cover.out
 

@@ -31,6 +31,8 @@ func (v *virtual) told(lines ...string) error {
 	return v.failure()
 }
 
+func isUnknown(err error) bool { return errors.Is(err, pooler.ErrUnknownOutcome) }
+
 // wantUnknown checks that go-redis won't try again.
 func (l *lab) wantUnknown(err error) {
 	l.Helper()

@@ -271,7 +271,7 @@ func tryFaultsOf(t *testing.T, shared int, run func(*script, context.Context), c
 func TestWhateverHappensAtWhicheverByteEveryReplyIsItsCallersAndNothingUnsafeRunsTwice(t *testing.T) {
 	t.Parallel()
 	step := int64(1)
-	if underRace || testing.Short() {
+	if testkit.Race || testing.Short() {
 		step = 7
 	}
 	tryFaults(t, (*script).small, func(at, _ int64) bool { return at%step == 0 })
@@ -281,7 +281,7 @@ func TestWhateverHappensAtWhicheverByteEveryReplyIsItsCallersAndNothingUnsafeRun
 func TestLargeValuesSurviveFaultsAtTheEdgesOfAllBuffers(t *testing.T) {
 	t.Parallel()
 	tryFaults(t, (*script).large, func(at, total int64) bool {
-		if underRace || testing.Short() {
+		if testkit.Race || testing.Short() {
 			return at%(16<<10) < 2 || total-at < 16 && at%4 == 0
 		}
 		near := at%4096 == 0 || at%4096 == 1 || at%4096 == 4095

@@ -20,6 +20,7 @@ import (
 	"github.com/everpool/everpool/driver"
 	"github.com/everpool/everpool/internal/resp"
 	"github.com/everpool/everpool/internal/testkit"
+	"github.com/everpool/everpool/internal/testkit/drivertest"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -35,23 +36,13 @@ type lab struct {
 	leased bool           // every request leases its connection
 }
 
-// bothWays runs a test as users have it, with requests on shared connections,
-// and with a lease for each request.
-func bothWays(t *testing.T, run func(t *testing.T, shared int)) {
-	t.Helper()
-	t.Run("shared", func(t *testing.T) { run(t, 0) })
-	t.Run("leased", func(t *testing.T) { run(t, -1) })
-}
-
-// leased is the configuration with a lease for each request, for tests whose
-// subject that is.
-func leased(cfg driver.Config) driver.Config {
-	cfg.Pool.SharedConns = -1
-	return cfg
-}
-
-// leases is how many connections are leased, those apart that are shared.
-func leases(s pooler.Stats) int { return s.InUse - s.Lanes }
+// What the tests with real servers use too.
+var (
+	newDriver = drivertest.New
+	bothWays  = drivertest.BothWays
+	leased    = drivertest.Leased
+	leases    = drivertest.Leases
+)
 
 // inBothLabs runs the test both ways, in a bubble each.
 func inBothLabs(t *testing.T, cfg driver.Config, run func(l *lab), opts ...testkit.FakeOption) {

@@ -14,7 +14,8 @@ import (
 )
 
 func TestOpenAddsHooksInOrder(t *testing.T) {
-	server := testkit.Start(t, testkit.Redis)
+	server := testkit.NewFake()
+	defer server.Close()
 	var seen []string
 	watch, err := hooks.New(hooks.Func{OnEnd: func(_ context.Context, op *hooks.Operation) {
 		seen = append(seen, op.Name+" at "+op.Target.Addr)
@@ -30,7 +31,7 @@ func TestOpenAddsHooksInOrder(t *testing.T) {
 			return next(ctx, cmd)
 		}
 	}}
-	db, err := driver.Open("redis://"+server.Addr, driver.WithHooks(watch, inner))
+	db, err := driver.Open("redis://"+labAddr, driver.WithConfig(driver.Config{Dial: server.Dial}), driver.WithHooks(watch, inner))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +39,7 @@ func TestOpenAddsHooksInOrder(t *testing.T) {
 	if err := db.Ping(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"inner", "PING at " + server.Addr}
+	want := []string{"inner", "PING at " + labAddr}
 	if len(seen) != 2 || seen[0] != want[0] || seen[1] != want[1] {
 		t.Errorf("told %q; want %q", seen, want)
 	}

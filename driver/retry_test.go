@@ -148,6 +148,25 @@ func TestALostReadIsSentOnceMoreUnnoticed(t *testing.T) {
 	})
 }
 
+// Of a silent connection nothing is heard but that silence, for SilenceAfter; then
+// a probe has to be answered.
+func TestASilentSharedConnectionCostsALoneReaderHalfASecond(t *testing.T) {
+	inLab(t, driver.Config{}, func(t *lab) {
+		a := t.handle()
+		for range 3 {
+			a.do("GET k", "$-1")
+			for _, c := range t.f.Conns() {
+				c.SwallowReplies(true)
+			}
+			began := time.Now()
+			a.do("GET k", "$-1")
+			if took := time.Since(began); took == 0 || took > 500*time.Millisecond {
+				t.Errorf("the read took %v", took)
+			}
+		}
+	})
+}
+
 // However often the connection is lost, what must not run twice runs once, and
 // the rest not more often than the retries allow: each try may send a read twice.
 func TestNothingUnsafeRunsTwiceHoweverOftenItFails(t *testing.T) {

@@ -96,6 +96,40 @@ func TestPushesAndAttributesAreNotReplies(t *testing.T) {
 	})
 }
 
+// The rest of the push would be taken for the next caller's message.
+func TestHalfAPushBehindAReplyNeverMeetsTheNextCaller(t *testing.T) {
+	inBothLabs(t, one(), func(t *lab) {
+		var c *testkit.FakeConn // it may have ended when TYPE is answered
+		t.f.Handle("TYPE", func(conn *testkit.FakeConn, _ []string) []byte {
+			c = conn
+			return append(testkit.ReplySimple("string"), ">2\r\n$3\r\nfoo\r\n"...)
+		})
+		a, b := t.handle(), t.handle()
+		a.do("TYPE k", "+string")
+		b.send("SUBSCRIBE c")
+		c.Push([]byte("$3\r\nbar\r\n"))
+		b.want("*3 $9 subscribe $1 c :1")
+	})
+}
+
+// A dropped push is no reason to wait for more, with the lock held least of all.
+func TestAReplyIsNotHeldBackByThePushBehindIt(t *testing.T) {
+	inBothLabs(t, one(), func(t *lab) {
+		t.slow(time.Second)
+		t.f.Handle("TYPE", func(*testkit.FakeConn, []string) []byte {
+			return append(testkit.ReplySimple("string"), testkit.ReplyPush(testkit.ReplyBulk("x"))...)
+		})
+		a := t.handle()
+		start := time.Now()
+		a.send("TYPE k", "GET slow")
+		a.want("+string")
+		if d := time.Since(start); d != 0 {
+			t.Errorf("held back for %v", d)
+		}
+		a.want("$4 slow")
+	})
+}
+
 func TestAnyErrorAfterTheFirstByteOfAReplyKillsTheConnection(t *testing.T) {
 	whole := "$3\r\nabc\r\n"
 	replies := map[string]string{

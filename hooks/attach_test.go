@@ -18,6 +18,7 @@ import (
 
 	"github.com/everpool/everpool/driver"
 	"github.com/everpool/everpool/hooks"
+	"github.com/everpool/everpool/internal/testkit"
 )
 
 func TestAttachNamesWhatIsWrong(t *testing.T) {
@@ -264,7 +265,7 @@ func TestNothingOfAnOperationIsInAnother(t *testing.T) {
 }
 
 func TestAnOperationDoesNotAllocate(t *testing.T) {
-	if raceEnabled {
+	if testkit.Race {
 		t.Skip("the race detector allocates")
 	}
 	h := newHook(t, hooks.Func{}, hooks.Func{}, hooks.Filter(hooks.Func{}, func(*hooks.Operation) bool { return true }), hooks.Func{})

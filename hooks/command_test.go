@@ -8,6 +8,7 @@ import (
 
 	"github.com/everpool/everpool/hooks"
 	"github.com/everpool/everpool/internal/command"
+	"github.com/everpool/everpool/internal/testkit"
 )
 
 func words(line string) (args []any) {
@@ -154,7 +155,7 @@ func TestAccessOfCommands(t *testing.T) {
 }
 
 func TestCommandOfDoesNotAllocate(t *testing.T) {
-	if raceEnabled {
+	if testkit.Race {
 		t.Skip("the race detector allocates")
 	}
 	sub := "list"

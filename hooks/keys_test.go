@@ -284,7 +284,7 @@ func TestAppendKeysCopiesBytesAndAppends(t *testing.T) {
 }
 
 func TestAppendKeysOfStringsDoesNotAllocateIntoARoomySlice(t *testing.T) {
-	if raceEnabled {
+	if testkit.Race {
 		t.Skip("the race detector allocates")
 	}
 	dst := make([]hooks.Key, 0, 8)

@@ -329,16 +329,16 @@ func TestASinkThatFailsCostsTheUserNothing(t *testing.T) {
 	total := uint64(0)
 	until := func(when string, done func(hotkey.FlushStats) bool) {
 		t.Helper()
-		deadline := time.Now().Add(30 * time.Second)
-		for !done(tracker.Stats().Flush) {
+		testkit.Await(t, "the tracker's figures are those of a sink that is "+when, func() bool {
+			if done(tracker.Stats().Flush) {
+				return true
+			}
 			if err := rdb.Get(t.Context(), "key").Err(); !errors.Is(err, redis.Nil) {
 				t.Fatalf("%s: the user got %v", when, err)
 			}
 			total++
-			if time.Now().After(deadline) {
-				t.Fatalf("%s: %+v", when, tracker.Stats())
-			}
-		}
+			return false
+		})
 	}
 	proxy.Refuse(true)
 	until("refused", func(s hotkey.FlushStats) bool { return s.Failed >= 2 && s.Pending > 0 && s.Unknown == 0 })

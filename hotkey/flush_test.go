@@ -129,9 +129,7 @@ func TestTheTrackersOwnCommandsAreNotCounted(t *testing.T) {
 	tracker := newTracker(t, cfg)
 	attach(t, tracker, rdb)
 	rdb.Set(t.Context(), "mine", 1, 0)
-	for tracker.Stats().Flush.Written == 0 {
-		time.Sleep(10 * time.Millisecond) // real servers have no bubble
-	}
+	testkit.Await(t, "a count is written", func() bool { return tracker.Stats().Flush.Written > 0 })
 	if _, err := tracker.Global(t.Context(), hotkey.Writes, 10); err != nil {
 		t.Fatal(err)
 	}
@@ -190,9 +188,7 @@ func TestFlushSamplesAddsSamples(t *testing.T) {
 func TestFlushingToClustersAndRings(t *testing.T) {
 	server := testkit.Start(t, testkit.Redis, testkit.WithCluster())
 	server.Do(t, "CLUSTER", "ADDSLOTSRANGE", "0", "16383")
-	for !strings.Contains(server.Do(t, "CLUSTER", "INFO"), "cluster_state:ok") {
-		time.Sleep(10 * time.Millisecond)
-	}
+	testkit.Await(t, "the cluster is up", func() bool { return strings.Contains(server.Do(t, "CLUSTER", "INFO"), "cluster_state:ok") })
 	a, b := miniredis.RunT(t), miniredis.RunT(t)
 	for name, rdb := range map[string]redis.UniversalClient{
 		"cluster": redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{server.Addr}}),

@@ -11,6 +11,7 @@ import (
 
 	"github.com/everpool/everpool/hooks"
 	"github.com/everpool/everpool/hotkey"
+	"github.com/everpool/everpool/internal/testkit"
 )
 
 // heap is what is in use after a collection.
@@ -23,7 +24,7 @@ func heap() uint64 {
 }
 
 func TestATrackerHasItsMemoryAndNoMore(t *testing.T) {
-	if raceEnabled {
+	if testkit.Race {
 		t.Skip("the race detector takes memory of its own")
 	}
 	for name, c := range map[string]struct {
@@ -59,7 +60,7 @@ func TestATrackerHasItsMemoryAndNoMore(t *testing.T) {
 }
 
 func TestEndDoesNotAllocate(t *testing.T) {
-	if raceEnabled {
+	if testkit.Race {
 		t.Skip("the race detector allocates")
 	}
 	ctx := context.Background()

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/everpool/everpool/hotkey"
+	"github.com/everpool/everpool/internal/testkit"
 )
 
 const (
@@ -73,7 +74,7 @@ func usesOf(tb testing.TB, c hotkey.Count, uses []uint64) uint64 {
 
 // The streams are the same in each run; how the keys are hashed isn't.
 func TestTheTopKeysOfZipfStreamsAreFound(t *testing.T) {
-	if raceEnabled {
+	if testkit.Race {
 		t.Skip("nothing concurrent in it, and slow with the race detector")
 	}
 	for _, c := range []struct {

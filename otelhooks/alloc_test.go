@@ -1,5 +1,3 @@
-//go:build !race
-
 package otelhooks_test
 
 import (
@@ -12,6 +10,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"github.com/everpool/everpool/hooks"
+	"github.com/everpool/everpool/internal/testkit"
 	"github.com/everpool/everpool/otelhooks"
 	"github.com/everpool/everpool/pooler"
 )
@@ -19,6 +18,9 @@ import (
 // wantAllocs fails if f allocates more often than that.
 func wantAllocs(t *testing.T, what string, most float64, f func()) {
 	t.Helper()
+	if testkit.Race {
+		t.Skip("the race detector allocates")
+	}
 	if got := testing.AllocsPerRun(1000, f); got > most {
 		t.Errorf("%s: %v allocations, at most %v are allowed", what, got, most)
 	}
@@ -62,6 +64,9 @@ func TestAFailureThatIsKnownDoesNotAllocate(tt *testing.T) {
 
 // A few servers more than something is kept for don't slow down all.
 func TestManyTargetsAllocateLittle(tt *testing.T) {
+	if testkit.Race {
+		tt.Skip("the race detector allocates")
+	}
 	t := newTester(tt)
 	m := t.metrics()
 	tracing := t.tracing(otelhooks.WithTracerProvider(sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.NeverSample()))))

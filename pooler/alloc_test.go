@@ -8,12 +8,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/everpool/everpool/internal/testkit"
 	"github.com/everpool/everpool/pooler"
 )
 
 func wantNoAllocs(t *testing.T, what string, f func()) {
 	t.Helper()
-	if raceEnabled {
+	if testkit.Race {
 		t.Skip("the race detector allocates")
 	}
 	if got := testing.AllocsPerRun(2000, f); got != 0 {

@@ -46,7 +46,7 @@ func (x *exercised) round(ctx context.Context) error {
 	x.proxy.Silence(true)
 	lost := make(chan error, 1)
 	go func() { lost <- x.Incr(ctx, "n").Err() }()
-	_, err := try(func() bool { return ctx.Err() != nil || x.Driver.Nodes()[0].Stats.InFlight > 0 || len(lost) > 0 })
+	err := testkit.AwaitErr("the INCR is under way", func() bool { return ctx.Err() != nil || x.Driver.Nodes()[0].Stats.InFlight > 0 || len(lost) > 0 })
 	x.proxy.Refuse(true)
 	x.proxy.Reset()
 	if e := <-lost; e == nil {
@@ -55,7 +55,7 @@ func (x *exercised) round(ctx context.Context) error {
 	x.Ping(ctx)
 	x.proxy.Silence(false)
 	x.proxy.Refuse(false)
-	_, back := try(func() bool { return ctx.Err() != nil || x.Ping(ctx).Err() == nil })
+	back := testkit.AwaitErr("the server answers again", func() bool { return ctx.Err() != nil || x.Ping(ctx).Err() == nil })
 	return errors.Join(err, back)
 }
 

@@ -2,13 +2,11 @@ package promhooks_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
@@ -143,29 +141,3 @@ func (s samples) starting(prefix string) []string {
 type nodes []pooler.NodeStatus
 
 func (n *nodes) Nodes() []pooler.NodeStatus { return *n }
-
-// eventually tries until it is so, and returns how often it has tried.
-func eventually(tb testing.TB, ok func() bool) (tries int) {
-	tb.Helper()
-	tries, err := try(ok)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return tries
-}
-
-// try is eventually for goroutines that aren't the test's. It looks every few
-// milliseconds: real servers give no other sign.
-func try(ok func() bool) (tries int, err error) {
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	deadline := time.After(time.Minute)
-	for tries = 1; !ok(); tries++ {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			return tries, errors.New("it didn't happen within a minute")
-		}
-	}
-	return tries, nil
-}

@@ -206,7 +206,8 @@ func TestAnOutageIsSeen(t *testing.T) {
 		`redis_client_dial_duration_seconds_count{outcome="ok",pool="everpool"}`: 1,
 	})
 	s.Kill()
-	failed := eventually(t, func() bool { return errors.Is(w.Ping(ctx).Err(), pooler.ErrNodeDown) })
+	failed := 0
+	testkit.Await(t, "the node is down", func() bool { failed++; return errors.Is(w.Ping(ctx).Err(), pooler.ErrNodeDown) })
 	down := gather(t, w.reg)
 	down.want(t, samples{`redis_client_pool_node_up` + node: 0, `redis_client_pool_heal_seconds_count` + node: 0})
 	down.want(t, samples{
@@ -217,7 +218,7 @@ func TestAnOutageIsSeen(t *testing.T) {
 		t.Errorf("%v failed dials", n)
 	}
 	s.StartAgain(t)
-	eventually(t, func() bool { return w.Ping(ctx).Err() == nil })
+	testkit.Await(t, "the node answers again", func() bool { return w.Ping(ctx).Err() == nil })
 	up := gather(t, w.reg)
 	up.want(t, samples{`redis_client_pool_node_up` + node: 1, `redis_client_pool_heal_seconds_count` + node: 1})
 	if up[`redis_client_pool_heal_seconds_sum`+node] <= 0 {

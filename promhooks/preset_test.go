@@ -90,5 +90,5 @@ func TestRedisManagerNamesCount(t *testing.T) {
 // until waits for a metric to be more than 0.
 func until(tb testing.TB, g prometheus.Gatherer, name string) {
 	tb.Helper()
-	eventually(tb, func() bool { return gather(tb, g)[name] > 0 })
+	testkit.Await(tb, name+" is more than 0", func() bool { return gather(tb, g)[name] > 0 })
 }

@@ -17,6 +17,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/everpool/everpool/internal/testkit"
 )
 
 // A real Prometheus scrapes a client that does everything there are metrics for,
@@ -51,7 +53,7 @@ func TestPrometheusAnswersEveryPanel(t *testing.T) {
 			panels++
 			expr := variables.Replace(q.Expr)
 			var answer string
-			if _, err := try(func() (ok bool) {
+			if err := testkit.AwaitErr("there is an answer", func() (ok bool) {
 				ok, answer = p.hasData(t, expr)
 				return ok || strings.Contains(answer, `"status":"error"`)
 			}); err != nil || !strings.Contains(answer, `"status":"success"`) {
@@ -125,7 +127,7 @@ func launchPrometheus(tb testing.TB, config string) *promServer {
 		}
 	})
 	ended := false
-	eventually(tb, func() bool {
+	testkit.Await(tb, "Prometheus is ready, or has ended", func() bool {
 		select {
 		case <-exited:
 			ended = true

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/everpool/everpool/internal/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -23,7 +25,7 @@ func TestTheProgramShowsAllThatItPromises(t *testing.T) {
 	out := new(output)
 	done := make(chan error, 1)
 	go func() { done <- run(ctx, []string{"-listen", "127.0.0.1:0"}, out) }()
-	eventually(t, func() bool { return strings.Contains(out.String(), "db.operation.name=") }, "span")
+	testkit.Await(t, "a span is printed", func() bool { return strings.Contains(out.String(), "db.operation.name=") })
 	page := regexp.MustCompile(`http://[^/\s]+`)
 	base := page.FindString(out.String())
 	client := &http.Client{Timeout: 10 * time.Second}
@@ -45,9 +47,9 @@ func TestTheProgramShowsAllThatItPromises(t *testing.T) {
 		// It has to have come so far for what is asked of the report.
 		`kind="pipeline"`, `kind="transaction"`, `command="INCR",outcome="error"`,
 	} {
-		eventually(t, func() bool { return strings.Contains(get("/metrics"), want) }, "%s in /metrics", want)
+		testkit.Await(t, want+" is in /metrics", func() bool { return strings.Contains(get("/metrics"), want) })
 	}
-	eventually(t, func() bool { return strings.Contains(get("/hotkeys"), "shop:article:0") }, "the most popular article among the hot keys")
+	testkit.Await(t, "the most popular article is among the hot keys", func() bool { return strings.Contains(get("/hotkeys"), "shop:article:0") })
 
 	stop()
 	if err := <-done; err != nil {
@@ -76,19 +78,6 @@ func (o *output) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.b.String()
-}
-
-func eventually(t *testing.T, ok func() bool, what string, args ...any) {
-	t.Helper()
-	for end := time.Now().Add(time.Minute); !ok(); {
-		if time.Now().After(end) {
-			t.Fatalf("no "+what, args...)
-		}
-		select {
-		case <-t.Context().Done():
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
 }
 
 func TestWrongFlagsAreErrors(t *testing.T) {

@@ -1,0 +1,18 @@
+// Package acceptance tests the driver against real servers: Redis and Valkey that
+// are killed, frozen, paused, silenced, made to load and given other passwords
+// while callers are at work, and that the driver reaches through proxies which
+// cut, slice, delay and forge.
+//
+// The tests assert counts, orders and what callers are told. How long things took
+// is logged, beside the stock client's figures where a test has two sides:
+//
+//	go test -v -run Restart ./internal/acceptance
+//
+// The whole package takes minutes: make acceptance. It needs redis-server and
+// valkey-server; without them the tests are skipped, and fail under CI. -short
+// halves the loads. EVERPOOL_CHAOS lengthens the chaos, as before a release:
+//
+//	EVERPOOL_CHAOS=10m go test -run Chaos -timeout 40m ./internal/acceptance
+//
+// Tests of the driver that need no server are in its own package.
+package acceptance

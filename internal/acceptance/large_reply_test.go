@@ -1,0 +1,89 @@
+package acceptance_test
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/everpool/everpool/driver"
+	"github.com/everpool/everpool/internal/testkit"
+)
+
+const large = 64 << 20
+
+// allocated is what a GET of the large value allocates: the least of a few.
+func (s side) allocated(t *testing.T) uint64 {
+	t.Helper()
+	least := ^uint64(0)
+	for range 3 {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		value, err := s.rdb.Get(context.Background(), "large").Bytes()
+		runtime.ReadMemStats(&after)
+		if err != nil || len(value) != large {
+			t.Fatalf("%s: %d bytes, %v", s.name, len(value), err)
+		}
+		least = min(least, after.TotalAlloc-before.TotalAlloc)
+	}
+	return least
+}
+
+// A large value is copied once: to where go-redis wants it.
+func TestALargeSharedReplyIsNotCopied(t *testing.T) {
+	server := testkit.Start(t, testkit.Redis)
+	server.Do(t, "SETRANGE", "large", fmt.Sprint(large-1), "x")
+	ours := ourSide(t, driver.Config{}, redis.Options{Addr: server.Addr})
+	stock := stockSide(t, redis.Options{Addr: server.Addr})
+	ours.warm(t, 1)
+	stock.warm(t, 1)
+	a, b := ours.allocated(t), stock.allocated(t)
+	st := ours.settled(t)
+	t.Logf("a GET of %d MiB allocates %.2f MiB, stock %.2f MiB; %d shared", large>>20, float64(a)/(1<<20), float64(b)/(1<<20), st.Shared)
+	if int64(a)-int64(b) >= 4<<20 {
+		t.Errorf("a GET of %d bytes allocates %d bytes, %d on the stock pool", large, a, b)
+	}
+	if st.Shared < 3 {
+		t.Errorf("%d requests were shared", st.Shared)
+	}
+}
+
+// Small reads get their answers while a large one is being transferred.
+func TestSmallReadsGoOnBesideALargeSharedReply(t *testing.T) {
+	server := testkit.Start(t, testkit.Redis)
+	server.Do(t, "SETRANGE", "large", fmt.Sprint(large-1), "x")
+	for _, s := range []side{ourSide(t, driver.Config{}, redis.Options{Addr: server.Addr}), stockSide(t, redis.Options{Addr: server.Addr})} {
+		s.warm(t, 8)
+		transfer := func() time.Duration {
+			began := time.Now()
+			if value, err := s.rdb.Get(context.Background(), "large").Bytes(); err != nil || len(value) != large {
+				t.Errorf("%s: %d bytes, %v", s.name, len(value), err)
+			}
+			return time.Since(began)
+		}
+		transfer()
+		alone := min(transfer(), transfer())
+		stop := make(chan struct{})
+		saw := new(split)
+		wg := repeat(t, stop, 8, func(id, i int) { s.echoOnce(saw, fmt.Sprintf("%d-%d", id, i)) })
+		pause(20 * time.Millisecond)
+		before := saw.reads.reads.Load()
+		var beside time.Duration
+		const times = 5
+		for range times {
+			beside += transfer() / times
+		}
+		small := saw.reads.reads.Load() - before
+		close(stop)
+		wg.Wait()
+		t.Logf("%-9s the transfer alone takes %v, beside 8 callers %v; %d small reads meanwhile, slowest %v", s.name, alone.Round(time.Millisecond), beside.Round(time.Millisecond),
+			small, time.Duration(saw.reads.slowest.Load()).Round(100*time.Microsecond))
+		saw.check(t, "0")
+		if small == 0 {
+			t.Errorf("%s: no small read was answered beside the large ones", s.name)
+		}
+	}
+}

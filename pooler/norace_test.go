@@ -1,5 +1,0 @@
-//go:build !race
-
-package pooler_test
-
-const raceEnabled = false
