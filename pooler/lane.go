@@ -466,15 +466,13 @@ func (l *Lane) write(b []byte) bool {
 	return false
 }
 
-// lead reads and hands out replies until r has what it came for, or must go.
+// lead reads and hands out replies until r has what it came for, or must go. The
+// rider leads already, and had nothing when it took the lead.
 func (l *Lane) lead(r *Rider) {
-	r.mu.Lock()
-	if !r.unparkLocked() {
-		<-r.wake // somebody was faster
-	}
-	r.state = riderLeading
-	r.mu.Unlock()
 	first := l.head.Load()
+	if !l.conn.Buffered() && l.conn.Err() == nil {
+		l.fill(r)
+	}
 	for {
 		owner := l.deliver()
 		dead := l.conn.Err() != nil

@@ -124,17 +124,44 @@ func (r *Rider) Receive(p []byte, deadline time.Time) (n int, done bool, err err
 			}
 			return n, done, err
 		}
-		r.p, r.by, r.state = p, by, riderParked
-		l.parked.Add(1)
+		r.p, r.by = p, by
+		leads := r.takeLeadLocked(l)
+		if !leads {
+			r.state = riderParked
+			l.parked.Add(1)
+		}
 		r.mu.Unlock()
 		l.watch.by(l, by)
-		if l.leader.CompareAndSwap(nil, r) || l.leader.Load() == r {
+		switch {
+		case leads:
 			l.lead(r)
-		} else {
+		case l.leader.CompareAndSwap(nil, r) || l.leader.Load() == r: // the last one has gone before this one was parked
+			r.toTheLead()
+			l.lead(r)
+		default:
 			<-r.wake
 		}
 		r.mu.Lock()
 	}
+}
+
+// takeLeadLocked makes the rider the one that reads for everybody, if nobody does.
+func (r *Rider) takeLeadLocked(l *Lane) bool {
+	if !l.leader.CompareAndSwap(nil, r) && l.leader.Load() != r {
+		return false
+	}
+	r.state = riderLeading
+	return true
+}
+
+// toTheLead makes a parked rider one that leads.
+func (r *Rider) toTheLead() {
+	r.mu.Lock()
+	if !r.unparkLocked() {
+		<-r.wake // another one was faster
+	}
+	r.state = riderLeading
+	r.mu.Unlock()
 }
 
 // outcomeLocked is what Receive returns, or neither if it has to wait.
