@@ -70,9 +70,9 @@ type Config struct {
 	// slog.Default.
 	Logger *slog.Logger
 
-	// NewPooler makes the pool of a node. It is called with the driver locked,
-	// so it must not call the driver. A pool that is no [pooler.Sharer] leases a
-	// connection to every request. nil: [pooler.New].
+	// NewPooler makes the pool of a node: that of [pooler.New], with something
+	// around it. It is called with the driver locked, so it must not call the
+	// driver. nil: [pooler.New].
 	NewPooler func(node pooler.Node, cfg pooler.Config) (pooler.Pooler, error)
 }
 

@@ -138,7 +138,7 @@ func (s spy) Get(ctx context.Context, r pooler.Request) (*pooler.Conn, error) {
 }
 
 func (s spy) Share(ctx context.Context, r pooler.Request) (*pooler.Shared, error) {
-	sh, err := s.Pooler.(pooler.Sharer).Share(ctx, r)
+	sh, err := s.Pooler.Share(ctx, r)
 	s.see(r, &r, r.Session, err)
 	return sh, err
 }

@@ -119,9 +119,9 @@ func (b *brokenHandle) SetWriteDeadline(time.Time) error { return nil }
 
 // serves reports whether the node may be asked: it serves, as far as is known, or
 // its handles don't wait in the dial.
-func (n *node) serves() bool { return n.awaiter == nil || n.awaiter.Serves() }
+func (n *node) serves() bool { return !n.waits || n.pool.Serves() }
 
 // await waits until the node serves.
 func (n *node) await(ctx context.Context, limit time.Duration) error {
-	return n.awaiter.Await(ctx, pooler.Request{Session: n.memory.root.pool}, limit)
+	return n.pool.Await(ctx, pooler.Request{Session: n.memory.root.pool}, limit)
 }

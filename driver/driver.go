@@ -23,8 +23,8 @@ type Driver struct {
 	mu     sync.Mutex
 	closed bool
 	nodes  map[nodeKey]*node
-	turned map[string]func(tunable) // what the knobs were turned to, by their name
-	done   chan struct{}            // closed when Close has finished
+	turned map[string]func(pooler.Pooler) // what the knobs were turned to, by their name
+	done   chan struct{}                  // closed when Close has finished
 }
 
 // nodeKey is what makes two nodes one. A connection is never shared beyond it.
@@ -155,14 +155,9 @@ func (d *Driver) newNode(b *binding, key nodeKey) (*node, error) {
 		return nil, err
 	}
 	n.pool = pool
-	n.awaiter, _ = pool.(pooler.Awaiter)
-	if cfg.Limits().SharedConns > 0 {
-		n.sharer, _ = pool.(pooler.Sharer)
-	}
-	if t, ok := pool.(tunable); ok {
-		for _, turn := range d.turned {
-			turn(t)
-		}
+	n.shares, n.waits = cfg.Limits().SharedConns > 0, true
+	for _, turn := range d.turned {
+		turn(pool)
 	}
 	return n, nil
 }

@@ -4,54 +4,44 @@ import (
 	"maps"
 	"slices"
 	"time"
-)
 
-// tunable is a pool whose bounds can be changed while it works. [pooler.Pool]
-// is one.
-type tunable interface {
-	SetMaxOpenConns(n int)
-	SetMaxIdleConns(n int)
-	SetConnMaxIdleTime(d time.Duration)
-	SetConnMaxLifetime(d time.Duration)
-}
+	"github.com/everpool/everpool/pooler"
+)
 
 // SetMaxOpenConns changes the bound on the open connections of every node, and
 // of those to come. See [pooler.Pool.SetMaxOpenConns].
 func (d *Driver) SetMaxOpenConns(n int) {
-	d.turn("MaxOpenConns", func(t tunable) { t.SetMaxOpenConns(n) })
+	d.turn("MaxOpenConns", func(t pooler.Pooler) { t.SetMaxOpenConns(n) })
 }
 
 // SetMaxIdleConns changes the bound on the idle connections of every node, and
 // of those to come. See [pooler.Pool.SetMaxIdleConns].
 func (d *Driver) SetMaxIdleConns(n int) {
-	d.turn("MaxIdleConns", func(t tunable) { t.SetMaxIdleConns(n) })
+	d.turn("MaxIdleConns", func(t pooler.Pooler) { t.SetMaxIdleConns(n) })
 }
 
 // SetConnMaxIdleTime changes how long connections may be idle, on every node and
 // on those to come. See [pooler.Pool.SetConnMaxIdleTime].
 func (d *Driver) SetConnMaxIdleTime(t time.Duration) {
-	d.turn("ConnMaxIdleTime", func(p tunable) { p.SetConnMaxIdleTime(t) })
+	d.turn("ConnMaxIdleTime", func(p pooler.Pooler) { p.SetConnMaxIdleTime(t) })
 }
 
 // SetConnMaxLifetime changes how old connections may grow, on every node and on
 // those to come. See [pooler.Pool.SetConnMaxLifetime].
 func (d *Driver) SetConnMaxLifetime(t time.Duration) {
-	d.turn("ConnMaxLifetime", func(p tunable) { p.SetConnMaxLifetime(t) })
+	d.turn("ConnMaxLifetime", func(p pooler.Pooler) { p.SetConnMaxLifetime(t) })
 }
 
-// turn applies a knob to all pools that have it; one that a NewPooler brought
-// need not.
-func (d *Driver) turn(name string, to func(tunable)) {
+// turn applies a knob to the pools of all nodes, and of those to come.
+func (d *Driver) turn(name string, to func(pooler.Pooler)) {
 	d.mu.Lock()
 	if d.turned == nil {
-		d.turned = make(map[string]func(tunable))
+		d.turned = make(map[string]func(pooler.Pooler))
 	}
 	d.turned[name] = to
 	nodes := slices.Collect(maps.Values(d.nodes))
 	d.mu.Unlock()
 	for _, n := range nodes { // unlocked: it may close connections, and tell of it
-		if t, ok := n.pool.(tunable); ok {
-			to(t)
-		}
+		to(n.pool)
 	}
 }

@@ -34,7 +34,7 @@ func (h hooked) Get(ctx context.Context, r pooler.Request) (*pooler.Conn, error)
 
 func (h hooked) Share(ctx context.Context, r pooler.Request) (*pooler.Shared, error) {
 	h.get()
-	return h.Pooler.(pooler.Sharer).Share(ctx, r)
+	return h.Pooler.Share(ctx, r)
 }
 
 func (h hooked) Pin(c *pooler.Conn, reason string) {

@@ -18,13 +18,12 @@ const lingerFor = time.Second
 type node struct {
 	key    nodeKey
 	pool   pooler.Pooler
-	sharer pooler.Sharer // nil: the pool doesn't share
 	memory *memory
 
-	// awaiter is asked whether handles can be used. nil: callers don't wait in the
-	// dial, and handles aren't dropped; requests meet an outage when they are
-	// written.
-	awaiter pooler.Awaiter
+	// Policies. Where handles don't wait, callers don't in the dial, and handles
+	// aren't dropped: requests meet an outage when they are written.
+	shares bool // the pool has shared connections
+	waits  bool // handles wait for the node
 
 	buffers sync.Pool        // of *[largeBuffer]byte, for large batches
 	forget  func(*node) bool // takes it out of the driver, unless it is in use

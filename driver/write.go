@@ -200,7 +200,7 @@ func (h *handle) flush() error {
 // send sends the planned commands: those of the handshake that are remembered are
 // answered at once, the rest goes to a connection.
 func (h *handle) send() error {
-	share := h.node.sharer != nil && h.lease == nil && !h.keepsLocked() && h.b.shareable()
+	share := h.node.shares && h.lease == nil && !h.keepsLocked() && h.b.shareable()
 	if h.ride.under && !share {
 		if err := h.alight(); err != nil {
 			return err
@@ -412,7 +412,7 @@ func (h *handle) submit(runs []run, x pooler.Exchange) (bool, error) {
 func (h *handle) findShared(runs []run, by time.Time) (bool, error) {
 	req := h.requestLocked(runs)
 	req.Deadline = by
-	s, err := obtain(h, req, h.node.sharer.Share)
+	s, err := obtain(h, req, h.node.pool.Share)
 	if err != nil {
 		return true, err
 	}

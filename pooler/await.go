@@ -5,27 +5,10 @@ import (
 	"time"
 )
 
-// Awaiter is a [Pooler] that knows whether its node serves. The driver then has
-// callers wait for a node that doesn't where go-redis honours their contexts: in
-// the dial of a handle. One that wraps a [Pool] passes its on.
-type Awaiter interface {
-	// Serves reports whether requests may expect to be served: the node is up,
-	// or it isn't and a connection is left that still works. It takes no lock.
-	Serves() bool
-	// Await blocks until the node serves, first come, first served. It leases
-	// nothing and is no request. It fails with ErrNodeDown when the node has not
-	// served for FailFastAfter, or the wait has taken limit (0: no limit of its
-	// own), with ErrClosed, or with the cause of ctx. A node that has never
-	// answered is dialed first, in the session of r.
-	Await(ctx context.Context, r Request, limit time.Duration) error
-}
-
-var _ Awaiter = (*Pool)(nil)
-
-// Serves reports whether requests may expect to be served. See [Awaiter].
+// Serves reports whether requests may expect to be served. See [Pooler].
 func (p *Pool) Serves() bool { return p.health.serves.Load() }
 
-// Await blocks until the node serves. See [Awaiter].
+// Await blocks until the node serves. See [Pooler].
 func (p *Pool) Await(ctx context.Context, r Request, limit time.Duration) error {
 	p.mu.Lock()
 	now := p.now()

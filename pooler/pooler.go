@@ -54,9 +54,12 @@ const (
 	Resend              // it was sent, changes nothing, and may run twice
 )
 
-// Pooler hands out the connections of one node. [Pool] is the implementation;
-// another one can be brought with the driver's NewPooler. All methods are safe
-// for concurrent use.
+// Pooler hands out the connections of one node. [New] makes one; the driver's
+// NewPooler may wrap it, to watch or to change what goes through it: embed the Pooler
+// and override some of its methods. It is not meant to be implemented from nothing,
+// since a driver relies on more than the types say: on whose connections [Conn] and
+// [Shared] are, on the order of waiting, on what is counted. All methods are safe for
+// concurrent use.
 type Pooler interface {
 	// Get leases a connection in the request's session to the caller, who must
 	// give it back with Put or Replace. It blocks until there is one, ctx is
@@ -76,6 +79,27 @@ type Pooler interface {
 	// doesn't count for the bound on connections from here on. An empty reason
 	// takes the note back.
 	Pin(c *Conn, reason string)
+	// Share returns the shared connections of the request's session, of which
+	// one at least is open. It blocks and fails as Get does. nil, without an
+	// error, means that this pool doesn't share.
+	Share(ctx context.Context, r Request) (*Shared, error)
+	// Serves reports whether requests may expect to be served: the node is up,
+	// or it isn't and a connection is left that still works. The driver has
+	// callers wait for a node that doesn't where go-redis honours their contexts:
+	// in the dial of a handle. Serves takes no lock.
+	Serves() bool
+	// Await blocks until the node serves, first come, first served. It leases
+	// nothing and is no request. It fails with ErrNodeDown when the node has not
+	// served for FailFastAfter, or the wait has taken limit (0: no limit of its
+	// own), with ErrClosed, or with the cause of ctx. A node that has never
+	// answered is dialed first, in the session of r.
+	Await(ctx context.Context, r Request, limit time.Duration) error
+	// SetMaxOpenConns, SetMaxIdleConns, SetConnMaxIdleTime and SetConnMaxLifetime
+	// change the pool's bounds while it works; see [Pool].
+	SetMaxOpenConns(n int)
+	SetMaxIdleConns(n int)
+	SetConnMaxIdleTime(d time.Duration)
+	SetConnMaxLifetime(d time.Duration)
 	// Drain closes the connections that are idle. The driver calls it when the
 	// last handle is closed.
 	Drain()

@@ -18,17 +18,6 @@ type Shared struct {
 	growing atomic.Bool // another lane was asked for
 }
 
-// Sharer is a [Pooler] that has shared connections. One that wraps a [Pool] passes
-// its on.
-type Sharer interface {
-	// Share returns the shared connections of the request's session, of which
-	// one at least is open. It blocks and fails as Get does. nil, without an
-	// error, means that this pool doesn't share.
-	Share(ctx context.Context, r Request) (*Shared, error)
-}
-
-var _ Sharer = (*Pool)(nil)
-
 // Submit sends the exchange on one of the connections; its request is not kept.
 // Where others' requests go out just then it goes with them, and Submit doesn't
 // wait for that. It blocks until the exchange's deadline at most. It fails with
@@ -138,7 +127,7 @@ func (r *Rider) aboard() *Lane {
 	return r.lane
 }
 
-// Share returns the shared connections of a session. See [Sharer].
+// Share returns the shared connections of a session. See [Pooler].
 func (p *Pool) Share(ctx context.Context, r Request) (*Shared, error) {
 	if p.cfg.SharedConns == 0 {
 		return nil, nil
