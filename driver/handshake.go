@@ -172,20 +172,23 @@ func (h *handle) shakenLocked(c *pooler.Conn, r *run, failed bool) {
 }
 
 // fillIn puts the provider's credentials into the planned commands where go-redis
-// was given a token in their place.
+// was given a token in their place, or has some that were replaced meanwhile.
 func (h *handle) fillIn() error {
 	login := h.bound.client.login
 	for i := range h.b.plan {
 		r := &h.b.plan[i]
-		if r.kind != session_ || !login.in(h.b.req[r.start:r.end]) {
+		frame := h.b.req[r.start:r.end]
+		if r.kind != session_ || !login.renews(frame, r.slots) {
 			continue
 		}
-		r.frame = bytes.Clone(h.b.req[r.start:r.end])
-		frame, err := h.credentials(login, r.frame)
+		if login.token != "" {
+			r.frame = bytes.Clone(frame) // what is remembered
+		}
+		filled, err := h.credentials(login, frame)
 		if err != nil {
 			return err
 		}
-		h.b.rewrite(i, frame)
+		h.b.rewrite(i, filled)
 	}
 	return nil
 }

@@ -50,15 +50,10 @@ func newLogin(o *redis.Options) *login {
 	}
 }
 
-// in reports whether the command has the token in place of the password.
-func (l *login) in(frame []byte) bool {
-	return l != nil && l.token != "" && bytes.Contains(frame, []byte(l.token))
-}
-
-// renews reports whether the command is to be sent with the credentials of then
-// when a connection is taken to the session again.
+// renews reports whether the command is to be sent with the credentials of then: it
+// has the token in place of a password, or those that a streaming provider gave.
 func (l *login) renews(frame []byte, slots command.Slots) bool {
-	return l != nil && slots&command.SlotAuth != 0 && (l.token == "" || l.in(frame))
+	return l != nil && slots&command.SlotAuth != 0 && (l.token == "" || bytes.Contains(frame, []byte(l.token)))
 }
 
 // fill returns the command with the credentials that the provider gives now. With
