@@ -289,3 +289,100 @@ func TestAClientIDAskedInOnConnectPinsNothing(t *testing.T) {
 		})
 	}
 }
+
+// hello authenticates by HELLO.
+func (v *virtual) hello(user, password string) {
+	v.l.Helper()
+	v.send("HELLO 3 AUTH " + user + " " + password)
+	v.wantLine("%7")
+	_, _ = v.r.Discard(v.r.Buffered())
+}
+
+// listener is told of new credentials, and does nothing.
+type listener struct{}
+
+func (*listener) OnNext(auth.Credentials) {}
+func (*listener) OnError(error)           {}
+
+func TestAHandleThatHasNotHeardOfNewCredentialsIsServedOnConnectionsThatHave(t *testing.T) {
+	inBothLabs(t, driver.Config{}, func(t *lab) {
+		t.f.SetPassword("ann", "t0")
+		p := &stream{current: auth.NewBasicCredentials("ann", "t0"), listeners: map[auth.CredentialsListener]bool{}}
+		options := t.d.Options(&redis.Options{Addr: labAddr, StreamingCredentialsProvider: p})
+		v := t.handleOf(options)
+		v.hello("ann", "t0")
+		v.do("GET k", "_")
+		t.f.SetPassword("ann", "t1")
+		p.set(auth.NewBasicCredentials("ann", "t1"))
+		if _, _, err := options.StreamingCredentialsProvider.Subscribe(new(listener)); err != nil {
+			t.Fatal(err)
+		}
+		t.f.ResetLog()
+		t.f.ResetAll()
+		time.Sleep(time.Minute)
+		v.do("GET k", "_")
+		if logins := t.logins(); len(logins) == 0 || slices.Contains(logins, "t0") {
+			t.Errorf("authenticated with %q", logins)
+		}
+	})
+}
+
+func TestAUserThatAuthenticatesAnewHasDoneSoFromTheBeginning(t *testing.T) {
+	for _, again := range []string{"ann new", "bob pw"} {
+		inBothLabs(t, driver.Config{}, func(t *lab) {
+			t.f.SetPassword("ann", "old")
+			t.f.SetPassword("bob", "pw")
+			v := t.handle()
+			v.hello("ann", "old")
+			t.f.SetPassword("ann", "new")
+			v.do("AUTH "+again, "+OK")
+			t.f.ResetLog()
+			t.f.ResetAll()
+			time.Sleep(time.Minute)
+			if again == "bob pw" { // what ann has set before is hers: it needs her password, and that is gone
+				_, err := v.Write([]byte(frames("GET k")))
+				t.wantErr(err, pooler.ErrSessionLost)
+				return
+			}
+			v.do("GET k", "_")
+			if logins := t.logins(); !slices.Equal(logins, []string{"new"}) {
+				t.Errorf("authenticated with %q", logins)
+			}
+		})
+	}
+}
+
+// The password may change between the provider's answer and the server's look at it.
+func TestCredentialsThatChangeOnTheWayAreAskedForAgain(t *testing.T) {
+	inBothLabs(t, driver.Config{}, func(t *lab) {
+		var mu sync.Mutex
+		current, next := "old", ""
+		t.f.SetPassword("ann", current)
+		rdb := t.client(func(o *redis.Options) {
+			o.CredentialsProvider = func() (string, string) {
+				mu.Lock()
+				defer mu.Unlock()
+				said := current
+				if next != "" {
+					current, next = next, ""
+					t.f.SetPassword("ann", current)
+				}
+				return "ann", said
+			}
+		})
+		if err := rdb.Ping(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		mu.Lock()
+		next = "new"
+		mu.Unlock()
+		t.f.ResetAll()
+		time.Sleep(time.Minute)
+		if err := rdb.Ping(t.Context()).Err(); err != nil {
+			t.Error(err)
+		}
+		if s := t.stats(); s.Closes[pooler.CloseSessionLost] != 0 {
+			t.Errorf("closes %v", s.Closes)
+		}
+	})
+}
