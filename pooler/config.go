@@ -10,7 +10,8 @@ import (
 
 // Config is what a [Pool] may be told. The zero value is a good
 // configuration. In every field 0 means the default and, where the comment
-// says so, -1 means off; any other negative value is an error.
+// says so, -1 means off; any other negative value is an error. A duration of
+// less than a millisecond is an error too: it is a number without its unit.
 type Config struct {
 	// MaxOpenConns bounds the sockets of a node, those being dialed included.
 	// Subscriptions, MONITOR and the like come on top, as they do in go-redis:
@@ -82,8 +83,9 @@ type Config struct {
 	SilenceAfter time.Duration
 
 	// FailFastAfter is how long requests wait for a node that can't be
-	// reached before they fail at once with [ErrNodeDown]. 0: 5 seconds.
-	// -1: they always wait.
+	// reached before they fail at once with [ErrNodeDown]. 0: 5
+	// seconds. The least, 1 millisecond: they fail as soon as the node is known to
+	// be down. -1: they always wait.
 	FailFastAfter time.Duration
 
 	// BackoffMin is the shortest time between two dials of a node that can't
@@ -109,6 +111,10 @@ type Config struct {
 
 const off = -1
 
+// minDuration is the least that a duration may be. Nothing here is done in less,
+// and a number that was meant to be of seconds or milliseconds is below it.
+const minDuration = time.Millisecond
+
 // Validate returns everything that is wrong with the configuration, joined in
 // one error; each part names the field, its value and what is allowed.
 func (c Config) Validate() error {
@@ -118,15 +124,21 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("%w: %s is %d; allowed are -1 and more", ErrConfig, name, v))
 		}
 	}
+	duration := func(name string, v time.Duration, allowed string) {
+		if 0 < v && v < minDuration {
+			allowed += "; is its unit missing?"
+		}
+		if v != 0 && v < minDuration {
+			errs = append(errs, fmt.Errorf("%w: %s is %s; allowed are %s", ErrConfig, name, v, allowed))
+		}
+	}
 	span := func(name string, v time.Duration) {
-		if v < 0 && v != off {
-			errs = append(errs, fmt.Errorf("%w: %s is %s; allowed are -1, 0 and more", ErrConfig, name, v))
+		if v != off {
+			duration(name, v, fmt.Sprintf("-1, 0 and %s or more", minDuration))
 		}
 	}
 	positive := func(name string, v time.Duration) {
-		if v < 0 {
-			errs = append(errs, fmt.Errorf("%w: %s is %s; allowed are 0 and more, it can't be switched off", ErrConfig, name, v))
-		}
+		duration(name, v, fmt.Sprintf("0 and %s or more, it can't be switched off", minDuration))
 	}
 	count("MaxOpenConns", c.MaxOpenConns)
 	count("MinIdleConns", c.MinIdleConns)
