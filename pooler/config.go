@@ -37,6 +37,11 @@ type Config struct {
 	// beyond that is closed. 0: as many as MaxOpenConns. -1: none is kept.
 	MaxIdleConns int
 
+	// MaxConcurrentDials bounds the dials under way at a time, those apart by
+	// which a silent connection is looked into. 0 or -1: only by what the pool
+	// does by itself, which is to begin with one and double with each success.
+	MaxConcurrentDials int
+
 	// ConnMaxIdleTime closes a connection that was idle for so long, in the
 	// background. Keep it under the server's own timeout. 0: 5 minutes.
 	// -1: off.
@@ -57,7 +62,8 @@ type Config struct {
 	DialTimeout time.Duration
 
 	// WaitTimeout bounds how long a request waits for a connection, besides
-	// its own deadline. 0: 5 seconds. -1: only the request's own deadline.
+	// its own deadline, unless Request.WaitTimeout says otherwise. 0: 5 seconds.
+	// -1: only the request's own deadline.
 	WaitTimeout time.Duration
 
 	// MaxWaiters bounds how many requests wait at a time; one more fails at
@@ -83,7 +89,8 @@ type Config struct {
 	SilenceAfter time.Duration
 
 	// FailFastAfter is how long requests wait for a node that can't be
-	// reached before they fail at once with [ErrNodeDown]. 0: 5
+	// reached before they fail at once with [ErrNodeDown]. A node that has never
+	// answered, and whose dials fail with a [Mistake], isn't waited for. 0: 5
 	// seconds. The least, 1 millisecond: they fail as soon as the node is known to
 	// be down. -1: they always wait.
 	FailFastAfter time.Duration
@@ -143,6 +150,7 @@ func (c Config) Validate() error {
 	count("MaxOpenConns", c.MaxOpenConns)
 	count("MinIdleConns", c.MinIdleConns)
 	count("MaxIdleConns", c.MaxIdleConns)
+	count("MaxConcurrentDials", c.MaxConcurrentDials)
 	count("MaxWaiters", c.MaxWaiters)
 	count("SharedConns", c.SharedConns)
 	span("SilenceAfter", c.SilenceAfter)
@@ -198,6 +206,7 @@ func (c Config) withDefaults() Config {
 	c.SharedConns = orDefault(c.SharedConns, min(defaultShared, c.MaxOpenConns), 0)
 	c.MinIdleConns = orDefault(c.MinIdleConns, 0, 0)
 	c.MaxIdleConns = orDefault(c.MaxIdleConns, c.MaxOpenConns, 0)
+	c.MaxConcurrentDials = orDefault(c.MaxConcurrentDials, unlimited, unlimited)
 	c.MaxWaiters = orDefault(c.MaxWaiters, unlimited, unlimited)
 	c.ConnMaxIdleTime = orDefault(c.ConnMaxIdleTime, 5*time.Minute, 0)
 	c.ConnMaxLifetime = orDefault(c.ConnMaxLifetime, 0, 0)

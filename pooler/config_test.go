@@ -25,6 +25,7 @@ func TestEachBadFieldIsNamedWithItsValueAndWhatIsAllowed(t *testing.T) {
 		{pooler.Config{SharedConns: 3, MaxOpenConns: 2}, "SharedConns is 3; allowed is at most MaxOpenConns, 2"},
 		{pooler.Config{MinIdleConns: -2}, "MinIdleConns is -2; allowed are -1 and more"},
 		{pooler.Config{MaxIdleConns: -2}, "MaxIdleConns is -2; allowed are -1 and more"},
+		{pooler.Config{MaxConcurrentDials: -2}, "MaxConcurrentDials is -2; allowed are -1 and more"},
 		{pooler.Config{MaxWaiters: -2}, "MaxWaiters is -2; allowed are -1 and more"},
 		{pooler.Config{ConnMaxIdleTime: -time.Second}, "ConnMaxIdleTime is -1s; allowed are -1, 0 and 1ms or more"},
 		{pooler.Config{ConnMaxLifetime: -2}, "ConnMaxLifetime is -2ns; allowed are -1, 0 and 1ms or more"},
@@ -94,7 +95,7 @@ func TestEverythingThatIsWrongIsInOneError(t *testing.T) {
 
 func TestOffIsAllowedWhereTheCommentSaysSo(t *testing.T) {
 	cfg := pooler.Config{
-		MaxOpenConns: -1, SharedConns: -1, MinIdleConns: -1, MaxIdleConns: -1, MaxWaiters: -1,
+		MaxOpenConns: -1, SharedConns: -1, MinIdleConns: -1, MaxIdleConns: -1, MaxConcurrentDials: -1, MaxWaiters: -1,
 		ConnMaxIdleTime: -1, ConnMaxLifetime: -1, ConnMaxLifetimeJitter: -1, WaitTimeout: -1,
 		HealthCheckInterval: -1, SilenceAfter: -1, FailFastAfter: -1,
 	}
@@ -109,6 +110,7 @@ func TestDefaultsAreThoseOfTheComments(t *testing.T) {
 		MaxOpenConns:        10 * procs,
 		SharedConns:         4,
 		MaxIdleConns:        10 * procs,
+		MaxConcurrentDials:  1<<31 - 1,
 		MaxWaiters:          1<<31 - 1,
 		ConnMaxIdleTime:     5 * time.Minute,
 		DialTimeout:         5 * time.Second,

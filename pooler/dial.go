@@ -35,7 +35,7 @@ func (p *Pool) rampLocked() int {
 	if p.drains > 0 {
 		return 1
 	}
-	return p.ramp
+	return min(p.ramp, p.cfg.MaxConcurrentDials)
 }
 
 // neediestLocked returns the lot whose uncovered waiter has waited longest, or,

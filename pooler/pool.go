@@ -364,7 +364,7 @@ func (p *Pool) enqueueLocked(r Request, share bool, now time.Duration) *waiter {
 	p.waiting++
 	p.n.waitCount++
 
-	limit := p.cfg.WaitTimeout
+	limit := r.waitLimit(p.cfg.WaitTimeout)
 	if !r.Deadline.IsZero() {
 		if d := p.since(r.Deadline) - now; limit == 0 || d < limit {
 			limit = max(d, 1)
