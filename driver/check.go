@@ -26,6 +26,9 @@ func checkOptions(o *redis.Options) error {
 	wrong.network(o)
 	wrong.sizes(o)
 	wrong.times(o)
+	if bindingOf(o.Dialer) != nil {
+		wrong.add("Dialer is everpool's: Options has made these options; give it those that it was given, or use these as they are")
+	}
 	return errors.Join(wrong...)
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"sync/atomic"
 	"time"
@@ -32,13 +33,21 @@ const (
 
 // binding is what one call of Options has fixed for its client.
 type binding struct {
-	pool  pooler.Config // of a node that this client is the first to use
-	wait  time.Duration // how long a request may wait, as pooler.Request.WaitTimeout
-	retry Retry
-	tls   *tls.Config
-	dial  func(ctx context.Context, network, addr string) (net.Conn, error)
-	creds func(ctx context.Context) (username, password string, err error) // nil: they don't change
-	err   error                                                            // the options are wrong
+	driver *Driver
+	pool   pooler.Config // of a node that this client is the first to use
+	wait   time.Duration // how long a request may wait, as pooler.Request.WaitTimeout
+	retry  Retry
+	tls    *tls.Config // to be put on sockets; a copy, nil: none
+	dial   func(ctx context.Context, network, addr string) (net.Conn, error)
+	creds  func(ctx context.Context) (username, password string, err error) // nil: they don't change
+	err    error                                                            // the options are wrong
+
+	tlsGiven *tls.Config // as it is in the options
+
+	// changed says what was changed on the options after Options has returned them
+	// that it had to know. Asked once, when the first handle is dialed; nil
+	// afterwards.
+	changed func() error
 
 	dialWait time.Duration // how long a handle's dial waits for its node, besides FailFastAfter; 0: no limit
 	away     atomic.Bool   // the last dial has not found the node to serve
@@ -66,7 +75,7 @@ type binding struct {
 //
 //	PipelinePoolSize              more sockets on top of PoolSize: 10, -1: none. go-redis keeps so many handles for pipelines; others take those of commands
 //	Network, Addr                 the node: host:port, or the path of a unix socket
-//	TLSConfig                     TLS, put on what Config.Dial or the driver opens
+//	TLSConfig                     TLS, put on what Config.Dial or the driver opens. Clients share a node if theirs are equal
 //	DialTimeout                   bounds the dial of a socket, TLS and login included; 0 or less: 5 seconds. The first client of a node decides
 //	PoolTimeout                   how long this client's requests wait for a connection, unless Config.Pool.WaitTimeout says it; 0: 5 seconds
 //	CredentialsProvider           asked again, by the driver, when the server refuses a login that it has accepted before
@@ -108,11 +117,11 @@ type binding struct {
 // go-redis), and idle and old handles are closed by go-redis, as its sockets are.
 //
 // A field that is set on what Options returns is go-redis's: PoolSize there bounds
-// the handles.
+// the handles. TLSConfig and what gives each handle a socket must be set before.
 //
 // If the options can't work (an address without a port, a network that isn't tcp
 // or unix, TLS on a unix socket, negative sizes, a bare number where a duration
-// belongs) every command of the client fails with
+// belongs, options that Options has made) every command of the client fails with
 // an error that names each of them; it wraps [pooler.ErrConfig].
 func (d *Driver) Options(o *redis.Options) *redis.Options {
 	if o == nil {
@@ -138,9 +147,9 @@ func (d *Driver) Options(o *redis.Options) *redis.Options {
 	if b.creds != nil {
 		c.CredentialsProviderContext = d.sparing(b)
 	}
-	c.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		return d.connect(ctx, b, network, addr)
-	}
+	c.Dialer = b.connect
+	returned := c
+	b.changed = func() error { return changedSince(&returned, &c) }
 	return &c
 }
 
@@ -201,7 +210,7 @@ func pinsHandles(o *redis.Options) bool {
 // bind takes from the options what the driver has to know.
 func (d *Driver) bind(o *redis.Options) *binding {
 	b := &binding{
-		pool: d.cfg.Pool, retry: d.cfg.Retry, tls: o.TLSConfig,
+		driver: d, pool: d.cfg.Pool, retry: d.cfg.Retry, tls: o.TLSConfig.Clone(), tlsGiven: o.TLSConfig,
 		// What the client gives to PoolTimeout is about a full pool: go-redis
 		// waits for a server that is away beyond it.
 		dialWait: d.cfg.Pool.Limits().WaitTimeout,
@@ -221,7 +230,7 @@ func (d *Driver) bind(o *redis.Options) *binding {
 			return u, p, nil
 		}
 	}
-	if b.err = checkOptions(o); b.err == nil {
+	if b.err = errors.Join(d.unmade(), checkOptions(o)); b.err == nil {
 		b.adopt(o)
 		b.err = b.pool.Validate()
 	}
