@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/everpool/everpool/internal/safeaddr"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -112,7 +113,7 @@ type brokenHandle struct {
 }
 
 func broken(err error, network, addr string) *brokenHandle {
-	return &brokenHandle{err: adapt(err), addr: address{network, addr}}
+	return &brokenHandle{err: adapt(err), addr: address{network, safeaddr.Of(addr)}}
 }
 
 func (b *brokenHandle) Read([]byte) (int, error)         { return 0, inHandshake(b.err) }

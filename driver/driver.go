@@ -122,8 +122,11 @@ func (d *Driver) attach(b *binding, network, addr string) (*node, []note, error)
 	key, notes := d.keyLocked(b, network, addr)
 	n := d.nodes[key]
 	if n == nil {
-		var err error
-		if n, err = d.newNode(b, key); err != nil {
+		err := checkAddr(network, addr, b.custom()) // which may be another than in the options
+		if err == nil {
+			n, err = d.newNode(b, key)
+		}
+		if err != nil {
 			return nil, nil, err
 		}
 		d.nodes[key] = n

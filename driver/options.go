@@ -230,12 +230,15 @@ func (d *Driver) bind(o *redis.Options) *binding {
 			return u, p, nil
 		}
 	}
-	if b.err = errors.Join(d.unmade(), checkOptions(o)); b.err == nil {
+	if b.err = errors.Join(d.unmade(), checkOptions(o, b.custom())); b.err == nil {
 		b.adopt(o)
 		b.err = b.pool.Validate()
 	}
 	return b
 }
+
+// custom reports whether a dialer of the user's own opens the sockets.
+func (b *binding) custom() bool { return b.dial != nil || b.driver.cfg.Dial != nil }
 
 // adopt fills what the driver's configuration leaves to the client's options.
 func (b *binding) adopt(o *redis.Options) {
