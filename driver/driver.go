@@ -199,7 +199,9 @@ func (d *Driver) newNode(b *binding, key nodeKey) (*node, error) {
 			return pooler.New(node, cfg)
 		}
 	}
-	pool, err := newPooler(pooler.Node{Network: key.network, Addr: key.addr, Dial: d.dialer(b)}, cfg)
+	pool, err := newPooler(pooler.Node{
+		Network: key.network, Addr: key.addr, Dial: d.dialer(b), Explain: b.explain(key.network, key.addr),
+	}, cfg)
 	if err == nil && pool == nil {
 		err = complaint("NewPooler has returned neither a pool nor an error")
 	}
@@ -220,16 +222,19 @@ func (d *Driver) newNode(b *binding, key nodeKey) (*node, error) {
 }
 
 // dialer returns how physical connections are opened for the binding.
-func (d *Driver) dialer(b *binding) func(ctx context.Context, network, addr string) (net.Conn, error) {
+func (d *Driver) dialer(b *binding) dialFunc {
 	dial := b.dial // the user's own go-redis dialer, TLS and all
-	if dial != nil {
-		return dial
+	if dial == nil {
+		dial = d.cfg.Dial
 	}
-	if dial = d.cfg.Dial; dial == nil {
+	if dial == nil {
 		dial = dialSocket
 	}
-	if b.tls == nil {
-		return dial
+	if b.tls != nil {
+		dial = withTLS(dial, b.tls)
 	}
-	return withTLS(dial, b.tls)
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		nc, err := dial(ctx, network, addr)
+		return nc, mistake(err)
+	}
 }

@@ -71,6 +71,7 @@ type Conn struct {
 	errorLen int
 	judge    func(reply []byte, s *Session) bool // does an error reply say that the node has turned?
 	turned   bool                                // one has
+	first    func(error) error                   // told what comes first, or is explained the error; nil afterwards
 
 	// Write side. Owner: the goroutine that calls Send.
 	writeBy time.Time
@@ -345,7 +346,8 @@ func (c *Conn) take(p []byte) (n int, done bool, err error) {
 		c.unasked()
 		return 0, false, c.Err()
 	}
-	c.noteError(c.rbuf[c.r:c.w])
+	next, begins := c.rbuf[c.r:c.w], !c.scan.InFrame()
+	c.noteError(next)
 	m, done, err := c.scan.Scan(c.rbuf[c.r:min(c.w, c.r+len(p))])
 	n = copy(p, c.rbuf[c.r:c.r+m])
 	c.r += m
@@ -354,6 +356,9 @@ func (c *Conn) take(p []byte) (n int, done bool, err error) {
 		err = errors.New("a push after an attribute")
 	}
 	if err != nil {
+		if begins {
+			err = another(next, err)
+		}
 		err = fmt.Errorf("%w: %w", ErrProtocol, err)
 		c.Fail(CloseProtocol, err)
 		return n, false, err
@@ -447,6 +452,7 @@ func (c *Conn) read(b []byte, deadline time.Time) (int, error) {
 	}
 	switch {
 	case n > 0:
+		_ = c.firstHeard(nil)
 		return n, nil // an error shows again at the next read
 	case err == nil:
 		return 0, nil
@@ -456,12 +462,23 @@ func (c *Conn) read(b []byte, deadline time.Time) (int, error) {
 			return 0, ErrInterrupted
 		}
 		return 0, err
-	case errors.Is(err, io.EOF):
-		c.Fail(ClosePeer, err)
-	default:
-		c.Fail(CloseRead, err)
 	}
+	reason := CloseRead
+	if errors.Is(err, io.EOF) {
+		reason = ClosePeer
+	}
+	err = c.firstHeard(err)
+	c.Fail(reason, err)
 	return 0, err
+}
+
+// firstHeard tells what comes first, bytes or an error, once. It returns the error
+// as it is explained.
+func (c *Conn) firstHeard(err error) error {
+	if c.first != nil {
+		err, c.first = c.first(err), nil
+	}
+	return err
 }
 
 // settle looks at what is buffered while no reply is owed: pushes are dropped,

@@ -3,6 +3,7 @@ package pooler
 import (
 	"context"
 	"errors"
+	"math"
 	"net"
 	"os"
 	"time"
@@ -150,6 +151,9 @@ func (p *Pool) open(s *Session, probe bool) (*Conn, error) {
 	}
 	c := NewConn(nc, s)
 	c.judge = p.turned
+	if !p.heard.Load() {
+		c.first = p.hear
+	}
 	// A Close of the pool must not wait for a peer that says nothing.
 	stop := context.AfterFunc(p.ctx, func() { c.InterruptReceive(); c.InterruptSend() })
 	defer stop()
@@ -165,6 +169,30 @@ func (p *Pool) open(s *Session, probe bool) (*Conn, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// explainTime bounds what Node.Explain may take: somebody waits for a reply.
+const explainTime = time.Second
+
+// hear notes that the node has answered (err is nil), or has the error explained that
+// has come in the place of its first answer.
+func (p *Pool) hear(err error) error {
+	switch {
+	case err == nil:
+		p.heard.Store(true)
+		return nil
+	case p.heard.Load() || p.node.Explain == nil:
+		return err
+	}
+	ctx, cancel := context.WithTimeout(p.ctx, min(explainTime, p.cfg.DialTimeout))
+	defer cancel()
+	return p.node.Explain(ctx, err)
+}
+
+// mistakenLocked reports whether waiting for the node makes no sense: it has never
+// answered, and the last dial says that it can't.
+func (p *Pool) mistakenLocked(err error) bool {
+	return !p.heard.Load() && p.cfg.FailFastAfter != math.MaxInt64 && isMistake(err)
 }
 
 // dialWithin returns when ctx is done even if Node.Dial doesn't: no single

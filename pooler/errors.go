@@ -1,6 +1,7 @@
 package pooler
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -50,6 +51,42 @@ var (
 	// asked for.
 	ErrProtocol = errors.New("everpool: protocol violation by the peer")
 )
+
+// Mistake is an error of Node.Dial, or of Node.Explain, that says that dialing
+// again is in vain until somebody mends something: the name of a host that there
+// isn't, a certificate that isn't trusted, a port that speaks something else. While
+// a node has never answered and its last dial failed with a Mistake requests fail
+// at once, unless FailFastAfter is -1. It is dialed on for them, and so heals.
+type Mistake struct {
+	Err  error  // what happened
+	Hint string // what may be wrong
+}
+
+// Error says what happened, and the hint in parentheses.
+func (m *Mistake) Error() string { return fmt.Sprintf("%v (%s)", m.Err, m.Hint) }
+
+// Unwrap returns what happened.
+func (m *Mistake) Unwrap() error { return m.Err }
+
+func isMistake(err error) bool {
+	var m *Mistake
+	return errors.As(err, &m)
+}
+
+// another says of a reply that is no RESP what other kind of server may have sent
+// it, by its first bytes.
+func another(reply []byte, err error) error {
+	for _, k := range []struct{ begins, hint string }{
+		{"HTTP/", "is this an HTTP server?"},
+		{"SSH-", "is this an SSH server?"},
+		{"\x15\x03", "is this a TLS port?"}, // an alert
+	} {
+		if bytes.HasPrefix(reply, []byte(k.begins)) {
+			return &Mistake{Err: err, Hint: k.hint}
+		}
+	}
+	return err
+}
 
 // Error is a failure of the pool with its circumstances. errors.Is finds the
 // sentinel in Err. Cause is deliberately not unwrapped, and Error is no

@@ -43,6 +43,7 @@ type Pool struct {
 	cfg    Config // defaults filled in; only what the knobs change is guarded
 	closed bool
 	empty  chan struct{} // closed when the last connection of a closed pool is
+	heard  atomic.Bool   // a byte has come from the node
 	lastID uint64
 	all    map[*Conn]struct{}
 	lots   map[*Session]*lot
@@ -649,6 +650,9 @@ func (p *Pool) closeLocked(c *Conn, reason CloseReason, err error) {
 	p.wakeAllLocked(&c.wanted, &Error{Err: ErrConnGone, Node: p.node.Addr})
 	p.shutting = append(p.shutting, shut{c.nc, c.lane})
 	p.grow = true
+	if !p.closed && p.mistakenLocked(err) {
+		p.dialFailedLocked(err, p.now()) // it was dialed in vain
+	}
 	if p.closed && len(p.all) == 0 {
 		close(p.empty)
 	}

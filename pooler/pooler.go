@@ -15,6 +15,11 @@ type Node struct {
 	// doesn't is left behind when its time is over, and what it returns then is
 	// closed.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+
+	// Explain is asked what it means that a connection was lost before a byte has
+	// ever come from the node. It returns the error that is told, err or a
+	// [Mistake]. It may ask the node, and must respect ctx. nil: err is told.
+	Explain func(ctx context.Context, err error) error
 }
 
 // Request says what a lease is for.
