@@ -751,12 +751,12 @@ func (p *Pool) busyErrorLocked(sentinel error, waited time.Duration) *Error {
 			held["late replies"]++
 		}
 	}
-	e.Holders = holders(held, oldest)
+	e.mostly, e.Holders = holders(held, oldest)
 	return e
 }
 
-// holders prints the counts, the largest first.
-func holders(held map[string]int, oldest time.Duration) string {
+// holders prints the counts, the largest first, whose name it returns too.
+func holders(held map[string]int, oldest time.Duration) (mostly, all string) {
 	names := make([]string, 0, len(held))
 	for name := range held {
 		names = append(names, name)
@@ -768,7 +768,7 @@ func holders(held map[string]int, oldest time.Duration) string {
 		return strings.Compare(a, b)
 	})
 	if len(names) == 0 {
-		return ""
+		return "", ""
 	}
 	const most = 5
 	var parts []string
@@ -779,7 +779,7 @@ func holders(held map[string]int, oldest time.Duration) string {
 		}
 		parts = append(parts, fmt.Sprintf("%d %s", held[name], name))
 	}
-	return fmt.Sprintf("%s, the oldest for %s", strings.Join(parts, ", "), oldest.Round(time.Millisecond))
+	return names[0], fmt.Sprintf("%s, the oldest for %s", strings.Join(parts, ", "), oldest.Round(time.Millisecond))
 }
 
 // Close ends the pool. See [Pooler].
