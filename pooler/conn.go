@@ -62,7 +62,8 @@ type Conn struct {
 	rbuf     []byte
 	r, w     int
 	scan     resp.ReplyScanner
-	readBy   time.Time // deadline last set on nc
+	readBy   time.Time         // deadline last set on nc
+	first    func(error) error // told what comes first, or explains the error; nil afterwards
 	scratch  []byte
 	sawReply bool
 	crowded  bool // others waited for a connection when the lease began
@@ -71,7 +72,6 @@ type Conn struct {
 	errorLen int
 	judge    func(reply []byte, s *Session) bool // does an error reply say that the node has turned?
 	turned   bool                                // one has
-	first    func(error) error                   // told what comes first, or is explained the error; nil afterwards
 
 	// Write side. Owner: the goroutine that calls Send.
 	writeBy time.Time

@@ -151,12 +151,12 @@ func (p *Pool) open(s *Session, probe bool) (*Conn, error) {
 	}
 	c := NewConn(nc, s)
 	c.judge = p.turned
-	if !p.heard.Load() {
-		c.first = p.hear
-	}
 	// A Close of the pool must not wait for a peer that says nothing.
 	stop := context.AfterFunc(p.ctx, func() { c.InterruptReceive(); c.InterruptSend() })
 	defer stop()
+	if !p.heard.Load() {
+		c.first = p.hear
+	}
 	deadline, _ := ctx.Deadline()
 	if err = s.bring(c, deadline); err == nil && probe {
 		err = c.ping(deadline)
