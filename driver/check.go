@@ -31,7 +31,7 @@ func checkOptions(o *redis.Options, custom bool) error {
 	wrong.sizes(o)
 	wrong.times(o)
 	if bindingOf(o.Dialer) != nil {
-		wrong.add("Dialer is everpool's: Options has made these options; give it those that it was given, or use these as they are")
+		wrong.add("Dialer is of another everpool driver, or TLSConfig was changed since; give Options what was given to that")
 	}
 	return errors.Join(wrong...)
 }

@@ -110,8 +110,8 @@ func (d *Driver) node(b *binding, network, addr string) (*node, error) {
 func (d *Driver) attach(b *binding, network, addr string) (*node, []note, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if b.changed != nil {
-		b.err, b.changed = errors.Join(b.err, b.changed()), nil
+	if b.late != nil {
+		b.err, b.late = errors.Join(b.err, changedSince(&b.returned, b.late)), nil
 	}
 	if b.err != nil {
 		return nil, nil, b.err

@@ -42,12 +42,10 @@ type binding struct {
 	creds  func(ctx context.Context) (username, password string, err error) // nil: they don't change
 	err    error                                                            // the options are wrong
 
-	tlsGiven *tls.Config // as it is in the options
-
-	// changed says what was changed on the options after Options has returned them
-	// that it had to know. Asked once, when the first handle is dialed; nil
-	// afterwards.
-	changed func() error
+	// returned is what Options has returned. late is where the user may have changed
+	// it since; it is looked at when the first handle is dialed, and nil afterwards.
+	returned redis.Options
+	late     *redis.Options
 
 	dialWait time.Duration // how long a handle's dial waits for its node, besides FailFastAfter; 0: no limit
 	away     atomic.Bool   // the last dial has not found the node to serve
@@ -118,16 +116,25 @@ type binding struct {
 //
 // A field that is set on what Options returns is go-redis's: PoolSize there bounds
 // the handles. TLSConfig and what gives each handle a socket must be set before.
+// Given options that it has made itself, those of a client among them, Options
+// returns a copy of them as they are.
 //
 // If the options can't work (an address without a port, a network that isn't tcp
 // or unix, TLS on a unix socket, negative sizes, a bare number where a duration
-// belongs, options that Options has made) every command of the client fails with
+// belongs, options that another driver has made) every command of the client fails with
 // an error that names each of them; it wraps [pooler.ErrConfig].
 func (d *Driver) Options(o *redis.Options) *redis.Options {
 	if o == nil {
 		o = &redis.Options{}
 	}
 	c := *o
+	if d.hasMade(o) {
+		if mn := c.MaintNotificationsConfig; mn != nil {
+			own := *mn
+			c.MaintNotificationsConfig = &own
+		}
+		return &c
+	}
 	b := d.bind(o)
 	if c.MaintNotificationsConfig == nil {
 		c.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
@@ -148,8 +155,7 @@ func (d *Driver) Options(o *redis.Options) *redis.Options {
 		c.CredentialsProviderContext = d.sparing(b)
 	}
 	c.Dialer = b.connect
-	returned := c
-	b.changed = func() error { return changedSince(&returned, &c) }
+	b.returned, b.late = c, &c
 	return &c
 }
 
@@ -210,7 +216,7 @@ func pinsHandles(o *redis.Options) bool {
 // bind takes from the options what the driver has to know.
 func (d *Driver) bind(o *redis.Options) *binding {
 	b := &binding{
-		driver: d, pool: d.cfg.Pool, retry: d.cfg.Retry, tls: o.TLSConfig.Clone(), tlsGiven: o.TLSConfig,
+		driver: d, pool: d.cfg.Pool, retry: d.cfg.Retry, tls: o.TLSConfig.Clone(),
 		// What the client gives to PoolTimeout is about a full pool: go-redis
 		// waits for a server that is away beyond it.
 		dialWait: d.cfg.Pool.Limits().WaitTimeout,

@@ -19,7 +19,7 @@ import (
 func (d *Driver) Owns(c redis.UniversalClient) bool {
 	dial, cfg := dialerOf(c)
 	b := bindingOf(dial)
-	return b != nil && b.driver == d && cfg == b.tlsGiven
+	return b != nil && b.driver == d && cfg == b.returned.TLSConfig
 }
 
 // dialerOf returns the Dialer and the TLSConfig in the options of a client.
@@ -65,6 +65,13 @@ func bindingOf(dial dialFunc) *binding {
 
 // code is where the function's code is.
 func code(f dialFunc) uintptr { return reflect.ValueOf(f).Pointer() }
+
+// hasMade reports whether Options of d has made o, and it hasn't been changed where it
+// must not be.
+func (d *Driver) hasMade(o *redis.Options) bool {
+	b := bindingOf(o.Dialer)
+	return b != nil && b.driver == d && changedSince(&b.returned, o) == nil
+}
 
 // changedSince returns what was changed on the options that should have been known
 // to Options.

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/everpool/everpool/driver"
 	"github.com/everpool/everpool/pooler"
@@ -109,19 +110,47 @@ func TestWhatIsSetTooLateIsToldByEveryCommand(t *testing.T) {
 	}
 }
 
-func TestOptionsThatOptionsHasMadeAreRefused(t *testing.T) {
+// A program may have one place that all options go through.
+func TestOptionsThatOptionsHasMadeStayAsTheyAre(t *testing.T) {
+	inLab(t, driver.Config{}, func(t *lab) {
+		first := t.d.Options(&redis.Options{Addr: labAddr, PoolSize: 10, ClientName: "name", MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}})
+		rdb := redis.NewClient(first)
+		defer rdb.Close()
+		for name, o := range map[string]*redis.Options{"of Options": first, "of a client": rdb.Options()} {
+			again := t.d.Options(o)
+			if again == o || again.MaintNotificationsConfig == o.MaintNotificationsConfig {
+				t.Errorf("%s: it isn't a copy", name)
+			}
+			again.DB = 1
+			second := redis.NewClient(again)
+			if err := second.Set(t.Context(), name, "v", 0).Err(); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			if o := second.Options(); o.PoolSize != 4096 || o.ClientName != "name" || !t.d.Owns(second) {
+				t.Errorf("%s: %d handles, named %q, owned %t", name, o.PoolSize, o.ClientName, t.d.Owns(second))
+			}
+			_ = second.Close()
+		}
+		if n := t.d.Nodes(); len(n) != 1 || n[0].Stats.MaxOpenConnections != 20 {
+			t.Errorf("nodes: %+v", n)
+		}
+	})
+}
+
+func TestOptionsOfAnotherDriverAreRefused(t *testing.T) {
 	inLab(t, driver.Config{}, func(t *lab) {
 		another := newDriver(t.T, driver.Config{})
+		changed := t.d.Options(&redis.Options{Addr: labAddr})
+		changed.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
 		for name, o := range map[string]*redis.Options{
-			"twice":          t.d.Options(t.d.Options(&redis.Options{Addr: labAddr})),
 			"two drivers":    another.Options(t.d.Options(&redis.Options{Addr: labAddr})),
-			"of a client":    t.d.Options(t.client().Options()),
-			"only the seam":  t.d.Options(&redis.Options{Addr: labAddr, Dialer: t.d.Options(&redis.Options{}).Dialer}),
-			"and more wrong": t.d.Options(&redis.Options{Network: "udp", Dialer: t.d.Options(&redis.Options{}).Dialer}),
+			"of a client":    another.Options(t.client().Options()),
+			"only the seam":  another.Options(&redis.Options{Addr: labAddr, Dialer: t.d.Options(nil).Dialer}),
+			"with other TLS": t.d.Options(changed),
 		} {
 			rdb := redis.NewClient(o)
 			err := rdb.Ping(t.Context()).Err()
-			if !errors.Is(err, pooler.ErrConfig) || !strings.Contains(err.Error(), "Dialer is everpool's") {
+			if !errors.Is(err, pooler.ErrConfig) || !strings.Contains(err.Error(), "Dialer is of another everpool driver") {
 				t.Errorf("%s: %v", name, err)
 			}
 			_ = rdb.Close()

@@ -13,7 +13,7 @@ import (
 // compared. The same pointer is the same configuration; otherwise what counts is
 // what was in it when Options was called.
 func sameTLS(a, b *binding) (same, sure bool) {
-	if a.tlsGiven == b.tlsGiven {
+	if a.returned.TLSConfig == b.returned.TLSConfig {
 		return true, true
 	}
 	x, y := a.tls.Clone(), b.tls.Clone()
