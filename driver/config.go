@@ -44,9 +44,11 @@ func (r Retry) String() string {
 type Config struct {
 	// Pool configures the pool of each node. What is 0 in it takes the value
 	// that the client's own options give to the same thing, if they do
-	// (PoolSize or MaxActiveConns, MinIdleConns, MaxIdleConns, ConnMaxIdleTime,
-	// ConnMaxLifetime and its jitter, DialTimeout, PoolTimeout), and the default
-	// otherwise. The first client to use a node decides for it.
+	// (PoolSize or MaxActiveConns, MinIdleConns, MaxIdleConns, MaxConcurrentDials,
+	// ConnMaxIdleTime, ConnMaxLifetime and its jitter, DialTimeout), and the default
+	// otherwise. The first client to use a node decides for it; what a later one
+	// asks for in vain is logged. If WaitTimeout is 0 the PoolTimeout of each client
+	// holds for its own requests.
 	Pool pooler.Config
 
 	// Retry says what may be sent again. Default: RetrySafe.
@@ -66,7 +68,8 @@ type Config struct {
 	// context ends a wait for a node that can't be reached.
 	LeaveContextTimeout bool
 
-	// Logger is told of the changes of a node's state, nothing else. nil:
+	// Logger is told of the changes of a node's state, and of settings of clients
+	// that aren't in force since clients share a node, nothing else. nil:
 	// slog.Default.
 	Logger *slog.Logger
 
@@ -78,9 +81,12 @@ type Config struct {
 
 // validate returns everything that is wrong, in one error.
 func (c Config) validate() error {
-	err := c.Pool.Validate()
+	var wrong complaints
 	if c.Retry > RetryNone {
-		err = errors.Join(err, fmt.Errorf("%w: Retry is %d; allowed are RetrySafe (0), RetryAll (1) and RetryNone (2)", pooler.ErrConfig, c.Retry))
+		wrong.add("Retry is %d; allowed are RetrySafe (0), RetryAll (1) and RetryNone (2)", c.Retry)
 	}
-	return err
+	if bindingOf(c.Dial) != nil {
+		wrong.add("Dial is everpool's own, as Options makes them; allowed is a function that opens sockets")
+	}
+	return errors.Join(append(wrong, c.Pool.Validate())...)
 }

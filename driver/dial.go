@@ -1,11 +1,16 @@
 package driver
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
+	"sync/atomic"
 	"time"
+
+	"github.com/everpool/everpool/pooler"
 )
 
 // unackedFor is how long sent data may stay unacknowledged before the kernel
@@ -27,11 +32,12 @@ func dialSocket(ctx context.Context, network, addr string) (net.Conn, error) {
 // withTLS puts TLS on what dial opens. The tickets of earlier connections of the
 // same configuration are used again, and the server's name is the node's unless
 // the configuration says otherwise.
-func withTLS(dial func(ctx context.Context, network, addr string) (net.Conn, error), user *tls.Config) func(ctx context.Context, network, addr string) (net.Conn, error) {
+func withTLS(dial dialFunc, user *tls.Config) dialFunc {
 	base := user.Clone()
 	if base.ClientSessionCache == nil {
 		base.ClientSessionCache = tls.NewLRUClientSessionCache(0)
 	}
+	var known atomic.Bool // that the server speaks TLS
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		nc, err := dial(ctx, network, addr)
 		if err != nil || nc == nil {
@@ -40,20 +46,35 @@ func withTLS(dial func(ctx context.Context, network, addr string) (net.Conn, err
 		if _, ok := nc.(*tls.Conn); ok {
 			return nc, nil
 		}
-		cfg := base
-		if cfg.ServerName == "" {
-			host, _, err := net.SplitHostPort(addr)
-			if err != nil {
-				host = addr
-			}
-			cfg = base.Clone()
-			cfg.ServerName = host
+		tc := tls.Client(nc, named(base, addr))
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		if !known.Load() {
+			defer time.AfterFunc(silentFor, func() {
+				if speaksInClear(ctx, dial, network, addr) {
+					cancel(&pooler.Mistake{Err: errors.New("no answer to the TLS handshake, and one to a PING without"), Hint: inClear})
+				}
+			}).Stop()
 		}
-		tc := tls.Client(nc, cfg)
 		if err := tc.HandshakeContext(ctx); err != nil {
 			_ = nc.Close()
-			return nil, fmt.Errorf("everpool: TLS handshake with %s: %w", addr, err)
+			return nil, fmt.Errorf("everpool: TLS handshake with %s: %w", addr, cmp.Or(context.Cause(ctx), err))
 		}
+		known.Store(true)
 		return tc, nil
 	}
+}
+
+// named is the configuration with the server's name, which the address says unless
+// the user has.
+func named(base *tls.Config, addr string) *tls.Config {
+	if base.ServerName != "" {
+		return base
+	}
+	cfg := base.Clone()
+	cfg.ServerName = addr
+	if host, _, err := net.SplitHostPort(addr); err == nil {
+		cfg.ServerName = host
+	}
+	return cfg
 }

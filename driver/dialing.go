@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/everpool/everpool/internal/safeaddr"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -20,8 +21,12 @@ const pubSubWait = time.Second
 // nothing counts as sent. It doesn't fail, since go-redis answers that with dials
 // of its own; what is wrong is told by the handle's handshake. Only the dial of a
 // subscription fails, since it is go-redis's way to come again.
-func (d *Driver) connect(ctx context.Context, b *binding, network, addr string) (net.Conn, error) {
-	n, err := d.node(b, network, addr)
+func (b *binding) connect(ctx context.Context, network, addr string) (net.Conn, error) {
+	if q, ok := ctx.(*question); ok {
+		q.answer = b
+		return nil, errQuestion
+	}
+	n, err := b.driver.node(b, network, addr)
 	if err != nil {
 		return broken(err, network, addr), nil
 	}
@@ -105,7 +110,7 @@ type brokenHandle struct {
 }
 
 func broken(err error, network, addr string) *brokenHandle {
-	return &brokenHandle{err: adapt(err), addr: address{network, addr}}
+	return &brokenHandle{err: adapt(err), addr: address{network, safeaddr.Of(addr)}}
 }
 
 func (b *brokenHandle) Read([]byte) (int, error)         { return 0, inHandshake(b.err) }

@@ -207,9 +207,9 @@ func TestDialsWhoseCallersHaveLeftAreBoundedAndEnd(t *testing.T) {
 	if !driver.Vetoes {
 		t.Skip("callers wait in Write")
 	}
-	const callers, handles = 1000, 100
+	const handles = 100
 	inLab(t, driver.Config{Pool: pooler.Config{FailFastAfter: 2 * time.Second}}, func(t *lab) {
-		rdb := t.client(func(o *redis.Options) { o.PoolSize, o.PipelinePoolSize = handles, -1 })
+		rdb := t.few(handles, handles)
 		t.f.DownRefused()
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
@@ -241,13 +241,22 @@ func TestDialsWhoseCallersHaveLeftAreBoundedAndEnd(t *testing.T) {
 	})
 }
 
+// few returns a client with so many handles, of which it dials so many at a time.
+func (l *lab) few(handles, dials int) *redis.Client {
+	o := l.d.Options(&redis.Options{Addr: labAddr, MaxRetries: -1, PipelinePoolSize: -1})
+	o.PoolSize, o.MaxConcurrentDials = handles, dials
+	rdb := redis.NewClient(o)
+	l.Cleanup(func() { _ = rdb.Close() })
+	return rdb
+}
+
 // The handle that a caller has left goes to one that still waits.
 func TestAHandleWhoseCallerHasLeftServesAnother(t *testing.T) {
 	if !driver.Vetoes {
 		t.Skip("callers wait in Write")
 	}
 	inLab(t, driver.Config{}, func(t *lab) {
-		rdb := t.client(func(o *redis.Options) { o.PoolSize, o.MaxConcurrentDials = 2, 1 })
+		rdb := t.few(2, 1)
 		t.f.DownRefused()
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
@@ -340,7 +349,7 @@ func TestASubscriptionsOwnContextEndsItsWait(t *testing.T) {
 // go-redis's pool remembers failed dials; a subscription's must not be among them.
 func TestTheFailedDialOfASubscriptionIsNobodyElses(t *testing.T) {
 	inLab(t, driver.Config{}, func(t *lab) {
-		rdb := t.client(func(o *redis.Options) { o.PoolSize = 1 })
+		rdb := t.few(1, 1)
 		t.f.DownRefused()
 		for range 3 {
 			ps := rdb.Subscribe(t.Context(), "news")

@@ -16,7 +16,8 @@ import (
 
 // Driver gives go-redis clients their connections. Make one with [New], and any
 // number of clients with its Options; clients of the same node share its pool.
-// All methods are safe for concurrent use.
+// All methods are safe for concurrent use. A Driver that New hasn't made has no
+// nodes, and the clients that it gives options to have an error for every command.
 type Driver struct {
 	cfg Config
 
@@ -30,7 +31,7 @@ type Driver struct {
 // nodeKey is what makes two nodes one. A connection is never shared beyond it.
 type nodeKey struct {
 	network, addr string
-	tls           *tls.Config // as the user gave it
+	tls           *tls.Config // of the binding that came first
 	own           *binding    // for clients that bring a dialer of their own
 }
 
@@ -69,8 +70,11 @@ func (d *Driver) Nodes() []NodeStatus {
 // Close ends the driver: new requests fail with [pooler.ErrClosed], those in
 // progress have a little time (HealthCheckTimeout), then all connections are
 // closed. Close the clients first. It returns when everything has stopped, and
-// may be called again.
+// may be called again. It fails if New hasn't made the driver.
 func (d *Driver) Close() error {
+	if err := d.unmade(); err != nil {
+		return err
+	}
 	d.mu.Lock()
 	if d.closed {
 		d.mu.Unlock()
@@ -91,30 +95,75 @@ func (d *Driver) Close() error {
 	return errors.Join(errs...)
 }
 
-// node finds or makes the node and counts a handle on it.
+// node finds or makes the node, counts a handle on it, and logs what its client
+// should know.
 func (d *Driver) node(b *binding, network, addr string) (*node, error) {
+	n, notes, err := d.attach(b, network, addr)
+	for _, note := range notes {
+		d.cfg.Logger.LogAttrs(context.Background(), slog.LevelWarn, note.text, note.attrs...)
+	}
+	return n, err
+}
+
+// attach finds or makes the node and counts a handle on it. The notes are for the
+// log, which isn't written to under the lock.
+func (d *Driver) attach(b *binding, network, addr string) (*node, []note, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if b.late != nil {
+		b.err, b.late = errors.Join(b.err, changedSince(&b.returned, b.late)), nil
+	}
 	if b.err != nil {
-		return nil, b.err
+		return nil, nil, b.err
 	}
 	if d.closed {
-		return nil, &pooler.Error{Err: pooler.ErrClosed, Node: addr}
+		return nil, nil, &pooler.Error{Err: pooler.ErrClosed, Node: addr}
 	}
+	key, notes := d.keyLocked(b, network, addr)
+	n := d.nodes[key]
+	if n == nil {
+		err := checkAddr(network, addr, b.custom()) // which may be another than in the options
+		if err == nil {
+			n, err = d.newNode(b, key)
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		d.nodes[key] = n
+	} else {
+		notes = n.compareLocked(b, d.turned)
+	}
+	n.attach()
+	return n, notes, nil
+}
+
+// keyLocked returns the key of the binding's node. The binding takes on the TLS
+// configuration of a node that is there already, if they are equal.
+func (d *Driver) keyLocked(b *binding, network, addr string) (nodeKey, []note) {
 	key := nodeKey{network: network, addr: addr, tls: b.tls}
 	if b.dial != nil {
 		key.own = b
 	}
-	n := d.nodes[key]
-	if n == nil {
-		var err error
-		if n, err = d.newNode(b, key); err != nil {
-			return nil, err
-		}
-		d.nodes[key] = n
+	if b.tls == nil || d.nodes[key] != nil {
+		return key, nil
 	}
-	n.attach()
-	return n, nil
+	var notes []note
+	for k, n := range d.nodes {
+		if k.network != network || k.addr != addr || k.tls == nil {
+			continue
+		}
+		switch same, sure := sameTLS(n.first, b); {
+		case same:
+			b.tls = k.tls
+			return k, nil
+		case !sure:
+			notes = []note{{
+				"everpool: two TLS configurations of one node can't be compared, since they have functions, caches or writers: their clients share no connections unless they have the same *tls.Config",
+				[]slog.Attr{slog.String("node", addr)},
+			}}
+		}
+	}
+	return key, notes
 }
 
 // forget takes a node without handles out of the driver. It reports false if it
@@ -133,7 +182,7 @@ func (d *Driver) forget(n *node) bool {
 
 // newNode makes a node with its pool.
 func (d *Driver) newNode(b *binding, key nodeKey) (*node, error) {
-	n := &node{key: key, memory: newMemory(), forget: d.forget}
+	n := &node{key: key, first: b, memory: newMemory(), forget: d.forget}
 	cfg := b.pool
 	tell := d.cfg.Pool.OnEvent
 	cfg.OnEvent = func(ev pooler.Event) {
@@ -150,7 +199,12 @@ func (d *Driver) newNode(b *binding, key nodeKey) (*node, error) {
 			return pooler.New(node, cfg)
 		}
 	}
-	pool, err := newPooler(pooler.Node{Network: key.network, Addr: key.addr, Dial: d.dialer(b)}, cfg)
+	pool, err := newPooler(pooler.Node{
+		Network: key.network, Addr: key.addr, Dial: d.dialer(b), Explain: b.explain(key.network, key.addr),
+	}, cfg)
+	if err == nil && pool == nil {
+		err = complaint("NewPooler has returned neither a pool nor an error")
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -163,16 +217,19 @@ func (d *Driver) newNode(b *binding, key nodeKey) (*node, error) {
 }
 
 // dialer returns how physical connections are opened for the binding.
-func (d *Driver) dialer(b *binding) func(ctx context.Context, network, addr string) (net.Conn, error) {
+func (d *Driver) dialer(b *binding) dialFunc {
 	dial := b.dial // the user's own go-redis dialer, TLS and all
-	if dial != nil {
-		return dial
+	if dial == nil {
+		dial = d.cfg.Dial
 	}
-	if dial = d.cfg.Dial; dial == nil {
+	if dial == nil {
 		dial = dialSocket
 	}
-	if b.tls == nil {
-		return dial
+	if b.tls != nil {
+		dial = withTLS(dial, b.tls)
 	}
-	return withTLS(dial, b.tls)
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		nc, err := dial(ctx, network, addr)
+		return nc, mistake(err)
+	}
 }

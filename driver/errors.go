@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 
 	"github.com/redis/go-redis/v9"
 
@@ -112,8 +113,10 @@ type lostError struct {
 }
 
 func (e *lostError) Error() string {
-	return fmt.Sprintf("everpool: connection to %s lost: %v", e.node, e.cause)
+	return (&pooler.Error{Err: errLost, Node: e.node, Cause: e.cause}).Error()
 }
+
+var errLost = errors.New("everpool: connection lost")
 
 // Unwrap returns io.EOF, by which go-redis knows that it may try again.
 func (e *lostError) Unwrap() error { return io.EOF }
@@ -146,7 +149,10 @@ type protocolError struct {
 	unknown bool // it isn't only a read
 }
 
-func (e *protocolError) Error() string { return fmt.Sprintf("%v: %s", e.cause, e.node) }
+func (e *protocolError) Error() string {
+	what := strings.TrimPrefix(e.cause.Error(), pooler.ErrProtocol.Error()+": ")
+	return fmt.Sprintf("%v: %s: %s", pooler.ErrProtocol, e.node, what)
+}
 
 // Is knows what was wrong, and what that means for a request that may have run.
 func (e *protocolError) Is(target error) bool {

@@ -173,7 +173,7 @@ func ExampleNew_validation() {
 
 	// Output:
 	// everpool: bad configuration: MaxOpenConns is -5; allowed are -1 and more
-	// everpool: bad configuration: BackoffMin is -1s; allowed are 0 and more, it can't be switched off
+	// everpool: bad configuration: BackoffMin is -1s; allowed are 0 and 1ms or more, it can't be switched off
 	// true
 }
 

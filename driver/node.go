@@ -17,6 +17,7 @@ const lingerFor = time.Second
 // many handles there are.
 type node struct {
 	key    nodeKey
+	first  *binding // whose settings the pool has
 	pool   pooler.Pooler
 	memory *memory
 
@@ -27,6 +28,8 @@ type node struct {
 
 	buffers sync.Pool        // of *[largeBuffer]byte, for large batches
 	forget  func(*node) bool // takes it out of the driver, unless it is in use
+
+	told map[string]bool // notes of settings that later clients asked for in vain; guarded by Driver.mu
 
 	mu      sync.Mutex
 	handles int
@@ -59,8 +62,7 @@ func (n *node) detach() {
 // drain closes what nobody uses any more.
 func (n *node) drain() {
 	if n.key.tls != nil || n.key.own != nil {
-		// Nobody can come back to it but by the same pointer, and there may be
-		// any number of those.
+		// Others like it may never come, and there may be any number of those.
 		if n.forget(n) {
 			_ = n.close()
 		}

@@ -36,6 +36,7 @@ type Option interface{ apply(*opening) }
 
 // opening is what Open works with.
 type opening struct {
+	wrong   complaints
 	cfg     Config
 	options []func(*redis.Options)
 	hooks   []redis.Hook
@@ -53,9 +54,15 @@ func WithConfig(cfg Config) Option {
 
 // WithClientOptions lets f change the client's options after the URL has been
 // parsed and before the driver completes them. By default they are what the URL
-// says. Given several times, the functions are called in order.
+// says. Given several times, the functions are called in order. nil is an error.
 func WithClientOptions(f func(*redis.Options)) Option {
-	return optionFunc(func(o *opening) { o.options = append(o.options, f) })
+	return optionFunc(func(o *opening) {
+		if f == nil {
+			o.wrong.add("WithClientOptions was given nil; it needs a function")
+			return
+		}
+		o.options = append(o.options, f)
+	})
 }
 
 // WithHooks adds hooks to the client: the first is the outermost. One that has an
@@ -79,22 +86,23 @@ func WithHooks(hooks ...redis.Hook) Option {
 // to the node's pool too, see [Driver.Options]. An unknown scheme or parameter
 // is an error, and so is anything else that is wrong; it wraps
 // [pooler.ErrConfig], names what is wrong and never shows the URL, which may
-// hold a password. Open doesn't connect.
+// hold a password. So is an Option that is nil. Open doesn't connect.
 func Open(rawURL string, opts ...Option) (*DB, error) {
 	var o opening
-	for _, opt := range opts {
+	for i, opt := range opts {
+		if opt == nil {
+			o.wrong.add("option %d is nil", i)
+			continue
+		}
 		opt.apply(&o)
 	}
 	options, err := o.parse(rawURL)
-	if err != nil {
+	d, wrong := New(o.cfg)
+	if err = errors.Join(errors.Join(o.wrong...), err, wrong); err != nil {
 		return nil, err
 	}
 	for _, f := range o.options {
 		f(options)
-	}
-	d, err := New(o.cfg)
-	if err != nil {
-		return nil, err
 	}
 	if b := d.bind(options); b.err != nil {
 		return nil, b.err

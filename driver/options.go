@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
 	"time"
 
@@ -16,9 +15,9 @@ import (
 )
 
 const (
-	// handles is how many handles a client may have when it doesn't say. A
-	// handle without a request costs memory only, and fewer handles than
-	// callers would queue them in go-redis's own pool, behind its semaphore.
+	// handles is how many handles a client may have. A handle without a request
+	// costs memory only, and fewer handles than callers would queue them in
+	// go-redis's own pool, behind its semaphore.
 	handles = 4096
 
 	// handleBuffer is the size of go-redis's buffers, two for each handle, when
@@ -29,93 +28,146 @@ const (
 
 // binding is what one call of Options has fixed for its client.
 type binding struct {
-	pool  pooler.Config
-	retry Retry
-	tls   *tls.Config
-	dial  func(ctx context.Context, network, addr string) (net.Conn, error)
+	driver *Driver
+	pool   pooler.Config // of a node that this client is the first to use
+	wait   time.Duration // how long a request may wait, as pooler.Request.WaitTimeout
+	retry  Retry
+	tls    *tls.Config // to be put on sockets; a copy, nil: none
+	dial   func(ctx context.Context, network, addr string) (net.Conn, error)
 	*client
 	err error // the options are wrong
+
+	// returned is what Options has returned. late is where the user may have changed
+	// it since; it is looked at when the first handle is dialed, and nil afterwards.
+	returned redis.Options
+	late     *redis.Options
 
 	dialWait time.Duration // how long a handle's dial waits for its node, besides FailFastAfter; 0: no limit
 	tracks   bool          // client-side caching looks at connections through SyscallConn
 }
 
 // Options returns a copy of o with which [redis.NewClient] makes a client on
-// this driver. What o sets is left alone. What it leaves unset, and what suits
-// handles better than sockets, is chosen here:
+// this driver. o isn't changed. What each of its fields does then:
 //
-//   - Dialer: makes handles. A Dialer in o opens the physical connections
-//     instead, unless Config.Dial does.
-//   - PoolSize: 4096 handles, since callers shall wait for connections, in
-//     order, and not for handles. With client-side caching, streaming
-//     credentials or maintenance notifications each handle keeps a connection
-//     for itself: then it is half of MaxOpenConns, so that handles don't wait
-//     for each other.
-//   - ReadBufferSize, WriteBufferSize, PipelineReadBufferSize and
-//     PipelineWriteBufferSize: 4 KiB, since each physical connection has a buffer
-//     of 32 KiB of its own, and a handle gathers what is written to it.
-//   - ContextTimeoutEnabled: on, since a deadline costs no connection here; that it
-//     does is go-redis's reason for leaving it off. Config.LeaveContextTimeout
-//     leaves it as the client has it. (With it on, go-redis's AutoPipeline sends
-//     whole pipelines by its pools and not by its full-duplex engine.)
-//   - CredentialsProviderContext: gives go-redis a token in place of the password. A
-//     CredentialsProvider or CredentialsProviderContext in o is asked when a physical
-//     connection is made, not for each handle, and its context is not the caller's.
-//   - ConnMaxIdleTime: off, since a handle doesn't go stale.
-//   - DialerRetries: 1, since making a handle doesn't fail.
-//   - MaintNotificationsConfig: disabled, since a handle doesn't move.
+// These are about sockets, as they always were. They go to the node's pool, each
+// where Config.Pool leaves the same thing 0; the first client of a node decides.
+// go-redis itself is given what suits handles: they don't expire, and with
+// PoolSize 4096 callers wait for connections, in order, and not for handles.
 //
-// Settings about sockets that o does set also apply to the node's pool where
-// Config.Pool leaves them 0. If the options can't work (a network that isn't
-// tcp or unix, TLS on a unix socket, negative sizes) every command of the client
-// fails with an error that names each of them; it wraps [pooler.ErrConfig].
+//	PoolSize               the bound on sockets; the pipelines' come on top, see PipelinePoolSize
+//	MaxActiveConns         the same. If both are set the smaller one bounds, as in go-redis
+//	MinIdleConns           sockets that are kept open; go-redis makes one handle at once, so that they are opened at once
+//	MaxIdleConns           sockets that may be idle
+//	MaxConcurrentDials     dials at a time
+//	ConnMaxIdleTime        closes idle sockets, in the background
+//	ConnMaxLifetime        closes old sockets, when they are idle
+//	ConnMaxLifetimeJitter  spreads that
+//
+// These remain with go-redis, and the driver goes by them too:
+//
+//	PipelinePoolSize              more sockets on top of PoolSize: 10, -1: none. go-redis keeps so many handles for pipelines; others take those of commands
+//	Network, Addr                 the node: host:port, or the path of a unix socket
+//	TLSConfig                     TLS, put on what Config.Dial or the driver opens. Clients share a node if theirs are equal
+//	DialTimeout                   bounds the dial of a socket, TLS and login included; 0 or less: 5 seconds. The first client of a node decides
+//	PoolTimeout                   how long this client's requests wait for a connection, unless Config.Pool.WaitTimeout says it; 0: 5 seconds
+//	CredentialsProvider           asked when a socket is opened, not for each handle; go-redis has a token in place of the password
+//	CredentialsProviderContext    the same
+//	StreamingCredentialsProvider  each handle keeps a socket for itself; new ones take the newest credentials
+//	ClientSideCache               the same
+//	ClientSideCacheConfig         the same
+//	MaintNotificationsConfig      the same, if it is switched on; left nil it is off, since a handle doesn't move
+//	ReadTimeout, WriteTimeout     bound the reply; the wait for a connection and the sending
+//
+// Of these the default is another one, or the value is always set:
+//
+//	Dialer                   makes handles. The one in o opens the sockets instead, TLS and all, unless Config.Dial does
+//	ContextTimeoutEnabled    on: a deadline costs no connection here, which is go-redis's reason for leaving it off. Config.LeaveContextTimeout leaves it. (With it on, AutoPipeline sends whole pipelines by go-redis's pools and not by its full-duplex engine.)
+//	ReadBufferSize           4 KiB: a socket has a buffer of 32 KiB of its own, and a handle gathers what is written to it
+//	WriteBufferSize          4 KiB
+//	PipelineReadBufferSize   4 KiB
+//	PipelineWriteBufferSize  4 KiB
+//	DialerRetries            1: making a handle doesn't fail
+//
+// These have no effect, since go-redis doesn't dial sockets: one prober dials for
+// everybody when a node is away.
+//
+//	DialerRetryTimeout, DialerRetryBackoff, PoolFIFO
+//
+// These are go-redis's alone, and mean what they mean there. OnConnect is called
+// for each handle, of which there are as many as callers at a time.
+//
+//	NodeAddress, ClientName, OnConnect, Protocol, Username, Password, DB
+//	MaxRetries, MinRetryBackoff, MaxRetryBackoff, Limiter, AutoPipelineOptions
+//	DisableIndentity, DisableIdentity, IdentitySuffix, UnstableResp3
+//	PushNotificationProcessor, FailingTimeoutSeconds
+//	ClientSideCacheStrategy, ClientSideCacheRefreshOnInvalidate
+//	ClientSideCacheCoalesceMisses, ClientSideCacheInvalidationBatchWindow
+//
+// Where each handle keeps a socket for itself, handles are few: PoolSize, or half
+// of the sockets, and always fewer than those, so that handles don't wait for each
+// other. Pipelines have no handles of their own then (PipelinePoolSize is -1 with
+// go-redis), and idle and old handles are closed by go-redis, as its sockets are.
+//
+// A field that is set on what Options returns is go-redis's: PoolSize there bounds
+// the handles. TLSConfig and what gives each handle a socket must be set before.
+// Given options that it has made itself, those of a client among them, Options
+// returns a copy of them as they are.
+//
+// If the options can't work (an address without a port, a network that isn't tcp
+// or unix, TLS on a unix socket, negative sizes, a bare number where a duration
+// belongs, options that another driver has made) every command of the client fails with
+// an error that names each of them; it wraps [pooler.ErrConfig].
 func (d *Driver) Options(o *redis.Options) *redis.Options {
 	if o == nil {
 		o = &redis.Options{}
 	}
 	c := *o
-	b := d.bind(&c)
+	if d.hasMade(o) {
+		if mn := c.MaintNotificationsConfig; mn != nil {
+			own := *mn
+			c.MaintNotificationsConfig = &own
+		}
+		return &c
+	}
+	b := d.bind(o)
 	if c.MaintNotificationsConfig == nil {
 		c.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	} else {
 		mn := *c.MaintNotificationsConfig
 		c.MaintNotificationsConfig = &mn
 	}
-	if c.PoolSize == 0 {
-		c.PoolSize = handles
-		if pinsHandles(&c) {
-			c.PoolSize = max(1, b.maxOpen()/2)
-		}
-	}
-	if c.ReadBufferSize == 0 {
-		c.ReadBufferSize = handleBuffer
-	}
-	if c.WriteBufferSize == 0 {
-		c.WriteBufferSize = handleBuffer
-	}
-	if c.PipelineReadBufferSize == 0 {
-		c.PipelineReadBufferSize = handleBuffer
-	}
-	if c.PipelineWriteBufferSize == 0 {
-		c.PipelineWriteBufferSize = handleBuffer
-	}
-	if c.ConnMaxIdleTime == 0 {
-		c.ConnMaxIdleTime = -1
-	}
+	b.sizeHandles(&c)
+	c.ReadBufferSize = cmp.Or(c.ReadBufferSize, handleBuffer)
+	c.WriteBufferSize = cmp.Or(c.WriteBufferSize, handleBuffer)
+	c.PipelineReadBufferSize = cmp.Or(c.PipelineReadBufferSize, handleBuffer)
+	c.PipelineWriteBufferSize = cmp.Or(c.PipelineWriteBufferSize, handleBuffer)
+	c.DialerRetries = cmp.Or(c.DialerRetries, 1)
 	if !d.cfg.LeaveContextTimeout {
 		c.ContextTimeoutEnabled = true
 	}
-	if c.DialerRetries == 0 {
-		c.DialerRetries = 1
+	b.client = &client{login: newLogin(&c)}
+	c.Dialer = b.connect
+	b.returned, b.late = c, &c
+	return &c
+}
+
+// sizeHandles gives go-redis, whose connections are handles, what suits those in
+// the place of what the client's options say of sockets.
+func (b *binding) sizeHandles(c *redis.Options) {
+	if pinsHandles(c) {
+		sockets := b.pool.Limits().MaxOpenConns
+		c.PoolSize = max(1, min(cmp.Or(c.PoolSize, sockets/2), sockets-1))
+		c.PipelinePoolSize = -1
+	} else {
+		c.PoolSize = handles
+		c.ConnMaxIdleTime, c.ConnMaxLifetime, c.ConnMaxLifetimeJitter = -1, 0, 0
 	}
+	c.MaxConcurrentDials, c.MaxActiveConns, c.MaxIdleConns = 0, 0, 0
+	c.MinIdleConns = max(0, min(b.pool.MinIdleConns, 1)) // whose dial has the pool warm up
 	if b.err != nil {
 		// What is wrong must not reach go-redis, which panics at some of it.
-		c.PoolSize, c.MinIdleConns, c.MaxIdleConns, c.MaxActiveConns = max(c.PoolSize, 1), 0, 0, 0
+		c.PoolSize, c.MinIdleConns = handles, 0
 	}
-	c.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		return d.connect(ctx, b, network, addr)
-	}
-	return &c
 }
 
 // pinsHandles reports whether the client's handshake leaves state that keeps a
@@ -128,8 +180,7 @@ func pinsHandles(o *redis.Options) bool {
 // bind takes from the options what the driver has to know.
 func (d *Driver) bind(o *redis.Options) *binding {
 	b := &binding{
-		client: &client{login: newLogin(o)},
-		pool:   d.cfg.Pool, retry: d.cfg.Retry, tls: o.TLSConfig,
+		driver: d, pool: d.cfg.Pool, retry: d.cfg.Retry, tls: o.TLSConfig.Clone(),
 		// What the client gives to PoolTimeout is about a full pool: go-redis
 		// waits for a server that is away beyond it.
 		dialWait: d.cfg.Pool.Limits().WaitTimeout,
@@ -138,62 +189,34 @@ func (d *Driver) bind(o *redis.Options) *binding {
 	if d.cfg.Dial == nil && o.Dialer != nil {
 		b.dial, b.tls = o.Dialer, nil
 	}
-	if b.err = checkOptions(o); b.err == nil {
+	if b.err = errors.Join(d.unmade(), checkOptions(o, b.custom())); b.err == nil {
 		b.adopt(o)
 		b.err = b.pool.Validate()
 	}
 	return b
 }
 
-// checkOptions returns everything that is wrong with the options.
-func checkOptions(o *redis.Options) error {
-	var errs []error
-	complain := func(format string, args ...any) {
-		errs = append(errs, fmt.Errorf("%w: "+format, append([]any{pooler.ErrConfig}, args...)...))
-	}
-	switch o.Network {
-	case "", "tcp", "tcp4", "tcp6":
-	case "unix":
-		if o.TLSConfig != nil {
-			complain("Network is unix and TLSConfig is set; TLS needs tcp")
-		}
-	default:
-		complain("Network is %q; allowed are tcp, tcp4, tcp6 and unix", o.Network)
-	}
-	for _, f := range []struct {
-		name  string
-		value int
-	}{
-		{"PoolSize", o.PoolSize},
-		{"MinIdleConns", o.MinIdleConns},
-		{"MaxIdleConns", o.MaxIdleConns},
-		{"MaxActiveConns", o.MaxActiveConns},
-		{"ReadBufferSize", o.ReadBufferSize},
-		{"WriteBufferSize", o.WriteBufferSize},
-	} {
-		if f.value < 0 {
-			complain("%s is %d; allowed are 0 and more", f.name, f.value)
-		}
-	}
-	return errors.Join(errs...)
-}
+// custom reports whether a dialer of the user's own opens the sockets.
+func (b *binding) custom() bool { return b.dial != nil || b.driver.cfg.Dial != nil }
 
 // adopt fills what the driver's configuration leaves to the client's options.
 func (b *binding) adopt(o *redis.Options) {
 	p := &b.pool
 	own := *p
-	if p.MaxOpenConns == 0 && (o.MaxActiveConns > 0 || o.PoolSize > 0) {
-		p.MaxOpenConns = cmp.Or(o.MaxActiveConns, o.PoolSize)
-		// go-redis has its connections for pipelines on top.
-		if o.PipelinePoolSize >= 0 {
-			p.MaxOpenConns += cmp.Or(o.PipelinePoolSize, redis.DefaultPipelinePoolSize)
-		}
+	if p.MaxOpenConns == 0 {
+		p.MaxOpenConns = socketsOf(o)
 	}
 	if p.MaxIdleConns == 0 {
 		p.MaxIdleConns = o.MaxIdleConns
 	}
+	if p.MaxConcurrentDials == 0 {
+		p.MaxConcurrentDials = max(o.MaxConcurrentDials, 0)
+	}
 	if p.MinIdleConns == 0 {
 		p.MinIdleConns = o.MinIdleConns
+		if p.MaxOpenConns == 0 { // as in go-redis, whose default depends on the machine too
+			p.MinIdleConns = min(p.MinIdleConns, p.Limits().MaxOpenConns)
+		}
 	}
 	adoptTime(&p.ConnMaxIdleTime, o.ConnMaxIdleTime, true)
 	adoptTime(&p.ConnMaxLifetime, o.ConnMaxLifetime, true)
@@ -201,7 +224,22 @@ func (b *binding) adopt(o *redis.Options) {
 		p.ConnMaxLifetimeJitter = min(o.ConnMaxLifetimeJitter, max(p.ConnMaxLifetime, 0))
 	}
 	adoptTime(&p.DialTimeout, o.DialTimeout, false)
-	adoptTime(&p.WaitTimeout, o.PoolTimeout, true)
+	if p.WaitTimeout == 0 { // else the pool has it
+		adoptTime(&b.wait, o.PoolTimeout, true)
+	}
+}
+
+// socketsOf is how many sockets go-redis would open by the options, 0 if they
+// leave it to the default.
+func socketsOf(o *redis.Options) int {
+	n := cmp.Or(o.MaxActiveConns, o.PoolSize)
+	if o.PoolSize > 0 {
+		n = min(n, o.PoolSize) // more callers don't come to a connection there
+	}
+	if n > 0 && o.PipelinePoolSize >= 0 {
+		n += cmp.Or(o.PipelinePoolSize, redis.DefaultPipelinePoolSize)
+	}
+	return n
 }
 
 // adoptTime sets *to, if it is 0, to the client's value; what is off for
@@ -214,9 +252,4 @@ func adoptTime(to *time.Duration, value time.Duration, canBeOff bool) {
 	case canBeOff:
 		*to = -1
 	}
-}
-
-// maxOpen is the bound on the node's connections, for choosing PoolSize.
-func (b *binding) maxOpen() int {
-	return b.pool.Limits().MaxOpenConns
 }

@@ -33,6 +33,7 @@ func TestAllThatIsWrongWithTheOptionsIsToldInOneErrorByEveryCommand(t *testing.T
 		"TLS on unix":    {redis.Options{Network: "unix", Addr: "/s", TLSConfig: &tls.Config{}}, []string{"TLSConfig", "unix"}}, //nolint:gosec // isn't used
 		"negative sizes": {redis.Options{Addr: labAddr, PoolSize: -1, MinIdleConns: -2, MaxIdleConns: -3, MaxActiveConns: -4, ReadBufferSize: -5, WriteBufferSize: -6}, []string{"PoolSize is -1", "MinIdleConns is -2", "MaxIdleConns is -3", "MaxActiveConns is -4", "ReadBufferSize is -5", "WriteBufferSize is -6"}},
 		"all at once":    {redis.Options{Network: "udp", Addr: labAddr, PoolSize: -1, MaxActiveConns: -4}, []string{"udp", "PoolSize is -1", "MaxActiveConns is -4"}},
+		"bare numbers":   {redis.Options{Addr: labAddr, PoolTimeout: 5, DialTimeout: 5000, ConnMaxIdleTime: 30, ConnMaxLifetime: 1, ConnMaxLifetimeJitter: 2}, []string{"PoolTimeout is 5ns", "DialTimeout is 5µs", "ConnMaxIdleTime is 30ns", "ConnMaxLifetime is 1ns", "ConnMaxLifetimeJitter is 2ns", "unit"}},
 		"no room":        {redis.Options{Addr: labAddr, MinIdleConns: 500, PoolSize: 5}, []string{"MinIdleConns is 500"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -100,10 +101,10 @@ func TestOptionsAreACopyThatLeavesTheCallersAlone(t *testing.T) {
 func TestWhatTheUserHasSetStays(t *testing.T) {
 	d := newDriver(t, driver.Config{})
 	o := d.Options(&redis.Options{
-		PoolSize: 7, ReadBufferSize: 100, WriteBufferSize: 200, ConnMaxIdleTime: time.Minute, DialerRetries: 4,
+		ReadBufferSize: 100, WriteBufferSize: 200, PipelinePoolSize: 3, DialerRetries: 4,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeAuto},
 	})
-	if o.PoolSize != 7 || o.ReadBufferSize != 100 || o.WriteBufferSize != 200 || o.ConnMaxIdleTime != time.Minute || o.DialerRetries != 4 ||
+	if o.ReadBufferSize != 100 || o.WriteBufferSize != 200 || o.DialerRetries != 4 ||
 		o.MaintNotificationsConfig.Mode != maintnotifications.ModeAuto {
 		t.Errorf("%+v", o)
 	}

@@ -95,7 +95,7 @@ func TestAHandleWhoseOwnConnectionWorksIsUsedWhileTheNodeIsAway(t *testing.T) {
 
 // While a node is away one call's credentials serve others. Its error may be its own.
 func TestOneCallersContextSaysNothingOfAnothersCredentials(t *testing.T) {
-	inLab(t, driver.Config{Pool: pooler.Config{FailFastAfter: 1}}, func(t *lab) {
+	inLab(t, driver.Config{Pool: pooler.Config{FailFastAfter: time.Millisecond}}, func(t *lab) {
 		rdb := t.client(func(o *redis.Options) {
 			o.CredentialsProviderContext = func(ctx context.Context) (string, string, error) {
 				select {

@@ -22,7 +22,7 @@ func (h *handle) clear(f command.Facts, buf []byte) command.Facts {
 		return f // waiting for another while holding one could be for ever
 	}
 	by := h.writeBy
-	c, err := h.get(pooler.Request{Session: h.shake.in.pool, Deadline: by, Name: "COMMAND INFO"})
+	c, err := h.get(pooler.Request{Session: h.shake.in.pool, Deadline: by, WaitTimeout: h.bound.wait, Name: "COMMAND INFO"})
 	if err != nil {
 		return f // the command itself will meet the same and say so
 	}

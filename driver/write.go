@@ -456,7 +456,7 @@ func (h *handle) alight() error {
 // an earlier write needs the connection of that write, unless the write is among
 // the commands themselves.
 func (h *handle) requestLocked(runs []run) pooler.Request {
-	req := pooler.Request{Session: h.shake.in.pool, Deadline: h.writeBy, Name: runs[0].name()}
+	req := pooler.Request{Session: h.shake.in.pool, Deadline: h.writeBy, WaitTimeout: h.bound.wait, Name: runs[0].name()}
 	wrote := false
 	for i := range runs {
 		r := &runs[i]

@@ -26,7 +26,7 @@ func (p *Pool) Await(ctx context.Context, r Request, limit time.Duration) error 
 		p.startProbeLocked()
 	}
 	since := now - p.health.downAt
-	if since >= p.patienceLocked(p.cfg.FailFastAfter) && p.health.state != StateSuspect {
+	if since >= p.patienceLocked(p.cfg.FailFastAfter) && p.health.state != StateSuspect || p.failingLocked(now) {
 		err := p.downErrorLocked(ErrNodeDown)
 		p.unlock()
 		return err

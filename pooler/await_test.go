@@ -49,9 +49,9 @@ func TestANodeThatHasNeverAnsweredIsDialedForTheFirstWhoAwaitIt(t *testing.T) {
 	})
 }
 
-// 1 ns has calls fail as soon as the node is known to be down, which takes a dial.
+// The least has calls fail as soon as the node is known to be down, which takes a dial.
 func TestTheFirstContactHasItsTimeHoweverSoonCallsShallFail(t *testing.T) {
-	bubble(t, pooler.Config{FailFastAfter: 1}, func(pt *tester) {
+	bubble(t, pooler.Config{FailFastAfter: time.Millisecond}, func(pt *tester) {
 		pt.fake.HangDials(true)
 		done := pt.awaitNode(pt.Context(), 0)
 		time.Sleep(100 * time.Millisecond)

@@ -10,7 +10,8 @@ import (
 
 // Config is what a [Pool] may be told. The zero value is a good
 // configuration. In every field 0 means the default and, where the comment
-// says so, -1 means off; any other negative value is an error.
+// says so, -1 means off; any other negative value is an error. A duration of
+// less than a millisecond is an error too: it is a number without its unit.
 type Config struct {
 	// MaxOpenConns bounds the sockets of a node, those being dialed included.
 	// Subscriptions, MONITOR and the like come on top, as they do in go-redis:
@@ -36,6 +37,11 @@ type Config struct {
 	// beyond that is closed. 0: as many as MaxOpenConns. -1: none is kept.
 	MaxIdleConns int
 
+	// MaxConcurrentDials bounds the dials under way at a time, those apart by
+	// which a silent connection is looked into. 0 or -1: only by what the pool
+	// does by itself, which is to begin with one and double with each success.
+	MaxConcurrentDials int
+
 	// ConnMaxIdleTime closes a connection that was idle for so long, in the
 	// background. Keep it under the server's own timeout. 0: 5 minutes.
 	// -1: off.
@@ -56,7 +62,8 @@ type Config struct {
 	DialTimeout time.Duration
 
 	// WaitTimeout bounds how long a request waits for a connection, besides
-	// its own deadline. 0: 5 seconds. -1: only the request's own deadline.
+	// its own deadline, unless Request.WaitTimeout says otherwise. 0: 5 seconds.
+	// -1: only the request's own deadline.
 	WaitTimeout time.Duration
 
 	// MaxWaiters bounds how many requests wait at a time; one more fails at
@@ -82,8 +89,10 @@ type Config struct {
 	SilenceAfter time.Duration
 
 	// FailFastAfter is how long requests wait for a node that can't be
-	// reached before they fail at once with [ErrNodeDown]. 0: 5 seconds.
-	// -1: they always wait.
+	// reached before they fail at once with [ErrNodeDown]. A node that has never
+	// answered, and whose dials fail with a [Mistake], isn't waited for. 0: 5
+	// seconds. The least, 1 millisecond: they fail as soon as the node is known to
+	// be down. -1: they always wait.
 	FailFastAfter time.Duration
 
 	// BackoffMin is the shortest time between two dials of a node that can't
@@ -109,6 +118,10 @@ type Config struct {
 
 const off = -1
 
+// minDuration is the least that a duration may be. Nothing here is done in less,
+// and a number that was meant to be of seconds or milliseconds is below it.
+const minDuration = time.Millisecond
+
 // Validate returns everything that is wrong with the configuration, joined in
 // one error; each part names the field, its value and what is allowed.
 func (c Config) Validate() error {
@@ -118,19 +131,26 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("%w: %s is %d; allowed are -1 and more", ErrConfig, name, v))
 		}
 	}
+	duration := func(name string, v time.Duration, allowed string) {
+		if 0 < v && v < minDuration {
+			allowed += "; is its unit missing?"
+		}
+		if v != 0 && v < minDuration {
+			errs = append(errs, fmt.Errorf("%w: %s is %s; allowed are %s", ErrConfig, name, v, allowed))
+		}
+	}
 	span := func(name string, v time.Duration) {
-		if v < 0 && v != off {
-			errs = append(errs, fmt.Errorf("%w: %s is %s; allowed are -1, 0 and more", ErrConfig, name, v))
+		if v != off {
+			duration(name, v, fmt.Sprintf("-1, 0 and %s or more", minDuration))
 		}
 	}
 	positive := func(name string, v time.Duration) {
-		if v < 0 {
-			errs = append(errs, fmt.Errorf("%w: %s is %s; allowed are 0 and more, it can't be switched off", ErrConfig, name, v))
-		}
+		duration(name, v, fmt.Sprintf("0 and %s or more, it can't be switched off", minDuration))
 	}
 	count("MaxOpenConns", c.MaxOpenConns)
 	count("MinIdleConns", c.MinIdleConns)
 	count("MaxIdleConns", c.MaxIdleConns)
+	count("MaxConcurrentDials", c.MaxConcurrentDials)
 	count("MaxWaiters", c.MaxWaiters)
 	count("SharedConns", c.SharedConns)
 	span("SilenceAfter", c.SilenceAfter)
@@ -186,6 +206,7 @@ func (c Config) withDefaults() Config {
 	c.SharedConns = orDefault(c.SharedConns, min(defaultShared, c.MaxOpenConns), 0)
 	c.MinIdleConns = orDefault(c.MinIdleConns, 0, 0)
 	c.MaxIdleConns = orDefault(c.MaxIdleConns, c.MaxOpenConns, 0)
+	c.MaxConcurrentDials = orDefault(c.MaxConcurrentDials, unlimited, unlimited)
 	c.MaxWaiters = orDefault(c.MaxWaiters, unlimited, unlimited)
 	c.ConnMaxIdleTime = orDefault(c.ConnMaxIdleTime, 5*time.Minute, 0)
 	c.ConnMaxLifetime = orDefault(c.ConnMaxLifetime, 0, 0)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"reflect"
 	"runtime"
 	"strings"
 	"testing"
@@ -24,18 +25,19 @@ func TestEachBadFieldIsNamedWithItsValueAndWhatIsAllowed(t *testing.T) {
 		{pooler.Config{SharedConns: 3, MaxOpenConns: 2}, "SharedConns is 3; allowed is at most MaxOpenConns, 2"},
 		{pooler.Config{MinIdleConns: -2}, "MinIdleConns is -2; allowed are -1 and more"},
 		{pooler.Config{MaxIdleConns: -2}, "MaxIdleConns is -2; allowed are -1 and more"},
+		{pooler.Config{MaxConcurrentDials: -2}, "MaxConcurrentDials is -2; allowed are -1 and more"},
 		{pooler.Config{MaxWaiters: -2}, "MaxWaiters is -2; allowed are -1 and more"},
-		{pooler.Config{ConnMaxIdleTime: -time.Second}, "ConnMaxIdleTime is -1s; allowed are -1, 0 and more"},
-		{pooler.Config{ConnMaxLifetime: -2}, "ConnMaxLifetime is -2ns; allowed are -1, 0 and more"},
-		{pooler.Config{ConnMaxLifetimeJitter: -time.Hour}, "ConnMaxLifetimeJitter is -1h0m0s; allowed are -1, 0 and more"},
-		{pooler.Config{WaitTimeout: -time.Second}, "WaitTimeout is -1s; allowed are -1, 0 and more"},
-		{pooler.Config{HealthCheckInterval: -time.Second}, "HealthCheckInterval is -1s; allowed are -1, 0 and more"},
-		{pooler.Config{FailFastAfter: -time.Second}, "FailFastAfter is -1s; allowed are -1, 0 and more"},
-		{pooler.Config{SilenceAfter: -time.Second}, "SilenceAfter is -1s; allowed are -1, 0 and more"},
-		{pooler.Config{DialTimeout: -1}, "DialTimeout is -1ns; allowed are 0 and more, it can't be switched off"},
-		{pooler.Config{HealthCheckTimeout: -1}, "HealthCheckTimeout is -1ns; allowed are 0 and more, it can't be switched off"},
-		{pooler.Config{BackoffMin: -1}, "BackoffMin is -1ns; allowed are 0 and more, it can't be switched off"},
-		{pooler.Config{BackoffMax: -1}, "BackoffMax is -1ns; allowed are 0 and more, it can't be switched off"},
+		{pooler.Config{ConnMaxIdleTime: -time.Second}, "ConnMaxIdleTime is -1s; allowed are -1, 0 and 1ms or more"},
+		{pooler.Config{ConnMaxLifetime: -2}, "ConnMaxLifetime is -2ns; allowed are -1, 0 and 1ms or more"},
+		{pooler.Config{ConnMaxLifetimeJitter: -time.Hour}, "ConnMaxLifetimeJitter is -1h0m0s; allowed are -1, 0 and 1ms or more"},
+		{pooler.Config{WaitTimeout: -time.Second}, "WaitTimeout is -1s; allowed are -1, 0 and 1ms or more"},
+		{pooler.Config{HealthCheckInterval: -time.Second}, "HealthCheckInterval is -1s; allowed are -1, 0 and 1ms or more"},
+		{pooler.Config{FailFastAfter: -time.Second}, "FailFastAfter is -1s; allowed are -1, 0 and 1ms or more"},
+		{pooler.Config{SilenceAfter: -time.Second}, "SilenceAfter is -1s; allowed are -1, 0 and 1ms or more"},
+		{pooler.Config{DialTimeout: -1}, "DialTimeout is -1ns; allowed are 0 and 1ms or more, it can't be switched off"},
+		{pooler.Config{HealthCheckTimeout: -1}, "HealthCheckTimeout is -1ns; allowed are 0 and 1ms or more, it can't be switched off"},
+		{pooler.Config{BackoffMin: -1}, "BackoffMin is -1ns; allowed are 0 and 1ms or more, it can't be switched off"},
+		{pooler.Config{BackoffMax: -1}, "BackoffMax is -1ns; allowed are 0 and 1ms or more, it can't be switched off"},
 		{pooler.Config{MaxOpenConns: 3, MinIdleConns: 4, MaxIdleConns: 5}, "MinIdleConns is 4; allowed is at most MaxOpenConns, 3"},
 		{pooler.Config{MinIdleConns: 4, MaxIdleConns: 3}, "MinIdleConns is 4; allowed is at most MaxIdleConns, 3"},
 		{pooler.Config{MinIdleConns: 1, MaxIdleConns: -1}, "MinIdleConns is 1; allowed is at most MaxIdleConns, 0"},
@@ -50,6 +52,28 @@ func TestEachBadFieldIsNamedWithItsValueAndWhatIsAllowed(t *testing.T) {
 		want := "everpool: bad configuration: " + tc.want
 		if err == nil || err.Error() != want || !errors.Is(err, pooler.ErrConfig) {
 			t.Errorf("Validate says %v, want %s", err, want)
+		}
+	}
+}
+
+// 5 where 5 * time.Second was meant would be taken for 5 ns.
+func TestANumberWithoutItsUnitIsRefusedWhereADurationBelongs(t *testing.T) {
+	for i, f := range reflect.VisibleFields(reflect.TypeFor[pooler.Config]()) {
+		if f.Type != reflect.TypeFor[time.Duration]() {
+			continue
+		}
+		for _, v := range []time.Duration{1, 5, 5000, time.Millisecond - 1} {
+			cfg := pooler.Config{ConnMaxLifetime: time.Hour}
+			reflect.ValueOf(&cfg).Elem().Field(i).SetInt(int64(v))
+			err := cfg.Validate()
+			if !errors.Is(err, pooler.ErrConfig) || !strings.Contains(err.Error(), f.Name+" is "+v.String()) || !strings.Contains(err.Error(), "unit") {
+				t.Errorf("%s of %s: %v", f.Name, v, err)
+			}
+		}
+		cfg := pooler.Config{ConnMaxLifetime: time.Hour, BackoffMin: time.Millisecond}
+		reflect.ValueOf(&cfg).Elem().Field(i).SetInt(int64(time.Millisecond))
+		if err := cfg.Validate(); err != nil {
+			t.Errorf("%s of 1ms: %v", f.Name, err)
 		}
 	}
 }
@@ -71,7 +95,7 @@ func TestEverythingThatIsWrongIsInOneError(t *testing.T) {
 
 func TestOffIsAllowedWhereTheCommentSaysSo(t *testing.T) {
 	cfg := pooler.Config{
-		MaxOpenConns: -1, SharedConns: -1, MinIdleConns: -1, MaxIdleConns: -1, MaxWaiters: -1,
+		MaxOpenConns: -1, SharedConns: -1, MinIdleConns: -1, MaxIdleConns: -1, MaxConcurrentDials: -1, MaxWaiters: -1,
 		ConnMaxIdleTime: -1, ConnMaxLifetime: -1, ConnMaxLifetimeJitter: -1, WaitTimeout: -1,
 		HealthCheckInterval: -1, SilenceAfter: -1, FailFastAfter: -1,
 	}
@@ -86,6 +110,7 @@ func TestDefaultsAreThoseOfTheComments(t *testing.T) {
 		MaxOpenConns:        10 * procs,
 		SharedConns:         4,
 		MaxIdleConns:        10 * procs,
+		MaxConcurrentDials:  1<<31 - 1,
 		MaxWaiters:          1<<31 - 1,
 		ConnMaxIdleTime:     5 * time.Minute,
 		DialTimeout:         5 * time.Second,

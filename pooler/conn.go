@@ -62,7 +62,8 @@ type Conn struct {
 	rbuf     []byte
 	r, w     int
 	scan     resp.ReplyScanner
-	readBy   time.Time // deadline last set on nc
+	readBy   time.Time         // deadline last set on nc
+	first    func(error) error // told what comes first, or explains the error; nil afterwards
 	scratch  []byte
 	sawReply bool
 	crowded  bool // others waited for a connection when the lease began
@@ -345,7 +346,8 @@ func (c *Conn) take(p []byte) (n int, done bool, err error) {
 		c.unasked()
 		return 0, false, c.Err()
 	}
-	c.noteError(c.rbuf[c.r:c.w])
+	next, begins := c.rbuf[c.r:c.w], !c.scan.InFrame()
+	c.noteError(next)
 	m, done, err := c.scan.Scan(c.rbuf[c.r:min(c.w, c.r+len(p))])
 	n = copy(p, c.rbuf[c.r:c.r+m])
 	c.r += m
@@ -354,6 +356,9 @@ func (c *Conn) take(p []byte) (n int, done bool, err error) {
 		err = errors.New("a push after an attribute")
 	}
 	if err != nil {
+		if begins {
+			err = another(next, err)
+		}
 		err = fmt.Errorf("%w: %w", ErrProtocol, err)
 		c.Fail(CloseProtocol, err)
 		return n, false, err
@@ -447,6 +452,7 @@ func (c *Conn) read(b []byte, deadline time.Time) (int, error) {
 	}
 	switch {
 	case n > 0:
+		_ = c.firstHeard(nil)
 		return n, nil // an error shows again at the next read
 	case err == nil:
 		return 0, nil
@@ -456,12 +462,23 @@ func (c *Conn) read(b []byte, deadline time.Time) (int, error) {
 			return 0, ErrInterrupted
 		}
 		return 0, err
-	case errors.Is(err, io.EOF):
-		c.Fail(ClosePeer, err)
-	default:
-		c.Fail(CloseRead, err)
 	}
+	reason := CloseRead
+	if errors.Is(err, io.EOF) {
+		reason = ClosePeer
+	}
+	err = c.firstHeard(err)
+	c.Fail(reason, err)
 	return 0, err
+}
+
+// firstHeard tells what comes first, bytes or an error, once. It returns the error
+// as it is explained.
+func (c *Conn) firstHeard(err error) error {
+	if c.first != nil {
+		err, c.first = c.first(err), nil
+	}
+	return err
 }
 
 // settle looks at what is buffered while no reply is owed: pushes are dropped,

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math"
 	"net"
 	"os"
 	"time"
@@ -36,7 +37,7 @@ func (p *Pool) rampLocked() int {
 	if p.drains > 0 {
 		return 1
 	}
-	return p.ramp
+	return min(p.ramp, p.cfg.MaxConcurrentDials)
 }
 
 // neediestLocked returns the lot whose uncovered waiter has waited longest, or,
@@ -178,6 +179,9 @@ func (p *Pool) openOnce(ctx context.Context, s *Session, probe bool) (_ *Conn, r
 	// A Close of the pool must not wait for a peer that says nothing.
 	stop := context.AfterFunc(p.ctx, func() { c.InterruptReceive(); c.InterruptSend() })
 	defer stop()
+	if !p.heard.Load() {
+		c.first = p.hear
+	}
 	deadline, _ := ctx.Deadline()
 	if replay, err = s.replay(ctx); err == nil {
 		err = s.bring(c, replay, deadline)
@@ -193,6 +197,30 @@ func (p *Pool) openOnce(ctx context.Context, s *Session, probe bool) (_ *Conn, r
 		return nil, replay, err
 	}
 	return c, replay, nil
+}
+
+// explainTime bounds what Node.Explain may take: somebody waits for a reply.
+const explainTime = time.Second
+
+// hear notes that the node has answered (err is nil), or has the error explained that
+// has come in the place of its first answer.
+func (p *Pool) hear(err error) error {
+	switch {
+	case err == nil:
+		p.heard.Store(true)
+		return nil
+	case p.heard.Load() || p.node.Explain == nil:
+		return err
+	}
+	ctx, cancel := context.WithTimeout(p.ctx, min(explainTime, p.cfg.DialTimeout))
+	defer cancel()
+	return p.node.Explain(ctx, err)
+}
+
+// mistakenLocked reports whether waiting for the node makes no sense: it has never
+// answered, and the last dial says that it can't.
+func (p *Pool) mistakenLocked(err error) bool {
+	return !p.heard.Load() && p.cfg.FailFastAfter != math.MaxInt64 && isMistake(err)
 }
 
 // dialWithin returns when ctx is done even if Node.Dial doesn't: no single

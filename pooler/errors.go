@@ -1,8 +1,10 @@
 package pooler
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -55,10 +57,49 @@ var (
 	ErrProtocol = errors.New("everpool: protocol violation by the peer")
 )
 
+// Mistake is an error of Node.Dial, or of Node.Explain, that says that dialing
+// again is in vain until somebody mends something: the name of a host that there
+// isn't, a certificate that isn't trusted, a port that speaks something else. While
+// a node has never answered and its last dial failed with a Mistake requests fail
+// at once, unless FailFastAfter is -1. It is dialed on for them, and so heals.
+type Mistake struct {
+	Err  error  // what happened
+	Hint string // what may be wrong
+}
+
+// Error says what happened, and the hint in parentheses.
+func (m *Mistake) Error() string { return fmt.Sprintf("%v (%s)", m.Err, m.Hint) }
+
+// Unwrap returns what happened.
+func (m *Mistake) Unwrap() error { return m.Err }
+
+func isMistake(err error) bool {
+	var m *Mistake
+	return errors.As(err, &m)
+}
+
+// another says of a reply that is no RESP what other kind of server may have sent
+// it, by its first bytes.
+func another(reply []byte, err error) error {
+	for _, k := range []struct{ begins, hint string }{
+		{"HTTP/", "is this an HTTP server?"},
+		{"SSH-", "is this an SSH server?"},
+		{"\x15\x03", "is this a TLS port?"}, // an alert
+	} {
+		if bytes.HasPrefix(reply, []byte(k.begins)) {
+			return &Mistake{Err: err, Hint: k.hint}
+		}
+	}
+	return err
+}
+
 // Error is a failure of the pool with its circumstances. errors.Is finds the
 // sentinel in Err. Cause is deliberately not unwrapped, and Error is no
 // [net.Error]: go-redis tries again what has a dial error, or any net.Error, in
 // its chain, where the sentinel says not to.
+//
+// Times and numbers are in the fields and not in the text, so that errors can be
+// grouped by their texts.
 type Error struct {
 	Err  error  // one of the sentinels above
 	Node string // the node's address
@@ -79,36 +120,30 @@ type Error struct {
 	Waited                     time.Duration
 	Open, Max, Leased, Waiting int
 	Holders                    string
+
+	mostly string // what most of them were doing
 }
 
-// Error says everything that the fields say, in one line, without credentials.
+// Error says in one line, without credentials, what went wrong, at which node, what
+// holds most of the connections, and the cause.
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString(e.Err.Error())
 	if e.Node != "" {
-		fmt.Fprintf(&b, ": %s", e.Node)
+		b.WriteString(": " + e.Node)
 	}
-	if e.Waited > 0 {
-		fmt.Fprintf(&b, ": waited %s", e.Waited.Round(time.Millisecond))
-	}
-	if e.Max > 0 {
-		limit := fmt.Sprint(e.Max)
-		if e.Max == unlimited {
-			limit = "unlimited"
-		}
-		fmt.Fprintf(&b, ": %d of %s connections open, %d leased, %d waiting", e.Open, limit, e.Leased, e.Waiting)
-	}
-	if e.Holders != "" {
-		fmt.Fprintf(&b, ": held by %s", e.Holders)
-	}
-	if !e.Since.IsZero() {
-		fmt.Fprintf(&b, ": unreachable since %s, %d failed dials", e.Since.Format(time.RFC3339Nano), e.Attempts)
+	if e.mostly != "" {
+		b.WriteString(": most connections are held by " + e.mostly)
 	}
 	if e.Cause != nil {
-		fmt.Fprintf(&b, ": %s", e.Cause)
+		b.WriteString(": " + fleeting.ReplaceAllString(e.Cause.Error(), ""))
 	}
 	return b.String()
 }
+
+// fleeting is what differs in the texts of the same error of others: the port from
+// which a connection was made, the time at which a certificate was looked at.
+var fleeting = regexp.MustCompile(`\S+:\d+->|: current time \S+ is (?:before|after) \S+`)
 
 // Unwrap returns the sentinel.
 func (e *Error) Unwrap() error { return e.Err }

@@ -242,7 +242,8 @@ func (p *Pool) pauseLocked(pause *time.Duration, now time.Duration) time.Duratio
 
 // failingLocked reports whether requests fail at once.
 func (p *Pool) failingLocked(now time.Duration) bool {
-	return p.health.state == StateDown && now-p.health.downAt >= p.cfg.FailFastAfter
+	return p.health.state == StateDown &&
+		(now-p.health.downAt >= p.cfg.FailFastAfter || p.mistakenLocked(p.health.lastErr))
 }
 
 // failWaitersLocked fails everybody who waits, if it is time to.

@@ -43,6 +43,7 @@ type Pool struct {
 	cfg    Config // defaults filled in; only what the knobs change is guarded
 	closed bool
 	empty  chan struct{} // closed when the last connection of a closed pool is
+	heard  atomic.Bool   // a byte has come from the node
 	lastID uint64
 	all    map[*Conn]struct{}
 	lots   map[*Session]*lot
@@ -364,7 +365,7 @@ func (p *Pool) enqueueLocked(r Request, share bool, now time.Duration) *waiter {
 	p.waiting++
 	p.n.waitCount++
 
-	limit := p.cfg.WaitTimeout
+	limit := r.waitLimit(p.cfg.WaitTimeout)
 	if !r.Deadline.IsZero() {
 		if d := p.since(r.Deadline) - now; limit == 0 || d < limit {
 			limit = max(d, 1)
@@ -649,6 +650,9 @@ func (p *Pool) closeLocked(c *Conn, reason CloseReason, err error) {
 	p.wakeAllLocked(&c.wanted, &Error{Err: ErrConnGone, Node: p.node.Addr})
 	p.shutting = append(p.shutting, shut{c.nc, c.lane})
 	p.grow = true
+	if !p.closed && p.mistakenLocked(err) {
+		p.dialFailedLocked(err, p.now()) // it was dialed in vain
+	}
 	if p.closed && len(p.all) == 0 {
 		close(p.empty)
 	}
@@ -747,12 +751,12 @@ func (p *Pool) busyErrorLocked(sentinel error, waited time.Duration) *Error {
 			held["late replies"]++
 		}
 	}
-	e.Holders = holders(held, oldest)
+	e.mostly, e.Holders = holders(held, oldest)
 	return e
 }
 
-// holders prints the counts, the largest first.
-func holders(held map[string]int, oldest time.Duration) string {
+// holders prints the counts, the largest first, whose name it returns too.
+func holders(held map[string]int, oldest time.Duration) (mostly, all string) {
 	names := make([]string, 0, len(held))
 	for name := range held {
 		names = append(names, name)
@@ -764,7 +768,7 @@ func holders(held map[string]int, oldest time.Duration) string {
 		return strings.Compare(a, b)
 	})
 	if len(names) == 0 {
-		return ""
+		return "", ""
 	}
 	const most = 5
 	var parts []string
@@ -775,7 +779,7 @@ func holders(held map[string]int, oldest time.Duration) string {
 		}
 		parts = append(parts, fmt.Sprintf("%d %s", held[name], name))
 	}
-	return fmt.Sprintf("%s, the oldest for %s", strings.Join(parts, ", "), oldest.Round(time.Millisecond))
+	return names[0], fmt.Sprintf("%s, the oldest for %s", strings.Join(parts, ", "), oldest.Round(time.Millisecond))
 }
 
 // Close ends the pool. See [Pooler].

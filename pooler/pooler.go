@@ -15,6 +15,11 @@ type Node struct {
 	// doesn't is left behind when its time is over, and what it returns then is
 	// closed.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+
+	// Explain is asked what it means that a connection was lost before a byte has
+	// ever come from the node. It returns the error that is told, err or a
+	// [Mistake]. It may ask the node, and must respect ctx. nil: err is told.
+	Explain func(ctx context.Context, err error) error
 }
 
 // Request says what a lease is for.
@@ -25,6 +30,9 @@ type Request struct {
 	// not part of the context since a context for each request would cost more
 	// than the request.
 	Deadline time.Time
+	// WaitTimeout bounds the waiting in the place of Config.WaitTimeout, which
+	// many clients may share. 0: that one does. -1: only the deadline.
+	WaitTimeout time.Duration
 	// Name is the command, for errors that say who holds the connections.
 	Name string
 	// Blocking says that the reply may be held back for long on purpose, so
@@ -32,6 +40,12 @@ type Request struct {
 	Blocking bool
 	// Want is the one connection that can serve the request, or nil.
 	Want *Conn
+}
+
+// waitLimit is how long the request may wait where the pool has byDefault, 0: as
+// long as it likes.
+func (r *Request) waitLimit(byDefault time.Duration) time.Duration {
+	return min(orDefault(r.WaitTimeout, byDefault, 0), century)
 }
 
 // Outcome says how the request of a lease ended.

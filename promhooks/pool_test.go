@@ -194,7 +194,7 @@ func TestInstrumentKeepsTheListenerBefore(t *testing.T) {
 func TestAnOutageIsSeen(t *testing.T) {
 	s := testkit.Start(t, testkit.Redis)
 	w := watchWith(t, "test", "redis://"+s.Addr+"?max_retries=-1", prometheus.NewRegistry(),
-		driver.Config{Pool: pooler.Config{FailFastAfter: 1, BackoffMax: 20 * time.Millisecond}}, nil)
+		driver.Config{Pool: pooler.Config{FailFastAfter: time.Millisecond, BackoffMax: 20 * time.Millisecond}}, nil)
 	ctx := t.Context()
 	node := `{node="` + s.Addr + `"}`
 	if err := w.Set(ctx, "k", "v", 0).Err(); err != nil {

@@ -62,7 +62,7 @@ func TestRedisManagerNamesCount(t *testing.T) {
 	s := testkit.Start(t, testkit.Redis)
 	w := watchWith(t, "test", "redis://"+s.Addr+"?max_retries=-1", prometheus.NewRegistry(), driver.Config{Pool: pooler.Config{
 		ConnMaxIdleTime: 20 * time.Millisecond, HealthCheckInterval: 20 * time.Millisecond,
-		FailFastAfter: 1, BackoffMax: 20 * time.Millisecond, SharedConns: -1,
+		FailFastAfter: time.Millisecond, BackoffMax: 20 * time.Millisecond, SharedConns: -1,
 	}}, []promhooks.Option{promhooks.WithRedisManagerNames()})
 	ctx := t.Context()
 	node := `{node_redis_url="` + s.Addr + `"}`

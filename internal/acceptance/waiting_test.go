@@ -166,7 +166,7 @@ func TestBlockedCallersTimeOutWithTheHolders(t *testing.T) {
 			if !errors.Is(err, redis.ErrPoolTimeout) || !errors.Is(err, pooler.ErrWaitTimeout) || !errors.As(err, &facts) {
 				t.Fatalf("a caller that waited in vain got: %v", err)
 			}
-			if facts.Leased != open || facts.Max != open || !strings.HasPrefix(facts.Holders, "10 BLPOP") || !strings.Contains(err.Error(), "10 BLPOP") {
+			if facts.Leased != open || facts.Max != open || !strings.HasPrefix(facts.Holders, "10 BLPOP") || !strings.HasSuffix(err.Error(), "held by BLPOP") {
 				t.Fatalf("the error doesn't name the holders: %v", err)
 			}
 			if i == 0 {

@@ -145,8 +145,9 @@ var timeoutGuarantees = []guarantee{
 			o.PoolSize, o.PipelinePoolSize, o.PoolTimeout, o.MaxRetries = 1, -1, 30*time.Millisecond, -1
 		})
 		conn := one.Conn()
-		ok(w, conn.Ping(w.ctx).Err())
+		ok(w, conn.Do(w.ctx, "WATCH", w.key("held")).Err()) // so that it can't be shared
 		wantErr(w, one.Ping(w.ctx).Err(), redis.ErrPoolTimeout)
+		ok(w, conn.Do(w.ctx, "UNWATCH").Err())
 		ok(w, conn.Close())
 		want(w, "PONG")(one.Ping(w.ctx).Result())
 	}},

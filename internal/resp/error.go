@@ -1,9 +1,6 @@
 package resp
 
-import (
-	"fmt"
-	"strconv"
-)
+import "fmt"
 
 // Limits on what a peer may announce or send.
 const (
@@ -23,10 +20,9 @@ type Error struct {
 	Limit  bool   // well-formed so far, but too long, too many or too deep
 }
 
-// Error returns the offset and the reason.
-func (e *Error) Error() string {
-	return "resp: byte " + strconv.FormatInt(e.Offset, 10) + ": " + e.Reason
-}
+// Error returns the reason, and not the offset: the texts of the same mistake are
+// the same.
+func (e *Error) Error() string { return "resp: " + e.Reason }
 
 // reason is why a scanner failed. A scanner keeps it, rather than an error, so
 // that it contains no pointers.

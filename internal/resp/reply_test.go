@@ -301,13 +301,13 @@ func checkError(t *testing.T, stream string, err error, want resp.Error) {
 	}
 }
 
-func TestAnErrorNamesByteAndReason(t *testing.T) {
+func TestAnErrorNamesTheReason(t *testing.T) {
 	var s resp.ReplyScanner
 	if _, _, err := s.Scan([]byte("$5\r\nhello\r\n")); err != nil {
 		t.Fatal(err)
 	}
 	_, _, err := s.Scan([]byte("secret"))
-	if want := "resp: byte 11: unknown reply type ('s')"; err == nil || err.Error() != want {
+	if want := "resp: unknown reply type ('s')"; err == nil || err.Error() != want {
 		t.Errorf("error %v, want %v", err, want)
 	}
 }

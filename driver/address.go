@@ -1,0 +1,46 @@
+package driver
+
+import (
+	"net"
+	"strconv"
+	"strings"
+
+	"github.com/everpool/everpool/internal/safeaddr"
+)
+
+// checkAddr returns what is wrong with the address of a node, whatever its history.
+// A dialer of the user's own takes what it likes, but for passwords: an address is
+// logged, and is in errors and statistics. custom says that it has one.
+func checkAddr(network, addr string, custom bool) error {
+	shown := safeaddr.Of(addr)
+	isURL := strings.Contains(addr, "://")
+	path := network == "unix" || network == "" && strings.HasPrefix(addr, "/")
+	login, _, hasLogin := strings.Cut(addr, "@")
+	hasLogin = hasLogin && (isURL || !path) && (!custom || strings.Contains(login, ":"))
+	switch {
+	case hasLogin, isURL && !custom:
+		return complaint("Addr is a URL, or has a login in it, of %q; allowed is an address: redis.ParseURL and Open take URLs, Username and Password the login", shown)
+	case custom, path, addr == "":
+		return nil
+	case strings.ContainsAny(addr, ",;"):
+		return complaint("Addr is %q; allowed is the host:port of one node, and no list", shown)
+	case strings.ContainsAny(addr, " \t\r\n"):
+		return complaint("Addr is %q; allowed is host:port, without spaces", shown)
+	}
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil && !strings.Contains(addr, ":") {
+		return complaint("Addr is %q, without a port; allowed is host:port, as %s", shown, net.JoinHostPort(shown, "6379"))
+	}
+	if err != nil {
+		return complaint("Addr is %q; allowed is host:port, an IPv6 address in brackets, as [::1]:6379", shown)
+	}
+	if n, err := strconv.Atoi(port); err != nil && port != "" {
+		_, err = net.LookupPort("tcp", port) // a service's name
+		if err != nil {
+			return complaint("Addr is %q, whose port %q isn't known; allowed are 1 to 65535", shown, port)
+		}
+	} else if n < 1 || n > 65535 {
+		return complaint("Addr is %q, whose port is %q; allowed are 1 to 65535", shown, port)
+	}
+	return nil
+}

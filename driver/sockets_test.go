@@ -1,0 +1,175 @@
+package driver_test
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/everpool/everpool/driver"
+	"github.com/everpool/everpool/pooler"
+)
+
+// A service that comes from the stock client has sizes that were chosen for sockets.
+func TestASmallPoolSizeBoundsSocketsAndNoCallers(t *testing.T) {
+	const callers = 64
+	for name, set := range map[string]func(*redis.Options){
+		"unset":            func(*redis.Options) {},
+		"PoolSize":         func(o *redis.Options) { o.PoolSize = 10 },
+		"the least":        func(o *redis.Options) { o.PoolSize, o.PipelinePoolSize = 1, -1 },
+		"MaxActiveConns":   func(o *redis.Options) { o.MaxActiveConns = 10 },
+		"MaxConcurrent...": func(o *redis.Options) { o.PoolSize, o.MaxConcurrentDials = 10, 1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inLab(t, driver.Config{}, func(t *lab) {
+				rdb := t.client(set)
+				if err := rdb.Ping(t.Context()).Err(); err != nil {
+					t.Fatal(err)
+				}
+				t.f.Freeze(true)
+				results := make(chan error, callers)
+				for i := range callers {
+					go func() {
+						if i%2 == 0 {
+							results <- rdb.Set(t.Context(), fmt.Sprint("k", i), "v", 0).Err()
+							return
+						}
+						_, err := rdb.TxPipelined(t.Context(), func(p redis.Pipeliner) error { p.Incr(t.Context(), "n"); return nil })
+						results <- err
+					}()
+				}
+				synctest.Wait()
+				s := t.stats()
+				if s.InFlight != callers || s.Waiting != 0 {
+					t.Errorf("%d requests under way and %d that wait, want all %d under way", s.InFlight, s.Waiting, callers)
+				}
+				if s.OpenConnections > 4 {
+					t.Errorf("%d sockets for those who share", s.OpenConnections)
+				}
+				t.f.Freeze(false)
+				for range callers {
+					if err := <-results; err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		})
+	}
+}
+
+// What is said of sockets bounds them as it did: never more than go-redis would open.
+func TestTheBoundOnSocketsIsGoRediss(t *testing.T) {
+	for _, c := range []struct {
+		o    redis.Options
+		own  int // Config.Pool.MaxOpenConns
+		want int
+	}{
+		{o: redis.Options{PoolSize: 5}, want: 15},
+		{o: redis.Options{PoolSize: 5, PipelinePoolSize: 3}, want: 8},
+		{o: redis.Options{PoolSize: 5, PipelinePoolSize: -1}, want: 5},
+		{o: redis.Options{MaxActiveConns: 5}, want: 15},
+		{o: redis.Options{PoolSize: 5, MaxActiveConns: 3}, want: 13},
+		{o: redis.Options{PoolSize: 5, MaxActiveConns: 9}, want: 15},
+		{o: redis.Options{PoolSize: 5}, own: 7, want: 7},
+		{o: redis.Options{PoolSize: 5}, own: -1, want: -1},
+	} {
+		inLab(t, driver.Config{Pool: pooler.Config{MaxOpenConns: c.own}}, func(t *lab) {
+			rdb := t.client(func(o *redis.Options) { *o = c.o; o.Addr = labAddr })
+			if err := rdb.Ping(t.Context()).Err(); err != nil {
+				t.Fatal(err)
+			}
+			if n := t.stats().MaxOpenConnections; n != c.want {
+				t.Errorf("%d sockets at most, want %d, with PoolSize %d, MaxActiveConns %d, PipelinePoolSize %d, MaxOpenConns %d",
+					n, c.want, c.o.PoolSize, c.o.MaxActiveConns, c.o.PipelinePoolSize, c.own)
+			}
+		})
+	}
+}
+
+// Age and idleness are of sockets: what go-redis holds has none.
+func TestHandlesDontExpireAndSocketsDo(t *testing.T) {
+	inLab(t, driver.Config{Pool: pooler.Config{HealthCheckInterval: time.Second}}, func(t *lab) {
+		rdb := t.client(func(o *redis.Options) {
+			o.ConnMaxLifetime, o.ConnMaxIdleTime, o.MaxIdleConns = time.Minute, time.Minute, 1
+		})
+		for range 100 {
+			if err := rdb.Ping(t.Context()).Err(); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(10 * time.Second)
+		}
+		if s := rdb.PoolStats(); s.Misses != 1 || s.StaleConns != 0 {
+			t.Errorf("go-redis has dialed %d handles and thrown %d away", s.Misses, s.StaleConns)
+		}
+		if n := t.f.Accepted(); n < 10 {
+			t.Errorf("%d sockets in 1000 s, each at most a minute old", n)
+		}
+	})
+}
+
+// A machine with few processors must not refuse what stock takes.
+func TestMinIdleConnsOverTheDefaultBoundIsTheBound(t *testing.T) {
+	inLab(t, driver.Config{}, func(t *lab) {
+		rdb := t.client(func(o *redis.Options) { o.MinIdleConns = 100_000 })
+		if err := rdb.Ping(t.Context()).Err(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Handles that each keep a socket must be fewer than those, or they wait for each
+// other for ever.
+func TestHandlesThatKeepASocketAreFewerThanThose(t *testing.T) {
+	for name, c := range map[string]struct {
+		poolSize, sockets int
+		want              int
+	}{
+		"unset":               {0, 20, 10},
+		"unset, one socket":   {0, 1, 1},
+		"as many":             {20, 20, 19},
+		"more":                {100, 20, 19},
+		"fewer":               {7, 20, 7},
+		"no bound but theirs": {7, 0, 7}, // 17 with those for pipelines
+	} {
+		d := newDriver(t, driver.Config{Pool: pooler.Config{MaxOpenConns: c.sockets}})
+		for kind, keep := range map[string]func(*redis.Options){
+			"cache":     func(o *redis.Options) { o.ClientSideCacheConfig = &redis.ClientSideCacheConfig{} },
+			"streaming": func(o *redis.Options) { o.StreamingCredentialsProvider = streaming{} },
+		} {
+			o := &redis.Options{Addr: labAddr, PoolSize: c.poolSize, ConnMaxLifetime: time.Hour}
+			keep(o)
+			if o = d.Options(o); o.PoolSize != c.want || o.PipelinePoolSize != -1 || o.ConnMaxLifetime != time.Hour {
+				t.Errorf("%s, %s: %d handles, want %d; pipelines have %d, and lifetime %v", name, kind, o.PoolSize, c.want, o.PipelinePoolSize, o.ConnMaxLifetime)
+			}
+		}
+	}
+}
+
+// Clients of one node share its pool, and each waits as long as it said.
+func TestEachClientsOwnPoolTimeoutHolds(t *testing.T) {
+	for name, c := range map[string]struct {
+		pools time.Duration // Config.Pool.WaitTimeout
+		want  [3]time.Duration
+	}{
+		"by each client":       {0, [3]time.Duration{200 * time.Millisecond, 3 * time.Second, 5 * time.Second}},
+		"by the configuration": {time.Second, [3]time.Duration{time.Second, time.Second, time.Second}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBothLabs(t, driver.Config{Pool: pooler.Config{MaxOpenConns: 1, WaitTimeout: c.pools}}, func(t *lab) {
+				holder := t.handle()
+				holder.do("WATCH k", "+OK")
+				for i, own := range []time.Duration{200 * time.Millisecond, 3 * time.Second, 0} {
+					v := t.handle(func(o *redis.Options) { o.PoolTimeout = own })
+					began := time.Now()
+					_, err := v.Write([]byte(frames("GET k")))
+					t.wantErr(err, pooler.ErrWaitTimeout)
+					if took := time.Since(began); took != c.want[i] {
+						t.Errorf("PoolTimeout %v: waited for %v, want %v", own, took, c.want[i])
+					}
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,180 @@
+package pooler_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/everpool/everpool/internal/testkit"
+	"github.com/everpool/everpool/pooler"
+)
+
+// wrong is an error of a dial that will come again until somebody mends something.
+var wrong = &net.OpError{Op: "dial", Err: &pooler.Mistake{Err: errors.New("no such host"), Hint: "is its name right?"}}
+
+func TestAMistakeAtANodeThatHasNeverAnsweredFailsRequestsAtOnceAndHeals(t *testing.T) {
+	bubble(t, pooler.Config{}, func(pt *tester) {
+		pt.fake.Down(wrong)
+		began := time.Now()
+		for range 3 {
+			for _, err := range []error{<-pt.awaitNode(pt.Context(), 0), pt.begin(pooler.Request{Session: pt.plain}).await().err} {
+				e := pt.wantErr(err, pooler.ErrNodeDown)
+				var m *pooler.Mistake
+				if !errors.As(e.Cause, &m) || m.Hint != "is its name right?" {
+					t.Errorf("the cause is %v", e.Cause)
+				}
+			}
+		}
+		if took := time.Since(began); took > 100*time.Millisecond {
+			t.Errorf("six requests took %v", took)
+		}
+		const callers = 200
+		for range callers { // that come on, and each fails at once
+			pt.wantErr(<-pt.awaitNode(pt.Context(), 0), pooler.ErrNodeDown)
+			time.Sleep(100 * time.Millisecond)
+		}
+		if n := pt.dialer.count(); n > callers+150 {
+			t.Errorf("%d dials in 20 s", n)
+		}
+		pt.fake.Up()
+		pt.sleep(time.Second + 100*time.Millisecond)
+		if err := <-pt.awaitNode(pt.Context(), 0); err != nil {
+			t.Errorf("when it is mended: %v", err)
+		}
+		pt.put(pt.get(pt.plain))
+	})
+}
+
+func TestAMistakeIsWaitedForWhereRequestsAlwaysWait(t *testing.T) {
+	bubble(t, pooler.Config{FailFastAfter: -1, WaitTimeout: -1}, func(pt *tester) {
+		pt.fake.Down(wrong)
+		w := pt.wait(pt.plain)
+		pt.sleep(time.Hour)
+		w.wantWaiting()
+		pt.fake.Up()
+		pt.put(w.await().wantConn())
+	})
+}
+
+// Its name may be about to change, or what is in between be started again.
+func TestANodeThatHasAnsweredIsWaitedForWhateverItsDialsSay(t *testing.T) {
+	bubble(t, pooler.Config{FailFastAfter: 3 * time.Second}, func(pt *tester) {
+		c := pt.get(pt.plain)
+		pt.do(c, "PING")
+		pt.put(c)
+		pt.fake.Down(wrong)
+		pt.pool.Drain()
+		began := time.Now()
+		w := pt.wait(pt.plain)
+		pt.wantErr(<-pt.awaitNode(pt.Context(), 0), pooler.ErrNodeDown)
+		w.await().wantErr(pooler.ErrNodeDown)
+		if took := time.Since(began); took < 3*time.Second {
+			t.Errorf("given up after %v", took)
+		}
+	})
+}
+
+// A server that wants something else hangs up without a word.
+func TestWhatAFirstConnectionIsLostForIsExplained(t *testing.T) {
+	bubble(t, pooler.Config{}, func(pt *tester) {
+		asked := 0
+		server := func(context.Context, string, string) (net.Conn, error) {
+			nc, peer := net.Pipe()
+			go func() {
+				_, _ = peer.Read(make([]byte, 100))
+				_ = peer.Close()
+			}()
+			return nc, nil
+		}
+		answers := func(ctx context.Context, network, addr string) (net.Conn, error) {
+			return pt.fake.Dial(ctx, network, addr)
+		}
+		dial := server
+		p, err := pooler.New(pooler.Node{
+			Network: "tcp", Addr: addr,
+			Dial: func(ctx context.Context, network, addr string) (net.Conn, error) { return dial(ctx, network, addr) },
+			Explain: func(_ context.Context, err error) error {
+				asked++
+				if !errors.Is(err, io.EOF) {
+					t.Errorf("asked about %v", err)
+				}
+				return &pooler.Mistake{Err: err, Hint: "it wants TLS"}
+			},
+		}, pooler.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		r := pooler.Request{Session: pt.plain, Name: "GET"}
+		c, err := p.Get(pt.Context(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = exchange(c, "GET", "k"); !errors.Is(err, io.EOF) || asked != 1 {
+			t.Errorf("%v, and asked %d times", err, asked)
+		}
+		p.Put(c, pooler.Failed)
+		began := time.Now()
+		_, err = p.Get(pt.Context(), r)
+		e := pt.wantErr(err, pooler.ErrNodeDown)
+		if took := time.Since(began); took > 100*time.Millisecond || e.Cause == nil || e.Cause.Error() != "EOF (it wants TLS)" {
+			t.Errorf("after %v: %v", took, err)
+		}
+
+		dial = answers
+		time.Sleep(2 * time.Second)
+		if c, err = p.Get(pt.Context(), r); err != nil {
+			t.Fatalf("when it is mended: %v", err)
+		}
+		if _, err := exchange(c, "PING"); err != nil {
+			t.Fatal(err)
+		}
+		p.Put(c, pooler.Answered)
+		dial = server
+		p.Drain()
+		before := asked
+		if c, err = p.Get(pt.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := exchange(c, "GET", "k"); !errors.Is(err, io.EOF) || asked != before {
+			t.Errorf("%v, and asked %d times after it has answered once", err, asked-before)
+		}
+		p.Put(c, pooler.Failed)
+	})
+}
+
+func TestOnceTheNodeHasAnsweredOnAnyConnectionNoLossIsExplained(t *testing.T) {
+	bubble(t, pooler.Config{}, func(pt *tester) {
+		p, err := pooler.New(pooler.Node{
+			Network: "tcp", Addr: addr, Dial: pt.fake.Dial,
+			Explain: func(_ context.Context, err error) error {
+				t.Errorf("asked about %v", err)
+				return err
+			},
+		}, pooler.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		var conns [2]*pooler.Conn
+		for i := range conns {
+			if conns[i], err = p.Get(pt.Context(), pooler.Request{Session: pt.plain}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		pt.do(conns[0], "PING")
+		pt.fake.Handle("GET", func(c *testkit.FakeConn, _ []string) []byte {
+			c.CloseNow()
+			return nil
+		})
+		for _, c := range conns {
+			if _, err := exchange(c, "GET", "k"); err == nil {
+				t.Error("it isn't lost")
+			}
+			p.Put(c, pooler.Failed)
+		}
+	})
+}
