@@ -13,14 +13,11 @@ import (
 // prober's work alone.
 func (p *Pool) growLocked() {
 	for !p.closed && p.health.state == StateUp && p.dialing < p.rampLocked() {
-		if p.fullLocked() && p.idle == 0 {
+		if p.fullLocked() && p.idle == 0 && p.pinned == 0 {
 			return // the usual case under load, and no use in looking further
 		}
 		l := p.neediestLocked()
-		if l == nil {
-			return
-		}
-		if p.fullLocked() && (l.first() == nil || !p.evictLocked(l)) {
+		if l == nil || !p.makeRoomLocked(l, l.first()) {
 			return
 		}
 		p.beginDialLocked(l)
@@ -53,6 +50,97 @@ func (p *Pool) neediestLocked() *lot {
 		needy = p.lotLocked(p.warm)
 	}
 	return needy
+}
+
+// What a full pool has lent stays lent for a moment although a request waits that
+// could use it: those who have waited for it have to get something of it.
+const (
+	// laneTenure is how long a lane is kept, and how long a request waits, where
+	// connections may come back by themselves, before it takes one that is kept.
+	laneTenure = 5 * time.Millisecond
+
+	// keptTenure is how long a handle keeps its connection: long enough for the
+	// handshake and some requests, since each change costs a dial.
+	keptTenure = 50 * time.Millisecond
+)
+
+// makeRoomLocked reports whether there is room for a connection of the lot. In a full
+// pool it makes some for w, if any: it closes the connection that was idle for longest
+// in another lot, or one that its handle keeps and could do without.
+func (p *Pool) makeRoomLocked(l *lot, w *waiter) bool {
+	switch {
+	case !p.fullLocked():
+		return true
+	case w == nil:
+		return false
+	case p.evictLocked(l):
+		return true
+	case p.pinned == 0 || p.short.Load():
+		return false
+	}
+	now := p.now()
+	if left := laneTenure - (now - w.since); left > 0 && p.lanes+p.pinned < p.countedLocked() {
+		p.lookForRoomLocked(left, now)
+		return false
+	}
+	p.short.Store(true) // first: one that is parked while this looks must not be missed
+	for c := range p.all {
+		if c.pin != "" && !c.beyond && c.parked.Load() == parked && p.reclaimLocked(c, now) {
+			p.short.Store(false)
+			p.closeLocked(c, CloseRoom, nil)
+			return true
+		}
+	}
+	return false
+}
+
+// reclaimLocked takes a parked connection from its handle, once it has had it for
+// keptTenure.
+func (p *Pool) reclaimLocked(c *Conn, now time.Duration) bool {
+	if left := keptTenure - (now - c.leasedAt); left > 0 {
+		p.lookForRoomLocked(left, now)
+		return false
+	}
+	return c.parked.CompareAndSwap(parked, reclaimed)
+}
+
+// parkedWhileShort takes a connection that was parked while a request waits for one.
+// That is settled at once, or its handle would have it back first, again and again.
+// Closing it, which is told, isn't: Park may be called under the lock of a handle.
+func (p *Pool) parkedWhileShort(c *Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || !p.short.Load() || !p.reclaimLocked(c, p.now()) {
+		return
+	}
+	p.short.Store(false)
+	p.wg.Go(func() {
+		p.mu.Lock()
+		p.closeLocked(c, CloseRoom, nil)
+		p.unlock()
+	})
+}
+
+// lookForRoomLocked has the pool look for room after that time.
+func (p *Pool) lookForRoomLocked(after, now time.Duration) {
+	at := now + after
+	if p.roomAt != 0 && p.roomAt <= at {
+		return
+	}
+	p.roomAt = at
+	if p.roomTimer == nil {
+		p.roomTimer = time.AfterFunc(after, p.lookForRoom)
+	} else {
+		p.roomTimer.Reset(after)
+	}
+}
+
+// lookForRoom looks again whether a request that waits can be served.
+func (p *Pool) lookForRoom() {
+	p.mu.Lock()
+	p.roomAt, p.grow = 0, true
+	p.short.Store(false)
+	p.unlock()
 }
 
 // evictLocked closes the connection that was idle for longest in another lot than
@@ -149,7 +237,7 @@ func (p *Pool) open(s *Session, probe bool) (*Conn, error) {
 		return nil, err
 	}
 	c := NewConn(nc, s)
-	c.judge = p.turned
+	c.pool = p
 	// A Close of the pool must not wait for a peer that says nothing.
 	stop := context.AfterFunc(p.ctx, func() { c.InterruptReceive(); c.InterruptSend() })
 	defer stop()

@@ -1,6 +1,7 @@
 package pooler
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
@@ -150,12 +151,12 @@ func (p *Pool) probeOnce(pause *time.Duration) (next time.Duration, more bool) {
 		p.unlock()
 		return 0, false
 	}
-	if needy := p.neediestLocked(); p.fullLocked() && (needy == nil || needy.first() == nil || !p.evictLocked(needy)) {
+	l := p.probeLotLocked()
+	if !p.makeRoomLocked(l, cmp.Or(l.first(), p.health.awaiting.head)) {
 		next = p.pauseLocked(pause, now)
 		p.unlock()
 		return next, true
 	}
-	l := p.probeLotLocked()
 	p.beginDialLocked(l)
 	p.unlock()
 

@@ -71,7 +71,9 @@ type Pool struct {
 	tick      *time.Timer
 	ticking   bool
 	events    []Event       // to be told after unlock
-	turnEnd   *time.Timer   // ends a lane's turn
+	roomTimer *time.Timer   // looks for room for those who wait
+	roomAt    time.Duration // when it goes off, 0 if it doesn't
+	short     atomic.Bool   // a request waits for the next connection that is parked; none is
 	shutting  []shut        // to be closed after unlock
 	retiring  []*Lane       // to be retired after unlock
 	deserting []*Lane       // retired ones, to be left by those who can
@@ -324,7 +326,6 @@ func (p *Pool) wait(ctx context.Context, r Request, share bool, now time.Duratio
 		p.retireLocked(r.Want.lane) // what rides on it goes elsewhere from now on
 	}
 	p.growLocked()
-	p.reclaimLocked()
 	p.unlock()
 
 	if caller, ok := ctx.(*Caller); ok {
@@ -469,7 +470,9 @@ func (p *Pool) abandon(w *waiter, cause error) {
 // wakeLocked takes the waiter out of its list and hands over c or err.
 func (p *Pool) wakeLocked(w *waiter, c *Conn, err error, now time.Duration) {
 	w.in.remove(w)
-	p.waiting--
+	if p.waiting--; p.waiting == 0 {
+		p.short.Store(false)
+	}
 	p.n.waitDuration += now - w.since
 	if c != nil {
 		p.leaseLocked(c, w.name, w.blocking, now)
@@ -685,21 +688,6 @@ func (p *Pool) Pin(c *Conn, reason string) {
 	p.unlock()
 }
 
-// reclaimLocked closes a connection that its holder keeps and could do without,
-// if every connection of a full pool is kept and somebody waits: none would ever
-// come back by itself.
-func (p *Pool) reclaimLocked() {
-	if p.pinned == 0 || !p.fullLocked() || p.pinned < p.countedLocked() {
-		return
-	}
-	for c := range p.all {
-		if c.pin != "" && !c.beyond && c.parked.CompareAndSwap(parked, reclaimed) {
-			p.closeLocked(c, CloseRoom, nil)
-			return
-		}
-	}
-}
-
 // fullLocked reports whether there is no room for one connection more.
 func (p *Pool) fullLocked() bool { return p.countedLocked() >= p.cfg.MaxOpenConns }
 
@@ -809,8 +797,8 @@ func (p *Pool) Close() error {
 	if p.expiry != nil {
 		p.expiry.Stop()
 	}
-	if p.turnEnd != nil {
-		p.turnEnd.Stop()
+	if p.roomTimer != nil {
+		p.roomTimer.Stop()
 	}
 	p.health.stopLocked()
 	if len(p.all) == 0 {
