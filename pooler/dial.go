@@ -215,8 +215,8 @@ func (p *Pool) loseLocked(l *lot, err error) {
 		p.warm = nil
 	}
 	lost := &Error{Err: ErrSessionLost, Node: p.node.Addr, Cause: err}
-	p.wakeAllLocked(&l.waiters, lost)
-	p.wakeAllLocked(&l.riders, lost)
+	p.wakeAllLocked(&l.waiters, everyone, lost)
+	p.wakeAllLocked(&l.riders, everyone, lost)
 	p.retireAllLocked(l)
 	l.more = false
 	p.closeIdleLocked(l, CloseSessionLost, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -308,8 +309,7 @@ func (p *Pool) leaseLocked(c *Conn, name string, blocking bool, now time.Duratio
 // wait queues the request and waits for its turn. It is called with mu held and
 // returns without.
 func (p *Pool) wait(ctx context.Context, r Request, share bool, now time.Duration) (granted, error) {
-	p.startProbeLocked()
-	if p.failingLocked(now) && r.Want == nil {
+	if !p.askLocked(now) && r.Want == nil {
 		err := p.downErrorLocked(ErrNodeDown)
 		p.n.failed++
 		p.unlock()
@@ -480,9 +480,12 @@ func (p *Pool) wakeLocked(w *waiter, c *Conn, err error, now time.Duration) {
 	w.wake(c, err)
 }
 
-// wakeAllLocked fails everybody on the list.
-func (p *Pool) wakeAllLocked(l *waiterList, err error) {
-	for now := p.now(); l.head != nil; {
+// everyone is a time before which all have come.
+const everyone = time.Duration(math.MaxInt64)
+
+// wakeAllLocked fails those on the list who had come by the given time.
+func (p *Pool) wakeAllLocked(l *waiterList, by time.Duration, err error) {
+	for now := p.now(); l.head != nil && l.head.since <= by; {
 		p.n.failed++
 		p.wakeLocked(l.head, nil, err, now)
 	}
@@ -649,7 +652,7 @@ func (p *Pool) closeLocked(c *Conn, reason CloseReason, err error) {
 	}
 	p.n.pushes += c.pushDropped.Swap(0)
 	p.note(Event{Kind: EventClose, Conn: c.id, Reason: reason, Err: err})
-	p.wakeAllLocked(&c.wanted, &Error{Err: ErrConnGone, Node: p.node.Addr})
+	p.wakeAllLocked(&c.wanted, everyone, &Error{Err: ErrConnGone, Node: p.node.Addr})
 	p.shutting = append(p.shutting, shut{c.nc, c.lane})
 	p.grow = true
 	if p.closed && len(p.all) == 0 {
@@ -778,11 +781,11 @@ func (p *Pool) Close() error {
 	p.closed = true
 	gone := &Error{Err: ErrClosed, Node: p.node.Addr}
 	for _, l := range p.lots {
-		p.wakeAllLocked(&l.waiters, gone)
-		p.wakeAllLocked(&l.riders, gone)
+		p.wakeAllLocked(&l.waiters, everyone, gone)
+		p.wakeAllLocked(&l.riders, everyone, gone)
 		p.closeIdleLocked(l, ClosePoolClosed, nil)
 	}
-	p.releaseLocked(gone)
+	p.releaseLocked(everyone, gone)
 	for c := range p.all {
 		if c.lane != nil {
 			p.retireLocked(c.lane)
