@@ -50,6 +50,15 @@ type waitError struct{ poolError }
 // Timeout is true.
 func (waitError) Timeout() bool { return true }
 
+// serverError is a poolError of what the server has said, by which go-redis knows it.
+type serverError struct{ poolError }
+
+// Error begins with the server's own word, as "LOADING".
+func (e serverError) Error() string { return e.err.Cause.Error() + ": " + e.text }
+
+// RedisError marks it as a [redis.Error].
+func (serverError) RedisError() {}
+
 // adapt makes of a pool's error what go-redis should see: where trying again
 // makes sense, the error of a dial; otherwise the bare error.
 func adapt(err error) error {
@@ -62,6 +71,9 @@ func adapt(err error) error {
 		return &net.OpError{Op: "dial", Net: "everpool", Err: waitError{newPoolError(e)}}
 	case errors.Is(e, pooler.ErrSessionLost):
 		return &net.OpError{Op: "dial", Net: "everpool", Err: newPoolError(e)}
+	}
+	if errors.Is(e, pooler.ErrNotReady) {
+		return serverError{newPoolError(e)}
 	}
 	return newPoolError(e)
 }

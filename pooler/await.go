@@ -116,8 +116,11 @@ func (p *Pool) servesLocked() bool {
 	case p.health.state == StateUp:
 		return true
 	}
-	return len(p.all) > p.pinned+p.beyond
+	return p.servingLocked() > 0
 }
+
+// servingLocked is the number of connections that are no handle's own.
+func (p *Pool) servingLocked() int { return len(p.all) - p.pinned - p.beyond }
 
 // settleServesLocked keeps what Serves says, and releases those who await the node
 // once it serves.

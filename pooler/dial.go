@@ -46,7 +46,7 @@ func (p *Pool) neediestLocked() *lot {
 			needy = l
 		}
 	}
-	if needy == nil && !p.unused && p.warm != nil && p.idle+p.dialing < p.cfg.MinIdleConns && !p.warm.Dead() {
+	if needy == nil && !p.unused && p.warm != nil && p.idle+p.dialing < p.cfg.MinIdleConns && !p.warm.Dead() && p.now() >= p.unreadyUntil {
 		needy = p.lotLocked(p.warm)
 	}
 	return needy
@@ -171,12 +171,39 @@ func (p *Pool) beginDialLocked(l *lot) {
 func (p *Pool) dial(l *lot) {
 	began := p.now()
 	c, err := p.open(l.session, false)
+	p.settleDial(l, c, err, began, func() {})
+}
+
+// settleDial draws the conclusions from a dial, those that its reason has for it first.
+func (p *Pool) settleDial(l *lot, c *Conn, err error, began time.Duration, first func()) {
+	if isUnready(err) {
+		p.lookAround() // has it restarted, and the others are lost?
+	}
 	p.mu.Lock()
+	defer p.unlock()
+	first()
 	p.endDialLocked(l, c, err, began)
-	if err != nil && !isRefused(err) && !p.closed {
+	switch {
+	case err == nil, isRefused(err), p.closed:
+	case isUnready(err) && p.health.state == StateUp && p.lastID > 0 && (p.servingLocked() > 0 || !p.lost):
+		p.unreadyLocked(l, err)
+	default:
 		p.dialFailedLocked(err, began)
 	}
-	p.unlock()
+}
+
+// unreadyLocked notes that the server has said on a new connection that it isn't
+// ready, while none was lost. That is no outage, which would be waited for: those who
+// wait for the connection are told, as others are by the replies to what they ask.
+func (p *Pool) unreadyLocked(l *lot, err error) {
+	p.n.dialErrors++
+	p.ramp = 1
+	p.health.lastErr = err
+	p.unreadyUntil = p.now() + p.cfg.BackoffMax
+	told := &Error{Err: ErrNotReady, Node: p.node.Addr, Cause: err}
+	p.wakeAllLocked(&l.waiters, everyone, told)
+	p.wakeAllLocked(&l.riders, everyone, told)
+	l.more = false
 }
 
 // endDialLocked takes in a new connection, or settles what its failure means for
@@ -191,7 +218,7 @@ func (p *Pool) endDialLocked(l *lot, c *Conn, err error, began time.Duration) {
 	case err == nil && p.closed:
 		p.shutting = append(p.shutting, shut{nc: c.nc})
 	case err == nil:
-		p.health.lastErr = nil
+		p.health.lastErr, p.lost = nil, false
 		p.ramp = min(p.ramp+1, max(1, p.cfg.MaxOpenConns)) // doubles when all of them succeed
 		p.adoptLocked(c, now)
 		if p.countedLocked() > p.cfg.MaxOpenConns { // the bound was lowered meanwhile

@@ -74,7 +74,8 @@
 // wait for FailFastAfter, so that a restart costs them time and no error; after
 // that they fail with [ErrNodeDown] as soon as a dial that began after them is refused,
 // or at once where dials aren't answered. A probe succeeds when the server has taken up
-// the session and answered PING; a server that is loading its data counts as down.
+// the session and answered PING; one that is loading its data after a restart counts as
+// down.
 //
 // # Concurrency
 //

@@ -59,28 +59,31 @@ type Pool struct {
 	expires time.Duration // when it goes off, 0 if it doesn't
 	spare   sync.Pool     // of *waiter; of the pool, since a waiter has a channel
 
-	dialing   int
-	ramp      int // dials that may run at a time
-	grow      bool
-	health    health
-	n         counters
-	lastUse   time.Duration
-	unused    bool // drained, and not asked for since
-	pinned    int  // connections with a pin, streams apart
-	lanes     int
-	yielding  int // of lanes: retired
-	tick      *time.Timer
-	ticking   bool
-	events    []Event       // to be told after unlock
-	roomTimer *time.Timer   // looks for room for those who wait
-	roomAt    time.Duration // when it goes off, 0 if it doesn't
-	short     atomic.Bool   // a request waits for the next connection that is parked; none is
-	shutting  []shut        // to be closed after unlock
-	retiring  []*Lane       // to be retired after unlock
-	deserting []*Lane       // retired ones, to be left by those who can
-	doubts    int           // silent lanes are being looked into, on so many connections
-	doubted   time.Duration // when that last began
-	retiredAt time.Duration // when the node's connections were retired, 0: never
+	dialing      int
+	ramp         int // dials that may run at a time
+	grow         bool
+	health       health
+	n            counters
+	lastUse      time.Duration
+	unused       bool // drained, and not asked for since
+	pinned       int  // connections with a pin, streams apart
+	lanes        int
+	yielding     int // of lanes: retired
+	tick         *time.Timer
+	ticking      bool
+	events       []Event       // to be told after unlock
+	roomTimer    *time.Timer   // looks for room for those who wait
+	roomAt       time.Duration // when it goes off, 0 if it doesn't
+	short        atomic.Bool   // a request waits for the next connection that is parked; none is
+	shutting     []shut        // to be closed after unlock
+	retiring     []*Lane       // to be retired after unlock
+	deserting    []*Lane       // retired ones, to be left by those who can
+	doubts       int           // silent lanes are being looked into, on so many connections
+	doubted      time.Duration // when that last began
+	turnedAt     time.Duration // when what the server says of itself had consequences, 0: never
+	unreadyUntil time.Duration // until when nothing is dialed without a request
+	lost         bool          // a connection was, and no dial has succeeded since
+	retiredTo    uint64        // connections up to this number are retired
 
 	// Of requests on lanes that were lost.
 	again, moved, resent, unknown atomic.Int64
@@ -552,7 +555,7 @@ func (p *Pool) judgeLocked(c *Conn, now time.Duration) (CloseReason, error) {
 		return CloseAbandoned, nil
 	case c.session.Dead():
 		return CloseSessionLost, nil
-	case p.retiredAt != 0 && c.created <= p.retiredAt:
+	case c.id <= p.retiredTo:
 		return CloseRetired, errTurned
 	case p.countedLocked() > p.cfg.MaxOpenConns:
 		return CloseRoom, nil
@@ -648,7 +651,7 @@ func (p *Pool) closeLocked(c *Conn, reason CloseReason, err error) {
 	}
 	p.n.closes[reason]++
 	if reason == ClosePeer || reason == CloseRead || reason == CloseWrite {
-		p.ramp = 1 // the node may be gone; one dial finds out as well as many
+		p.ramp, p.lost = 1, true // the node may be gone; one dial finds out as well as many
 	}
 	p.n.pushes += c.pushDropped.Swap(0)
 	p.note(Event{Kind: EventClose, Conn: c.id, Reason: reason, Err: err})
