@@ -48,7 +48,7 @@ func TestWhenTheServerHasTurnedAllConnectionsOfTheNodeAreRetired(t *testing.T) {
 						other.wantReply(":1\r\n")
 						r.wantReply(reply)
 						pt.wantCloses(pooler.CloseRetired, 0)
-						h.wire(4).drain() // a new one is answered
+						h.wire(4).drain()                     // a new one is answered
 						pt.wantCloses(pooler.CloseRetired, 2) // the idle one too
 						pt.put(lease, spare)
 					} else {
