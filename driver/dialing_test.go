@@ -137,6 +137,9 @@ func TestADeadlineEndsTheWaitInAFullPool(t *testing.T) {
 
 func TestTheLongestCallInAnEndlessOutageIsFailFastAfter(t *testing.T) {
 	const failFast = time.Second
+	// A call waits for a probe of its own where that is answered at once, a pipeline,
+	// which go-redis tries on handles of two pools, for two.
+	probes := 2 * pooler.Config{}.Limits().BackoffMin
 	for _, dialTimeout := range []time.Duration{100 * time.Millisecond, time.Second, 5 * time.Second} {
 		t.Run(fmt.Sprint("DialTimeout ", dialTimeout), func(t *testing.T) {
 			cfg := driver.Config{Pool: pooler.Config{FailFastAfter: failFast}}
@@ -145,7 +148,7 @@ func TestTheLongestCallInAnEndlessOutageIsFailFastAfter(t *testing.T) {
 					began := time.Now()
 					err := call(t.Context(), rdb)
 					took := time.Since(began)
-					if took > failFast+failFast/5 || i > 0 && took != 0 {
+					if took > failFast+failFast/5 || i > 0 && took > probes {
 						t.Errorf("call %d took %v: %v", i, took, err)
 					}
 					t.wantErr(err, pooler.ErrNodeDown)

@@ -63,6 +63,15 @@ func (e credentialsError) Is(target error) bool {
 // As finds errors of the provider's.
 func (e credentialsError) As(target any) bool { return errors.As(e.err.Cause, target) }
 
+// serverError is a poolError of what the server has said, by which go-redis knows it.
+type serverError struct{ poolError }
+
+// Error begins with the server's own word, as "LOADING".
+func (e serverError) Error() string { return e.err.Cause.Error() + ": " + e.text }
+
+// RedisError marks it as a [redis.Error].
+func (serverError) RedisError() {}
+
 // adapt makes of a pool's error what go-redis should see: where trying again
 // makes sense, the error of a dial; otherwise the bare error.
 func adapt(err error) error {
@@ -77,6 +86,9 @@ func adapt(err error) error {
 		return &net.OpError{Op: "dial", Net: "everpool", Err: newPoolError(e)}
 	case errors.Is(e, pooler.ErrCredentials):
 		return credentialsError{newPoolError(e)}
+	}
+	if errors.Is(e, pooler.ErrNotReady) {
+		return serverError{newPoolError(e)}
 	}
 	return newPoolError(e)
 }

@@ -34,11 +34,9 @@ func (h *handle) SyscallConn() (syscall.RawConn, error) {
 	case c == nil && !h.node.serves():
 		return nil, errAway
 	case c != nil && h.b.idle() && !h.sending && !h.receiving:
-		if !c.Unpark() || !c.Ready() {
+		// It stays parked until the next request: go-redis asks after the last one too.
+		if !c.Ready() {
 			return nil, errKeptGone
-		}
-		if h.mayLoseLocked() {
-			c.Park()
 		}
 	}
 	return noSocket{}, nil

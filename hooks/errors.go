@@ -88,7 +88,7 @@ func ErrorType(err error) string {
 func isConnection(err error) bool {
 	for _, is := range [...]error{
 		redis.ErrClosed, net.ErrClosed, io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, io.ErrNoProgress,
-		pooler.ErrClosed, pooler.ErrConnGone, pooler.ErrSessionLost, pooler.ErrProtocol, pooler.ErrLost,
+		pooler.ErrClosed, pooler.ErrConnGone, pooler.ErrSessionLost, pooler.ErrCredentials, pooler.ErrNotReady, pooler.ErrProtocol, pooler.ErrLost,
 	} {
 		if errors.Is(err, is) {
 			return true

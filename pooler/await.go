@@ -22,11 +22,10 @@ func (p *Pool) Await(ctx context.Context, r Request, limit time.Duration) error 
 		return nil
 	case p.health.state == StateUp:
 		p.contactLocked(p.lotLocked(r.Session), now)
-	default:
-		p.startProbeLocked()
 	}
 	since := now - p.health.downAt
-	if since >= p.patienceLocked(p.cfg.FailFastAfter) && p.health.state != StateSuspect || p.failingLocked(now) {
+	hangs := p.health.state == StateUp && since >= p.patienceLocked(p.cfg.FailFastAfter) // its first dial
+	if hangs || !p.askLocked(now) {
 		err := p.downErrorLocked(ErrNodeDown)
 		p.unlock()
 		return err
@@ -60,8 +59,9 @@ func (p *Pool) contactLocked(l *lot, now time.Duration) {
 	}
 }
 
-// contactTime is the least time that the first contact with a node has: until its
-// dial is over, nothing is known of it, however soon calls shall fail.
+// contactTime is how long a dial is worth waiting for, however soon calls shall fail:
+// until the first one is over, nothing is known of the node, and while it is down
+// only a new one tells whether it still is.
 const contactTime = 200 * time.Millisecond
 
 // patienceLocked is how long is waited where d is asked for.
@@ -99,8 +99,11 @@ func (p *Pool) servesLocked() bool {
 	case p.health.state == StateUp:
 		return true
 	}
-	return len(p.all) > p.pinned+p.beyond
+	return p.servingLocked() > 0
 }
+
+// servingLocked is the number of connections that are no handle's own.
+func (p *Pool) servingLocked() int { return len(p.all) - p.pinned - p.beyond }
 
 // settleServesLocked keeps what Serves says, and releases those who await the node
 // once it serves.
@@ -110,13 +113,14 @@ func (p *Pool) settleServesLocked() {
 		p.health.serves.Store(serves)
 	}
 	if serves {
-		p.releaseLocked(nil)
+		p.releaseLocked(everyone, nil)
 	}
 }
 
-// releaseLocked ends the wait of all who await the node.
-func (p *Pool) releaseLocked(err error) {
-	for l := &p.health.awaiting; l.head != nil; {
+// releaseLocked ends the wait of those who await the node and had come by the given
+// time.
+func (p *Pool) releaseLocked(by time.Duration, err error) {
+	for l := &p.health.awaiting; l.head != nil && l.head.since <= by; {
 		w := l.head
 		l.remove(w)
 		w.wake(nil, err)

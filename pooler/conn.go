@@ -47,6 +47,7 @@ const (
 // that isn't RESP, ends the connection: from then on Err is not nil, and the
 // pool closes it when it comes back.
 type Conn struct {
+	pool    *Pool // nil: another pool's
 	nc      net.Conn
 	raw     syscall.RawConn // of the socket, nil if it can't be looked at
 	opaque  bool            // bytes on raw are not ours to read (TLS)
@@ -70,8 +71,7 @@ type Conn struct {
 	peek     peek
 	error    [errorHead]byte // the beginning of the last error reply
 	errorLen int
-	judge    func(reply []byte, s *Session) bool // does an error reply say that the node has turned?
-	turned   bool                                // one has
+	turned   bool // an error reply has said that the node has changed
 
 	// Write side. Owner: the goroutine that calls Send.
 	writeBy time.Time
@@ -313,9 +313,14 @@ func (c *Conn) ReceiveBuffered(p []byte) (n int, done bool, err error) {
 }
 
 // Park says that the holder of the lease, who keeps it, could do without the
-// connection until Unpark. The pool may then close it if others can't have one
-// otherwise.
-func (c *Conn) Park() { c.parked.CompareAndSwap(busy, parked) }
+// connection until Unpark. The pool may then close it, at once or later, if a
+// request can't have one otherwise. Park doesn't block, and tells no events on the
+// caller's goroutine.
+func (c *Conn) Park() {
+	if c.parked.CompareAndSwap(busy, parked) && c.pool != nil && c.pool.short.Load() {
+		c.pool.parkedWhileShort(c)
+	}
+}
 
 // Unpark takes Park back. It reports false if the pool has closed the connection
 // meanwhile.
@@ -369,7 +374,7 @@ func (c *Conn) take(p []byte) (n int, done bool, err error) {
 	if done {
 		c.sawReply = true
 		c.owed.Add(-1)
-		if c.errorLen > 0 && c.judge != nil && c.judge(c.complaint(), c.session) {
+		if c.errorLen > 0 && c.pool != nil && c.pool.turned(c.complaint(), c.session) {
 			c.turned = true
 		}
 	}
@@ -528,9 +533,13 @@ func (c *Conn) lookAgain() bool {
 
 // Ready looks, without waiting, whether a connection that its holder has kept
 // while nothing was under way can carry another request: the peer has not closed
-// it, nor said anything that nobody asked for. Only the holder of the lease may
-// call it, while neither Send nor Receive is under way.
+// it, nor said anything that nobody asked for; nor has the pool, if it was parked.
+// Only the holder of the lease may call it, while neither Send nor Receive is under
+// way.
 func (c *Conn) Ready() bool {
+	if c.parked.Load() == reclaimed {
+		return false
+	}
 	if c.Mode() == Counted {
 		return c.alive()
 	}

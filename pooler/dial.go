@@ -15,14 +15,11 @@ import (
 // prober's work alone.
 func (p *Pool) growLocked() {
 	for !p.closed && p.health.state == StateUp && p.dialing < p.rampLocked() {
-		if p.fullLocked() && p.idle == 0 {
+		if p.fullLocked() && p.idle == 0 && p.pinned == 0 {
 			return // the usual case under load, and no use in looking further
 		}
 		l := p.neediestLocked()
-		if l == nil {
-			return
-		}
-		if p.fullLocked() && (l.first() == nil || !p.evictLocked(l)) {
+		if l == nil || !p.makeRoomLocked(l, l.first()) {
 			return
 		}
 		p.beginDialLocked(l)
@@ -51,10 +48,101 @@ func (p *Pool) neediestLocked() *lot {
 			needy = l
 		}
 	}
-	if needy == nil && !p.unused && p.warm != nil && p.idle+p.dialing < p.cfg.MinIdleConns && !p.warm.Dead() {
+	if needy == nil && !p.unused && p.warm != nil && p.idle+p.dialing < p.cfg.MinIdleConns && !p.warm.Dead() && p.now() >= p.unreadyUntil {
 		needy = p.lotLocked(p.warm)
 	}
 	return needy
+}
+
+// What a full pool has lent stays lent for a moment although a request waits that
+// could use it: those who have waited for it have to get something of it.
+const (
+	// laneTenure is how long a lane is kept, and how long a request waits, where
+	// connections may come back by themselves, before it takes one that is kept.
+	laneTenure = 5 * time.Millisecond
+
+	// keptTenure is how long a handle keeps its connection: long enough for the
+	// handshake and some requests, since each change costs a dial.
+	keptTenure = 50 * time.Millisecond
+)
+
+// makeRoomLocked reports whether there is room for a connection of the lot. In a full
+// pool it makes some for w, if any: it closes the connection that was idle for longest
+// in another lot, or one that its handle keeps and could do without.
+func (p *Pool) makeRoomLocked(l *lot, w *waiter) bool {
+	switch {
+	case !p.fullLocked():
+		return true
+	case w == nil:
+		return false
+	case p.evictLocked(l):
+		return true
+	case p.pinned == 0 || p.short.Load():
+		return false
+	}
+	now := p.now()
+	if left := laneTenure - (now - w.since); left > 0 && p.lanes+p.pinned < p.countedLocked() {
+		p.lookForRoomLocked(left, now)
+		return false
+	}
+	p.short.Store(true) // first: one that is parked while this looks must not be missed
+	for c := range p.all {
+		if c.pin != "" && !c.beyond && c.parked.Load() == parked && p.reclaimLocked(c, now) {
+			p.short.Store(false)
+			p.closeLocked(c, CloseRoom, nil)
+			return true
+		}
+	}
+	return false
+}
+
+// reclaimLocked takes a parked connection from its handle, once it has had it for
+// keptTenure.
+func (p *Pool) reclaimLocked(c *Conn, now time.Duration) bool {
+	if left := keptTenure - (now - c.leasedAt); left > 0 {
+		p.lookForRoomLocked(left, now)
+		return false
+	}
+	return c.parked.CompareAndSwap(parked, reclaimed)
+}
+
+// parkedWhileShort takes a connection that was parked while a request waits for one.
+// That is settled at once, or its handle would have it back first, again and again.
+// Closing it, which is told, isn't: Park may be called under the lock of a handle.
+func (p *Pool) parkedWhileShort(c *Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || !p.short.Load() || !p.reclaimLocked(c, p.now()) {
+		return
+	}
+	p.short.Store(false)
+	p.wg.Go(func() {
+		p.mu.Lock()
+		p.closeLocked(c, CloseRoom, nil)
+		p.unlock()
+	})
+}
+
+// lookForRoomLocked has the pool look for room after that time.
+func (p *Pool) lookForRoomLocked(after, now time.Duration) {
+	at := now + after
+	if p.roomAt != 0 && p.roomAt <= at {
+		return
+	}
+	p.roomAt = at
+	if p.roomTimer == nil {
+		p.roomTimer = time.AfterFunc(after, p.lookForRoom)
+	} else {
+		p.roomTimer.Reset(after)
+	}
+}
+
+// lookForRoom looks again whether a request that waits can be served.
+func (p *Pool) lookForRoom() {
+	p.mu.Lock()
+	p.roomAt, p.grow = 0, true
+	p.short.Store(false)
+	p.unlock()
 }
 
 // evictLocked closes the connection that was idle for longest in another lot than
@@ -85,12 +173,36 @@ func (p *Pool) beginDialLocked(l *lot) {
 func (p *Pool) dial(l *lot) {
 	began := p.now()
 	c, err := p.open(l.session, false)
+	p.settleDial(l, c, err, began, func() {})
+}
+
+// settleDial draws the conclusions from a dial, those that its reason has for it first.
+func (p *Pool) settleDial(l *lot, c *Conn, err error, began time.Duration, first func()) {
+	if isUnready(err) {
+		p.lookAround() // has it restarted, and the others are lost?
+	}
 	p.mu.Lock()
+	defer p.unlock()
+	first()
 	p.endDialLocked(l, c, err, began)
-	if err != nil && !ofSession(err) && !p.closed {
+	switch {
+	case err == nil, ofSession(err), p.closed:
+	case isUnready(err) && p.health.state == StateUp && p.lastID > 0 && (p.servingLocked() > 0 || !p.lost):
+		p.unreadyLocked(l, err)
+	default:
 		p.dialFailedLocked(err, began)
 	}
-	p.unlock()
+}
+
+// unreadyLocked notes that the server has said on a new connection that it isn't
+// ready, while none was lost. That is no outage, which would be waited for: those who
+// wait for the connection are told, as others are by the replies to what they ask.
+func (p *Pool) unreadyLocked(l *lot, err error) {
+	p.n.dialErrors++
+	p.ramp = 1
+	p.health.lastErr = err
+	p.unreadyUntil = p.now() + p.cfg.BackoffMax
+	p.failLotLocked(l, &Error{Err: ErrNotReady, Node: p.node.Addr, Cause: err})
 }
 
 // endDialLocked takes in a new connection, or settles what its failure means for
@@ -105,7 +217,7 @@ func (p *Pool) endDialLocked(l *lot, c *Conn, err error, began time.Duration) {
 	case err == nil && p.closed:
 		p.shutting = append(p.shutting, shut{nc: c.nc})
 	case err == nil:
-		p.health.lastErr = nil
+		p.health.lastErr, p.lost = nil, false
 		p.ramp = min(p.ramp+1, max(1, p.cfg.MaxOpenConns)) // doubles when all of them succeed
 		p.adoptLocked(c, now)
 		if p.countedLocked() > p.cfg.MaxOpenConns { // the bound was lowered meanwhile
@@ -118,21 +230,21 @@ func (p *Pool) endDialLocked(l *lot, c *Conn, err error, began time.Duration) {
 		// has nothing to show just now.
 		p.n.dialErrors++
 		p.health.lastErr = err
+		if p.warm == l.session {
+			p.warm = nil
+		}
 		if renew, ok := errors.AsType[renewError](err); ok {
-			p.disappointLocked(l, &Error{Err: ErrCredentials, Node: p.node.Addr, Cause: renew.err})
+			p.failLotLocked(l, &Error{Err: ErrCredentials, Node: p.node.Addr, Cause: renew.err})
 			return
 		}
 		p.loseLocked(l, err)
 	}
 }
 
-// disappointLocked fails all who wait for a new connection in the session.
-func (p *Pool) disappointLocked(l *lot, err error) {
-	if p.warm == l.session {
-		p.warm = nil
-	}
-	p.wakeAllLocked(&l.waiters, err)
-	p.wakeAllLocked(&l.riders, err)
+// failLotLocked fails all who wait for a new connection in the session.
+func (p *Pool) failLotLocked(l *lot, err error) {
+	p.wakeAllLocked(&l.waiters, everyone, err)
+	p.wakeAllLocked(&l.riders, everyone, err)
 	l.more = false
 }
 
@@ -141,7 +253,7 @@ func (p *Pool) disappointLocked(l *lot, err error) {
 func (p *Pool) loseLocked(l *lot, err error) {
 	l.session.dead.Store(true)
 	p.retireAllLocked(l)
-	p.disappointLocked(l, &Error{Err: ErrSessionLost, Node: p.node.Addr, Cause: err})
+	p.failLotLocked(l, &Error{Err: ErrSessionLost, Node: p.node.Addr, Cause: err})
 	p.closeIdleLocked(l, CloseSessionLost, err)
 }
 
@@ -175,7 +287,7 @@ func (p *Pool) openOnce(ctx context.Context, s *Session, probe bool) (_ *Conn, r
 		return nil, nil, err
 	}
 	c := NewConn(nc, s)
-	c.judge = p.turned
+	c.pool = p
 	// A Close of the pool must not wait for a peer that says nothing.
 	stop := context.AfterFunc(p.ctx, func() { c.InterruptReceive(); c.InterruptSend() })
 	defer stop()

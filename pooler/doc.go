@@ -72,9 +72,10 @@
 // Probes follow each other after BackoffMin at first, then after about a
 // twentieth of the time that the outage has lasted, at most BackoffMax. Callers
 // wait for FailFastAfter, so that a restart costs them time and no error; after
-// that they fail at once with [ErrNodeDown]. A probe succeeds when the server has
-// taken up the session and answered PING; a server that is loading its data
-// counts as down.
+// that they fail with [ErrNodeDown] as soon as a dial that began after them is refused,
+// or at once where dials aren't answered. A probe succeeds when the server has taken up
+// the session and answered PING; one that is loading its data after a restart counts as
+// down.
 //
 // # Concurrency
 //

@@ -43,6 +43,11 @@ var (
 	// provider failed; Cause is its error. The request was never sent.
 	ErrCredentials = errors.New("everpool: no credentials for a new connection")
 
+	// ErrNotReady: the server says on a new connection that it can't serve just now
+	// (LOADING, MASTERDOWN and the like), and no other was lost: it hasn't restarted,
+	// which would be waited for. The request was never sent.
+	ErrNotReady = errors.New("everpool: the server is not ready")
+
 	// ErrConnGone: the one connection that could serve the request (it asks
 	// about an earlier one, as WAIT does) is closed. The request was never
 	// sent.

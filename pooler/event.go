@@ -51,7 +51,7 @@ const (
 	CloseHealth      CloseReason = "health_check" // a PING was not answered
 	CloseSessionLost CloseReason = "session_lost" // the server refused the session
 	CloseSilence     CloseReason = "silence"      // it was silent while the server answered on another
-	CloseRetired     CloseReason = "retired"      // the server said that it can't serve any more, as its kind
+	CloseRetired     CloseReason = "retired"      // the server said that it can't serve any more, and another one may
 )
 
 // EventKind says what an [Event] is about.
@@ -63,7 +63,7 @@ const (
 	EventDial                    // a dial ended: Duration, Err
 	EventClose                   // a connection was closed: Conn, Reason, Err
 	EventPin                     // a lease lasts beyond its request: Conn, Pin
-	EventRetire                  // all connections are retired, for what the server said: Err
+	EventRetire                  // all connections so far are retired, for what the server said: Err
 )
 
 // String returns "state", "dial", "close", "pin" or "retire".

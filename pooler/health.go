@@ -1,6 +1,7 @@
 package pooler
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
@@ -30,7 +31,9 @@ type health struct {
 	failures int64         // dials since
 	lastErr  error         // of the last dial, nil when it succeeded
 	lastGood time.Duration // when a reply last came
-	probing  bool
+	next     *time.Timer   // the prober's next probe; nil: there is no prober
+	probed   time.Duration // when the last probe began
+	slow     bool          // the last failed dial has taken long, or the probe under way does
 	failFast *time.Timer
 	serves   atomic.Bool // servesLocked, for those without the lock
 	awaiting waiterList  // callers that wait until the node serves
@@ -80,6 +83,7 @@ func (p *Pool) dialFailedLocked(err error, began time.Duration) {
 	p.ramp = 1
 	h.lastErr = err
 	h.failures++
+	h.slow = p.now()-began >= min(contactTime, p.cfg.DialTimeout)
 	if h.state == StateUp {
 		h.failures = 1
 		h.downAt, h.downTime = began, time.Now().Add(began-p.now())
@@ -110,77 +114,110 @@ func (p *Pool) lookAround() {
 
 // startProbeLocked has the prober work if the node isn't up.
 func (p *Pool) startProbeLocked() {
-	if h := &p.health; h.state != StateUp && !h.probing {
-		h.probing = true
-		p.wg.Go(p.probe)
+	if h := &p.health; h.state != StateUp && h.next == nil {
+		next := time.NewTimer(0) // the first probe is at once
+		h.next = next
+		p.wg.Go(func() { p.probe(next) })
 	}
 }
 
 // probe dials until the node is well again, one dial at a time, for everybody.
-func (p *Pool) probe() {
-	var pause time.Duration // the first probe is at once
-	next, more := p.probeOnce(&pause)
-	if !more {
-		return
-	}
-	t := time.NewTimer(next)
-	defer t.Stop()
-	for {
+func (p *Pool) probe(next *time.Timer) {
+	defer next.Stop()
+	for pause, more := time.Duration(0), true; more; {
 		select {
-		case <-t.C:
+		case <-next.C:
 		case <-p.ctx.Done():
 		}
-		if next, more = p.probeOnce(&pause); !more {
-			return
-		}
-		t.Reset(next)
+		more = p.probeOnce(&pause)
 	}
 }
 
-// probeOnce makes one probe and returns the time until the next, unless there
-// is none to make.
-func (p *Pool) probeOnce(pause *time.Duration) (next time.Duration, more bool) {
+// probeOnce makes one probe and sets the time of the next, unless there is none to
+// make.
+func (p *Pool) probeOnce(pause *time.Duration) (more bool) {
 	p.mu.Lock()
 	now := p.now()
-	if p.closed || p.waiting+p.health.awaiting.n == 0 && now-p.lastUse > probeUnasked {
-		p.health.probing = false
-		if p.health.state == StateDown && !p.closed {
-			p.setStateLocked(StateSuspect, p.health.lastErr) // what is known gets old
+	h := &p.health
+	if p.closed || p.waiting+h.awaiting.n == 0 && now-p.lastUse > probeUnasked {
+		h.next = nil
+		if h.state == StateDown && !p.closed {
+			p.setStateLocked(StateSuspect, h.lastErr) // what is known gets old
 		}
 		p.unlock()
-		return 0, false
-	}
-	if needy := p.neediestLocked(); p.fullLocked() && (needy == nil || needy.first() == nil || !p.evictLocked(needy)) {
-		next = p.pauseLocked(pause, now)
-		p.unlock()
-		return next, true
+		return false
 	}
 	l := p.probeLotLocked()
+	if !p.makeRoomLocked(l, cmp.Or(l.first(), h.awaiting.head)) {
+		p.failWaitersLocked(now) // it can't be asked
+		h.next.Reset(p.pauseLocked(pause, now))
+		p.unlock()
+		return true
+	}
+	h.probed = now
 	p.beginDialLocked(l)
 	p.unlock()
 
+	hangs := time.AfterFunc(contactTime, p.probeHangs)
 	c, err := p.open(l.session, true)
+	hangs.Stop()
 
 	p.mu.Lock()
 	defer p.unlock()
 	if err == nil || ofSession(err) {
-		p.health.probing = false
+		h.next = nil
 		p.ramp = 1
 		p.endDialLocked(l, c, err, now)
 		if !p.closed {
 			p.setStateLocked(StateUp, nil)
 		}
-		return 0, false
+		return false
 	}
 	p.endDialLocked(l, nil, err, now)
 	if p.closed {
-		p.health.probing = false
-		return 0, false
+		h.next = nil
+		return false
 	}
 	p.dialFailedLocked(err, now)
 	p.giveUpOnNodeLocked(p.now())
-	p.failWaitersLocked()
-	return p.pauseLocked(pause, p.now()), true
+	p.failWaitersLocked(now)
+	next := p.pauseLocked(pause, p.now())
+	if p.failingLocked(p.now()) && p.waiting+h.awaiting.n > 0 {
+		next = min(next, p.soonestProbeLocked(p.now())) // for those who came since it began
+	}
+	h.next.Reset(next)
+	return true
+}
+
+// probeHangs notes that the probe under way isn't answered soon: while calls fail
+// fast, none waits for it any more.
+func (p *Pool) probeHangs() {
+	p.mu.Lock()
+	p.health.slow = true
+	p.failWaitersLocked(p.now())
+	p.unlock()
+}
+
+// soonestProbeLocked is how long BackoffMin keeps the next probe back.
+func (p *Pool) soonestProbeLocked(now time.Duration) time.Duration {
+	return max(p.health.probed+p.cfg.BackoffMin-now, 0)
+}
+
+// askLocked reports whether to wait for the node makes sense, and has it probed if it
+// isn't up. While calls fail fast a call waits for a probe that begins after it, so
+// that it isn't told what is true no more; but only if that is likely to be answered
+// soon.
+func (p *Pool) askLocked(now time.Duration) bool {
+	p.startProbeLocked()
+	if !p.failingLocked(now) {
+		return true
+	}
+	d := p.soonestProbeLocked(now)
+	if p.health.slow || d > contactTime {
+		return false
+	}
+	p.health.next.Reset(d)
+	return true
 }
 
 // giveUpOnNodeLocked declares a suspect node down if no connection answers. One
@@ -246,16 +283,20 @@ func (p *Pool) failingLocked(now time.Duration) bool {
 		(now-p.health.downAt >= p.cfg.FailFastAfter || p.mistakenLocked(p.health.lastErr))
 }
 
-// failWaitersLocked fails everybody who waits, if it is time to.
-func (p *Pool) failWaitersLocked() {
+// failWaitersLocked fails those who wait, if it is time to: those who came before the
+// node was last asked, at the given time, and all if the answer takes long.
+func (p *Pool) failWaitersLocked(asked time.Duration) {
 	if !p.failingLocked(p.now()) {
 		return
 	}
+	if p.health.slow {
+		asked = everyone
+	}
 	err := p.downErrorLocked(ErrNodeDown)
-	p.releaseLocked(err)
+	p.releaseLocked(asked, err)
 	for _, l := range p.lots {
-		p.wakeAllLocked(&l.waiters, err)
-		p.wakeAllLocked(&l.riders, err)
+		p.wakeAllLocked(&l.waiters, asked, err)
+		p.wakeAllLocked(&l.riders, asked, err)
 	}
 }
 
@@ -282,7 +323,7 @@ func (p *Pool) failFast() {
 	if left <= 0 {
 		p.giveUpOnNodeLocked(now) // the probe that hangs since is answer enough
 	}
-	p.failWaitersLocked()
+	p.failWaitersLocked(p.health.probed)
 	if !p.failingLocked(now) {
 		p.health.failFast.Reset(max(left, p.cfg.BackoffMax))
 	}

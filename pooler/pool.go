@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -59,26 +60,31 @@ type Pool struct {
 	expires time.Duration // when it goes off, 0 if it doesn't
 	spare   sync.Pool     // of *waiter; of the pool, since a waiter has a channel
 
-	dialing   int
-	ramp      int // dials that may run at a time
-	grow      bool
-	health    health
-	n         counters
-	lastUse   time.Duration
-	unused    bool // drained, and not asked for since
-	pinned    int  // connections with a pin, streams apart
-	lanes     int
-	yielding  int // of lanes: retired
-	tick      *time.Timer
-	ticking   bool
-	events    []Event       // to be told after unlock
-	turnEnd   *time.Timer   // ends a lane's turn
-	shutting  []shut        // to be closed after unlock
-	retiring  []*Lane       // to be retired after unlock
-	deserting []*Lane       // retired ones, to be left by those who can
-	doubts    int           // silent lanes are being looked into, on so many connections
-	doubted   time.Duration // when that last began
-	retiredAt time.Duration // when the node's connections were retired, 0: never
+	dialing      int
+	ramp         int // dials that may run at a time
+	grow         bool
+	health       health
+	n            counters
+	lastUse      time.Duration
+	unused       bool // drained, and not asked for since
+	pinned       int  // connections with a pin, streams apart
+	lanes        int
+	yielding     int // of lanes: retired
+	tick         *time.Timer
+	ticking      bool
+	events       []Event       // to be told after unlock
+	roomTimer    *time.Timer   // looks for room for those who wait
+	roomAt       time.Duration // when it goes off, 0 if it doesn't
+	short        atomic.Bool   // a request waits for the next connection that is parked; none is
+	shutting     []shut        // to be closed after unlock
+	retiring     []*Lane       // to be retired after unlock
+	deserting    []*Lane       // retired ones, to be left by those who can
+	doubts       int           // silent lanes are being looked into, on so many connections
+	doubted      time.Duration // when that last began
+	turnedAt     time.Duration // when what the server says of itself had consequences, 0: never
+	unreadyUntil time.Duration // until when nothing is dialed without a request
+	lost         bool          // a connection was, and no dial has succeeded since
+	retiredTo    uint64        // connections up to this number are retired
 
 	// Of requests on lanes that were lost.
 	again, moved, resent, unknown atomic.Int64
@@ -307,8 +313,7 @@ func (p *Pool) leaseLocked(c *Conn, name string, blocking bool, now time.Duratio
 // wait queues the request and waits for its turn. It is called with mu held and
 // returns without.
 func (p *Pool) wait(ctx context.Context, r Request, share bool, now time.Duration) (granted, error) {
-	p.startProbeLocked()
-	if p.failingLocked(now) && r.Want == nil {
+	if !p.askLocked(now) && r.Want == nil {
 		err := p.downErrorLocked(ErrNodeDown)
 		p.n.failed++
 		p.unlock()
@@ -325,7 +330,6 @@ func (p *Pool) wait(ctx context.Context, r Request, share bool, now time.Duratio
 		p.retireLocked(r.Want.lane) // what rides on it goes elsewhere from now on
 	}
 	p.growLocked()
-	p.reclaimLocked()
 	p.unlock()
 
 	if caller, ok := ctx.(*Caller); ok {
@@ -470,7 +474,9 @@ func (p *Pool) abandon(w *waiter, cause error) {
 // wakeLocked takes the waiter out of its list and hands over c or err.
 func (p *Pool) wakeLocked(w *waiter, c *Conn, err error, now time.Duration) {
 	w.in.remove(w)
-	p.waiting--
+	if p.waiting--; p.waiting == 0 {
+		p.short.Store(false)
+	}
 	p.n.waitDuration += now - w.since
 	if c != nil {
 		p.leaseLocked(c, w.name, w.blocking, now)
@@ -478,9 +484,12 @@ func (p *Pool) wakeLocked(w *waiter, c *Conn, err error, now time.Duration) {
 	w.wake(c, err)
 }
 
-// wakeAllLocked fails everybody on the list.
-func (p *Pool) wakeAllLocked(l *waiterList, err error) {
-	for now := p.now(); l.head != nil; {
+// everyone is a time before which all have come.
+const everyone = time.Duration(math.MaxInt64)
+
+// wakeAllLocked fails those on the list who had come by the given time.
+func (p *Pool) wakeAllLocked(l *waiterList, by time.Duration, err error) {
+	for now := p.now(); l.head != nil && l.head.since <= by; {
 		p.n.failed++
 		p.wakeLocked(l.head, nil, err, now)
 	}
@@ -547,7 +556,7 @@ func (p *Pool) judgeLocked(c *Conn, now time.Duration) (CloseReason, error) {
 		return CloseAbandoned, nil
 	case c.session.Dead():
 		return CloseSessionLost, nil
-	case p.retiredAt != 0 && c.created <= p.retiredAt:
+	case c.id <= p.retiredTo:
 		return CloseRetired, errTurned
 	case p.countedLocked() > p.cfg.MaxOpenConns:
 		return CloseRoom, nil
@@ -643,11 +652,11 @@ func (p *Pool) closeLocked(c *Conn, reason CloseReason, err error) {
 	}
 	p.n.closes[reason]++
 	if reason == ClosePeer || reason == CloseRead || reason == CloseWrite {
-		p.ramp = 1 // the node may be gone; one dial finds out as well as many
+		p.ramp, p.lost = 1, true // the node may be gone; one dial finds out as well as many
 	}
 	p.n.pushes += c.pushDropped.Swap(0)
 	p.note(Event{Kind: EventClose, Conn: c.id, Reason: reason, Err: err})
-	p.wakeAllLocked(&c.wanted, &Error{Err: ErrConnGone, Node: p.node.Addr})
+	p.wakeAllLocked(&c.wanted, everyone, &Error{Err: ErrConnGone, Node: p.node.Addr})
 	p.shutting = append(p.shutting, shut{c.nc, c.lane})
 	p.grow = true
 	if !p.closed && p.mistakenLocked(err) {
@@ -687,21 +696,6 @@ func (p *Pool) Pin(c *Conn, reason string) {
 		p.grow = true // its room is free
 	}
 	p.unlock()
-}
-
-// reclaimLocked closes a connection that its holder keeps and could do without,
-// if every connection of a full pool is kept and somebody waits: none would ever
-// come back by itself.
-func (p *Pool) reclaimLocked() {
-	if p.pinned == 0 || !p.fullLocked() || p.pinned < p.countedLocked() {
-		return
-	}
-	for c := range p.all {
-		if c.pin != "" && !c.beyond && c.parked.CompareAndSwap(parked, reclaimed) {
-			p.closeLocked(c, CloseRoom, nil)
-			return
-		}
-	}
 }
 
 // fullLocked reports whether there is no room for one connection more.
@@ -794,11 +788,11 @@ func (p *Pool) Close() error {
 	p.closed = true
 	gone := &Error{Err: ErrClosed, Node: p.node.Addr}
 	for _, l := range p.lots {
-		p.wakeAllLocked(&l.waiters, gone)
-		p.wakeAllLocked(&l.riders, gone)
+		p.wakeAllLocked(&l.waiters, everyone, gone)
+		p.wakeAllLocked(&l.riders, everyone, gone)
 		p.closeIdleLocked(l, ClosePoolClosed, nil)
 	}
-	p.releaseLocked(gone)
+	p.releaseLocked(everyone, gone)
 	for c := range p.all {
 		if c.lane != nil {
 			p.retireLocked(c.lane)
@@ -813,8 +807,8 @@ func (p *Pool) Close() error {
 	if p.expiry != nil {
 		p.expiry.Stop()
 	}
-	if p.turnEnd != nil {
-		p.turnEnd.Stop()
+	if p.roomTimer != nil {
+		p.roomTimer.Stop()
 	}
 	p.health.stopLocked()
 	if len(p.all) == 0 {

@@ -116,11 +116,14 @@ func (p *Pool) checkIdle(began time.Duration, ask func(c *Conn, answered bool) b
 		}
 		asked, heard := p.now(), false
 		if c.alive() && ask(c, answered) {
-			if err := c.ping(time.Now().Add(p.cfg.HealthCheckTimeout)); err == nil {
+			if err := c.ping(time.Now().Add(p.cfg.HealthCheckTimeout)); err == nil || isUnready(err) {
 				heard, answered = true, true
 			} else if c.Err() == nil {
 				c.Fail(CloseHealth, err)
 			}
+		}
+		if c.turned {
+			p.turn(c)
 		}
 		p.mu.Lock()
 		now := p.now()

@@ -44,8 +44,8 @@ func TestOnlyTheQuietestConnectionIsPinged(t *testing.T) {
 	})
 }
 
-func TestAPingAnsweredWithAnErrorIsAnAnswerUnlessTheServerIsNotReady(t *testing.T) {
-	for reply, closes := range map[string]int64{"NOPERM no": 0, "LOADING wait": 1} {
+func TestAPingAnsweredWithAnErrorIsAnAnswer(t *testing.T) {
+	for reply, closes := range map[string]int64{"NOPERM no": 0, "LOADING wait": 0, "ERR max number of clients reached": 1} {
 		bubble(t, pooler.Config{HealthCheckInterval: time.Second}, func(pt *tester) {
 			pt.fake.Handle("PING", func(*testkit.FakeConn, []string) []byte { return testkit.ReplyError(reply) })
 			pt.fill(pt.plain, 1)

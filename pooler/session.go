@@ -3,6 +3,7 @@ package pooler
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -78,6 +79,16 @@ func (s *Session) replay(ctx context.Context) (all []byte, err error) {
 	return all, nil
 }
 
+// unreadyError is an answer of a server that can't serve just now, by its class.
+type unreadyError string
+
+func (e unreadyError) Error() string { return string(e) + " the server is not ready" }
+
+func isUnready(err error) bool {
+	_, ok := errors.AsType[unreadyError](err)
+	return ok
+}
+
 // bring takes a fresh connection to the session s: all commands in one write,
 // then their replies, each of the kind that it was the first time.
 func (s *Session) bring(c *Conn, replay []byte, deadline time.Time) error {
@@ -103,10 +114,8 @@ func (s *Session) bring(c *Conn, replay []byte, deadline time.Time) error {
 		}
 		// Only the class of an error is kept: its text may repeat what was
 		// sent.
-		if class := errorClass(head); passing(class, head) {
-			refused = fmt.Errorf("the server is not ready: %s", class)
-		} else {
-			refused = refusedError{class}
+		if refused = condition(head); refused == nil {
+			refused = refusedError{errorClass(head)}
 		}
 	}
 	if refused != nil {
@@ -149,10 +158,10 @@ func (c *Conn) ping(deadline time.Time) error {
 	if err != nil {
 		return err
 	}
-	if class := errorClass(head); kind == '-' && class != classBusy && passing(class, head) {
-		return fmt.Errorf("the server is not ready: %s", class)
+	if kind != '-' || c.isBusy() {
+		return nil
 	}
-	return nil // NOAUTH, NOPERM: it lives
+	return condition(head) // NOAUTH, NOPERM: it lives
 }
 
 // classBusy is the class of the errors of a server that a script keeps busy.
@@ -161,14 +170,17 @@ const classBusy = "BUSY"
 // isBusy reports whether the last reply said that a script keeps the server busy.
 func (c *Conn) isBusy() bool { return errorClass(c.complaint()) == classBusy }
 
-// passing reports whether the error says something of the server's condition,
-// not of the session.
-func passing(class string, head []byte) bool {
-	switch class {
-	case "LOADING", "MASTERDOWN", classBusy, "CLUSTERDOWN", "TRYAGAIN", "OOM":
-		return true
+// condition returns what an error reply says of the server's condition, or nil if it
+// is about the session.
+func condition(head []byte) error {
+	switch class := errorClass(head); class {
+	case "LOADING", "MASTERDOWN", "READONLY", classBusy, "CLUSTERDOWN", "TRYAGAIN", "OOM":
+		return unreadyError(class)
 	}
-	return bytes.Contains(head, []byte("max number of clients"))
+	if bytes.Contains(head, []byte("max number of clients")) {
+		return errors.New("the server has its max number of clients")
+	}
+	return nil
 }
 
 // readHead reads one reply and returns its kind and its first bytes, at most

@@ -294,10 +294,6 @@ func (p *Pool) retireAllLocked(l *lot) {
 	}
 }
 
-// laneTurn is how long a lane is kept although somebody else waits for its
-// connection. Those who have waited for it have to get something of it.
-const laneTurn = 5 * time.Millisecond
-
 // yieldLocked retires a lane if somebody waits and no connection of a full pool
 // would ever come back by itself.
 func (p *Pool) yieldLocked() {
@@ -322,13 +318,11 @@ func (p *Pool) yieldLocked() {
 	if least == nil {
 		return
 	}
-	switch left := laneTurn - (p.now() - least.opened); {
-	case left <= 0:
+	now := p.now()
+	if left := laneTenure - (now - least.opened); left > 0 {
+		p.lookForRoomLocked(left, now)
+	} else {
 		p.retireLocked(least)
-	case p.turnEnd == nil:
-		p.turnEnd = time.AfterFunc(left, p.endTurn)
-	default:
-		p.turnEnd.Reset(left)
 	}
 }
 
@@ -351,12 +345,6 @@ func (p *Pool) spareLaneLocked() *Lane {
 		}
 	}
 	return least
-}
-
-// endTurn looks again whether a lane has to be given up.
-func (p *Pool) endTurn() {
-	p.mu.Lock()
-	p.unlock()
 }
 
 // anyFirstLocked reports whether somebody waits whom any connection would serve.

@@ -52,16 +52,12 @@ func (p *Pool) settleDoubt(lot *lot) {
 	if err == nil {
 		err = p.askAgain(c)
 	}
-	p.mu.Lock()
-	defer p.unlock()
-	p.doubts--
-	if err == nil && !c.isBusy() {
-		p.condemnLocked(began)
-	}
-	p.endDialLocked(lot, c, err, began)
-	if err != nil && !ofSession(err) && !p.closed {
-		p.dialFailedLocked(err, began)
-	}
+	p.settleDial(lot, c, err, began, func() {
+		p.doubts--
+		if err == nil && !c.isBusy() {
+			p.condemnLocked(began)
+		}
+	})
 }
 
 // askAgain gives the stragglers their time, and sees that the server still

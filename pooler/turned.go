@@ -6,9 +6,8 @@ import (
 	"time"
 )
 
-// retireEvery is the least time between two retirements of a node's connections
-// for what the server says: a server that keeps saying it isn't to be dialed all
-// the time.
+// retireEvery is the least time between two conclusions from what a server says: one
+// that keeps saying it isn't to be dialed all the time.
 const retireEvery = time.Second
 
 var errTurned = errors.New("everpool: the server says that it can't serve these requests any more")
@@ -41,22 +40,39 @@ func (s *Session) readOnly() bool {
 	return false
 }
 
-// turn draws the conclusion from what a connection has said.
+// turn draws the conclusion from what a connection has said: it opens a new one, which
+// asks the name service anew. If the server answers there that it serves, the older
+// ones are retired. If it says the same, they serve as well as any. Where there is no
+// room to ask, they are retired at once.
 func (p *Pool) turn(c *Conn) {
 	c.turned = false
 	p.mu.Lock()
-	p.retireNodeLocked()
-	p.unlock()
-}
-
-// retireNodeLocked retires all connections together: idle ones are closed, lanes
-// are drained, leases go when they come back. New ones ask the name service anew.
-func (p *Pool) retireNodeLocked() {
-	now := p.now()
-	if p.closed || p.retiredAt != 0 && now-p.retiredAt < max(retireEvery, p.cfg.BackoffMax) {
+	defer p.unlock()
+	now, last := p.now(), p.lastID
+	if p.closed || p.turnedAt != 0 && now-p.turnedAt < max(retireEvery, p.cfg.BackoffMax) {
 		return
 	}
-	p.retiredAt = max(now, 1)
+	p.turnedAt = max(now, 1)
+	if p.fullLocked() && !p.evictLocked(nil) {
+		p.retireNodeLocked(last)
+		return
+	}
+	l := p.probeLotLocked()
+	p.beginDialLocked(l)
+	p.wg.Go(func() {
+		c, err := p.open(l.session, true)
+		p.settleDial(l, c, err, now, func() {
+			if err == nil {
+				p.retireNodeLocked(last)
+			}
+		})
+	})
+}
+
+// retireNodeLocked retires the node's connections together, up to the one of that
+// number: idle ones are closed, lanes are drained, leases go when they come back.
+func (p *Pool) retireNodeLocked(last uint64) {
+	p.retiredTo = last
 	p.note(Event{Kind: EventRetire, Err: errTurned})
 	for _, l := range p.lots {
 		p.closeIdleLocked(l, CloseRetired, errTurned)

@@ -1,0 +1,176 @@
+package pooler_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/everpool/everpool/internal/testkit"
+	"github.com/everpool/everpool/pooler"
+)
+
+// saysNotReady makes the server answer everything with that error, new connections
+// and those that are open.
+func (pt *tester) saysNotReady(reply string) {
+	for _, name := range []string{"SET", "ECHO", "PING", "SELECT"} {
+		var h testkit.Handler
+		if reply != "" {
+			h = func(*testkit.FakeConn, []string) []byte { return []byte(reply) }
+		}
+		pt.fake.Handle(name, h)
+	}
+}
+
+// That a server isn't ready is what its callers are told, as with the stock client. It
+// is no outage: they aren't kept waiting, and nothing is dialed over and over.
+func TestAServerThatIsNotReadyIsNoOutage(t *testing.T) {
+	for _, reply := range turns[:3] {
+		for _, shared := range []int{-1, 1} {
+			bubble(t, pooler.Config{SharedConns: shared, MaxOpenConns: 9, MinIdleConns: 2, HealthCheckInterval: time.Second}, func(pt *tester) {
+				s := session(1)
+				lease := pt.get(s)
+				pt.put(pt.get(s))
+				pt.sleep(10 * time.Millisecond)
+				pt.saysNotReady(reply)
+				dials := pt.dialer.count()
+				for range 100 { // 10 seconds
+					if shared > 0 {
+						pt.ride(pt.share(s), ask("SET", "a", "b")).wantReply(reply)
+					}
+					if got := pt.do(lease, "SET", "a", "b"); got != reply {
+						t.Errorf("received %q", got)
+					}
+					pt.put(lease)
+					pt.sleep(100 * time.Millisecond)
+					lease = pt.get(s)
+				}
+				if n := pt.dialer.count() - dials; n > 25 {
+					t.Errorf("%d dials in 10 s", n)
+				}
+				pt.wantRetired(0)
+				pt.wantState(pooler.StateUp)
+
+				// What needs a new connection is told at once.
+				held := []*pooler.Conn{lease}
+				for {
+					began := time.Now()
+					c, err := pt.tryGet(pooler.Request{Session: s})
+					if err == nil {
+						held = append(held, c)
+						continue
+					}
+					e := pt.wantErr(err, pooler.ErrNotReady)
+					if time.Since(began) != 0 || e.Cause == nil || e.Cause.Error()[:4] != reply[1:5] {
+						t.Errorf("after %s: %v", time.Since(began), err)
+					}
+					break
+				}
+				pt.saysNotReady("")
+				pt.put(pt.get(s)) // at once
+				pt.put(held...)
+				pt.wantState(pooler.StateUp)
+			})
+		}
+	}
+}
+
+// The name may mean another server by now, which is.
+func TestConnectionsToAServerThatIsNotReadyAreRetiredOnceANewOneReachesOneThatIs(t *testing.T) {
+	for _, reply := range turns[:3] {
+		for _, on := range []string{"lane", "lease", "idle"} {
+			t.Run(on+" "+reply[:6], func(t *testing.T) {
+				bubble(t, pooler.Config{SharedConns: 1, MaxOpenConns: 9, HealthCheckInterval: time.Second}, func(pt *tester) {
+					old := make(map[int64]bool)
+					says := func(c *testkit.FakeConn, _ []string) []byte {
+						if old[c.ID] {
+							return []byte(reply)
+						}
+						return []byte("+OK\r\n")
+					}
+					sh := pt.share(pt.plain)
+					lease, idle := pt.get(pt.plain), pt.get(session(1))
+					pt.put(idle)
+					pt.settle()
+					for _, c := range pt.fake.Conns() {
+						old[c.ID] = true
+					}
+					pt.fake.Handle("SET", says)
+					pt.fake.Handle("PING", says)
+					switch on {
+					case "lane":
+						pt.ride(sh, ask("SET", "a", "b")).wantReply(reply)
+					case "lease":
+						pt.do(lease, "SET", "a", "b")
+					default:
+						pt.sleep(time.Second)
+					}
+					pt.put(lease)
+					pt.settle()
+					pt.wantRetired(1)
+					pt.wantCloses(pooler.CloseRetired, 3)
+					pt.wantOpen(1)
+					c := pt.get(pt.plain)
+					if got := pt.do(c, "SET", "a", "b"); got != "+OK\r\n" {
+						t.Errorf("received %q", got)
+					}
+					pt.put(c)
+				})
+			})
+		}
+	}
+}
+
+// A server that has restarted says so on new connections, and the old ones are dead:
+// its callers wait until it has loaded its data.
+func TestAServerThatLoadsItsDataAfterARestartIsAnOutage(t *testing.T) {
+	for name, shared := range map[string]int{"leased": -1, "shared": 1} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, pooler.Config{SharedConns: shared, MaxOpenConns: 9, WaitTimeout: -1}, func(pt *tester) {
+				s := session(1)
+				pt.put(pt.get(s))
+				if shared > 0 {
+					pt.share(s)
+				}
+				pt.fake.ResetAll() // and it is back at once
+				pt.saysNotReady(turns[1])
+				w := pt.wait(session(2))
+				pt.sleep(2 * time.Second)
+				w.wantWaiting()
+				if pt.pool.Serves() {
+					t.Error("it serves")
+				}
+				pt.saysNotReady("")
+				pt.put(w.await().wantConn())
+			})
+		})
+	}
+}
+
+// As before: it accepts nobody, and serves those whom it has.
+func TestAServerThatHasTooManyClientsIsWaitedFor(t *testing.T) {
+	bubble(t, pooler.Config{WaitTimeout: -1, HealthCheckInterval: 500 * time.Millisecond, FailFastAfter: 3 * time.Second}, func(pt *tester) {
+		pt.put(pt.get(pt.plain))
+		pt.fake.Handle("SELECT", func(*testkit.FakeConn, []string) []byte {
+			return testkit.ReplyError("ERR max number of clients reached")
+		})
+		w := pt.wait(session(1))
+		pt.sleep(time.Minute)
+		w.wantWaiting()
+		pt.fake.Handle("SELECT", nil)
+		pt.put(w.await().wantConn())
+	})
+}
+
+func TestWhereAFullPoolHasNoRoomToAskConnectionsAreRetiredAtOnce(t *testing.T) {
+	for _, reply := range turns {
+		bubble(t, pooler.Config{SharedConns: -1, MaxOpenConns: 2}, func(pt *tester) {
+			pt.fake.Handle("SET", func(*testkit.FakeConn, []string) []byte { return []byte(reply) })
+			first, second := pt.get(pt.plain), pt.get(pt.plain)
+			pt.do(first, "SET", "a", "b")
+			pt.put(first)
+			pt.wantRetired(1)
+			pt.put(second)
+			pt.wantCloses(pooler.CloseRetired, 2)
+			pt.wantDials(2)
+		})
+	}
+}
