@@ -74,7 +74,8 @@
 // wait for FailFastAfter, so that a restart costs them time and no error; after
 // that they fail at once with [ErrNodeDown]. A probe succeeds when the server has
 // taken up the session and answered PING; a server that is loading its data
-// counts as down.
+// counts as down. A node that has never answered isn't waited for while its dials
+// fail with a [Mistake].
 //
 // # Concurrency
 //
