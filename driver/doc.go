@@ -62,7 +62,7 @@
 //
 //   - The node is down: it waits for FailFastAfter, as long as its context lasts,
 //     then [pooler.ErrNodeDown] at once; no retry. At a node that has never
-//     answered, and whose dials fail with a [pooler.Mistake] (no such host, a
+//     answered, and whose dials fail with a [pooler.SetupError] (no such host, a
 //     refused certificate, TLS to a port without or the reverse), at once from the
 //     first call.
 //   - No connection came free in time: [pooler.ErrWaitTimeout], which is

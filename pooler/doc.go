@@ -75,7 +75,7 @@
 // that they fail at once with [ErrNodeDown]. A probe succeeds when the server has
 // taken up the session and answered PING; a server that is loading its data
 // counts as down. A node that has never answered isn't waited for while its dials
-// fail with a [Mistake].
+// fail with a [SetupError].
 //
 // # Concurrency
 //

@@ -13,7 +13,7 @@ import (
 )
 
 // wrong is an error of a dial that will come again until somebody mends something.
-var wrong = &net.OpError{Op: "dial", Err: &pooler.Mistake{Err: errors.New("no such host"), Hint: "is its name right?"}}
+var wrong = &net.OpError{Op: "dial", Err: &pooler.SetupError{Err: errors.New("no such host"), Hint: "is its name right?"}}
 
 func TestAMistakeAtANodeThatHasNeverAnsweredFailsRequestsAtOnceAndHeals(t *testing.T) {
 	bubble(t, pooler.Config{}, func(pt *tester) {
@@ -22,7 +22,7 @@ func TestAMistakeAtANodeThatHasNeverAnsweredFailsRequestsAtOnceAndHeals(t *testi
 		for range 3 {
 			for _, err := range []error{<-pt.awaitNode(pt.Context(), 0), pt.begin(pooler.Request{Session: pt.plain}).await().err} {
 				e := pt.wantErr(err, pooler.ErrNodeDown)
-				var m *pooler.Mistake
+				var m *pooler.SetupError
 				if !errors.As(e.Cause, &m) || m.Hint != "is its name right?" {
 					t.Errorf("the cause is %v", e.Cause)
 				}
@@ -101,7 +101,7 @@ func TestWhatAFirstConnectionIsLostForIsExplained(t *testing.T) {
 				if !errors.Is(err, io.EOF) {
 					t.Errorf("asked about %v", err)
 				}
-				return &pooler.Mistake{Err: err, Hint: "it wants TLS"}
+				return &pooler.SetupError{Err: err, Hint: "it wants TLS"}
 			},
 		}, pooler.Config{})
 		if err != nil {
