@@ -132,13 +132,21 @@ func (e *Error) Error() string {
 		b.WriteString(": most connections are held by " + e.mostly)
 	}
 	if e.Cause != nil {
-		b.WriteString(": " + fleeting.ReplaceAllString(e.Cause.Error(), ""))
+		b.WriteString(": " + steady(e.Cause.Error()))
 	}
 	return b.String()
 }
 
-// fleeting is what differs in the texts of the same error of others: the port from
-// which a connection was made, the time at which a certificate was looked at.
+// steady is the text without what differs in others of the same error.
+func steady(text string) string {
+	if strings.Contains(text, "->") || strings.Contains(text, "current time") { // most have neither
+		return fleeting.ReplaceAllString(text, "")
+	}
+	return text
+}
+
+// fleeting are the port from which a connection was made, and the time at which a
+// certificate was looked at.
 var fleeting = regexp.MustCompile(`\S+:\d+->|: current time \S+ is (?:before|after) \S+`)
 
 // Unwrap returns the sentinel.
