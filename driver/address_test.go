@@ -67,9 +67,19 @@ func TestAnAddressThatCantBeDialedIsRefusedWithoutItsPassword(t *testing.T) {
 
 func TestAddressesThatCanBeDialedAreNotRefused(t *testing.T) {
 	for _, o := range []redis.Options{
-		{}, {Addr: "localhost:6379"}, {Addr: ":6379"}, {Addr: "[::1]:6379"}, {Addr: "[fe80::1%eth0]:6379"}, {Addr: "host_name.example.:1"},
-		{Addr: "localhost:http"}, {Addr: "/var/run/a:b@c,d e.sock"}, {Network: "unix", Addr: "@abstract"}, {Network: "unix", Addr: "redis.sock"},
-		{Addr: "the bastion", Dialer: mustNotDial(t)}, {Addr: "ssm://i-1234,5", Dialer: mustNotDial(t)}, {Addr: "user@bastion", Dialer: mustNotDial(t)},
+		{},
+		{Addr: "localhost:6379"},
+		{Addr: ":6379"},
+		{Addr: "[::1]:6379"},
+		{Addr: "[fe80::1%eth0]:6379"},
+		{Addr: "host_name.example.:1"},
+		{Addr: "localhost:http"},
+		{Addr: "/var/run/a:b@c,d e.sock"},
+		{Network: "unix", Addr: "@abstract"},
+		{Network: "unix", Addr: "redis.sock"},
+		{Addr: "the bastion", Dialer: mustNotDial(t)},
+		{Addr: "ssm://i-1234,5", Dialer: mustNotDial(t)},
+		{Addr: "user@bastion", Dialer: mustNotDial(t)},
 	} {
 		url := "redis://localhost"
 		db, err := driver.Open(url, driver.WithClientOptions(func(to *redis.Options) { *to = o }))

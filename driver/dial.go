@@ -52,7 +52,7 @@ func withTLS(dial dialFunc, user *tls.Config) dialFunc {
 		if !known.Load() {
 			defer time.AfterFunc(silentFor, func() {
 				if speaksInClear(ctx, dial, network, addr) {
-					cancel(&pooler.Mistake{Err: errors.New("no answer to the TLS handshake, and one to a PING without"), Hint: inClear})
+					cancel(&pooler.SetupError{Err: errors.New("no answer to the TLS handshake, and one to a PING without"), Hint: inClear})
 				}
 			}).Stop()
 		}

@@ -50,8 +50,10 @@
 // # Concurrency
 //
 // A [Driver] may be used by many goroutines and many clients. Clients whose
-// network, address and TLS configuration (the same *tls.Config) are the same
-// share a pool; the first of them decides about its size. A client with a Dialer
+// network, address and TLS configuration are the same share a pool; the first of
+// them decides about its size, and what a later one asks for in vain is logged.
+// TLS configurations are the same if they are one *tls.Config, or equal and without
+// functions, caches and writers, which can't be compared. A client with a Dialer
 // of its own shares with nobody.
 //
 // # Failure
@@ -59,7 +61,10 @@
 // What a request meets decides what its caller gets, and go-redis does:
 //
 //   - The node is down: it waits for FailFastAfter, as long as its context lasts,
-//     then [pooler.ErrNodeDown] at once; no retry.
+//     then [pooler.ErrNodeDown] at once; no retry. At a node that has never
+//     answered, and whose dials fail with a [pooler.SetupError] (no such host, a
+//     refused certificate, TLS to a port without or the reverse), at once from the
+//     first call.
 //   - No connection came free in time: [pooler.ErrWaitTimeout], which is
 //     [redis.ErrPoolTimeout] too; go-redis tries again. For several commands that
 //     don't only read it isn't, and go-redis doesn't.
@@ -90,7 +95,12 @@
 //
 // Values in [Config] are checked by [New]. Options that can't work don't fail in
 // [Driver.Options], which has no error to return: every command of that client
-// fails with an error that wraps [pooler.ErrConfig].
+// fails with an error that wraps [pooler.ErrConfig]. So do options that were changed
+// where go-redis ignores it; [Driver.Owns] tells whether a client stands on a driver
+// at all.
+//
+// The texts of errors have no times and numbers in them, so that they can be grouped;
+// those are in the fields of [pooler.Error].
 //
 // # Cost
 //

@@ -12,10 +12,10 @@ import (
 )
 
 // mistake makes of an error of the dial that will come again, until somebody mends
-// something, a [pooler.Mistake] that says what that may be.
+// something, a [pooler.SetupError] that says what that may be.
 func mistake(err error) error {
 	if hint := hintAt(err); hint != "" {
-		return &pooler.Mistake{Err: err, Hint: hint}
+		return &pooler.SetupError{Err: err, Hint: hint}
 	}
 	return err
 }
@@ -92,7 +92,7 @@ func speaksTLS(ctx context.Context, dial dialFunc, network, addr string) bool {
 func (b *binding) explain(network, addr string) func(context.Context, error) error {
 	return func(ctx context.Context, err error) error {
 		if !b.custom() && b.tls == nil && network != "unix" && speaksTLS(ctx, dialSocket, network, addr) {
-			return &pooler.Mistake{Err: err, Hint: encrypted}
+			return &pooler.SetupError{Err: err, Hint: encrypted}
 		}
 		return mistake(err)
 	}

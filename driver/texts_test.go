@@ -43,21 +43,24 @@ func TestErrorsThatComeAgainHaveOneTextAndNoNumbers(t *testing.T) {
 			},
 		},
 		pooler.ErrUnknownOutcome.Error() + ": " + labAddr + ": read tcp " + labAddr + ": read: connection reset by peer": {
-			driver.Config{}, func(t *lab) { t.spoiled("INCR", 1000, spoil["lost before the reply"]) },
+			driver.Config{},
+			func(t *lab) { t.spoiled("INCR", 1000, spoil["lost before the reply"]) },
 			func(t *lab, i int, rdb *redis.Client) error {
 				time.Sleep(time.Duration(i) * time.Second)
 				return rdb.Incr(t.Context(), "n").Err()
 			},
 		},
 		"everpool: connection lost: " + labAddr + ": read tcp " + labAddr + ": read: connection reset by peer": {
-			driver.Config{}, func(t *lab) { t.spoiled("SET", 1000, spoil["lost before the reply"]) },
+			driver.Config{},
+			func(t *lab) { t.spoiled("SET", 1000, spoil["lost before the reply"]) },
 			func(t *lab, i int, rdb *redis.Client) error {
 				time.Sleep(time.Duration(i) * time.Second)
 				return rdb.Set(t.Context(), fmt.Sprint(i), i, 0).Err()
 			},
 		},
 		"everpool: " + labAddr + ": i/o timeout: the request was sent, its outcome is unknown": {
-			driver.Config{}, func(*lab) {},
+			driver.Config{},
+			func(*lab) {},
 			func(t *lab, i int, _ *redis.Client) error {
 				v := t.handle()
 				v.do("PING", "+PONG")

@@ -29,9 +29,7 @@ func sameTLS(a, b *binding) (same, sure bool) {
 // any that was set; and those that were compared otherwise.
 func strip(c *tls.Config) (opaque bool) {
 	c.RootCAs, c.ClientCAs, c.Certificates = nil, nil, nil
-	v := reflect.ValueOf(c).Elem()
-	for i := range v.NumField() {
-		f := v.Field(i)
+	for _, f := range reflect.ValueOf(c).Elem().Fields() {
 		switch f.Kind() {
 		case reflect.Func, reflect.Interface, reflect.Map:
 			if f.CanSet() && !f.IsZero() {

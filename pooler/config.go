@@ -90,7 +90,7 @@ type Config struct {
 
 	// FailFastAfter is how long requests wait for a node that can't be
 	// reached before they fail at once with [ErrNodeDown]. A node that has never
-	// answered, and whose dials fail with a [Mistake], isn't waited for. 0: 5
+	// answered, and whose dials fail with a [SetupError], isn't waited for. 0: 5
 	// seconds. The least, 1 millisecond: they fail as soon as the node is known to
 	// be down. -1: they always wait.
 	FailFastAfter time.Duration

@@ -75,7 +75,8 @@
 // that they fail with [ErrNodeDown] as soon as a dial that began after them is refused,
 // or at once where dials aren't answered. A probe succeeds when the server has taken up
 // the session and answered PING; one that is loading its data after a restart counts as
-// down.
+// down. A node that has never answered isn't waited for while its
+// dials fail with a [SetupError].
 //
 // # Concurrency
 //

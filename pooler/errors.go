@@ -62,24 +62,24 @@ var (
 	ErrProtocol = errors.New("everpool: protocol violation by the peer")
 )
 
-// Mistake is an error of Node.Dial, or of Node.Explain, that says that dialing
+// SetupError is an error of Node.Dial, or of Node.Explain, that says that dialing
 // again is in vain until somebody mends something: the name of a host that there
 // isn't, a certificate that isn't trusted, a port that speaks something else. While
-// a node has never answered and its last dial failed with a Mistake requests fail
+// a node has never answered and its last dial failed with a SetupError requests fail
 // at once, unless FailFastAfter is -1. It is dialed on for them, and so heals.
-type Mistake struct {
+type SetupError struct {
 	Err  error  // what happened
 	Hint string // what may be wrong
 }
 
 // Error says what happened, and the hint in parentheses.
-func (m *Mistake) Error() string { return fmt.Sprintf("%v (%s)", m.Err, m.Hint) }
+func (e *SetupError) Error() string { return fmt.Sprintf("%v (%s)", e.Err, e.Hint) }
 
 // Unwrap returns what happened.
-func (m *Mistake) Unwrap() error { return m.Err }
+func (e *SetupError) Unwrap() error { return e.Err }
 
 func isMistake(err error) bool {
-	var m *Mistake
+	var m *SetupError
 	return errors.As(err, &m)
 }
 
@@ -92,7 +92,7 @@ func another(reply []byte, err error) error {
 		{"\x15\x03", "is this a TLS port?"}, // an alert
 	} {
 		if bytes.HasPrefix(reply, []byte(k.begins)) {
-			return &Mistake{Err: err, Hint: k.hint}
+			return &SetupError{Err: err, Hint: k.hint}
 		}
 	}
 	return err
@@ -141,13 +141,21 @@ func (e *Error) Error() string {
 		b.WriteString(": most connections are held by " + e.mostly)
 	}
 	if e.Cause != nil {
-		b.WriteString(": " + fleeting.ReplaceAllString(e.Cause.Error(), ""))
+		b.WriteString(": " + steady(e.Cause.Error()))
 	}
 	return b.String()
 }
 
-// fleeting is what differs in the texts of the same error of others: the port from
-// which a connection was made, the time at which a certificate was looked at.
+// steady is the text without what differs in others of the same error.
+func steady(text string) string {
+	if strings.Contains(text, "->") || strings.Contains(text, "current time") { // most have neither
+		return fleeting.ReplaceAllString(text, "")
+	}
+	return text
+}
+
+// fleeting are the port from which a connection was made, and the time at which a
+// certificate was looked at.
 var fleeting = regexp.MustCompile(`\S+:\d+->|: current time \S+ is (?:before|after) \S+`)
 
 // Unwrap returns the sentinel.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 )
 
 // wrong is an error of a dial that will come again until somebody mends something.
-var wrong = &net.OpError{Op: "dial", Err: &pooler.Mistake{Err: errors.New("no such host"), Hint: "is its name right?"}}
+var wrong = &net.OpError{Op: "dial", Err: &pooler.SetupError{Err: errors.New("no such host"), Hint: "is its name right?"}}
 
 func TestAMistakeAtANodeThatHasNeverAnsweredFailsRequestsAtOnceAndHeals(t *testing.T) {
 	bubble(t, pooler.Config{}, func(pt *tester) {
@@ -22,7 +23,7 @@ func TestAMistakeAtANodeThatHasNeverAnsweredFailsRequestsAtOnceAndHeals(t *testi
 		for range 3 {
 			for _, err := range []error{<-pt.awaitNode(pt.Context(), 0), pt.begin(pooler.Request{Session: pt.plain}).await().err} {
 				e := pt.wantErr(err, pooler.ErrNodeDown)
-				var m *pooler.Mistake
+				var m *pooler.SetupError
 				if !errors.As(e.Cause, &m) || m.Hint != "is its name right?" {
 					t.Errorf("the cause is %v", e.Cause)
 				}
@@ -80,7 +81,8 @@ func TestANodeThatHasAnsweredIsWaitedForWhateverItsDialsSay(t *testing.T) {
 // A server that wants something else hangs up without a word.
 func TestWhatAFirstConnectionIsLostForIsExplained(t *testing.T) {
 	bubble(t, pooler.Config{}, func(pt *tester) {
-		asked := 0
+		var asked atomic.Int64
+		var mended atomic.Bool
 		server := func(context.Context, string, string) (net.Conn, error) {
 			nc, peer := net.Pipe()
 			go func() {
@@ -89,19 +91,20 @@ func TestWhatAFirstConnectionIsLostForIsExplained(t *testing.T) {
 			}()
 			return nc, nil
 		}
-		answers := func(ctx context.Context, network, addr string) (net.Conn, error) {
-			return pt.fake.Dial(ctx, network, addr)
-		}
-		dial := server
 		p, err := pooler.New(pooler.Node{
 			Network: "tcp", Addr: addr,
-			Dial: func(ctx context.Context, network, addr string) (net.Conn, error) { return dial(ctx, network, addr) },
+			Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+				if mended.Load() {
+					return pt.fake.Dial(ctx, network, addr)
+				}
+				return server(ctx, network, addr)
+			},
 			Explain: func(_ context.Context, err error) error {
-				asked++
+				asked.Add(1)
 				if !errors.Is(err, io.EOF) {
 					t.Errorf("asked about %v", err)
 				}
-				return &pooler.Mistake{Err: err, Hint: "it wants TLS"}
+				return &pooler.SetupError{Err: err, Hint: "it wants TLS"}
 			},
 		}, pooler.Config{})
 		if err != nil {
@@ -113,8 +116,8 @@ func TestWhatAFirstConnectionIsLostForIsExplained(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err = exchange(c, "GET", "k"); !errors.Is(err, io.EOF) || asked != 1 {
-			t.Errorf("%v, and asked %d times", err, asked)
+		if _, err = exchange(c, "GET", "k"); !errors.Is(err, io.EOF) || asked.Load() != 1 {
+			t.Errorf("%v, and asked %d times", err, asked.Load())
 		}
 		p.Put(c, pooler.Failed)
 		began := time.Now()
@@ -124,7 +127,7 @@ func TestWhatAFirstConnectionIsLostForIsExplained(t *testing.T) {
 			t.Errorf("after %v: %v", took, err)
 		}
 
-		dial = answers
+		mended.Store(true)
 		time.Sleep(2 * time.Second)
 		if c, err = p.Get(pt.Context(), r); err != nil {
 			t.Fatalf("when it is mended: %v", err)
@@ -133,14 +136,14 @@ func TestWhatAFirstConnectionIsLostForIsExplained(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.Put(c, pooler.Answered)
-		dial = server
+		mended.Store(false)
 		p.Drain()
-		before := asked
+		before := asked.Load()
 		if c, err = p.Get(pt.Context(), r); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := exchange(c, "GET", "k"); !errors.Is(err, io.EOF) || asked != before {
-			t.Errorf("%v, and asked %d times after it has answered once", err, asked-before)
+		if _, err := exchange(c, "GET", "k"); !errors.Is(err, io.EOF) || asked.Load() != before {
+			t.Errorf("%v, and asked %d times after it has answered once", err, asked.Load()-before)
 		}
 		p.Put(c, pooler.Failed)
 	})

@@ -18,7 +18,7 @@ type Node struct {
 
 	// Explain is asked what it means that a connection was lost before a byte has
 	// ever come from the node. It returns the error that is told, err or a
-	// [Mistake]. It may ask the node, and must respect ctx. nil: err is told.
+	// [SetupError]. It may ask the node, and must respect ctx. nil: err is told.
 	Explain func(ctx context.Context, err error) error
 }
 

@@ -22,7 +22,7 @@ import (
 func TestAMistakeAboutTheServerIsToldAtOnceWithAHint(t *testing.T) {
 	secure := testkit.Start(t, testkit.Redis, testkit.WithTLS())
 	valkey := testkit.Start(t, testkit.Valkey, testkit.WithTLS())
-	clear := testkit.Start(t, testkit.Redis)
+	plain := testkit.Start(t, testkit.Redis)
 	web := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(web.Close)
 	with := func(change func(*tls.Config)) *tls.Config {
@@ -37,7 +37,7 @@ func TestAMistakeAboutTheServerIsToldAtOnceWithAHint(t *testing.T) {
 	}{
 		"plain to TLS":         {redis.Options{Addr: secure.Addr}, pooler.ErrNodeDown, []string{"this is a TLS port: set TLSConfig"}},
 		"plain to TLS, Valkey": {redis.Options{Addr: valkey.Addr}, pooler.ErrNodeDown, []string{"this is a TLS port"}},
-		"TLS to plain":         {redis.Options{Addr: clear.Addr, TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12}}, pooler.ErrNodeDown, []string{"without TLS"}},
+		"TLS to plain":         {redis.Options{Addr: plain.Addr, TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12}}, pooler.ErrNodeDown, []string{"without TLS"}},
 		"unknown authority":    {redis.Options{Addr: secure.Addr, TLSConfig: with(func(c *tls.Config) { c.RootCAs = nil })}, pooler.ErrNodeDown, []string{"unknown authority", "RootCAs"}},
 		"another name":         {redis.Options{Addr: secure.Addr, TLSConfig: with(func(c *tls.Config) { c.ServerName = "other.example" })}, pooler.ErrNodeDown, []string{"other.example", "ServerName"}},
 		"no certificate":       {redis.Options{Addr: secure.Addr, TLSConfig: with(func(c *tls.Config) { c.Certificates = nil })}, pooler.ErrNodeDown, []string{"TLSConfig.Certificates"}},
