@@ -137,7 +137,7 @@ func (s spy) Get(ctx context.Context, r pooler.Request) (*pooler.Conn, error) {
 	return c, err
 }
 
-func (s spy) Share(ctx context.Context, r pooler.Request) (*pooler.Shared, error) {
+func (s spy) Share(ctx context.Context, r pooler.Request) (*pooler.Lanes, error) {
 	sh, err := s.Pooler.Share(ctx, r)
 	s.see(r, &r, r.Session, err)
 	return sh, err

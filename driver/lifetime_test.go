@@ -32,7 +32,7 @@ func (h hooked) Get(ctx context.Context, r pooler.Request) (*pooler.Conn, error)
 	return h.Pooler.Get(ctx, r)
 }
 
-func (h hooked) Share(ctx context.Context, r pooler.Request) (*pooler.Shared, error) {
+func (h hooked) Share(ctx context.Context, r pooler.Request) (*pooler.Lanes, error) {
 	h.get()
 	return h.Pooler.Share(ctx, r)
 }

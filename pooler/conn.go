@@ -94,7 +94,7 @@ type Conn struct {
 	pin       string
 	wanted    waiterList // requests that only this connection can serve
 	beyond    bool       // doesn't count for MaxOpenConns
-	lane      *Lane      // that it is shared by
+	lane      *lane      // that it is shared by
 }
 
 // place is where a connection is; it is in exactly one.
@@ -113,9 +113,8 @@ type closing struct {
 	err    error
 }
 
-// NewConn makes a connection of nc, fresh, in the given session. Pools other
-// than [Pool] use it to implement [Pooler].
-func NewConn(nc net.Conn, session *Session) *Conn {
+// newConn makes a connection of nc, fresh, in the given session.
+func newConn(nc net.Conn, session *Session) *Conn {
 	c := &Conn{nc: nc, session: session, rbuf: make([]byte, readBuffer)}
 	c.raw, c.opaque = rawConn(nc)
 	return c
@@ -134,9 +133,6 @@ func (c *Conn) Session() *Session { return c.session }
 // SetSession says that the connection's state is now s. Only the holder of the
 // lease may call it.
 func (c *Conn) SetSession(s *Session) { c.session = s }
-
-// Owed is the number of replies that are still to be received.
-func (c *Conn) Owed() int { return int(c.owed.Load()) }
 
 // Err is why the connection must not be used any more, or nil.
 func (c *Conn) Err() error {

@@ -286,7 +286,7 @@ func (p *Pool) openOnce(ctx context.Context, s *Session, probe bool) (_ *Conn, r
 	if err != nil {
 		return nil, nil, err
 	}
-	c := NewConn(nc, s)
+	c := newConn(nc, s)
 	c.pool = p
 	// A Close of the pool must not wait for a peer that says nothing.
 	stop := context.AfterFunc(p.ctx, func() { c.InterruptReceive(); c.InterruptSend() })

@@ -43,7 +43,7 @@
 //   - A leased connection is held by one caller at a time. A connection, leased
 //     or shared, is used only by callers of its own [Session]: database, user and
 //     protocol never mix.
-//   - When [Pool.Get] or [Shared.Submit] fails, nothing was sent.
+//   - When [Pool.Get] or [Lanes.Submit] fails, nothing was sent.
 //   - A caller gets the replies to what it sent, and no others. A leased
 //     connection that owes a reply is not handed on before the reply was read and
 //     dropped; on a shared one the reply to a caller that has left keeps its place

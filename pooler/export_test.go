@@ -7,3 +7,12 @@ func (p *Pool) Ticking() bool {
 	defer p.mu.Unlock()
 	return p.ticking
 }
+
+// NewConn makes a connection that is in no pool.
+var NewConn = newConn
+
+// Owed is the number of replies that are still to be received.
+func (c *Conn) Owed() int { return int(c.owed.Load()) }
+
+// Steps returns the session's commands.
+func (s *Session) Steps() []Step { return s.steps }

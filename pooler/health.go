@@ -99,7 +99,7 @@ func (p *Pool) dialFailedLocked(err error, began time.Duration) {
 // socket can't be looked at, a PING finds out.
 func (p *Pool) lookAround() {
 	p.mu.Lock()
-	var lanes []*Lane
+	var lanes []*lane
 	for c := range p.all {
 		if c.lane != nil {
 			lanes = append(lanes, c.lane)

@@ -44,7 +44,7 @@ const (
 	maxHeld = 64 << 10
 )
 
-// Lane is a shared connection: the requests of many riders go out on it in the
+// lane is a shared connection: the requests of many riders go out on it in the
 // order of their submission, and the replies come back in the same order.
 //
 // Nobody is employed to write or to read. Who submits while nobody writes
@@ -64,10 +64,10 @@ const (
 //   - out is empty or somebody is the writer.
 //
 // Lock order: Lane.mu, then Rider.mu; Pool.mu is taken under neither.
-type Lane struct {
+type lane struct {
 	pool  *Pool
 	conn  *Conn
-	group *Shared
+	group *Lanes
 
 	mu       sync.Mutex
 	out      []byte // to be written
@@ -156,18 +156,18 @@ func (e *entrant) call() {
 	}
 }
 
-func newLane(p *Pool, c *Conn, group *Shared) *Lane {
+func newLane(p *Pool, c *Conn, group *Lanes) *lane {
 	// What its last lease has left there would end somebody's write.
 	_ = c.nc.SetWriteDeadline(time.Time{})
 	c.writeBy = time.Time{}
-	return &Lane{pool: p, conn: c, group: group}
+	return &lane{pool: p, conn: c, group: group}
 }
 
 // inFlight is the number of exchanges under way.
-func (l *Lane) inFlight() int { return int(l.tail.Load() - l.head.Load()) }
+func (l *lane) inFlight() int { return int(l.tail.Load() - l.head.Load()) }
 
 // live is the number of exchanges whose callers haven't left.
-func (l *Lane) live() int {
+func (l *lane) live() int {
 	n := 0
 	for i, tail := l.head.Load(), l.tail.Load(); i != tail; i++ {
 		if r := l.slots[i%maxExchanges].rider.Load(); r != nil && !r.left() {
@@ -180,7 +180,7 @@ func (l *Lane) live() int {
 // submit appends the exchange to the lane and writes it, unless somebody else
 // does. It reports false if the lane takes nothing more, and blocks while it has
 // no room, and while it writes.
-func (l *Lane) submit(r *Rider, x *Exchange) (bool, error) {
+func (l *lane) submit(r *Rider, x *Exchange) (bool, error) {
 	by := l.pool.since(x.Deadline)
 	if x.Follows {
 		defer r.comeBack()
@@ -257,7 +257,7 @@ func (l *Lane) submit(r *Rider, x *Exchange) (bool, error) {
 
 // awaitCompany lets those run who are about to submit, so that their requests go
 // out together with the writer's, for as long as that brings any.
-func (l *Lane) awaitCompany(gathered int) {
+func (l *lane) awaitCompany(gathered int) {
 	for range maxYields {
 		runtime.Gosched()
 		l.mu.Lock()
@@ -271,7 +271,7 @@ func (l *Lane) awaitCompany(gathered int) {
 }
 
 // boardLocked gives the exchange the next slot.
-func (l *Lane) boardLocked(r *Rider, x *Exchange) error {
+func (l *lane) boardLocked(r *Rider, x *Exchange) error {
 	r.mu.Lock()
 	if r.lost != nil {
 		r.mu.Unlock()
@@ -303,7 +303,7 @@ func (l *Lane) boardLocked(r *Rider, x *Exchange) error {
 
 // lookLocked looks at the socket of an idle lane before it is used: the peer may
 // have closed it, or said something that would be taken for the reply.
-func (l *Lane) lookLocked(r *Rider) bool {
+func (l *lane) lookLocked(r *Rider) bool {
 	if !l.leader.CompareAndSwap(nil, r) {
 		return true // the last leader is about to go; it has just heard from the peer
 	}
@@ -313,7 +313,7 @@ func (l *Lane) lookLocked(r *Rider) bool {
 }
 
 // check looks at a lane that nobody uses. One whose connection is dead ends.
-func (l *Lane) check() {
+func (l *lane) check() {
 	l.mu.Lock()
 	if l.inFlight() > 0 || l.writing || l.closed {
 		l.mu.Unlock()
@@ -339,13 +339,13 @@ func (l *Lane) check() {
 }
 
 // fullLocked keeps one slot for retire.
-func (l *Lane) fullLocked(n int) bool {
+func (l *lane) fullLocked(n int) bool {
 	return l.inFlight() >= maxExchanges-1 || len(l.out) > 0 && len(l.out)+n > maxUnsent
 }
 
 // crowdedLocked reports whether a request of n bytes has to wait for room. Who makes
 // room looks at crowded after that, so it is set before the last look.
-func (l *Lane) crowdedLocked(n int) bool {
+func (l *lane) crowdedLocked(n int) bool {
 	if !l.fullLocked(n) {
 		return false
 	}
@@ -354,7 +354,7 @@ func (l *Lane) crowdedLocked(n int) bool {
 }
 
 // awaitRoomLocked waits, without the lock, until there may be room.
-func (l *Lane) awaitRoomLocked(r *Rider, by time.Duration) error {
+func (l *lane) awaitRoomLocked(r *Rider, by time.Duration) error {
 	e := &entrant{in: make(chan struct{}, 1), by: by}
 	l.room = append(l.room, e)
 	l.crowded.Store(true)
@@ -381,14 +381,14 @@ func (l *Lane) awaitRoomLocked(r *Rider, by time.Duration) error {
 }
 
 // makeRoom is called when a slot, or bytes to be written, have become free.
-func (l *Lane) makeRoom() {
+func (l *lane) makeRoom() {
 	l.mu.Lock()
 	l.admitLocked()
 	l.mu.Unlock()
 }
 
 // admitLocked lets the next one in who waits for room, if there is some.
-func (l *Lane) admitLocked() {
+func (l *lane) admitLocked() {
 	for len(l.room) > 0 && !l.fullLocked(0) {
 		e := l.room[0]
 		l.room = slices.Delete(l.room, 0, 1)
@@ -400,7 +400,7 @@ func (l *Lane) admitLocked() {
 }
 
 // flush writes all that gathers, until nothing is left.
-func (l *Lane) flush() {
+func (l *lane) flush() {
 	for !l.flushRounds(math.MaxInt) {
 		continue // what one caller's time was too short for
 	}
@@ -408,7 +408,7 @@ func (l *Lane) flush() {
 
 // flushRounds writes what has gathered, so many times. It reports whether all is
 // written; then nobody is the writer any more.
-func (l *Lane) flushRounds(rounds int) bool {
+func (l *lane) flushRounds(rounds int) bool {
 	for {
 		l.mu.Lock()
 		if len(l.out) == 0 || l.conn.Err() != nil {
@@ -445,7 +445,7 @@ func (l *Lane) flushRounds(rounds int) bool {
 // write writes b, which counts as issued already. It reports false if its
 // caller's time is over first, or the connection has died; the rest is then the
 // first thing to be written next.
-func (l *Lane) write(b []byte) bool {
+func (l *lane) write(b []byte) bool {
 	n, err := l.conn.nc.Write(b)
 	if err == nil {
 		return true
@@ -468,7 +468,7 @@ func (l *Lane) write(b []byte) bool {
 
 // lead reads and hands out replies until r has what it came for, or must go. The
 // rider leads already, and had nothing when it took the lead.
-func (l *Lane) lead(r *Rider) {
+func (l *lane) lead(r *Rider) {
 	first := l.head.Load()
 	if !l.conn.Buffered() && l.conn.Err() == nil {
 		l.fill(r)
@@ -495,7 +495,7 @@ func (l *Lane) lead(r *Rider) {
 // deliver hands out what is buffered, and wakes those who wait for it. It returns
 // the rider that can't take more just now, or that had better read the rest
 // itself, if there is one.
-func (l *Lane) deliver() *Rider {
+func (l *lane) deliver() *Rider {
 	owner := l.handOut()
 	// Together, so that their next requests come together.
 	for i, r := range l.served {
@@ -506,7 +506,7 @@ func (l *Lane) deliver() *Rider {
 	return owner
 }
 
-func (l *Lane) handOut() *Rider {
+func (l *lane) handOut() *Rider {
 	c := l.conn
 	for c.Buffered() {
 		head := l.head.Load()
@@ -553,7 +553,7 @@ func (l *Lane) handOut() *Rider {
 
 // deliverTo hands r what is buffered of its exchange. It reports whether r has no
 // room for more.
-func (l *Lane) deliverTo(r *Rider, s *slot) (full bool) {
+func (l *lane) deliverTo(r *Rider, s *slot) (full bool) {
 	c := l.conn
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -606,7 +606,7 @@ func (l *Lane) deliverTo(r *Rider, s *slot) (full bool) {
 
 // roomLocked returns the memory for what comes next for r: that of its caller if
 // it is waiting, or what is held for it. nil: r has to take some first.
-func (l *Lane) roomLocked(r *Rider) (to []byte, held bool) {
+func (l *lane) roomLocked(r *Rider) (to []byte, held bool) {
 	switch {
 	case r.closed:
 		if l.scratch == nil {
@@ -623,7 +623,7 @@ func (l *Lane) roomLocked(r *Rider) (to []byte, held bool) {
 
 // afterTransaction ends the connection if EXEC is no command here: then it is
 // still inside MULTI, with everybody else's requests.
-func (l *Lane) afterTransaction() {
+func (l *lane) afterTransaction() {
 	if c := l.conn; c.Kind() == '-' && resp.UnknownCommand(c.complaint()) {
 		c.Fail(CloseState, errors.New("everpool: EXEC was refused where MULTI was not"))
 	}
@@ -631,7 +631,7 @@ func (l *Lane) afterTransaction() {
 
 // fill reads from the socket: the body of the leader's own large string straight
 // into its memory.
-func (l *Lane) fill(r *Rider) {
+func (l *lane) fill(r *Rider) {
 	c := l.conn
 	var n int
 	p := r.p[r.got:]
@@ -653,7 +653,7 @@ func (l *Lane) fill(r *Rider) {
 // handTo has another rider lead: the owner of a large reply, who reads it into its
 // own memory, or of one that isn't fetched. It reports false if that rider has
 // left.
-func (l *Lane) handTo(to, from *Rider) bool {
+func (l *lane) handTo(to, from *Rider) bool {
 	to.mu.Lock()
 	defer to.mu.Unlock()
 	if to.closed || to.absentLocked() {
@@ -666,14 +666,14 @@ func (l *Lane) handTo(to, from *Rider) bool {
 }
 
 // stepDown ends r's term, or takes back that it is the next: whoever waits is.
-func (l *Lane) stepDown(r *Rider) {
+func (l *lane) stepDown(r *Rider) {
 	if l.leader.CompareAndSwap(r, nil) {
 		l.handOn()
 	}
 }
 
 // handOn finds somebody to lead after a term has ended.
-func (l *Lane) handOn() {
+func (l *lane) handOn() {
 	if l.conn.Err() != nil {
 		l.bury()
 	} else if l.parked.Load() > 0 {
@@ -683,7 +683,7 @@ func (l *Lane) handOn() {
 
 // promote makes the first who is parked the leader. There is none if whoever is
 // has not tried yet to lead by itself.
-func (l *Lane) promote() {
+func (l *lane) promote() {
 	for i, tail := l.head.Load(), l.tail.Load(); i != tail; i++ {
 		r := l.slots[i%maxExchanges].rider.Load()
 		if r == nil {
@@ -702,7 +702,7 @@ func (l *Lane) promote() {
 }
 
 // closeLocked has the lane take nothing more: who waits for room goes elsewhere.
-func (l *Lane) closeLocked() {
+func (l *lane) closeLocked() {
 	l.closed = true
 	l.shut.Store(true)
 	for _, e := range l.room {
@@ -712,7 +712,7 @@ func (l *Lane) closeLocked() {
 }
 
 // die ends a lane whose connection is dead.
-func (l *Lane) die() {
+func (l *lane) die() {
 	l.mu.Lock()
 	l.closeLocked()
 	l.mu.Unlock()
@@ -722,7 +722,7 @@ func (l *Lane) die() {
 
 // bury tells all riders of a dead connection, unless somebody leads: that one
 // comes here when it steps down.
-func (l *Lane) bury() {
+func (l *lane) bury() {
 	for !l.leader.CompareAndSwap(nil, &mourner) {
 		next := l.leader.Load()
 		if next == &mourner || next != nil && !next.resign(l) {
@@ -758,7 +758,7 @@ func (l *Lane) bury() {
 }
 
 // finish gives the connection back to the pool.
-func (l *Lane) finish() {
+func (l *lane) finish() {
 	l.ended.Do(func() {
 		l.pool.endLane(l)
 		l.mu.Lock()
@@ -774,7 +774,7 @@ func (l *Lane) finish() {
 // retire has the lane take nothing more, and gives its connection back when all
 // replies are in. The last of them is the one to a PING that follows everything,
 // so no special care is needed for what comes before.
-func (l *Lane) retire() {
+func (l *lane) retire() {
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
@@ -800,7 +800,7 @@ func (l *Lane) retire() {
 }
 
 // pingLocked adds a PING of the lane's own, and reports whether it has to be written.
-func (l *Lane) pingLocked() (r *Rider, write bool) {
+func (l *lane) pingLocked() (r *Rider, write bool) {
 	r = NewRider()
 	r.own = true
 	_ = l.boardLocked(r, &Exchange{Request: ping, Replies: 1, First: len(ping)}) // it has nothing that could be lost
@@ -813,7 +813,7 @@ func (l *Lane) pingLocked() (r *Rider, write bool) {
 
 // awaitLast waits until the lane is drained. It is cut when for HealthCheckTimeout
 // nothing was heard and nobody waits any more.
-func (l *Lane) awaitLast(last *Rider) {
+func (l *lane) awaitLast(last *Rider) {
 	var reply [512]byte
 	limit := l.pool.cfg.HealthCheckTimeout
 	for {
@@ -835,7 +835,7 @@ func (l *Lane) awaitLast(last *Rider) {
 
 // drained ends a lane whose replies are all in. Who has read the last of them may
 // not have stepped down yet.
-func (l *Lane) drained() {
+func (l *lane) drained() {
 	for !l.leader.CompareAndSwap(nil, &mourner) {
 		if l.leader.Load() == &mourner {
 			return // it has died meanwhile

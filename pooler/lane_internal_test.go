@@ -15,7 +15,7 @@ func TestLooksDoNotPileUpBehindTheLock(t *testing.T) {
 	defer near.Close()
 	defer far.Close()
 	p := &Pool{start: time.Now()}
-	l := newLane(p, NewConn(near, nil), &Shared{pool: p})
+	l := newLane(p, newConn(near, nil), &Lanes{pool: p})
 	l.mu.Lock()
 	for range 100 {
 		l.watch.by(l, p.now())
@@ -25,7 +25,7 @@ func TestLooksDoNotPileUpBehindTheLock(t *testing.T) {
 	n := runtime.Stack(stacks[:], true)
 	l.mu.Unlock()
 	l.watch.stop()
-	if looks := bytes.Count(stacks[:n], []byte("(*Lane).look(")); looks > 1 {
+	if looks := bytes.Count(stacks[:n], []byte("(*lane).look(")); looks > 1 {
 		t.Errorf("%d looks wait for the lane's lock; want 1", looks)
 	}
 }
@@ -37,7 +37,7 @@ func TestRetiringAnIdleLaneCallsWhoeverWaitsForRoom(t *testing.T) {
 	defer near.Close()
 	defer far.Close()
 	p := &Pool{start: time.Now()}
-	l := newLane(p, NewConn(near, nil), &Shared{pool: p})
+	l := newLane(p, newConn(near, nil), &Lanes{pool: p})
 	p.wg.Add(1) // until the lane has ended
 	waits := &entrant{in: make(chan struct{}, 1)}
 	l.room = append(l.room, waits)
@@ -51,10 +51,10 @@ func TestRetiringAnIdleLaneCallsWhoeverWaitsForRoom(t *testing.T) {
 }
 
 // lanesWith returns lanes with so many exchanges under way.
-func lanesWith(group *Shared, inFlight ...int) []*Lane {
-	var lanes []*Lane
+func lanesWith(group *Lanes, inFlight ...int) []*lane {
+	var lanes []*lane
 	for _, n := range inFlight {
-		l := &Lane{pool: group.pool, group: group}
+		l := &lane{pool: group.pool, group: group}
 		l.tail.Store(uint64(n))
 		lanes = append(lanes, l)
 	}
@@ -63,7 +63,7 @@ func lanesWith(group *Shared, inFlight ...int) []*Lane {
 
 // Who has met many others is one of few again when there are few.
 func TestARiderForgetsACrowd(t *testing.T) {
-	s := &Shared{pool: &Pool{cfg: Config{SharedConns: 4}}}
+	s := &Lanes{pool: &Pool{cfg: Config{SharedConns: 4}}}
 	r := NewRider()
 	for range 100 {
 		s.choose(r, lanesWith(s, 30, 30, 0, 0))
@@ -79,7 +79,7 @@ func TestARiderForgetsACrowd(t *testing.T) {
 // A lane that takes nothing more is no idle one, and what is under way on it is
 // nobody's company.
 func TestLanesThatTakeNothingMoreDoNotCount(t *testing.T) {
-	s := &Shared{pool: &Pool{cfg: Config{SharedConns: 4}}}
+	s := &Lanes{pool: &Pool{cfg: Config{SharedConns: 4}}}
 	lanes := lanesWith(s, 1, 500, 0)
 	lanes[1].shut.Store(true)
 	lanes[2].shut.Store(true)

@@ -13,7 +13,7 @@ import (
 )
 
 // many submits n exchanges that stay under way while the fake is frozen.
-func (pt *tester) many(sh *pooler.Shared, n int) []*ride {
+func (pt *tester) many(sh *pooler.Lanes, n int) []*ride {
 	var rides []*ride
 	for i := range n {
 		r := pt.submit(sh, ask("ECHO", strconv.Itoa(i)))
@@ -35,7 +35,7 @@ func (pt *tester) wantAll(rides []*ride) {
 
 // load has as many callers at a time as often as it takes to open all the lanes that
 // they get.
-func (pt *tester) load(sh *pooler.Shared, callers int) {
+func (pt *tester) load(sh *pooler.Lanes, callers int) {
 	pt.Helper()
 	for range 8 {
 		pt.fake.Freeze(true)
@@ -382,7 +382,7 @@ func TestALeaseGetsTheOnlyConnectionWhenItsLaneHasDrained(t *testing.T) {
 			w.drain()
 			c := lease.wantConn()
 			pt.wantLanes(0)
-			shared := make(chan *pooler.Shared, 1)
+			shared := make(chan *pooler.Lanes, 1)
 			go func() { shared <- pt.share(pt.plain) }()
 			pt.settle()
 			if len(shared) > 0 {

@@ -17,7 +17,7 @@ import (
 )
 
 // share returns the shared connections of the session, which must work.
-func (pt *tester) share(s *pooler.Session) *pooler.Shared {
+func (pt *tester) share(s *pooler.Session) *pooler.Lanes {
 	pt.Helper()
 	sh, err := pt.pool.Share(context.Background(), pooler.Request{Session: s, Name: "GET"})
 	if err != nil || sh == nil {
@@ -64,7 +64,7 @@ type ride struct {
 const foul = 0xEE
 
 // submit sends the exchange, which must work, and receives nothing.
-func (pt *tester) submit(sh *pooler.Shared, x pooler.Exchange) *ride {
+func (pt *tester) submit(sh *pooler.Lanes, x pooler.Exchange) *ride {
 	pt.Helper()
 	r := &ride{pt: pt, rider: pooler.NewRider(), x: x, size: 4 << 10, done: make(chan struct{})}
 	if err := sh.Submit(r.rider, x); err != nil {
@@ -74,7 +74,7 @@ func (pt *tester) submit(sh *pooler.Shared, x pooler.Exchange) *ride {
 }
 
 // ride starts a ride and returns when all that happens now has happened.
-func (pt *tester) ride(sh *pooler.Shared, x pooler.Exchange) *ride {
+func (pt *tester) ride(sh *pooler.Lanes, x pooler.Exchange) *ride {
 	r := &ride{pt: pt, rider: pooler.NewRider(), x: x, size: 4 << 10, done: make(chan struct{})}
 	r.begin(sh)
 	pt.settle()
@@ -82,7 +82,7 @@ func (pt *tester) ride(sh *pooler.Shared, x pooler.Exchange) *ride {
 }
 
 // submitting starts a Submit on a goroutine; nothing is received.
-func (pt *tester) submitting(sh *pooler.Shared, x pooler.Exchange) *ride {
+func (pt *tester) submitting(sh *pooler.Lanes, x pooler.Exchange) *ride {
 	r := &ride{pt: pt, rider: pooler.NewRider(), x: x, size: 4 << 10, done: make(chan struct{})}
 	began := time.Now()
 	go func() {
@@ -102,7 +102,7 @@ func (r *ride) wantSubmitted() {
 }
 
 // begin submits and receives on a goroutine.
-func (r *ride) begin(sh *pooler.Shared) {
+func (r *ride) begin(sh *pooler.Lanes) {
 	began := time.Now()
 	go func() {
 		defer r.end(began)

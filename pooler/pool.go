@@ -77,8 +77,8 @@ type Pool struct {
 	roomAt       time.Duration // when it goes off, 0 if it doesn't
 	short        atomic.Bool   // a request waits for the next connection that is parked; none is
 	shutting     []shut        // to be closed after unlock
-	retiring     []*Lane       // to be retired after unlock
-	deserting    []*Lane       // retired ones, to be left by those who can
+	retiring     []*lane       // to be retired after unlock
+	deserting    []*lane       // retired ones, to be left by those who can
 	doubts       int           // silent lanes are being looked into, on so many connections
 	doubted      time.Duration // when that last began
 	turnedAt     time.Duration // when what the server says of itself had consequences, 0: never
@@ -96,7 +96,7 @@ type lot struct {
 	idle    []*Conn // the last one is the most recently used
 	waiters waiterList
 	riders  waiterList // those who wait for a lane: one serves them all
-	shared  *Shared
+	shared  *Lanes
 	more    bool // another lane is wanted, when there is room
 	dialing int
 }
@@ -188,7 +188,7 @@ func (p *Pool) unlock() {
 // shut is a socket to be closed, and the lane that it carried.
 type shut struct {
 	nc   net.Conn
-	lane *Lane
+	lane *lane
 }
 
 func (p *Pool) note(ev Event) {
@@ -521,7 +521,7 @@ func (p *Pool) returnLocked(c *Conn) {
 	if c.place == placeClosed {
 		return
 	}
-	if c.pin == "" && !c.blocking && !p.closed && c.Err() == nil && c.Mode() == Counted && c.Owed() > 0 {
+	if c.pin == "" && !c.blocking && !p.closed && c.Err() == nil && c.Mode() == Counted && c.owed.Load() > 0 {
 		p.drainLocked(c)
 		return
 	}

@@ -72,7 +72,7 @@ const (
 // NewPooler may wrap it, to watch or to change what goes through it: embed the Pooler
 // and override some of its methods. It is not meant to be implemented from nothing,
 // since a driver relies on more than the types say: on whose connections [Conn] and
-// [Shared] are, on the order of waiting, on what is counted. All methods are safe for
+// [Lanes] are, on the order of waiting, on what is counted. All methods are safe for
 // concurrent use.
 type Pooler interface {
 	// Get leases a connection in the request's session to the caller, who must
@@ -96,7 +96,7 @@ type Pooler interface {
 	// Share returns the shared connections of the request's session, of which
 	// one at least is open. It blocks and fails as Get does. nil, without an
 	// error, means that this pool doesn't share.
-	Share(ctx context.Context, r Request) (*Shared, error)
+	Share(ctx context.Context, r Request) (*Lanes, error)
 	// Serves reports whether requests may expect to be served: the node is up,
 	// or it isn't and a connection is left that still works. The driver has
 	// callers wait for a node that doesn't where go-redis honours their contexts:

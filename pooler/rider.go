@@ -29,7 +29,7 @@ type Rider struct {
 	turn        uint32 // chooses among lanes; the submitter's
 	others      int    // exchanges under way that it meets, in eighths, with a decay; the submitter's
 	mu          sync.Mutex
-	lane        *Lane // of the last exchange
+	lane        *lane // of the last exchange
 	state       riderState
 	receiving   bool // Receive is under way
 	closed      bool
@@ -146,7 +146,7 @@ func (r *Rider) Receive(p []byte, deadline time.Time) (n int, done bool, err err
 }
 
 // takeLeadLocked makes the rider the one that reads for everybody, if nobody does.
-func (r *Rider) takeLeadLocked(l *Lane) bool {
+func (r *Rider) takeLeadLocked(l *lane) bool {
 	if !l.leader.CompareAndSwap(nil, r) && l.leader.Load() != r {
 		return false
 	}
@@ -305,7 +305,7 @@ func (r *Rider) enter(e *entrant) bool {
 // goAway notes that the rider's caller is in Submit with replies to come. If it was
 // to be the next leader of the lane, and nobody receives, it is so no more, and
 // goAway reports true.
-func (r *Rider) goAway(l *Lane) bool {
+func (r *Rider) goAway(l *lane) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.away = true
@@ -349,7 +349,7 @@ func (r *Rider) left() bool {
 
 // lose tells the rider that its connection has died; issued says how much may
 // have been written. It reports false if nobody is left to be told.
-func (r *Rider) lose(l *Lane, s *slot, cause error, issued int64) bool {
+func (r *Rider) lose(l *lane, s *slot, cause error, issued int64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed || r.lane != l || s.rider.Load() != r {
@@ -362,7 +362,7 @@ func (r *Rider) lose(l *Lane, s *slot, cause error, issued int64) bool {
 
 // resign takes the lead from a rider that was to be the next leader and has not
 // come yet. It reports false if it leads.
-func (r *Rider) resign(l *Lane) bool {
+func (r *Rider) resign(l *lane) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.receiving {

@@ -41,9 +41,6 @@ type Session struct {
 // state of a fresh connection. The steps are not copied and must not change.
 func NewSession(steps ...Step) *Session { return &Session{steps: steps} }
 
-// Steps returns the session's commands. The caller must not change them.
-func (s *Session) Steps() []Step { return s.steps }
-
 // Dead reports whether the server has refused the session.
 func (s *Session) Dead() bool { return s.dead.Load() }
 

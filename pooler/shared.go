@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// Shared is the shared connections of one session. It is made by [Pool.Share];
+// Lanes are the shared connections of one session. They come from [Pool.Share];
 // safe for concurrent use.
-type Shared struct {
+type Lanes struct {
 	pool    *Pool
 	session *Session
-	lanes   atomic.Pointer[[]*Lane] // open ones; changed under Pool.mu
+	lanes   atomic.Pointer[[]*lane] // open ones; changed under Pool.mu
 	turns   atomic.Uint32
 	growing atomic.Bool // another lane was asked for
 }
@@ -23,7 +23,7 @@ type Shared struct {
 // wait for that. It blocks until the exchange's deadline at most. It fails with
 // [ErrNotShared], [ErrLost], os.ErrDeadlineExceeded or net.ErrClosed; then nothing
 // of the exchange was sent. A rider that is owed replies must say so in it.
-func (s *Shared) Submit(r *Rider, x Exchange) error {
+func (s *Lanes) Submit(r *Rider, x Exchange) error {
 	if x.Follows {
 		if ok, err := r.aboard().submit(r, &x); ok || err != nil {
 			return err
@@ -66,7 +66,7 @@ func lanesOfMany(limit int) int { return max(min(limit, 2), limit/2) }
 // better be one more. Few callers get a lane each: none waits for another's reply,
 // nor to be woken by another. Many share the first ones, since what goes together
 // costs least.
-func (s *Shared) choose(r *Rider, lanes []*Lane) (at int, more bool) {
+func (s *Lanes) choose(r *Rider, lanes []*lane) (at int, more bool) {
 	limit := s.pool.cfg.SharedConns
 	most := lanesOfMany(limit)
 	at = int(r.turn) % min(len(lanes), most)
@@ -101,14 +101,14 @@ func (s *Shared) choose(r *Rider, lanes []*Lane) (at int, more bool) {
 // moves reports whether something was heard from the lane since it was asked last,
 // and that was not the first time: a server that stands still gets up for no
 // connection more.
-func (l *Lane) moves() bool {
+func (l *lane) moves() bool {
 	now := l.watch.reads.Load() + 1
 	before := l.asked.Swap(now)
 	return before > 0 && before < now
 }
 
 // Again notes that a request that was lost goes on another connection.
-func (s *Shared) Again(why Again) {
+func (s *Lanes) Again(why Again) {
 	s.pool.again.Add(1)
 	if why == Move {
 		s.pool.moved.Add(1)
@@ -118,17 +118,17 @@ func (s *Shared) Again(why Again) {
 }
 
 // Unknown notes that the outcome of a request that was lost is unknown.
-func (s *Shared) Unknown() { s.pool.unknown.Add(1) }
+func (s *Lanes) Unknown() { s.pool.unknown.Add(1) }
 
 // aboard is the lane of the rider's last exchange.
-func (r *Rider) aboard() *Lane {
+func (r *Rider) aboard() *lane {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.lane
 }
 
 // Share returns the shared connections of a session. See [Pooler].
-func (p *Pool) Share(ctx context.Context, r Request) (*Shared, error) {
+func (p *Pool) Share(ctx context.Context, r Request) (*Lanes, error) {
 	if p.cfg.SharedConns == 0 {
 		return nil, nil
 	}
@@ -179,10 +179,10 @@ func (p *Pool) offerIdleLocked(r Request, now time.Duration) *Conn {
 }
 
 // groupLocked returns the lot's shared connections, of which none need be open.
-func (p *Pool) groupLocked(l *lot) *Shared {
+func (p *Pool) groupLocked(l *lot) *Lanes {
 	if l.shared == nil {
-		l.shared = &Shared{pool: p, session: l.session}
-		l.shared.lanes.Store(new([]*Lane))
+		l.shared = &Lanes{pool: p, session: l.session}
+		l.shared.lanes.Store(new([]*lane))
 	}
 	return l.shared
 }
@@ -191,17 +191,17 @@ func (p *Pool) groupLocked(l *lot) *Shared {
 const sharedHolder = "shared requests"
 
 // openLanesLocked returns the lanes that take requests, and forgets the others.
-func (p *Pool) openLanesLocked(s *Shared) []*Lane {
+func (p *Pool) openLanesLocked(s *Lanes) []*lane {
 	lanes := *s.lanes.Load()
-	if !slices.ContainsFunc(lanes, (*Lane).isClosed) {
+	if !slices.ContainsFunc(lanes, (*lane).isClosed) {
 		return lanes
 	}
-	open := slices.DeleteFunc(slices.Clone(lanes), (*Lane).isClosed)
+	open := slices.DeleteFunc(slices.Clone(lanes), (*lane).isClosed)
 	s.lanes.Store(&open)
 	return open
 }
 
-func (l *Lane) isClosed() bool { return l.shut.Load() }
+func (l *lane) isClosed() bool { return l.shut.Load() }
 
 // openLaneLocked makes a connection that nobody has a lane of the lot, and wakes
 // those who wait for one.
@@ -226,7 +226,7 @@ func (p *Pool) openLaneLocked(l *lot, c *Conn, now time.Duration) {
 // growShared opens another lane, on an idle connection or a new one, if there is
 // room for it. Those whose callers have left are no reason: a server that stands
 // still has many. If it opens none it is asked again after a look at the lanes.
-func (p *Pool) growShared(s *Shared, callers int) {
+func (p *Pool) growShared(s *Lanes, callers int) {
 	if callers < 2 {
 		s.growing.Store(false)
 		return
@@ -252,7 +252,7 @@ func (p *Pool) growShared(s *Shared, callers int) {
 func (p *Pool) mayOpenLaneLocked() bool { return p.lanes < max(1, p.cfg.MaxOpenConns-1) }
 
 // endLane takes back the connection of a lane that has ended.
-func (p *Pool) endLane(l *Lane) {
+func (p *Pool) endLane(l *lane) {
 	l.watch.stop()
 	p.mu.Lock()
 	defer p.unlock()
@@ -275,7 +275,7 @@ func (p *Pool) endLane(l *Lane) {
 }
 
 // retireLocked has the lane end when it is drained, after the lock is released.
-func (p *Pool) retireLocked(l *Lane) {
+func (p *Pool) retireLocked(l *lane) {
 	if !l.yielding {
 		l.yielding = true
 		p.yielding++
@@ -309,7 +309,7 @@ func (p *Pool) yieldLocked() {
 	if p.lanes+p.pinned < p.countedLocked() {
 		return
 	}
-	var least *Lane
+	var least *lane
 	for c := range p.all {
 		if c.lane != nil && (least == nil || c.lane.inFlight() < least.inFlight()) {
 			least = c.lane
@@ -328,12 +328,12 @@ func (p *Pool) yieldLocked() {
 
 // spareLaneLocked returns a lane that only spares a few callers each other's
 // company, if there is one: whoever would have to wait needs it more.
-func (p *Pool) spareLaneLocked() *Lane {
+func (p *Pool) spareLaneLocked() *lane {
 	most := lanesOfMany(p.cfg.SharedConns)
 	if p.lanes <= most {
 		return nil
 	}
-	var least *Lane
+	var least *lane
 	for _, lot := range p.lots {
 		if lot.shared == nil || len(p.openLanesLocked(lot.shared)) <= most {
 			continue

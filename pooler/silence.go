@@ -25,7 +25,7 @@ var ghost = Rider{closed: true}
 // another connection. If that one says nothing either, a second is tried, in case
 // that it fell into the same hole, and no third until one has ended. While the
 // prober is at work there is none.
-func (p *Pool) doubt(l *Lane) {
+func (p *Pool) doubt(l *lane) {
 	p.mu.Lock()
 	defer p.unlock()
 	now := p.now()
@@ -107,7 +107,7 @@ func (p *Pool) condemnLocked(since time.Duration) {
 
 // giveUpLocked has the lane take nothing more, and end with its connection unless
 // something is heard from it yet. Who has come to it meanwhile goes elsewhere too.
-func (p *Pool) giveUpLocked(l *Lane) {
+func (p *Pool) giveUpLocked(l *lane) {
 	l.desertedN = l.watch.reads.Load()
 	l.deserted.Store(true)
 	p.retireLocked(l)
@@ -117,13 +117,13 @@ func (p *Pool) giveUpLocked(l *Lane) {
 // silentSince reports whether the lane owes replies and nothing has been heard
 // from it since before the given time. A request that may take long on its own
 // account is given that time.
-func (l *Lane) silentSince(t time.Duration) bool {
+func (l *lane) silentSince(t time.Duration) bool {
 	owes, since := l.silence()
 	return owes && since <= t && !l.isSlow()
 }
 
 // isSlow reports whether the reply that comes next may take long.
-func (l *Lane) isSlow() bool {
+func (l *lane) isSlow() bool {
 	r := l.slots[l.head.Load()%maxExchanges].rider.Load()
 	return r != nil && r.isSlow()
 }
@@ -132,7 +132,7 @@ func (l *Lane) isSlow() bool {
 // The others wait on: what they have sent may run yet (a paused server does
 // that), and to tell them sooner that nobody knows would help nobody. When none
 // is left, or the socket says that it is dead, the lane ends.
-func (l *Lane) desert() {
+func (l *lane) desert() {
 	for i, tail := l.head.Load(), l.tail.Load(); i != tail; i++ {
 		s := &l.slots[i%maxExchanges]
 		if r := s.rider.Load(); r != nil {
@@ -161,7 +161,7 @@ func (r *Rider) isSlow() bool {
 }
 
 // giveUp ends a lane that was deserted, or whose last users have left.
-func (l *Lane) giveUp(err error) {
+func (l *lane) giveUp(err error) {
 	reason := CloseAbandoned
 	if errors.Is(err, os.ErrDeadlineExceeded) && l.deserted.Load() {
 		reason, err = CloseSilence, errSilent

@@ -84,7 +84,7 @@ type counters struct {
 }
 
 // add counts what a lane has carried by now.
-func (n *counters) add(l *Lane) {
+func (n *counters) add(l *lane) {
 	// In this order: what ends meanwhile counts as under way.
 	gone, lost, head := l.gone.Load(), l.lost.Load(), int64(l.head.Load())
 	own, tail := l.own.Load(), int64(l.tail.Load())

@@ -27,7 +27,7 @@ type waiter struct {
 // granted is what a waiter was given: a connection, or those to share.
 type granted struct {
 	conn   *Conn
-	shared *Shared
+	shared *Lanes
 }
 
 // wake hands over what was waited for. The waiter must have left its list.

@@ -23,7 +23,7 @@ type watch struct {
 func (w *watch) heard() { w.reads.Add(1) }
 
 // by has the lane looked at by the given time, 0: never.
-func (w *watch) by(l *Lane, d time.Duration) {
+func (w *watch) by(l *lane, d time.Duration) {
 	if at := time.Duration(w.at.Load()); d == 0 || at != 0 && at <= d {
 		return
 	}
@@ -42,7 +42,7 @@ func (w *watch) by(l *Lane, d time.Duration) {
 }
 
 // start begins to watch for silence when a lane has become busy.
-func (w *watch) start(l *Lane) {
+func (w *watch) start(l *lane) {
 	if w.at.Load() != 0 || l.pool.cfg.SilenceAfter == 0 {
 		return
 	}
@@ -65,7 +65,7 @@ func (w *watch) stop() {
 
 // silence reports whether the lane owes replies, and has said nothing since the
 // time that it returns, at least.
-func (l *Lane) silence() (owes bool, since time.Duration) {
+func (l *lane) silence() (owes bool, since time.Duration) {
 	w := &l.watch
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -76,7 +76,7 @@ func (l *Lane) silence() (owes bool, since time.Duration) {
 }
 
 // look wakes those whose time is over, and has a lane that is silent probed.
-func (l *Lane) look() {
+func (l *lane) look() {
 	w := &l.watch
 	l.mu.Lock()
 	// Who comes from here on sets it anew; who came before is seen below. Not
@@ -143,7 +143,7 @@ func (l *Lane) look() {
 
 // attend has the replies read that nobody waits for, while there are any, if
 // nobody else reads.
-func (l *Lane) attend() bool {
+func (l *lane) attend() bool {
 	if l.leader.Load() != nil {
 		return false
 	}
