@@ -2,6 +2,8 @@ package driver
 
 import (
 	"errors"
+	"io"
+	"net"
 	"os"
 
 	"github.com/everpool/everpool/internal/command"
@@ -153,6 +155,15 @@ func unsent(node string, why cause, err error) error {
 		return newPoolError(&pooler.Error{Err: pooler.ErrConnGone, Node: node, Cause: err})
 	case errors.Is(e, pooler.ErrWaitTimeout):
 		return e
+	case errors.Is(e, pooler.ErrCredentials) && !triesAgain(e.Cause):
+		return credentialsError{newPoolError(e)}
 	}
 	return newPoolError(e)
+}
+
+// triesAgain reports whether go-redis might try again what has failed with an error
+// like this.
+func triesAgain(err error) bool {
+	_, network := errors.AsType[net.Error](err)
+	return network || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }

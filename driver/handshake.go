@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"time"
 
 	"github.com/everpool/everpool/internal/command"
 	"github.com/everpool/everpool/internal/resp"
@@ -24,6 +25,7 @@ type handshake struct {
 type flight struct {
 	from  *session
 	frame []byte
+	check bool // it has led somewhere before, for others
 }
 
 // enter changes the session.
@@ -38,7 +40,7 @@ func (s *handshake) enter(to *session) {
 // lead takes the step for all, if nobody does yet.
 func (s *handshake) lead(frame []byte) {
 	if s.memory.begin(s.in, frame, s.client) {
-		s.flight = flight{s.in, bytes.Clone(frame)}
+		s.flight = flight{from: s.in, frame: bytes.Clone(frame)}
 	}
 }
 
@@ -82,21 +84,21 @@ func (h *handle) answer() error {
 			return nil // leading already
 		}
 		frame := h.b.req[r.start:r.end]
-		to, reply, wait := h.shake.memory.ask(h.shake.in, frame, h.shake.client)
+		a := h.shake.memory.ask(h.shake.in, frame, h.shake.client)
 		switch {
-		case reply != nil:
-			h.b.out = append(h.b.out, reply...)
+		case a.reply != nil:
+			h.b.out = append(h.b.out, a.reply...)
 			h.b.skip()
-			if to != nil {
-				h.shake.enter(to)
+			if a.to != nil {
+				h.shake.enter(a.to)
 			}
 			h.toRead.open()
-		case wait != nil:
-			if err := h.awaitFlight(wait); err != nil {
+		case a.wait != nil:
+			if err := h.awaitFlight(a); err != nil {
 				return err
 			}
 		default:
-			h.shake.flight = flight{h.shake.in, bytes.Clone(frame)}
+			h.shake.flight = flight{h.shake.in, bytes.Clone(frame), a.check}
 			return nil
 		}
 	}
@@ -120,13 +122,17 @@ func (h *handle) answerLocal(r *run) {
 	}
 }
 
-// awaitFlight waits for another handle's step, by the write deadline.
-func (h *handle) awaitFlight(done <-chan struct{}) error {
-	err := h.wait(done, h.writeBy)
-	if err != nil && h.err == nil {
-		return &pooler.Error{Err: pooler.ErrWaitTimeout, Node: h.node.key.addr}
+// awaitFlight waits for another handle's step, by the write deadline, and no longer
+// than such a step should take.
+func (h *handle) awaitFlight(a answer) error {
+	err := h.wait(a.wait, earlier(h.writeBy, a.until))
+	switch {
+	case err == nil || h.err != nil:
+		return h.err
+	case h.writeBy.IsZero() || time.Now().Before(h.writeBy):
+		return nil
 	}
-	return err
+	return &pooler.Error{Err: pooler.ErrWaitTimeout, Node: h.node.key.addr}
 }
 
 // errChecked: all that the connection was opened for was to see whether the server
@@ -152,14 +158,14 @@ func (h *handle) shakenLocked(c *pooler.Conn, r *run, failed bool) {
 		// have accepted it from others before.
 		s.memory.doubt(s.in, r.frame)
 	default:
-		to, known := s.memory.extend(s.in, r.frame, h.b.reply, r.slots, s.client)
+		to := s.memory.extend(s.in, r.frame, h.b.reply, r.slots, s.client)
 		if to == nil {
 			h.carried.hold(command.PinSession)
 			break
 		}
 		s.enter(to)
 		c.SetSession(to.pool)
-		if known && !h.b.unanswered() {
+		if flown.check && !h.b.unanswered() && !h.carried.keeps() {
 			c.Fail(pooler.CloseState, errChecked)
 		}
 	}

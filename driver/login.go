@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"fmt"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
@@ -15,8 +16,27 @@ import (
 
 // client is what a driver knows of one client's right to be served.
 type client struct {
-	login   *login   // nil: the credentials are the same for the client's life
-	checked sync.Map // *session: those that the server has let this client enter
+	login *login // nil: the credentials are the same for the client's life
+
+	mu  sync.Mutex
+	let map[*session]bool // the server has let this client in
+}
+
+// letInto notes that the server has let the client enter the session. What is too
+// much is forgotten: that costs a question.
+func (c *client) letInto(s *session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.let == nil || len(c.let) >= maxSessions {
+		c.let = make(map[*session]bool)
+	}
+	c.let[s] = true
+}
+
+func (c *client) isLetInto(s *session) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.let[s]
 }
 
 // login is where a client's credentials come from that may change. A session is of
@@ -59,7 +79,7 @@ func (l *login) renews(frame []byte, slots command.Slots) bool {
 // fill returns the command with the credentials that the provider gives now. With
 // streaming credentials those of another user stay as they are.
 func (l *login) fill(ctx context.Context, frame []byte) ([]byte, error) {
-	username, password, err := l.provide(ctx)
+	username, password, err := l.ask(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -69,27 +89,64 @@ func (l *login) fill(ctx context.Context, frame []byte) ([]byte, error) {
 	return reauthenticate(frame, username, password), nil
 }
 
+// ask asks the provider. It returns when ctx is done even if the provider doesn't, and
+// a panic of the provider's is an error: it is asked where nobody could recover.
+func (l *login) ask(ctx context.Context) (username, password string, err error) {
+	if l.token == "" {
+		return l.provide(ctx)
+	}
+	type answer struct {
+		username, password string
+		err                error
+	}
+	answered := make(chan answer, 1)
+	go func() {
+		var a answer
+		defer func() {
+			if r := recover(); r != nil {
+				a = answer{err: fmt.Errorf("everpool: the credentials provider has panicked: %v", r)}
+			}
+			answered <- a
+		}()
+		a.username, a.password, a.err = l.provide(ctx)
+	}()
+	select {
+	case a := <-answered:
+		return a.username, a.password, a.err
+	case <-ctx.Done():
+		return "", "", context.Cause(ctx)
+	}
+}
+
 // streaming notes the newest credentials of a provider that tells go-redis of them.
 type streaming struct {
 	provider auth.StreamingCredentialsProvider
 
 	mu     sync.Mutex
 	newest auth.Credentials
+	told   int // times
 }
 
-// Subscribe is what go-redis calls for each handle.
+// Subscribe is what go-redis calls for each handle. What it returns is not the newest
+// if a listener has been told of other credentials since it began.
 func (s *streaming) Subscribe(listener auth.CredentialsListener) (auth.Credentials, auth.UnsubscribeFunc, error) {
+	s.mu.Lock()
+	told := s.told
+	s.mu.Unlock()
 	credentials, unsubscribe, err := s.provider.Subscribe(overhearing{s, listener})
-	if err == nil {
-		s.note(credentials)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil && told == s.told {
+		s.newest = credentials
 	}
 	return credentials, unsubscribe, err
 }
 
-func (s *streaming) note(credentials auth.Credentials) {
+func (s *streaming) tell(credentials auth.Credentials) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.newest = credentials
+	s.told++
 }
 
 func (s *streaming) latest(context.Context) (username, password string, err error) {
@@ -110,7 +167,7 @@ type overhearing struct {
 
 // OnNext is told of new credentials.
 func (o overhearing) OnNext(credentials auth.Credentials) {
-	o.streaming.note(credentials)
+	o.streaming.tell(credentials)
 	o.CredentialsListener.OnNext(credentials)
 }
 

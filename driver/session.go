@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/everpool/everpool/internal/command"
 	"github.com/everpool/everpool/pooler"
@@ -42,9 +43,9 @@ type session struct {
 
 	next    map[string]edge // by the exact bytes of the command
 	refused map[string][]byte
-	flights map[flightKey]chan struct{} // steps under way
-	users   int                         // handles in this state
-	used    uint64                      // memory.clock when a handle last came here
+	flights map[flightKey]underWay
+	users   int    // handles in this state
+	used    uint64 // memory.clock when a handle last came here
 }
 
 // step is one command of a session.
@@ -78,6 +79,16 @@ type flightKey struct {
 	frame  string
 }
 
+// underWay is a step that a handle takes.
+type underWay struct {
+	began time.Time
+	over  chan struct{} // closed when it is
+}
+
+// flightTime is how long other handles of the client wait for a step. One that takes
+// longer hangs where they needn't: its credentials provider, say.
+const flightTime = time.Second
+
 func newMemory() *memory {
 	m := &memory{states: make(map[string]*session), verdicts: make(map[string]command.Facts)}
 	m.root = m.newSession(nil, "")
@@ -94,7 +105,7 @@ func (m *memory) newSession(steps []step, key string) *session {
 	}
 	return &session{
 		pool: pooler.NewSession(ps...), steps: steps, key: key,
-		next: make(map[string]edge), refused: make(map[string][]byte), flights: make(map[flightKey]chan struct{}),
+		next: make(map[string]edge), refused: make(map[string][]byte), flights: make(map[flightKey]underWay),
 	}
 }
 
@@ -118,36 +129,50 @@ func (m *memory) leave(s *session) {
 	m.mu.Unlock()
 }
 
-// ask says what is known of the command in state s: its reply and, unless the
-// server refused it as unknown, the state that it leads to. If nothing is known
-// the caller either gets a channel that is closed when the attempt of another handle
-// of its client has ended, or has to make the attempt, and to tell with finish when
-// it has.
+// ask says what is known of the command in state s. If nothing is, the caller either
+// has to wait for another handle of its client, or to make the attempt, and to tell
+// with finish when it has.
 //
 // What the server has accepted from others it need not accept from this client: the
 // first step of its first handle, and the first of each login, are taken again.
-func (m *memory) ask(s *session, frame []byte, who *client) (to *session, reply []byte, wait <-chan struct{}) {
+func (m *memory) ask(s *session, frame []byte, who *client) (a answer) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if k, ok := s.next[string(frame)]; ok {
-		_, checked := who.checked.Load(k.to)
 		switch {
 		case k.to.pool.Dead():
 			m.forgetLocked(k.to)
-		case checked || s != m.root && !k.login:
-			return k.to, k.reply, nil
+		case !m.checksLocked(s, k) || who.isLetInto(k.to):
+			return answer{to: k.to, reply: k.reply}
+		default:
+			a.check = true
 		}
 	}
 	if reply, ok := s.refused[string(frame)]; ok {
-		return nil, reply, nil
+		return answer{reply: reply}
 	}
 	key := flightKey{who, string(frame)}
-	if ch, ok := s.flights[key]; ok {
-		return nil, nil, ch
+	f, ok := s.flights[key]
+	switch {
+	case !ok:
+		s.flights[key] = underWay{time.Now(), make(chan struct{})}
+	case time.Since(f.began) < flightTime:
+		a.wait, a.until = f.over, f.began.Add(flightTime)
 	}
-	s.flights[key] = make(chan struct{})
-	return nil, nil, nil
+	return a // which is to make the attempt too, if the other one takes so long
 }
+
+// answer is what a memory says of a command.
+type answer struct {
+	to    *session        // where it leads, if that is known
+	reply []byte          // nil: it is to be sent
+	check bool            // only to see whether the client is let in
+	wait  <-chan struct{} // until another handle has sent it
+	until time.Time       // no longer than that
+}
+
+// checksLocked reports whether the server is asked about a way for each client.
+func (m *memory) checksLocked(from *session, k edge) bool { return from == m.root || k.login }
 
 // begin takes the lead for the command in state s, if no handle of the client has it.
 func (m *memory) begin(s *session, frame []byte, who *client) bool {
@@ -157,7 +182,7 @@ func (m *memory) begin(s *session, frame []byte, who *client) bool {
 	if _, ok := s.flights[key]; ok {
 		return false
 	}
-	s.flights[key] = make(chan struct{})
+	s.flights[key] = underWay{time.Now(), make(chan struct{})}
 	return true
 }
 
@@ -166,9 +191,9 @@ func (m *memory) finish(s *session, frame []byte, who *client) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	key := flightKey{who, string(frame)}
-	if ch, ok := s.flights[key]; ok {
+	if f, ok := s.flights[key]; ok {
 		delete(s.flights, key)
-		close(ch)
+		close(f.over)
 	}
 }
 
@@ -201,11 +226,10 @@ func (m *memory) forgetRefusals() {
 }
 
 // extend remembers that the command of a client has led from s to another state, and
-// returns that state, or nil if there is no room for it; known says whether it has
-// led there before.
-func (m *memory) extend(s *session, frame, reply []byte, slots command.Slots, who *client) (to *session, known bool) {
+// returns that state, or nil if there is no room for it.
+func (m *memory) extend(s *session, frame, reply []byte, slots command.Slots, who *client) *session {
 	if len(reply) > maxReply {
-		return nil, false
+		return nil
 	}
 	st := step{slots: slots, Step: pooler.Step{
 		Request: bytes.Clone(frame), Reply: bytes.Clone(reply),
@@ -216,15 +240,16 @@ func (m *memory) extend(s *session, frame, reply []byte, slots command.Slots, wh
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if to = m.stateLocked(follow(s.steps, st)); to == nil {
-		return nil, false
+	to := m.stateLocked(follow(s.steps, st))
+	if to == nil || to == s {
+		return to
 	}
-	if to != s {
-		_, known = s.next[string(st.Request)]
-		s.next[string(st.Request)] = edge{to, st.Reply, slots&command.SlotAuth != 0}
-		who.checked.Store(to, nil)
+	k := edge{to, st.Reply, slots&command.SlotAuth != 0}
+	s.next[string(st.Request)] = k
+	if m.checksLocked(s, k) {
+		who.letInto(to)
 	}
-	return to, known
+	return to
 }
 
 // stateLocked finds or makes the state.
@@ -239,11 +264,10 @@ func (m *memory) stateLocked(steps []step) *session {
 	if s := m.states[string(key)]; s != nil && !s.pool.Dead() {
 		return s
 	}
-	if len(m.states) >= maxSessions*4 || m.finalLocked() >= maxSessions {
-		m.evictLocked()
-	}
-	if len(m.states) >= maxSessions*4 || m.finalLocked() >= maxSessions {
-		return nil
+	for len(m.states) >= maxSessions*4 || m.finalLocked() >= maxSessions {
+		if !m.evictLocked() {
+			return nil
+		}
 	}
 	s := m.newSession(steps, string(key))
 	m.states[s.key] = s
@@ -262,17 +286,23 @@ func (m *memory) finalLocked() int {
 	return n
 }
 
-// evictLocked forgets the final state that has been without a handle longest.
-func (m *memory) evictLocked() {
+// evictLocked forgets the state that has been without a handle longest: a final one,
+// if there is one.
+func (m *memory) evictLocked() bool {
 	var old *session
 	for _, s := range m.states {
-		if s.users == 0 && len(s.flights) == 0 && len(s.next) == 0 && (old == nil || s.used < old.used) {
+		if s.users > 0 || len(s.flights) > 0 {
+			continue
+		}
+		final := len(s.next) == 0
+		if old == nil || final && len(old.next) > 0 || final == (len(old.next) == 0) && s.used < old.used {
 			old = s
 		}
 	}
 	if old != nil {
 		m.forgetLocked(old)
 	}
+	return old != nil
 }
 
 // forgetLocked removes the state and all ways to it.

@@ -41,7 +41,7 @@ func (w leased) lost(err error) (bool, error) {
 
 // ride is the way of requests that share a connection.
 type ride struct {
-	rider  *pooler.Rider  // its place there
+	rider  *pooler.Rider // its place there
 	shared *pooler.Lanes // the connections of the session in
 	in     *session
 	under  bool // what is under way is there

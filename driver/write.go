@@ -318,6 +318,9 @@ func (h *handle) sendPart() error {
 			return &requestError{fmt.Errorf("%s with arguments of more than %d bytes", f.Info.Name, gatherUpTo)}
 		}
 		if f.Class == command.Session {
+			if login := h.bound.client.login; login != nil && login.token != "" && f.Slots&command.SlotAuth != 0 {
+				return &requestError{fmt.Errorf("%s with more than %d bytes, where a credentials provider has the password", f.Info.Name, gatherUpTo)}
+			}
 			// Too large to be remembered.
 			f = command.Facts{Info: f.Info, Class: command.Pinning, Pin: command.PinSession, Effect: f.Effect}
 		}

@@ -689,6 +689,7 @@ func (p *Pool) Pin(c *Conn, reason string) {
 		p.pinned--
 	}
 	c.pin = reason
+	p.grow = p.grow || p.waiting > 0 // it may be parked soon
 	if !c.beyond && c.Mode() == Stream && c.place == placeLeased {
 		c.beyond = true
 		p.beyond++
