@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -68,5 +69,36 @@ func TestAMistakeAboutTheServerIsToldAtOnceWithAHint(t *testing.T) {
 				t.Errorf("%d dials", s.Dials)
 			}
 		})
+	}
+}
+
+// A proxy whose server is still starting does that too, so nothing is known.
+func TestAServerThatHangsUpWithoutAWordIsNoMistake(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			nc, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_ = nc.Close()
+		}
+	}()
+	d, err := driver.New(driver.Config{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = d.Close() })
+	rdb := redis.NewClient(d.Options(&redis.Options{Addr: l.Addr().String(), MaxRetries: 1}))
+	t.Cleanup(func() { _ = rdb.Close() })
+	for range 3 {
+		err := rdb.Ping(t.Context()).Err()
+		if _, hint := errors.AsType[*pooler.SetupError](err); err == nil || hint || errors.Is(err, pooler.ErrNodeDown) || strings.Contains(err.Error(), "TLS") {
+			t.Errorf("%v; want a lost connection, as with the stock client", err)
+		}
 	}
 }
