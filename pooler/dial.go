@@ -263,7 +263,7 @@ func (p *Pool) open(s *Session, probe bool) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := NewConn(nc, s)
+	c := NewConn(withDeadlines(nc), s)
 	c.pool = p
 	// A Close of the pool must not wait for a peer that says nothing.
 	stop := context.AfterFunc(p.ctx, func() { c.InterruptReceive(); c.InterruptSend() })
@@ -276,7 +276,7 @@ func (p *Pool) open(s *Session, probe bool) (*Conn, error) {
 		err = c.Err()
 	}
 	if err != nil {
-		_ = nc.Close()
+		_ = c.nc.Close()
 		return nil, err
 	}
 	return c, nil
