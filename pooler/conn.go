@@ -88,7 +88,8 @@ type Conn struct {
 	idleSince time.Duration // since Pool.start
 	checked   time.Duration // when it last proved to be alive
 	leasedAt  time.Duration
-	holder    string // what the lease is for
+	leasedIn  *Session // its session then
+	holder    string   // what the lease is for
 	blocking  bool
 	pin       string
 	wanted    waiterList // requests that only this connection can serve

@@ -17,7 +17,15 @@ func (p *Pool) growLocked() {
 			return // the usual case under load, and no use in looking further
 		}
 		l := p.neediestLocked()
-		if l == nil || !p.makeRoomLocked(l, l.first()) {
+		if l == nil {
+			return
+		}
+		if c := p.freshLocked(l); c != nil {
+			l.dialing++
+			p.wg.Go(func() { p.raise(l, c) })
+			continue
+		}
+		if !p.makeRoomLocked(l, l.first()) {
 			return
 		}
 		p.beginDialLocked(l)
@@ -46,10 +54,74 @@ func (p *Pool) neediestLocked() *lot {
 			needy = l
 		}
 	}
-	if needy == nil && !p.unused && p.warm != nil && p.idle+p.dialing < p.cfg.MinIdleConns && !p.warm.Dead() && p.now() >= p.unreadyUntil {
-		needy = p.lotLocked(p.warm)
+	if needy == nil {
+		return p.lackLocked()
 	}
 	return needy
+}
+
+// lackLocked returns the lot that MinIdleConns are missing in, or nil.
+func (p *Pool) lackLocked() *lot {
+	if p.cfg.MinIdleConns == 0 || p.unused || p.warm == nil || p.warm.Dead() ||
+		p.idle+p.dialing >= p.cfg.MaxIdleConns || p.now() < p.unreadyUntil {
+		return nil
+	}
+	if l := p.lotLocked(p.warm); len(l.idle)+l.dialing < p.cfg.MinIdleConns {
+		return l
+	}
+	return nil
+}
+
+// workLocked notes that a session is worked in. Until one is that was entered by
+// commands, it is that of fresh connections.
+func (p *Pool) workLocked(s *Session) {
+	if p.warm != s && (len(s.steps) > 0 || p.warm == nil) {
+		p.warm, p.grow = s, true
+	}
+}
+
+// freshLocked takes an idle connection that has no session yet for the lot, where no
+// request waits for it: that one has no time for the case that it is dead.
+func (p *Pool) freshLocked(l *lot) *Conn {
+	if len(l.session.steps) == 0 || l.first() != nil {
+		return nil
+	}
+	for s, o := range p.lots {
+		if len(s.steps) == 0 && len(o.idle) > 0 {
+			c := o.idle[0]
+			p.unlistLocked(c)
+			c.place = placeChecking
+			return c
+		}
+	}
+	return nil
+}
+
+// raise brings a fresh connection to the session of the lot.
+func (p *Pool) raise(l *lot, c *Conn) {
+	stop := context.AfterFunc(p.ctx, func() { c.InterruptReceive(); c.InterruptSend() })
+	var err error
+	if c.alive() {
+		err = l.session.bring(c, time.Now().Add(p.cfg.HealthCheckTimeout))
+	}
+	stop()
+	p.mu.Lock()
+	defer p.unlock()
+	l.dialing--
+	if c.place != placeChecking {
+		return // closed meanwhile
+	}
+	now := p.now()
+	if err != nil {
+		p.closeLocked(c, CloseState, err) // a new one finds out what that means
+		return
+	}
+	if reason, err := p.judgeLocked(c, now); reason != "" {
+		p.closeLocked(c, reason, err)
+		return
+	}
+	c.place, c.idleSince = placeLeased, now
+	p.placeLocked(c, now)
 }
 
 // What a full pool has lent stays lent for a moment although a request waits that
