@@ -13,6 +13,9 @@ func (p *Pool) Await(ctx context.Context, r Request, limit time.Duration) error 
 	p.mu.Lock()
 	now := p.now()
 	p.lastUse, p.unused = now, false
+	if p.warm == nil {
+		p.workLocked(r.Session)
+	}
 	switch {
 	case p.closed:
 		p.unlock()
@@ -94,8 +97,8 @@ func (p *Pool) awaitLocked(limit, since, now time.Duration) *waiter {
 // servesLocked reports whether requests may expect to be served.
 func (p *Pool) servesLocked() bool {
 	switch {
-	case p.lastID == 0:
-		return false // nothing is known yet
+	case p.lastID == 0, p.unused:
+		return false // nothing is known yet, or was asked for long
 	case p.health.state == StateUp:
 		return true
 	}

@@ -28,9 +28,11 @@ type Config struct {
 	// that is less. -1: every request leases a connection.
 	SharedConns int
 
-	// MinIdleConns is how many connections are kept open and idle, once the
-	// pool has seen its first request. At most MaxOpenConns and MaxIdleConns.
-	// 0 or -1: none.
+	// MinIdleConns is how many connections are kept open and idle from the time
+	// on that the pool is first asked for anything, with requests or without: in
+	// the session that was worked in last, and without one until there is one. The
+	// node is probed for them while it is away. At most MaxOpenConns and
+	// MaxIdleConns. 0 or -1: none.
 	MinIdleConns int
 
 	// MaxIdleConns is how many connections may be idle; one that is returned

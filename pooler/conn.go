@@ -89,7 +89,8 @@ type Conn struct {
 	idleSince time.Duration // since Pool.start
 	checked   time.Duration // when it last proved to be alive
 	leasedAt  time.Duration
-	holder    string // what the lease is for
+	leasedIn  *Session // its session then
+	holder    string   // what the lease is for
 	blocking  bool
 	pin       string
 	wanted    waiterList // requests that only this connection can serve
@@ -513,6 +514,9 @@ func (c *Conn) lookAgain() bool {
 	if c.stopWrites.Load() {
 		c.resumeWrites()
 	}
+	if t, ok := c.nc.(*timedConn); ok {
+		return c.lookAhead(t)
+	}
 	if c.raw == nil {
 		return true
 	}
@@ -525,6 +529,21 @@ func (c *Conn) lookAgain() bool {
 		c.readBy = time.Time{}
 	}
 	return c.look()
+}
+
+// lookAhead is look where t reads ahead.
+func (c *Conn) lookAhead(t *timedConn) bool {
+	if c.r == c.w {
+		c.r, c.w = 0, 0
+	}
+	n, err := t.take(c.rbuf[c.w:])
+	c.w += n
+	if errors.Is(err, io.EOF) {
+		c.Fail(ClosePeer, err)
+	} else if err != nil {
+		c.Fail(CloseRead, err)
+	}
+	return err == nil
 }
 
 // Ready looks, without waiting, whether a connection that its holder has kept

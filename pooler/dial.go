@@ -14,12 +14,20 @@ import (
 // them, as far as the bounds allow. While the node is not up that is the
 // prober's work alone.
 func (p *Pool) growLocked() {
-	for !p.closed && p.health.state == StateUp && p.dialing < p.rampLocked() {
+	for !p.closed && p.health.state == StateUp && p.dialing-p.asking < p.rampLocked() {
 		if p.fullLocked() && p.idle == 0 && p.pinned == 0 {
 			return // the usual case under load, and no use in looking further
 		}
 		l := p.neediestLocked()
-		if l == nil || !p.makeRoomLocked(l, l.first()) {
+		if l == nil {
+			return
+		}
+		if c := p.freshLocked(l); c != nil {
+			l.dialing++
+			p.wg.Go(func() { p.raise(l, c) })
+			continue
+		}
+		if !p.makeRoomLocked(l, l.first()) {
 			return
 		}
 		p.beginDialLocked(l)
@@ -48,10 +56,76 @@ func (p *Pool) neediestLocked() *lot {
 			needy = l
 		}
 	}
-	if needy == nil && !p.unused && p.warm != nil && p.idle+p.dialing < p.cfg.MinIdleConns && !p.warm.Dead() && p.now() >= p.unreadyUntil {
-		needy = p.lotLocked(p.warm)
+	if needy == nil {
+		return p.lackLocked()
 	}
 	return needy
+}
+
+// lackLocked returns the lot that MinIdleConns are missing in, or nil.
+func (p *Pool) lackLocked() *lot {
+	if p.cfg.MinIdleConns == 0 || p.unused || p.warm == nil || p.warm.Dead() ||
+		p.idle+p.dialing >= p.cfg.MaxIdleConns || p.now() < p.unreadyUntil {
+		return nil
+	}
+	if l := p.lotLocked(p.warm); len(l.idle)+l.dialing < p.cfg.MinIdleConns {
+		return l
+	}
+	return nil
+}
+
+// workLocked notes that a session is worked in. Until one is that was entered by
+// commands, it is that of fresh connections.
+func (p *Pool) workLocked(s *Session) {
+	if p.warm != s && (len(s.steps) > 0 || p.warm == nil) {
+		p.warm, p.grow = s, true
+	}
+}
+
+// freshLocked takes an idle connection that has no session yet for the lot, where no
+// request waits for it: that one has no time for the case that it is dead.
+func (p *Pool) freshLocked(l *lot) *Conn {
+	if len(l.session.steps) == 0 || l.first() != nil {
+		return nil
+	}
+	for s, o := range p.lots {
+		if len(s.steps) == 0 && len(o.idle) > 0 {
+			c := o.idle[0]
+			p.unlistLocked(c)
+			c.place = placeChecking
+			return c
+		}
+	}
+	return nil
+}
+
+// raise brings a fresh connection to the session of the lot.
+func (p *Pool) raise(l *lot, c *Conn) {
+	ctx, cancel := context.WithTimeout(p.ctx, p.cfg.HealthCheckTimeout)
+	stop := context.AfterFunc(p.ctx, func() { c.InterruptReceive(); c.InterruptSend() })
+	var err error
+	if c.alive() {
+		_, err = p.takeUp(ctx, l.session, c)
+	}
+	stop()
+	cancel()
+	p.mu.Lock()
+	defer p.unlock()
+	l.dialing--
+	if c.place != placeChecking {
+		return // closed meanwhile
+	}
+	now := p.now()
+	if err != nil {
+		p.closeLocked(c, CloseState, err) // a new one finds out what that means
+		return
+	}
+	if reason, err := p.judgeLocked(c, now); reason != "" {
+		p.closeLocked(c, reason, err)
+		return
+	}
+	c.place, c.idleSince = placeLeased, now
+	p.placeLocked(c, now)
 }
 
 // What a full pool has lent stays lent for a moment although a request waits that
@@ -286,7 +360,7 @@ func (p *Pool) openOnce(ctx context.Context, s *Session, probe bool) (_ *Conn, r
 	if err != nil {
 		return nil, nil, err
 	}
-	c := newConn(nc, s)
+	c := newConn(withDeadlines(nc), s)
 	c.pool = p
 	// A Close of the pool must not wait for a peer that says nothing.
 	stop := context.AfterFunc(p.ctx, func() { c.InterruptReceive(); c.InterruptSend() })
@@ -294,21 +368,44 @@ func (p *Pool) openOnce(ctx context.Context, s *Session, probe bool) (_ *Conn, r
 	if !p.heard.Load() {
 		c.first = p.hear
 	}
-	deadline, _ := ctx.Deadline()
-	if replay, err = s.replay(ctx); err == nil {
-		err = s.bring(c, replay, deadline)
-	}
-	if err == nil && probe {
+	replay, err = p.takeUp(ctx, s, c)
+	if deadline, _ := ctx.Deadline(); err == nil && probe {
 		err = c.ping(deadline)
 	}
 	if err == nil && !c.settle() {
 		err = c.Err()
 	}
 	if err != nil {
-		_ = nc.Close()
+		_ = c.nc.Close()
 		return nil, replay, err
 	}
 	return c, replay, nil
+}
+
+// takeUp brings a fresh connection to the session, and returns what it has sent. While
+// it waits for a client's credentials others are dialed for: it isn't the server that
+// takes its time.
+func (p *Pool) takeUp(ctx context.Context, s *Session, c *Conn) (replay []byte, err error) {
+	if s.renews() {
+		p.ask(1)
+		replay, err = s.replay(ctx)
+		p.ask(-1)
+	} else {
+		replay, err = s.replay(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	deadline, _ := ctx.Deadline()
+	return replay, s.bring(c, replay, deadline)
+}
+
+// ask counts the dials that wait for credentials.
+func (p *Pool) ask(n int) {
+	p.mu.Lock()
+	p.asking += n
+	p.grow = true
+	p.unlock()
 }
 
 // explainTime bounds what Node.Explain may take: somebody waits for a reply.

@@ -137,6 +137,17 @@ func (d *dialer) wantHeld(n int) {
 	}
 }
 
+// finishAll has the dials that are still held succeed.
+func (d *dialer) finishAll() {
+	d.mu.Lock()
+	held := d.held
+	d.held = nil
+	d.mu.Unlock()
+	for _, h := range held {
+		h.finish(nil)
+	}
+}
+
 // releaseAll fails the dials that are still held.
 func (d *dialer) releaseAll() {
 	d.mu.Lock()

@@ -139,7 +139,7 @@ func (p *Pool) probeOnce(pause *time.Duration) (more bool) {
 	p.mu.Lock()
 	now := p.now()
 	h := &p.health
-	if p.closed || p.waiting+h.awaiting.n == 0 && now-p.lastUse > probeUnasked {
+	if p.closed || p.waiting+h.awaiting.n == 0 && now-p.lastUse > probeUnasked && p.lackLocked() == nil {
 		h.next = nil
 		if h.state == StateDown && !p.closed {
 			p.setStateLocked(StateSuspect, h.lastErr) // what is known gets old

@@ -49,7 +49,7 @@ type Pool struct {
 	all    map[*Conn]struct{}
 	lots   map[*Session]*lot
 	recent *lot     // the one used last
-	warm   *Session // what MinIdleConns are opened for
+	warm   *Session // the one worked in last: MinIdleConns are kept in it
 	idle   int
 	drains int
 	beyond int // streams: connections that don't count for MaxOpenConns
@@ -61,6 +61,7 @@ type Pool struct {
 	spare   sync.Pool     // of *waiter; of the pool, since a waiter has a channel
 
 	dialing      int
+	asking       int // of those: they wait for credentials
 	ramp         int // dials that may run at a time
 	grow         bool
 	health       health
@@ -249,7 +250,7 @@ func (p *Pool) lease(ctx context.Context, r Request) (*Conn, error) {
 			return w.conn, err
 		}
 		p.leaseLocked(c, r.Name, r.Blocking, now)
-		p.grow = p.grow || p.idle < p.cfg.MinIdleConns
+		p.grow = p.grow || p.lackLocked() != nil
 		p.unlock()
 		// However briefly it was idle: the peer may have closed it, which would
 		// cost this request its answer, or have said something that would be
@@ -307,7 +308,7 @@ func (p *Pool) unlistLocked(c *Conn) {
 
 func (p *Pool) leaseLocked(c *Conn, name string, blocking bool, now time.Duration) {
 	c.place, c.holder, c.blocking, c.leasedAt = placeLeased, name, blocking, now
-	c.crowded = p.waiting > 0
+	c.crowded, c.leasedIn = p.waiting > 0, c.session
 }
 
 // wait queues the request and waits for its turn. It is called with mu held and
@@ -533,8 +534,8 @@ func (p *Pool) returnLocked(c *Conn) {
 	}
 	c.idleSince, c.checked, c.holder = now, now, ""
 	p.answeredLocked(c.leasedAt, now)
-	if len(c.session.steps) > 0 {
-		p.warm = c.session
+	if c.session == c.leasedIn { // else it was a handshake
+		p.workLocked(c.session)
 	}
 	if n := c.pushDropped.Swap(0); n > 0 {
 		p.n.pushes += n
@@ -605,7 +606,7 @@ func (p *Pool) placeLocked(c *Conn, now time.Duration) {
 	c.place = placeIdle
 	l.idle = append(l.idle, c)
 	p.idle++
-	if p.waiting > 0 || p.idle < p.cfg.MinIdleConns {
+	if p.waiting > 0 || p.lackLocked() != nil {
 		p.grow = true // another session may need its room, or this one has too few
 	}
 	p.tickLocked()

@@ -13,7 +13,8 @@ type Node struct {
 
 	// Dial opens a connection, TLS included. It must respect ctx; one that
 	// doesn't is left behind when its time is over, and what it returns then is
-	// closed.
+	// closed. The connection may refuse deadlines, as those through ssh do; its
+	// Close has to end a Read and a Write that are under way.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 
 	// Explain is asked what it means that a connection was lost before a byte has

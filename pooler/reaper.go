@@ -71,19 +71,20 @@ func (p *Pool) look() {
 // that MinIdleConns asks for stay.
 func (p *Pool) reapLocked(now time.Duration) {
 	for _, l := range p.lots {
-		keep := l.idle[:0]
+		keep, left := l.idle[:0], len(l.idle)
 		for _, c := range l.idle {
 			reason := CloseReason("")
 			switch {
 			case p.expiredLocked(c, now):
 				reason = CloseLifetime
-			case p.cfg.ConnMaxIdleTime > 0 && now-c.idleSince >= p.cfg.ConnMaxIdleTime && (p.idle > p.cfg.MinIdleConns || p.warm == nil):
+			case p.cfg.ConnMaxIdleTime > 0 && now-c.idleSince >= p.cfg.ConnMaxIdleTime && (left > p.cfg.MinIdleConns || l.session != p.warm):
 				reason = CloseIdle
 			}
 			if reason == "" {
 				keep = append(keep, c)
 				continue
 			}
+			left--
 			p.idle--
 			p.closeLocked(c, reason, nil)
 		}

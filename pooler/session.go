@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -61,6 +62,11 @@ func (e refusedError) Error() string { return e.reply }
 type renewError struct{ err error }
 
 func (e renewError) Error() string { return "the credentials provider: " + e.err.Error() }
+
+// renews reports whether commands of the session are made anew for each connection.
+func (s *Session) renews() bool {
+	return slices.ContainsFunc(s.steps, func(st Step) bool { return st.Renew != nil })
+}
 
 // replay returns all commands of the session.
 func (s *Session) replay(ctx context.Context) (all []byte, err error) {

@@ -1,0 +1,45 @@
+package driver_test
+
+import (
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/everpool/everpool/driver"
+)
+
+// As with the stock client sockets are open before the first command. After it a burst
+// finds them in its session, and waits for no dial.
+func TestMinIdleConnsOpensSocketsWhenTheClientIsMade(t *testing.T) {
+	inBothLabs(t, driver.Config{}, func(t *lab) {
+		rdb := t.client(func(o *redis.Options) { o.DB, o.MinIdleConns = 1, 5 })
+		synctest.Wait()
+		if n := t.f.Live(); n != 5 {
+			t.Errorf("%d sockets, want 5", n)
+		}
+		if ran := t.f.Commands(); len(ran) != 0 {
+			t.Errorf("ran %v", ran)
+		}
+		if err := rdb.Set(t.Context(), "k", "v", 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		before := t.stats().WaitCount
+		var burst sync.WaitGroup
+		for range 5 {
+			burst.Go(func() {
+				_ = rdb.Watch(t.Context(), func(*redis.Tx) error {
+					time.Sleep(time.Second) // until all have one
+					return nil
+				}, "k")
+			})
+		}
+		burst.Wait()
+		if waits := t.stats().WaitCount - before; waits != 0 {
+			t.Errorf("%d had to wait", waits)
+		}
+	})
+}
