@@ -44,6 +44,7 @@ func (c *client) isLetInto(s *session) bool {
 // they are sent to the server.
 type login struct {
 	provide func(ctx context.Context) (username, password string, err error)
+	id      string // no other's sessions are this login's
 	token   string // what go-redis has in place of the password; "": it has the password
 }
 
@@ -54,7 +55,7 @@ func newLogin(o *redis.Options) *login {
 	case o.StreamingCredentialsProvider != nil:
 		s := &streaming{provider: o.StreamingCredentialsProvider}
 		o.StreamingCredentialsProvider = s
-		return &login{provide: s.latest}
+		return &login{provide: s.latest, id: rand.Text()}
 	case provide == nil && provider == nil:
 		return nil
 	case provide == nil:
@@ -64,7 +65,8 @@ func newLogin(o *redis.Options) *login {
 		}
 		fallthrough
 	default:
-		l := &login{provide: provide, token: "everpool-" + rand.Text()}
+		l := &login{provide: provide, id: rand.Text()}
+		l.token = "everpool-" + l.id
 		o.CredentialsProviderContext = func(context.Context) (string, string, error) { return "", l.token, nil }
 		return l
 	}
@@ -227,8 +229,18 @@ func orDefaultUser(username string) string {
 // authAt is where AUTH is among a command's arguments, with what belongs to it; -1
 // if it isn't there.
 func authAt(args [][]byte) int {
-	for i, a := range args {
-		if bytes.EqualFold(a, []byte("AUTH")) && (i+2 < len(args) || i == 0 && len(args) == 2) {
+	is := func(i int, word string) bool { return i < len(args) && bytes.EqualFold(args[i], []byte(word)) }
+	switch {
+	case is(0, "AUTH") && (len(args) == 2 || len(args) == 3):
+		return 0
+	case !is(0, "HELLO"):
+		return -1
+	}
+	for i := 2; i < len(args); i++ {
+		switch {
+		case is(i, "SETNAME"):
+			i++ // whatever the name is
+		case is(i, "AUTH") && i+2 < len(args):
 			return i
 		}
 	}

@@ -120,12 +120,14 @@ func (m *memory) enterLocked(s *session) {
 	m.clock++
 	s.users++
 	s.used = m.clock
+	s.pool.SetVacant(false)
 }
 
 // leave takes a handle out of s.
 func (m *memory) leave(s *session) {
 	m.mu.Lock()
 	s.users--
+	s.pool.SetVacant(s.users == 0)
 	m.mu.Unlock()
 }
 
@@ -260,6 +262,9 @@ func (m *memory) stateLocked(steps []step) *session {
 	var key []byte
 	for _, st := range steps {
 		key = append(key, st.Request...)
+		if st.login != nil {
+			key = append(key, st.login.id...)
+		}
 	}
 	if s := m.states[string(key)]; s != nil && !s.pool.Dead() {
 		return s

@@ -33,6 +33,8 @@ func (h *handle) SyscallConn() (syscall.RawConn, error) {
 		return nil, errStale
 	case c == nil && !h.node.serves():
 		return nil, errAway
+	case c == nil && h.shake.in.pool.Dead(): // a new handle is told by the server why
+		return nil, errRefused
 	case c != nil && h.b.idle() && !h.sending && !h.receiving:
 		// It stays parked until the next request: go-redis asks after the last one too.
 		if !c.Ready() {
@@ -44,6 +46,8 @@ func (h *handle) SyscallConn() (syscall.RawConn, error) {
 
 // SyscallConn has go-redis drop the handle.
 func (b *brokenHandle) SyscallConn() (syscall.RawConn, error) { return nil, b.err }
+
+var errRefused = errors.New("everpool: the server refuses the session")
 
 var errAway = errors.New("everpool: the node doesn't serve just now")
 

@@ -2,6 +2,7 @@ package pooler
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"math"
@@ -64,7 +65,7 @@ func (p *Pool) neediestLocked() *lot {
 
 // lackLocked returns the lot that MinIdleConns are missing in, or nil.
 func (p *Pool) lackLocked() *lot {
-	if p.cfg.MinIdleConns == 0 || p.unused || p.warm == nil || p.warm.Dead() ||
+	if p.cfg.MinIdleConns == 0 || p.unused || p.warm == nil || p.warm.abandoned() ||
 		p.idle+p.dialing >= p.cfg.MaxIdleConns || p.now() < p.unreadyUntil {
 		return nil
 	}
@@ -155,7 +156,7 @@ func (p *Pool) makeRoomLocked(l *lot, w *waiter) bool {
 		return false
 	}
 	now := p.now()
-	if left := laneTenure - (now - w.since); left > 0 && p.lanes+p.pinned < p.countedLocked() {
+	if left := laneTenure - (now - w.since); left > 0 && !p.stuckLocked() {
 		p.lookForRoomLocked(left, now)
 		return false
 	}
@@ -369,8 +370,9 @@ func (p *Pool) openOnce(ctx context.Context, s *Session, probe bool) (_ *Conn, r
 		c.first = p.hear
 	}
 	replay, err = p.takeUp(ctx, s, c)
-	if deadline, _ := ctx.Deadline(); err == nil && probe {
-		err = c.ping(deadline)
+	if _, unasked := errors.AsType[renewError](err); probe && (err == nil || unasked) {
+		deadline, _ := ctx.Deadline()
+		err = cmp.Or(c.ping(deadline), err)
 	}
 	if err == nil && !c.settle() {
 		err = c.Err()

@@ -257,10 +257,10 @@ func (p *Pool) probeLotLocked() *lot {
 	if l := p.neediestLocked(); l != nil {
 		return l
 	}
-	if p.warm != nil && !p.warm.Dead() {
+	if p.warm != nil && !p.warm.abandoned() {
 		return p.lotLocked(p.warm)
 	}
-	if p.recent != nil && !p.recent.session.Dead() {
+	if p.recent != nil && !p.recent.session.abandoned() {
 		return p.recent
 	}
 	return p.lotLocked(NewSession())

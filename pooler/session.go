@@ -34,13 +34,21 @@ type Step struct {
 // take it up again. It holds credentials, so none of its printed forms shows
 // its commands. Safe for concurrent use.
 type Session struct {
-	steps []Step
-	dead  atomic.Bool
+	steps  []Step
+	dead   atomic.Bool
+	vacant atomic.Bool
 }
 
 // NewSession returns the session that the steps make. Without steps it is the
 // state of a fresh connection. The steps are not copied and must not change.
 func NewSession(steps ...Step) *Session { return &Session{steps: steps} }
+
+// SetVacant says whether nobody is in the session just now. While that is so no
+// credentials are asked for to keep connections of it, whose provider may be gone.
+func (s *Session) SetVacant(vacant bool) { s.vacant.Store(vacant) }
+
+// abandoned reports whether no connection is to be opened but for a request.
+func (s *Session) abandoned() bool { return s.Dead() || s.vacant.Load() && s.renews() }
 
 // Dead reports whether the server has refused the session.
 func (s *Session) Dead() bool { return s.dead.Load() }

@@ -296,6 +296,18 @@ func (p *Pool) retireAllLocked(l *lot) {
 	}
 }
 
+// stuckLocked reports whether none of the pool's connections comes back by itself soon:
+// they are lanes, kept by their handles, or lent to commands that block.
+func (p *Pool) stuckLocked() bool {
+	stuck := p.lanes + p.pinned
+	for c := range p.all {
+		if c.blocking && c.place == placeLeased && c.pin == "" {
+			stuck++
+		}
+	}
+	return stuck >= p.countedLocked()
+}
+
 // yieldLocked retires a lane if somebody waits and no connection of a full pool
 // would ever come back by itself.
 func (p *Pool) yieldLocked() {
@@ -308,7 +320,7 @@ func (p *Pool) yieldLocked() {
 			return
 		}
 	}
-	if p.lanes+p.pinned < p.countedLocked() {
+	if !p.stuckLocked() {
 		return
 	}
 	var least *lane

@@ -23,7 +23,7 @@ import (
 
 // A session command inside WATCH whose way is remembered already closes the watched
 // connection (errChecked), and the transaction fails.
-func TestBreakASessionCommandUnderWatchKeepsTheConnection(t *testing.T) {
+func TestASessionCommandUnderWatchKeepsTheConnection(t *testing.T) {
 	inBothLabs(t, driver.Config{}, func(t *lab) {
 		rdb := t.client()
 		for round := range 4 {
@@ -45,7 +45,7 @@ func TestBreakASessionCommandUnderWatchKeepsTheConnection(t *testing.T) {
 }
 
 // A pipeline that ends with a session command whose way is known costs its connection.
-func TestBreakAPipelineThatEndsWithSelectCostsNoConnection(t *testing.T) {
+func TestAPipelineThatEndsWithSelectCostsNoConnection(t *testing.T) {
 	inBothLabs(t, driver.Config{}, func(t *lab) {
 		rdb := t.client()
 		conn := rdb.Conn()
@@ -74,7 +74,7 @@ func TestBreakAPipelineThatEndsWithSelectCostsNoConnection(t *testing.T) {
 
 // One client's provider that hangs, and knows no context, keeps the pool from dialing
 // for every other client of the node.
-func TestBreakAHangingProviderStarvesNoOtherClient(t *testing.T) {
+func TestAHangingProviderStarvesNoOtherClient(t *testing.T) {
 	inLab(t, driver.Config{}, func(t *lab) {
 		t.f.SetPassword("ann", "pw")
 		release := make(chan struct{})
@@ -111,7 +111,7 @@ func TestBreakAHangingProviderStarvesNoOtherClient(t *testing.T) {
 
 // A dial's time is bounded by DialTimeout: with a provider that hangs it isn't, and
 // Driver.Close hangs with it.
-func TestBreakAHangingProviderDoesNotKeepTheDriverFromClosing(t *testing.T) {
+func TestAHangingProviderDoesNotKeepTheDriverFromClosing(t *testing.T) {
 	inLab(t, driver.Config{}, func(t *lab) {
 		t.f.SetPassword("ann", "pw")
 		release := make(chan struct{})
@@ -147,7 +147,7 @@ func TestBreakAHangingProviderDoesNotKeepTheDriverFromClosing(t *testing.T) {
 
 // A provider that hangs once, in one handle's handshake, keeps all other handles of the
 // client waiting for that handshake; on the stock pool only its own caller waits.
-func TestBreakAProviderThatHangsOnceCostsOneCaller(t *testing.T) {
+func TestAProviderThatHangsOnceCostsOneCaller(t *testing.T) {
 	inLab(t, driver.Config{}, func(t *lab) {
 		t.f.SetPassword("ann", "pw")
 		release := make(chan struct{})
@@ -177,7 +177,7 @@ func TestBreakAProviderThatHangsOnceCostsOneCaller(t *testing.T) {
 }
 
 // A panic of a provider that a caller recovers from leaves the step to it for ever.
-func TestBreakAPanicOfTheProviderCostsOneCaller(t *testing.T) {
+func TestAPanicOfTheProviderCostsOneCaller(t *testing.T) {
 	inLab(t, driver.Config{}, func(t *lab) {
 		t.f.SetPassword("ann", "pw")
 		var calls atomic.Int64
@@ -205,8 +205,8 @@ func TestBreakAPanicOfTheProviderCostsOneCaller(t *testing.T) {
 }
 
 // A provider that panics when the pool asks it ends the process: nobody can recover.
-func TestBreakAPanicOfTheProviderInThePoolEndsNoProcess(t *testing.T) {
-	if os.Getenv("BREAK_PANIC") != "" {
+func TestAPanicOfTheProviderInThePoolEndsNoProcess(t *testing.T) {
+	if os.Getenv("EVERPOOL_TEST_PANIC") != "" {
 		f := testkit.NewFake()
 		f.SetPassword("ann", "pw")
 		d := newDriver(t, driver.Config{Dial: f.Dial})
@@ -227,8 +227,8 @@ func TestBreakAPanicOfTheProviderInThePoolEndsNoProcess(t *testing.T) {
 		}
 		os.Exit(0)
 	}
-	cmd := exec.Command(os.Args[0], "-test.run=^TestBreakAPanicOfTheProviderInThePoolEndsNoProcess$", "-test.timeout=30s")
-	cmd.Env = append(os.Environ(), "BREAK_PANIC=1")
+	cmd := exec.Command(os.Args[0], "-test.run=^TestAPanicOfTheProviderInThePoolEndsNoProcess$", "-test.timeout=30s")
+	cmd.Env = append(os.Environ(), "EVERPOOL_TEST_PANIC=1")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		s := string(out)
 		t.Errorf("%v: %s", err, s[:min(len(s), 700)])
@@ -237,7 +237,7 @@ func TestBreakAPanicOfTheProviderInThePoolEndsNoProcess(t *testing.T) {
 
 // Short-lived clients with a provider each: sessions of their own, whose number is
 // bounded; and connections that nobody will use again.
-func TestBreakManyClientsWithProviders(t *testing.T) {
+func TestManyClientsWithProviders(t *testing.T) {
 	inLab(t, driver.Config{Pool: pooler.Config{MaxOpenConns: 20}}, func(t *lab) {
 		t.f.SetPassword("ann", "pw")
 		keep := t.client()
@@ -266,7 +266,7 @@ func TestBreakManyClientsWithProviders(t *testing.T) {
 
 var manyClients = 100
 
-func TestBreakManyLivingClientsWithProviders(t *testing.T) {
+func TestManyLivingClientsWithProviders(t *testing.T) {
 	inLab(t, driver.Config{Pool: pooler.Config{MaxOpenConns: 20}}, func(t *lab) {
 		t.f.SetPassword("ann", "pw")
 		clients := make([]*redis.Client, manyClients)
@@ -298,7 +298,7 @@ func TestBreakManyLivingClientsWithProviders(t *testing.T) {
 
 // A new client needs a connection for its first step. If the others are held by
 // commands that block for long, lanes don't give theirs.
-func TestBreakANewClientIsServedBesideBlockingCommands(t *testing.T) {
+func TestANewClientIsServedBesideBlockingCommands(t *testing.T) {
 	inLab(t, driver.Config{Pool: pooler.Config{MaxOpenConns: 4}}, func(t *lab) {
 		rdb := t.client(func(o *redis.Options) { o.ReadTimeout, o.WriteTimeout = -1, -1 })
 		ctx, cancel := context.WithCancel(t.Context())
@@ -344,7 +344,7 @@ func (r *racer) Subscribe(l auth.CredentialsListener) (auth.Credentials, auth.Un
 }
 
 // The newest credentials are those of OnNext, not what a Subscribe that began before returns after it.
-func TestBreakWhatASubscribeReturnsLateIsNotTheNewest(t *testing.T) {
+func TestWhatASubscribeReturnsLateIsNotTheNewest(t *testing.T) {
 	inLab(t, driver.Config{}, func(t *lab) {
 		t.f.SetPassword("ann", "t0")
 		p := &racer{stream: stream{current: auth.NewBasicCredentials("ann", "t0"), listeners: map[auth.CredentialsListener]bool{}}}
@@ -369,7 +369,7 @@ func TestBreakWhatASubscribeReturnsLateIsNotTheNewest(t *testing.T) {
 }
 
 // A HELLO that is too large to be gathered is sent as it is: with the token.
-func TestBreakTheTokenNeverReachesTheServer(t *testing.T) {
+func TestTheTokenNeverReachesTheServer(t *testing.T) {
 	inLab(t, driver.Config{}, func(t *lab) {
 		t.f.SetPassword("ann", "pw")
 		rdb := t.client(func(o *redis.Options) {
@@ -386,7 +386,7 @@ func TestBreakTheTokenNeverReachesTheServer(t *testing.T) {
 }
 
 // As stock: the error of a provider is told to go-redis's legacy login too.
-func TestBreakTheProvidersErrorIsToldWithoutHello(t *testing.T) {
+func TestTheProvidersErrorIsToldWithoutHello(t *testing.T) {
 	sealed := errors.New("the vault is sealed")
 	inBothLabs(t, driver.Config{}, func(t *lab) {
 		var p tokens
@@ -425,7 +425,7 @@ func TestBreakTheProvidersErrorIsToldWithoutHello(t *testing.T) {
 }
 
 // A chain of logins, of which none is evicted, fills the memory of sessions.
-func TestBreakManyRotationsPinNothing(t *testing.T) {
+func TestManyRotationsPinNothing(t *testing.T) {
 	inLab(t, driver.Config{Pool: pooler.Config{MaxOpenConns: 20}}, func(t *lab) {
 		t.f.SetPassword("ann", "t0")
 		p := &stream{current: auth.NewBasicCredentials("ann", "t0"), listeners: map[auth.CredentialsListener]bool{}}
