@@ -137,8 +137,8 @@ func TestGetFailsAtOnceWithTheFactsWhenTheNodeIsDownForLong(t *testing.T) {
 		}
 		began := time.Now()
 		e := pt.wantGetErr(pt.plain, pooler.ErrNodeDown)
-		if time.Since(began) != 0 {
-			t.Errorf("Get took %s, want 0", time.Since(began))
+		if took := time.Since(began); took > 10*time.Millisecond { // for a dial of its own
+			t.Errorf("Get took %s", took)
 		}
 		if e.Node != addr || !e.Since.Equal(died) || e.Attempts != int64(pt.dialer.count()-1) ||
 			e.Cause == nil || !errors.Is(e.Cause, syscall.ECONNREFUSED) {
