@@ -314,7 +314,7 @@ func (c *Conn) ReceiveBuffered(p []byte) (n int, done bool, err error) {
 // request can't have one otherwise. Park doesn't block, and tells no events on the
 // caller's goroutine.
 func (c *Conn) Park() {
-	if c.parked.CompareAndSwap(busy, parked) && c.pool != nil && c.pool.short.Load() {
+	if c.parked.CompareAndSwap(busy, parked) && c.pool != nil && c.pool.room.short.Load() {
 		c.pool.parkedWhileShort(c)
 	}
 }

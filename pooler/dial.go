@@ -66,7 +66,7 @@ func (p *Pool) neediestLocked() *lot {
 // lackLocked returns the lot that MinIdleConns are missing in, or nil.
 func (p *Pool) lackLocked() *lot {
 	if p.cfg.MinIdleConns == 0 || p.unused || p.warm == nil || p.warm.abandoned() ||
-		p.idle+p.dialing >= p.cfg.MaxIdleConns || p.now() < p.unreadyUntil {
+		p.idle+p.dialing >= p.cfg.MaxIdleConns || p.now() < p.health.unreadyUntil {
 		return nil
 	}
 	if l := p.lotLocked(p.warm); len(l.idle)+l.dialing < p.cfg.MinIdleConns {
@@ -129,115 +129,6 @@ func (p *Pool) raise(l *lot, c *Conn) {
 	p.placeLocked(c, now)
 }
 
-// What a full pool has lent stays lent for a moment although a request waits that
-// could use it: those who have waited for it have to get something of it.
-const (
-	// laneTenure is how long a lane is kept, and how long a request waits, where
-	// connections may come back by themselves, before it takes one that is kept.
-	laneTenure = 5 * time.Millisecond
-
-	// keptTenure is how long a handle keeps its connection: long enough for the
-	// handshake and some requests, since each change costs a dial.
-	keptTenure = 50 * time.Millisecond
-)
-
-// makeRoomLocked reports whether there is room for a connection of the lot. In a full
-// pool it makes some for w, if any: it closes the connection that was idle for longest
-// in another lot, or one that its handle keeps and could do without.
-func (p *Pool) makeRoomLocked(l *lot, w *waiter) bool {
-	switch {
-	case !p.fullLocked():
-		return true
-	case w == nil:
-		return false
-	case p.evictLocked(l):
-		return true
-	case p.pinned == 0 || p.short.Load():
-		return false
-	}
-	now := p.now()
-	if left := laneTenure - (now - w.since); left > 0 && !p.stuckLocked() {
-		p.lookForRoomLocked(left, now)
-		return false
-	}
-	p.short.Store(true) // first: one that is parked while this looks must not be missed
-	for c := range p.all {
-		if c.pin != "" && !c.beyond && c.parked.Load() == parked && p.reclaimLocked(c, now) {
-			p.short.Store(false)
-			p.closeLocked(c, CloseRoom, nil)
-			return true
-		}
-	}
-	return false
-}
-
-// reclaimLocked takes a parked connection from its handle, once it has had it for
-// keptTenure.
-func (p *Pool) reclaimLocked(c *Conn, now time.Duration) bool {
-	if left := keptTenure - (now - c.leasedAt); left > 0 {
-		p.lookForRoomLocked(left, now)
-		return false
-	}
-	return c.parked.CompareAndSwap(parked, reclaimed)
-}
-
-// parkedWhileShort takes a connection that was parked while a request waits for one.
-// That is settled at once, or its handle would have it back first, again and again.
-// Closing it, which is told, isn't: Park may be called under the lock of a handle.
-func (p *Pool) parkedWhileShort(c *Conn) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed || !p.short.Load() || !p.reclaimLocked(c, p.now()) {
-		return
-	}
-	p.short.Store(false)
-	p.wg.Go(func() {
-		p.mu.Lock()
-		p.closeLocked(c, CloseRoom, nil)
-		p.unlock()
-	})
-}
-
-// lookForRoomLocked has the pool look for room after that time.
-func (p *Pool) lookForRoomLocked(after, now time.Duration) {
-	at := now + after
-	if p.roomAt != 0 && p.roomAt <= at {
-		return
-	}
-	p.roomAt = at
-	if p.roomTimer == nil {
-		p.roomTimer = time.AfterFunc(after, p.lookForRoom)
-	} else {
-		p.roomTimer.Reset(after)
-	}
-}
-
-// lookForRoom looks again whether a request that waits can be served.
-func (p *Pool) lookForRoom() {
-	p.mu.Lock()
-	p.roomAt, p.grow = 0, true
-	p.short.Store(false)
-	p.unlock()
-}
-
-// evictLocked closes the connection that was idle for longest in another lot than
-// l, to make room.
-func (p *Pool) evictLocked(l *lot) bool {
-	var from *lot
-	for _, o := range p.lots {
-		if o != l && len(o.idle) > 0 && (from == nil || o.idle[0].idleSince < from.idle[0].idleSince) {
-			from = o
-		}
-	}
-	if from == nil {
-		return false
-	}
-	c := from.idle[0]
-	p.unlistLocked(c)
-	p.closeLocked(c, CloseRoom, nil)
-	return true
-}
-
 func (p *Pool) beginDialLocked(l *lot) {
 	p.dialing++
 	l.dialing++
@@ -262,7 +153,7 @@ func (p *Pool) settleDial(l *lot, c *Conn, err error, began time.Duration, first
 	p.endDialLocked(l, c, err, began)
 	switch {
 	case err == nil, ofSession(err), p.closed:
-	case isUnready(err) && p.health.state == StateUp && p.lastID > 0 && (p.servingLocked() > 0 || !p.lost):
+	case isUnready(err) && p.health.state == StateUp && p.lastID > 0 && (p.servingLocked() > 0 || !p.health.lost):
 		p.unreadyLocked(l, err)
 	default:
 		p.dialFailedLocked(err, began)
@@ -276,7 +167,7 @@ func (p *Pool) unreadyLocked(l *lot, err error) {
 	p.n.dialErrors++
 	p.ramp = 1
 	p.health.lastErr = err
-	p.unreadyUntil = p.now() + p.cfg.BackoffMax
+	p.health.unreadyUntil = p.now() + p.cfg.BackoffMax
 	p.failLotLocked(l, &Error{Err: ErrNotReady, Node: p.node.Addr, Cause: err})
 }
 
@@ -290,9 +181,9 @@ func (p *Pool) endDialLocked(l *lot, c *Conn, err error, began time.Duration) {
 	p.note(Event{Kind: EventDial, Duration: now - began, Err: err})
 	switch {
 	case err == nil && p.closed:
-		p.shutting = append(p.shutting, shut{nc: c.nc})
+		p.work = append(p.work, func() { _ = c.nc.Close() })
 	case err == nil:
-		p.health.lastErr, p.lost = nil, false
+		p.health.lastErr, p.health.lost = nil, false
 		p.ramp = min(p.ramp+1, max(1, p.cfg.MaxOpenConns)) // doubles when all of them succeed
 		p.adoptLocked(c, now)
 		if p.countedLocked() > p.cfg.MaxOpenConns { // the bound was lowered meanwhile

@@ -79,7 +79,7 @@ func TestACallIsNotToldWhatWasTrueBeforeIt(t *testing.T) {
 			if err := ask(); err != nil || time.Since(began) > 15*time.Millisecond {
 				pt.Errorf("%s after the last probe began: %v after %s", since, err, time.Since(began))
 			}
-			<-other
+			pt.wantErr(<-other, pooler.ErrNodeDown)
 		})
 	}
 }

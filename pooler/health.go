@@ -34,9 +34,12 @@ type health struct {
 	next     *time.Timer   // the prober's next probe; nil: there is no prober
 	probed   time.Duration // when the last probe began
 	slow     bool          // the last failed dial has taken long, or the probe under way does
+	lost     bool          // a connection was, and no dial has succeeded since
 	failFast *time.Timer
 	serves   atomic.Bool // servesLocked, for those without the lock
 	awaiting waiterList  // callers that wait until the node serves
+
+	unreadyUntil time.Duration // until when nothing is dialed without a request
 }
 
 func (h *health) stopLocked() {

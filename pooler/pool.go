@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -60,32 +59,26 @@ type Pool struct {
 	expires time.Duration // when it goes off, 0 if it doesn't
 	spare   sync.Pool     // of *waiter; of the pool, since a waiter has a channel
 
-	dialing      int
-	asking       int // of those: they wait for credentials
-	ramp         int // dials that may run at a time
-	grow         bool
-	health       health
-	n            counters
-	lastUse      time.Duration
-	unused       bool // drained, and not asked for since
-	pinned       int  // connections with a pin, streams apart
-	lanes        int
-	yielding     int // of lanes: retired
-	tick         *time.Timer
-	ticking      bool
-	events       []Event       // to be told after unlock
-	roomTimer    *time.Timer   // looks for room for those who wait
-	roomAt       time.Duration // when it goes off, 0 if it doesn't
-	short        atomic.Bool   // a request waits for the next connection that is parked; none is
-	shutting     []shut        // to be closed after unlock
-	retiring     []*lane       // to be retired after unlock
-	deserting    []*lane       // retired ones, to be left by those who can
-	doubts       int           // silent lanes are being looked into, on so many connections
-	doubted      time.Duration // when that last began
-	turnedAt     time.Duration // when what the server says of itself had consequences, 0: never
-	unreadyUntil time.Duration // until when nothing is dialed without a request
-	lost         bool          // a connection was, and no dial has succeeded since
-	retiredTo    uint64        // connections up to this number are retired
+	dialing   int
+	asking    int // of those: they wait for credentials
+	ramp      int // dials that may run at a time
+	grow      bool
+	health    health
+	n         counters
+	lastUse   time.Duration
+	unused    bool // drained, and not asked for since
+	pinned    int  // connections with a pin, streams apart
+	lanes     int
+	yielding  int // of lanes: retired
+	tick      *time.Timer
+	ticking   bool
+	work      []func() // to be done after unlock: closing, and what lanes have to do
+	events    []Event  // to be told after that
+	room      room
+	doubts    int           // silent lanes are being looked into, on so many connections
+	doubted   time.Duration // when that last began
+	turnedAt  time.Duration // when what the server says of itself had consequences, 0: never
+	retiredTo uint64        // connections up to this number are retired
 
 	// Of requests on lanes that were lost.
 	again, moved, resent, unknown atomic.Int64
@@ -166,30 +159,15 @@ func (p *Pool) unlock() {
 	}
 	p.yieldLocked()
 	p.settleServesLocked()
-	shutting, retiring, deserting, events := p.shutting, p.retiring, p.deserting, p.events
-	p.shutting, p.retiring, p.deserting, p.events = nil, nil, nil, nil
+	work, events := p.work, p.events
+	p.work, p.events = nil, nil
 	p.mu.Unlock()
-	for _, s := range shutting {
-		_ = s.nc.Close()
-		if s.lane != nil {
-			s.lane.die()
-		}
-	}
-	for _, l := range retiring {
-		l.retire()
-	}
-	for _, l := range deserting {
-		l.desert()
+	for _, do := range work {
+		do()
 	}
 	for _, ev := range events {
 		p.cfg.OnEvent(ev)
 	}
-}
-
-// shut is a socket to be closed, and the lane that it carried.
-type shut struct {
-	nc   net.Conn
-	lane *lane
 }
 
 func (p *Pool) note(ev Event) {
@@ -476,7 +454,7 @@ func (p *Pool) abandon(w *waiter, cause error) {
 func (p *Pool) wakeLocked(w *waiter, c *Conn, err error, now time.Duration) {
 	w.in.remove(w)
 	if p.waiting--; p.waiting == 0 {
-		p.short.Store(false)
+		p.room.short.Store(false)
 	}
 	p.n.waitDuration += now - w.since
 	if c != nil {
@@ -653,12 +631,18 @@ func (p *Pool) closeLocked(c *Conn, reason CloseReason, err error) {
 	}
 	p.n.closes[reason]++
 	if reason == ClosePeer || reason == CloseRead || reason == CloseWrite {
-		p.ramp, p.lost = 1, true // the node may be gone; one dial finds out as well as many
+		p.ramp, p.health.lost = 1, true // the node may be gone; one dial finds out as well as many
 	}
 	p.n.pushes += c.pushDropped.Swap(0)
 	p.note(Event{Kind: EventClose, Conn: c.id, Reason: reason, Err: err})
 	p.wakeAllLocked(&c.wanted, everyone, &Error{Err: ErrConnGone, Node: p.node.Addr})
-	p.shutting = append(p.shutting, shut{c.nc, c.lane})
+	lane := c.lane
+	p.work = append(p.work, func() {
+		_ = c.nc.Close()
+		if lane != nil {
+			lane.die()
+		}
+	})
 	p.grow = true
 	if !p.closed && p.mistakenLocked(err) {
 		p.dialFailedLocked(err, p.now()) // it was dialed in vain
@@ -809,8 +793,8 @@ func (p *Pool) Close() error {
 	if p.expiry != nil {
 		p.expiry.Stop()
 	}
-	if p.roomTimer != nil {
-		p.roomTimer.Stop()
+	if p.room.timer != nil {
+		p.room.timer.Stop()
 	}
 	p.health.stopLocked()
 	if len(p.all) == 0 {

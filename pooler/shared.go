@@ -282,7 +282,7 @@ func (p *Pool) retireLocked(l *lane) {
 		l.yielding = true
 		p.yielding++
 		l.shut.Store(true)
-		p.retiring = append(p.retiring, l)
+		p.work = append(p.work, l.retire)
 	}
 }
 
@@ -294,81 +294,6 @@ func (p *Pool) retireAllLocked(l *lot) {
 	for _, lane := range *l.shared.lanes.Load() {
 		p.retireLocked(lane)
 	}
-}
-
-// stuckLocked reports whether none of the pool's connections comes back by itself soon:
-// they are lanes, kept by their handles, or lent to commands that block.
-func (p *Pool) stuckLocked() bool {
-	stuck := p.lanes + p.pinned
-	for c := range p.all {
-		if c.blocking && c.place == placeLeased && c.pin == "" {
-			stuck++
-		}
-	}
-	return stuck >= p.countedLocked()
-}
-
-// yieldLocked retires a lane if somebody waits and no connection of a full pool
-// would ever come back by itself.
-func (p *Pool) yieldLocked() {
-	if p.waiting == 0 || p.lanes == 0 || p.yielding > 0 || !p.fullLocked() || p.idle > 0 || !p.anyFirstLocked() {
-		return
-	}
-	if p.waiting > p.dialing {
-		if l := p.spareLaneLocked(); l != nil {
-			p.retireLocked(l)
-			return
-		}
-	}
-	if !p.stuckLocked() {
-		return
-	}
-	var least *lane
-	for c := range p.all {
-		if c.lane != nil && (least == nil || c.lane.inFlight() < least.inFlight()) {
-			least = c.lane
-		}
-	}
-	if least == nil {
-		return
-	}
-	now := p.now()
-	if left := laneTenure - (now - least.opened); left > 0 {
-		p.lookForRoomLocked(left, now)
-	} else {
-		p.retireLocked(least)
-	}
-}
-
-// spareLaneLocked returns a lane that only spares a few callers each other's
-// company, if there is one: whoever would have to wait needs it more.
-func (p *Pool) spareLaneLocked() *lane {
-	most := lanesOfMany(p.cfg.SharedConns)
-	if p.lanes <= most {
-		return nil
-	}
-	var least *lane
-	for _, lot := range p.lots {
-		if lot.shared == nil || len(p.openLanesLocked(lot.shared)) <= most {
-			continue
-		}
-		for _, l := range *lot.shared.lanes.Load() {
-			if least == nil || l.inFlight() < least.inFlight() {
-				least = l
-			}
-		}
-	}
-	return least
-}
-
-// anyFirstLocked reports whether somebody waits whom any connection would serve.
-func (p *Pool) anyFirstLocked() bool {
-	for _, l := range p.lots {
-		if l.first() != nil {
-			return true
-		}
-	}
-	return false
 }
 
 // lookAtLanesLocked retires lanes that are too old, or that nobody has used since

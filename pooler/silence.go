@@ -111,7 +111,7 @@ func (p *Pool) giveUpLocked(l *lane) {
 	l.desertedN = l.watch.reads.Load()
 	l.deserted.Store(true)
 	p.retireLocked(l)
-	p.deserting = append(p.deserting, l)
+	p.work = append(p.work, l.desert)
 }
 
 // silentSince reports whether the lane owes replies and nothing has been heard

@@ -1,0 +1,202 @@
+package pooler
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// A full pool gets room for a request that waits, in this order: by an idle connection
+// of another session, by one that its handle keeps and could do without, by a lane. A
+// lane isn't closed but drained; its connection then serves the request if it has its
+// session.
+
+// room is what the pool does about it that it is full. Guarded by Pool.mu.
+type room struct {
+	timer *time.Timer   // looks for some for those who wait
+	at    time.Duration // when it goes off, 0 if it doesn't
+	short atomic.Bool   // a request waits for the next connection that is parked; none is
+}
+
+// What a full pool has lent stays lent for a moment although a request waits that
+// could use it: those who have waited for it have to get something of it.
+const (
+	// laneTenure is how long a lane is kept, and how long a request waits, where
+	// connections may come back by themselves, before it takes one that is kept.
+	laneTenure = 5 * time.Millisecond
+
+	// keptTenure is how long a handle keeps its connection: long enough for the
+	// handshake and some requests, since each change costs a dial.
+	keptTenure = 50 * time.Millisecond
+)
+
+// makeRoomLocked reports whether there is room for a connection of the lot. In a full
+// pool it makes some for w, if any: it closes the connection that was idle for longest
+// in another lot, or one that its handle keeps and could do without.
+func (p *Pool) makeRoomLocked(l *lot, w *waiter) bool {
+	switch {
+	case !p.fullLocked():
+		return true
+	case w == nil:
+		return false
+	case p.evictLocked(l):
+		return true
+	case p.pinned == 0 || p.room.short.Load():
+		return false
+	}
+	now := p.now()
+	if left := laneTenure - (now - w.since); left > 0 && !p.stuckLocked() {
+		p.lookForRoomLocked(left, now)
+		return false
+	}
+	p.room.short.Store(true) // first: one that is parked while this looks must not be missed
+	for c := range p.all {
+		if c.pin != "" && !c.beyond && c.parked.Load() == parked && p.reclaimLocked(c, now) {
+			p.room.short.Store(false)
+			p.closeLocked(c, CloseRoom, nil)
+			return true
+		}
+	}
+	return false
+}
+
+// reclaimLocked takes a parked connection from its handle, once it has had it for
+// keptTenure.
+func (p *Pool) reclaimLocked(c *Conn, now time.Duration) bool {
+	if left := keptTenure - (now - c.leasedAt); left > 0 {
+		p.lookForRoomLocked(left, now)
+		return false
+	}
+	return c.parked.CompareAndSwap(parked, reclaimed)
+}
+
+// parkedWhileShort takes a connection that was parked while a request waits for one.
+// That is settled at once, or its handle would have it back first, again and again.
+// Closing it, which is told, isn't: Park may be called under the lock of a handle.
+func (p *Pool) parkedWhileShort(c *Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || !p.room.short.Load() || !p.reclaimLocked(c, p.now()) {
+		return
+	}
+	p.room.short.Store(false)
+	p.wg.Go(func() {
+		p.mu.Lock()
+		p.closeLocked(c, CloseRoom, nil)
+		p.unlock()
+	})
+}
+
+// lookForRoomLocked has the pool look for room after that time.
+func (p *Pool) lookForRoomLocked(after, now time.Duration) {
+	at := now + after
+	if p.room.at != 0 && p.room.at <= at {
+		return
+	}
+	p.room.at = at
+	if p.room.timer == nil {
+		p.room.timer = time.AfterFunc(after, p.lookForRoom)
+	} else {
+		p.room.timer.Reset(after)
+	}
+}
+
+// lookForRoom looks again whether a request that waits can be served.
+func (p *Pool) lookForRoom() {
+	p.mu.Lock()
+	p.room.at, p.grow = 0, true
+	p.room.short.Store(false)
+	p.unlock()
+}
+
+// evictLocked closes the connection that was idle for longest in another lot than
+// l, to make room.
+func (p *Pool) evictLocked(l *lot) bool {
+	var from *lot
+	for _, o := range p.lots {
+		if o != l && len(o.idle) > 0 && (from == nil || o.idle[0].idleSince < from.idle[0].idleSince) {
+			from = o
+		}
+	}
+	if from == nil {
+		return false
+	}
+	c := from.idle[0]
+	p.unlistLocked(c)
+	p.closeLocked(c, CloseRoom, nil)
+	return true
+}
+
+// stuckLocked reports whether none of the pool's connections comes back by itself soon:
+// they are lanes, kept by their handles, or lent to commands that block.
+func (p *Pool) stuckLocked() bool {
+	stuck := p.lanes + p.pinned
+	for c := range p.all {
+		if c.blocking && c.place == placeLeased && c.pin == "" {
+			stuck++
+		}
+	}
+	return stuck >= p.countedLocked()
+}
+
+// yieldLocked retires a lane if somebody waits and no connection of a full pool
+// would ever come back by itself.
+func (p *Pool) yieldLocked() {
+	if p.waiting == 0 || p.lanes == 0 || p.yielding > 0 || !p.fullLocked() || p.idle > 0 || !p.anyFirstLocked() {
+		return
+	}
+	if p.waiting > p.dialing {
+		if l := p.spareLaneLocked(); l != nil {
+			p.retireLocked(l)
+			return
+		}
+	}
+	if !p.stuckLocked() {
+		return
+	}
+	var least *lane
+	for c := range p.all {
+		if c.lane != nil && (least == nil || c.lane.inFlight() < least.inFlight()) {
+			least = c.lane
+		}
+	}
+	if least == nil {
+		return
+	}
+	now := p.now()
+	if left := laneTenure - (now - least.opened); left > 0 {
+		p.lookForRoomLocked(left, now)
+	} else {
+		p.retireLocked(least)
+	}
+}
+
+// spareLaneLocked returns a lane that only spares a few callers each other's
+// company, if there is one: whoever would have to wait needs it more.
+func (p *Pool) spareLaneLocked() *lane {
+	most := lanesOfMany(p.cfg.SharedConns)
+	if p.lanes <= most {
+		return nil
+	}
+	var least *lane
+	for _, lot := range p.lots {
+		if lot.shared == nil || len(p.openLanesLocked(lot.shared)) <= most {
+			continue
+		}
+		for _, l := range *lot.shared.lanes.Load() {
+			if least == nil || l.inFlight() < least.inFlight() {
+				least = l
+			}
+		}
+	}
+	return least
+}
+
+// anyFirstLocked reports whether somebody waits whom any connection would serve.
+func (p *Pool) anyFirstLocked() bool {
+	for _, l := range p.lots {
+		if l.first() != nil {
+			return true
+		}
+	}
+	return false
+}
