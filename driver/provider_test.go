@@ -55,14 +55,14 @@ func TestAPipelineThatEndsWithSelectCostsNoConnection(t *testing.T) {
 				p.Get(t.Context(), "k")
 				p.Select(t.Context(), 1)
 				return nil
-			}); err != nil && err != redis.Nil {
+			}); err != nil && !errors.Is(err, redis.Nil) {
 				t.Fatal(err)
 			}
 			if _, err := conn.Pipelined(t.Context(), func(p redis.Pipeliner) error {
 				p.Get(t.Context(), "k")
 				p.Select(t.Context(), 0)
 				return nil
-			}); err != nil && err != redis.Nil {
+			}); err != nil && !errors.Is(err, redis.Nil) {
 				t.Fatal(err)
 			}
 		}
@@ -247,7 +247,7 @@ func TestManyClientsWithProviders(t *testing.T) {
 		pinned := 0
 		for i := range 200 {
 			rdb := redis.NewClient(t.d.Options(&redis.Options{Addr: labAddr, MaxRetries: -1, CredentialsProvider: func() (string, string) { return "ann", "pw" }}))
-			if err := rdb.Get(t.Context(), "k").Err(); err != redis.Nil {
+			if err := rdb.Get(t.Context(), "k").Err(); !errors.Is(err, redis.Nil) {
 				t.Fatalf("client %d: %v", i, err)
 			}
 			if s := t.stats(); s.Pinned > 0 {
@@ -280,7 +280,7 @@ func TestManyLivingClientsWithProviders(t *testing.T) {
 			var mu sync.Mutex
 			for _, c := range clients {
 				wg.Go(func() {
-					if err := c.Get(t.Context(), "k").Err(); err != redis.Nil {
+					if err := c.Get(t.Context(), "k").Err(); !errors.Is(err, redis.Nil) {
 						mu.Lock()
 						if failed++; failed < 4 {
 							t.Errorf("round %d: %v", round, err)
@@ -302,7 +302,7 @@ func TestANewClientIsServedBesideBlockingCommands(t *testing.T) {
 	inLab(t, driver.Config{Pool: pooler.Config{MaxOpenConns: 4}}, func(t *lab) {
 		rdb := t.client(func(o *redis.Options) { o.ReadTimeout, o.WriteTimeout = -1, -1 })
 		ctx, cancel := context.WithCancel(t.Context())
-		if err := rdb.Get(ctx, "k").Err(); err != redis.Nil {
+		if err := rdb.Get(ctx, "k").Err(); !errors.Is(err, redis.Nil) {
 			t.Fatal(err)
 		}
 		var wg sync.WaitGroup
@@ -310,7 +310,7 @@ func TestANewClientIsServedBesideBlockingCommands(t *testing.T) {
 			wg.Go(func() { _ = rdb.BLPop(ctx, 10*time.Minute, "list").Err() })
 		}
 		synctest.Wait()
-		if err := rdb.Get(ctx, "k").Err(); err != redis.Nil {
+		if err := rdb.Get(ctx, "k").Err(); !errors.Is(err, redis.Nil) {
 			t.Errorf("the old client: %v", err)
 		}
 		s := t.stats()
@@ -318,7 +318,7 @@ func TestANewClientIsServedBesideBlockingCommands(t *testing.T) {
 		fresh := t.client()
 		for range 2 {
 			start := time.Now()
-			if err := fresh.Get(ctx, "k").Err(); err != redis.Nil {
+			if err := fresh.Get(ctx, "k").Err(); !errors.Is(err, redis.Nil) {
 				t.Errorf("a new client, after %v: %v", time.Since(start), err)
 			}
 		}
@@ -432,7 +432,7 @@ func TestManyRotationsPinNothing(t *testing.T) {
 		rdb := t.client(func(o *redis.Options) { o.StreamingCredentialsProvider, o.PoolSize = p, 2 })
 		first := -1
 		for round := 1; round <= 400; round++ {
-			if err := rdb.Get(t.Context(), "k").Err(); err != redis.Nil {
+			if err := rdb.Get(t.Context(), "k").Err(); !errors.Is(err, redis.Nil) {
 				t.Fatalf("round %d: %v", round, err)
 			}
 			token := fmt.Sprint("t", round)

@@ -3,6 +3,7 @@
 package acceptance_test
 
 import (
+	"errors"
 	"log/slog"
 	"testing"
 	"time"
@@ -51,7 +52,7 @@ func TestIdleHandlesOfADeadSessionCostNoTries(t *testing.T) {
 		failed := 0
 		var last error
 		for range 30 {
-			if err := rdb.Get(ctx, "k").Err(); err != nil && err != redis.Nil {
+			if err := rdb.Get(ctx, "k").Err(); err != nil && !errors.Is(err, redis.Nil) {
 				failed, last = failed+1, err
 			}
 		}

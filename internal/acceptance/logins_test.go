@@ -42,7 +42,7 @@ func TestUsersAtRunTime(t *testing.T) {
 			errs := make([]error, 30)
 			for i := range errs {
 				wg.Go(func() {
-					if errs[i] = c.Get(ctx, "nokey").Err(); errs[i] == redis.Nil {
+					if errs[i] = c.Get(ctx, "nokey").Err(); errors.Is(errs[i], redis.Nil) {
 						errs[i] = nil
 					}
 				})
@@ -137,7 +137,7 @@ func TestProvidersUnderLoadOnARealServer(t *testing.T) {
 	var bad, ok atomic.Int64
 	note := func(what string, err error) {
 		switch {
-		case err == nil, err == redis.Nil, err == redis.TxFailedErr:
+		case err == nil, errors.Is(err, redis.Nil), errors.Is(err, redis.TxFailedErr):
 			ok.Add(1)
 		case errors.Is(err, pooler.ErrUnknownOutcome):
 		case what == "Watch" || what == "Conn": // killed, and they keep theirs
