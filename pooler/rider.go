@@ -348,11 +348,12 @@ func (r *Rider) left() bool {
 }
 
 // lose tells the rider that its connection has died; issued says how much may
-// have been written. It reports false if nobody is left to be told.
+// have been written. It reports false if nobody is left to be told: the caller has
+// left, or was told for another slot, and may be about to go on elsewhere.
 func (r *Rider) lose(l *lane, s *slot, cause error, issued int64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closed || r.lane != l || s.rider.Load() != r {
+	if r.closed || r.owed == 0 || r.lane != l || s.rider.Load() != r {
 		return false
 	}
 	r.lost, r.ran, r.owed = cause, r.ran || issued >= r.mark, 0
