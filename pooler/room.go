@@ -127,15 +127,29 @@ func (p *Pool) evictLocked(l *lot) bool {
 }
 
 // stuckLocked reports whether none of the pool's connections comes back by itself soon:
-// they are lanes, kept by their handles, or lent to commands that block.
+// they are lanes, kept by their handles, or lent to commands that block. The last only
+// count while no such command is the next one to be served: it would get the lane, and
+// those who share must not be held up by any number of them.
 func (p *Pool) stuckLocked() bool {
 	stuck := p.lanes + p.pinned
-	for c := range p.all {
-		if c.blocking && c.place == placeLeased && c.pin == "" {
-			stuck++
+	if !p.blockingNextLocked() {
+		for c := range p.all {
+			if c.blocking && c.place == placeLeased && c.pin == "" {
+				stuck++
+			}
 		}
 	}
 	return stuck >= p.countedLocked()
+}
+
+// blockingNextLocked reports whether a command that blocks is the next of its session.
+func (p *Pool) blockingNextLocked() bool {
+	for _, l := range p.lots {
+		if w := l.waiters.head; w != nil && w.blocking {
+			return true
+		}
+	}
+	return false
 }
 
 // yieldLocked retires a lane if somebody waits and no connection of a full pool
