@@ -41,8 +41,7 @@ func (p *Pool) Await(ctx context.Context, r Request, limit time.Duration) error 
 	case <-ctx.Done():
 		p.mu.Lock()
 		if !w.done {
-			w.in.remove(w)
-			w.wake(nil, context.Cause(ctx))
+			w.release(context.Cause(ctx))
 		}
 		p.unlock()
 		<-w.ready
@@ -124,10 +123,14 @@ func (p *Pool) settleServesLocked() {
 // time.
 func (p *Pool) releaseLocked(by time.Duration, err error) {
 	for l := &p.health.awaiting; l.head != nil && l.head.since <= by; {
-		w := l.head
-		l.remove(w)
-		w.wake(nil, err)
+		l.head.release(err)
 	}
+}
+
+// release ends the wait of a caller that awaits the node.
+func (w *waiter) release(err error) {
+	w.in.remove(w)
+	w.wake(nil, err)
 }
 
 // awaitedErrorLocked is the error of a caller that has awaited the node for so

@@ -47,7 +47,7 @@ const (
 // that isn't RESP, ends the connection: from then on Err is not nil, and the
 // pool closes it when it comes back.
 type Conn struct {
-	pool    *Pool // nil: another pool's
+	pool    *Pool // that has opened it; nil: none
 	nc      net.Conn
 	raw     syscall.RawConn // of the socket, nil if it can't be looked at
 	opaque  bool            // bytes on raw are not ours to read (TLS)

@@ -103,13 +103,15 @@ func (p *Pool) freshLocked(l *lot) *Conn {
 // raise brings a fresh connection to the session of the lot.
 func (p *Pool) raise(l *lot, c *Conn) {
 	ctx, cancel := context.WithTimeout(p.ctx, p.cfg.HealthCheckTimeout)
-	stop := context.AfterFunc(p.ctx, func() { c.InterruptReceive(); c.InterruptSend() })
+	defer cancel()
+	defer p.interruptWhenClosed(c)()
 	var err error
 	if c.alive() {
-		_, err = p.takeUp(ctx, l.session, c)
+		var replay []byte
+		if replay, err = l.session.replay(ctx); err == nil {
+			err = l.session.bring(c, replay, deadlineOf(ctx))
+		}
 	}
-	stop()
-	cancel()
 	p.mu.Lock()
 	defer p.unlock()
 	l.dialing--
@@ -226,9 +228,9 @@ func (p *Pool) loseLocked(l *lot, err error) {
 // ofSession reports whether the failure of a dial is the session's, and says that the
 // node is well.
 func ofSession(err error) bool {
-	var refused refusedError
-	var renew renewError
-	return errors.As(err, &refused) || errors.As(err, &renew)
+	_, refused := errors.AsType[refusedError](err)
+	_, renew := errors.AsType[renewError](err)
+	return refused || renew
 }
 
 // open dials the node and brings the connection to the session, within
@@ -237,33 +239,36 @@ func ofSession(err error) bool {
 func (p *Pool) open(s *Session, probe bool) (*Conn, error) {
 	ctx, cancel := context.WithTimeout(p.ctx, p.cfg.DialTimeout)
 	defer cancel()
-	c, sent, err := p.openOnce(ctx, s, probe)
+	c, sent, err := p.openOnce(ctx, s, probe, nil)
 	if _, refused := errors.AsType[refusedError](err); refused {
-		if now, _ := s.replay(ctx); now != nil && !bytes.Equal(now, sent) {
-			c, _, err = p.openOnce(ctx, s, probe)
+		if now, _ := p.replay(ctx, s); now != nil && !bytes.Equal(now, sent) {
+			c, _, err = p.openOnce(ctx, s, probe, now)
 		}
 	}
 	return c, err
 }
 
-// openOnce dials once. It returns what it has sent to take up the session, too.
-func (p *Pool) openOnce(ctx context.Context, s *Session, probe bool) (_ *Conn, replay []byte, err error) {
+// openOnce dials once, and takes up the session by that replay or, if it is nil, by one
+// that is made then. It returns what it has sent, too.
+func (p *Pool) openOnce(ctx context.Context, s *Session, probe bool, replay []byte) (_ *Conn, sent []byte, err error) {
 	nc, err := p.dialWithin(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	c := newConn(withDeadlines(nc), s)
 	c.pool = p
-	// A Close of the pool must not wait for a peer that says nothing.
-	stop := context.AfterFunc(p.ctx, func() { c.InterruptReceive(); c.InterruptSend() })
-	defer stop()
+	defer p.interruptWhenClosed(c)()
 	if !p.heard.Load() {
 		c.first = p.hear
 	}
-	replay, err = p.takeUp(ctx, s, c)
+	if replay == nil {
+		replay, err = p.replay(ctx, s)
+	}
+	if err == nil {
+		err = s.bring(c, replay, deadlineOf(ctx))
+	}
 	if _, unasked := errors.AsType[renewError](err); probe && (err == nil || unasked) {
-		deadline, _ := ctx.Deadline()
-		err = cmp.Or(c.ping(deadline), err)
+		err = cmp.Or(c.ping(deadlineOf(ctx)), err)
 	}
 	if err == nil && !c.settle() {
 		err = c.Err()
@@ -275,26 +280,29 @@ func (p *Pool) openOnce(ctx context.Context, s *Session, probe bool) (_ *Conn, r
 	return c, replay, nil
 }
 
-// takeUp brings a fresh connection to the session, and returns what it has sent. While
-// it waits for a client's credentials others are dialed for: it isn't the server that
-// takes its time.
-func (p *Pool) takeUp(ctx context.Context, s *Session, c *Conn) (replay []byte, err error) {
-	if s.renews() {
-		p.ask(1)
-		replay, err = s.replay(ctx)
-		p.ask(-1)
-	} else {
-		replay, err = s.replay(ctx)
-	}
-	if err != nil {
-		return nil, err
-	}
-	deadline, _ := ctx.Deadline()
-	return replay, s.bring(c, replay, deadline)
+// interruptWhenClosed has what is done on a connection that nobody has yet end with the
+// pool, whose Close must not wait for a peer that says nothing.
+func (p *Pool) interruptWhenClosed(c *Conn) (stop func() bool) {
+	return context.AfterFunc(p.ctx, func() { c.InterruptReceive(); c.InterruptSend() })
 }
 
-// ask counts the dials that wait for credentials.
-func (p *Pool) ask(n int) {
+func deadlineOf(ctx context.Context) time.Time {
+	by, _ := ctx.Deadline()
+	return by
+}
+
+// replay makes what a dial sends to take up the session. While it waits for a client's
+// credentials others are dialed for: it isn't the server that takes its time.
+func (p *Pool) replay(ctx context.Context, s *Session) ([]byte, error) {
+	if s.renews() {
+		p.countAsking(1)
+		defer p.countAsking(-1)
+	}
+	return s.replay(ctx)
+}
+
+// countAsking counts the dials that wait for credentials.
+func (p *Pool) countAsking(n int) {
 	p.mu.Lock()
 	p.asking += n
 	p.grow = true

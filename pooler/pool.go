@@ -382,38 +382,32 @@ func (p *Pool) expire() {
 	defer p.unlock()
 	now := p.now()
 	var next time.Duration
-	look := func(l *waiterList) {
+	look := func(l *waiterList, end func(*waiter)) {
 		for w := l.head; w != nil; {
 			after := w.next
 			switch {
 			case w.until == 0:
 			case w.until <= now:
-				p.n.waitTimeouts++
-				p.n.failed++
-				p.wakeLocked(w, nil, p.busyErrorLocked(ErrWaitTimeout, now-w.since), now)
+				end(w)
 			case next == 0 || w.until < next:
 				next = w.until
 			}
 			w = after
 		}
 	}
+	late := func(w *waiter) {
+		p.n.waitTimeouts++
+		p.n.failed++
+		p.wakeLocked(w, nil, p.busyErrorLocked(ErrWaitTimeout, now-w.since), now)
+	}
 	for _, l := range p.lots {
-		look(&l.waiters)
-		look(&l.riders)
+		look(&l.waiters, late)
+		look(&l.riders, late)
 	}
 	for c := range p.all {
-		look(&c.wanted)
+		look(&c.wanted, late)
 	}
-	for w := p.health.awaiting.head; w != nil; {
-		after := w.next
-		if w.until <= now {
-			w.in.remove(w)
-			w.wake(nil, p.awaitedErrorLocked(now-w.since))
-		} else if next == 0 || w.until < next {
-			next = w.until
-		}
-		w = after
-	}
+	look(&p.health.awaiting, func(w *waiter) { w.release(p.awaitedErrorLocked(now - w.since)) })
 	p.expires = 0
 	if next != 0 && !p.closed {
 		p.expireAtLocked(next, now)

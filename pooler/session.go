@@ -21,8 +21,11 @@ type Step struct {
 	// (CLIENT SETINFO).
 	Optional bool
 
-	// Renew makes the request for a new connection, where its credentials change;
-	// nil: Request is sent. It must respect ctx.
+	// Renew makes the request for each new connection, where its credentials
+	// change; nil: Request is sent. It is called on a goroutine of the pool's, has
+	// until DialTimeout, and must return when ctx is done: the dial and Close wait
+	// for it. If it fails, the requests that wait for the connection fail with
+	// ErrCredentials.
 	Renew func(ctx context.Context) ([]byte, error)
 }
 
@@ -30,9 +33,9 @@ type Step struct {
 // connection of one session never serves a request of another. Sessions are
 // compared by identity, so whoever makes them makes one for each state.
 //
-// A Session is immutable but for one thing: it dies when the server refuses to
-// take it up again. It holds credentials, so none of its printed forms shows
-// its commands. Safe for concurrent use.
+// A Session is immutable but for two things: it dies when the server refuses to take it
+// up again, and it may be vacant. It holds credentials, so none of its printed forms
+// shows its commands. Safe for concurrent use.
 type Session struct {
 	steps  []Step
 	dead   atomic.Bool
@@ -43,8 +46,9 @@ type Session struct {
 // state of a fresh connection. The steps are not copied and must not change.
 func NewSession(steps ...Step) *Session { return &Session{steps: steps} }
 
-// SetVacant says whether nobody is in the session just now. While that is so no
-// credentials are asked for to keep connections of it, whose provider may be gone.
+// SetVacant says whether nobody is in the session just now. While that is so, and Renew
+// makes some of its commands, connections are opened for requests only, not to be kept
+// or to probe the node: what Renew asks may be gone. A new Session isn't vacant.
 func (s *Session) SetVacant(vacant bool) { s.vacant.Store(vacant) }
 
 // abandoned reports whether no connection is to be opened but for a request.
