@@ -20,9 +20,7 @@ type carried struct {
 }
 
 // keeps reports whether there is anything.
-func (c *carried) keeps() bool {
-	return c.pin != command.PinNone || c.inMulti || c.watching || c.asking
-}
+func (c *carried) keeps() bool { return c.reason() != command.PinNone || c.asking }
 
 // reason is what the pool has to know of why a lease outlasts its requests.
 func (c *carried) reason() command.Pin {

@@ -82,6 +82,9 @@ func (l loss) decide(r Retry) fate {
 	return tellUnknown
 }
 
+// retry is what the driver was told of what may run twice.
+func (h *handle) retry() Retry { return h.bound.driver.cfg.Retry }
+
 // mayRepeat reports whether a request of the given effect may run a second time
 // unasked.
 func (r Retry) mayRepeat(e command.Effect) bool {
@@ -110,8 +113,8 @@ func causeOf(err error) cause {
 	return died
 }
 
-// verdictLocked says how the batch's lease has ended, and what its caller is told. err is the
-// cause in detail.
+// verdictLocked says how the batch's lease has ended, and what its caller is told. err
+// is the cause in detail.
 func (h *handle) verdictLocked(f fate, l loss, err error) (pooler.Outcome, error) {
 	node := h.node.key.addr
 	told, outcome := error(&lostError{node, err}), pooler.Failed

@@ -33,7 +33,9 @@ func (b *binding) connect(ctx context.Context, network, addr string) (net.Conn, 
 	if n.serves() {
 		return b.handleOn(n), nil
 	}
-	limit := b.dialWait
+	// What the client gives to PoolTimeout is about a full pool: go-redis waits for a
+	// server that is away beyond it.
+	limit := b.driver.cfg.Pool.Limits().WaitTimeout
 	subscribes := calledBy(pubSubConn)
 	if subscribes {
 		limit = min(cmp.Or(limit, pubSubWait), pubSubWait)

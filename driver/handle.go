@@ -100,7 +100,7 @@ func (h *handle) waitAt(g *gate, by time.Time) error {
 	return err
 }
 
-// send sends an exchange on the way.
+// sendOn sends an exchange on the way.
 func (h *handle) sendOn(w way, x pooler.Exchange) (n int, err error) {
 	h.sending = true
 	h.outside(func() { n, err = w.send(x) })
@@ -303,7 +303,7 @@ func (h *handle) leaveLocked() {
 	// both at once.
 	l := h.lossLocked(left, pending && (h.b.flushed || h.sending) || h.sending && h.lease == nil)
 	l.free = false
-	f := l.decide(h.bound.retry)
+	f := l.decide(h.retry())
 	if f == tellUnknown && (h.receiving || h.toRead.waiting) {
 		h.unknownLocked()
 	}

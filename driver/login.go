@@ -51,25 +51,26 @@ type login struct {
 // newLogin makes the login of a client whose options name a provider, or nil, and
 // gives go-redis what it needs of it.
 func newLogin(o *redis.Options) *login {
-	switch provide, provider := o.CredentialsProviderContext, o.CredentialsProvider; {
+	l := &login{id: rand.Text()}
+	switch {
 	case o.StreamingCredentialsProvider != nil:
 		s := &streaming{provider: o.StreamingCredentialsProvider}
-		o.StreamingCredentialsProvider = s
-		return &login{provide: s.latest, id: rand.Text()}
-	case provide == nil && provider == nil:
-		return nil
-	case provide == nil:
-		provide = func(context.Context) (string, string, error) {
-			username, password := provider()
+		o.StreamingCredentialsProvider, l.provide = s, s.latest
+		return l
+	case o.CredentialsProviderContext != nil:
+		l.provide = o.CredentialsProviderContext
+	case o.CredentialsProvider != nil:
+		provide := o.CredentialsProvider
+		l.provide = func(context.Context) (username, password string, err error) {
+			username, password = provide()
 			return username, password, nil
 		}
-		fallthrough
 	default:
-		l := &login{provide: provide, id: rand.Text()}
-		l.token = "everpool-" + l.id
-		o.CredentialsProviderContext = func(context.Context) (string, string, error) { return "", l.token, nil }
-		return l
+		return nil
 	}
+	l.token = "everpool-" + l.id
+	o.CredentialsProviderContext = func(context.Context) (string, string, error) { return "", l.token, nil }
+	return l
 }
 
 // renews reports whether the command is to be sent with the credentials of then: it

@@ -356,13 +356,14 @@ func TestAUserThatAuthenticatesAnewHasDoneSoFromTheBeginning(t *testing.T) {
 func TestCredentialsThatChangeOnTheWayAreAskedForAgain(t *testing.T) {
 	inBothLabs(t, driver.Config{}, func(t *lab) {
 		var mu sync.Mutex
-		current, next := "old", ""
+		current, next, calls := "old", "", 0
 		t.f.SetPassword("ann", current)
 		rdb := t.client(func(o *redis.Options) {
 			o.CredentialsProvider = func() (string, string) {
 				mu.Lock()
 				defer mu.Unlock()
 				said := current
+				calls++
 				if next != "" {
 					current, next = next, ""
 					t.f.SetPassword("ann", current)
@@ -381,8 +382,8 @@ func TestCredentialsThatChangeOnTheWayAreAskedForAgain(t *testing.T) {
 		if err := rdb.Ping(t.Context()).Err(); err != nil {
 			t.Error(err)
 		}
-		if s := t.stats(); s.Closes[pooler.CloseSessionLost] != 0 {
-			t.Errorf("closes %v", s.Closes)
+		if s := t.stats(); s.Closes[pooler.CloseSessionLost] != 0 || s.Dials != 2 || calls != 3 {
+			t.Errorf("closes %v, %d dials, asked %d times; want once more than dialed", s.Closes, s.Dials, calls)
 		}
 	})
 }

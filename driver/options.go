@@ -31,8 +31,7 @@ type binding struct {
 	driver *Driver
 	pool   pooler.Config // of a node that this client is the first to use
 	wait   time.Duration // how long a request may wait, as pooler.Request.WaitTimeout
-	retry  Retry
-	tls    *tls.Config // to be put on sockets; a copy, nil: none
+	tls    *tls.Config   // to be put on sockets; a copy, nil: none
 	dial   func(ctx context.Context, network, addr string) (net.Conn, error)
 	*client
 	err error // the options are wrong
@@ -42,8 +41,7 @@ type binding struct {
 	returned redis.Options
 	late     *redis.Options
 
-	dialWait time.Duration // how long a handle's dial waits for its node, besides FailFastAfter; 0: no limit
-	tracks   bool          // client-side caching looks at connections through SyscallConn
+	tracks bool // client-side caching looks at connections through SyscallConn
 }
 
 // Options returns a copy of o with which [redis.NewClient] makes a client on
@@ -122,19 +120,16 @@ func (d *Driver) Options(o *redis.Options) *redis.Options {
 		o = &redis.Options{}
 	}
 	c := *o
+	if mn := c.MaintNotificationsConfig; mn != nil {
+		own := *mn
+		c.MaintNotificationsConfig = &own
+	}
 	if d.hasMade(o) {
-		if mn := c.MaintNotificationsConfig; mn != nil {
-			own := *mn
-			c.MaintNotificationsConfig = &own
-		}
 		return &c
 	}
 	b := d.bind(o)
 	if c.MaintNotificationsConfig == nil {
 		c.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	} else {
-		mn := *c.MaintNotificationsConfig
-		c.MaintNotificationsConfig = &mn
 	}
 	b.sizeHandles(&c)
 	c.ReadBufferSize = cmp.Or(c.ReadBufferSize, handleBuffer)
@@ -180,11 +175,8 @@ func pinsHandles(o *redis.Options) bool {
 // bind takes from the options what the driver has to know.
 func (d *Driver) bind(o *redis.Options) *binding {
 	b := &binding{
-		driver: d, pool: d.cfg.Pool, retry: d.cfg.Retry, tls: o.TLSConfig.Clone(),
-		// What the client gives to PoolTimeout is about a full pool: go-redis
-		// waits for a server that is away beyond it.
-		dialWait: d.cfg.Pool.Limits().WaitTimeout,
-		tracks:   o.ClientSideCache != nil || o.ClientSideCacheConfig != nil,
+		driver: d, pool: d.cfg.Pool, tls: o.TLSConfig.Clone(),
+		tracks: o.ClientSideCache != nil || o.ClientSideCacheConfig != nil,
 	}
 	if d.cfg.Dial == nil && o.Dialer != nil {
 		b.dial, b.tls = o.Dialer, nil

@@ -197,7 +197,7 @@ func (h *handle) lateLocked() error {
 		return h.err
 	}
 	l := h.lossLocked(late, (h.b.flushed || h.sending) && h.b.unanswered())
-	f := l.decide(h.bound.retry)
+	f := l.decide(h.retry())
 	if f == tellUnknown {
 		h.unknownLocked()
 	}
@@ -213,7 +213,7 @@ func (h *handle) lost(cause error, ran bool) error {
 	if l.free = l.free && !h.sending && h.writing.TryLock(); l.free {
 		defer h.writing.Unlock()
 	}
-	f := l.decide(h.bound.retry)
+	f := l.decide(h.retry())
 	var err error
 	switch f {
 	case move:
@@ -230,7 +230,7 @@ func (h *handle) lost(cause error, ran bool) error {
 	}
 	l = h.lossLocked(causeOf(err), ran)
 	l.free = false
-	return h.tell(l.decide(h.bound.retry), l, err)
+	return h.tell(l.decide(h.retry()), l, err)
 }
 
 // repeat sends the batch, all of which is here, another time, by the read deadline.

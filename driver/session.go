@@ -144,7 +144,7 @@ func (m *memory) ask(s *session, frame []byte, who *client) (a answer) {
 		switch {
 		case k.to.pool.Dead():
 			m.forgetLocked(k.to)
-		case !m.checksLocked(s, k) || who.isLetInto(k.to):
+		case !m.checks(s, k) || who.isLetInto(k.to):
 			return answer{to: k.to, reply: k.reply}
 		default:
 			a.check = true
@@ -153,15 +153,10 @@ func (m *memory) ask(s *session, frame []byte, who *client) (a answer) {
 	if reply, ok := s.refused[string(frame)]; ok {
 		return answer{reply: reply}
 	}
-	key := flightKey{who, string(frame)}
-	f, ok := s.flights[key]
-	switch {
-	case !ok:
-		s.flights[key] = underWay{time.Now(), make(chan struct{})}
-	case time.Since(f.began) < flightTime:
+	if f, led := m.leadLocked(s, frame, who); !led && time.Since(f.began) < flightTime {
 		a.wait, a.until = f.over, f.began.Add(flightTime)
 	}
-	return a // which is to make the attempt too, if the other one takes so long
+	return a // if the other attempt takes long, this handle is to make it too
 }
 
 // answer is what a memory says of a command.
@@ -173,19 +168,26 @@ type answer struct {
 	until time.Time       // no longer than that
 }
 
-// checksLocked reports whether the server is asked about a way for each client.
-func (m *memory) checksLocked(from *session, k edge) bool { return from == m.root || k.login }
+// checks reports whether the server is asked about a step anew for each client.
+func (m *memory) checks(from *session, k edge) bool { return from == m.root || k.login }
 
 // begin takes the lead for the command in state s, if no handle of the client has it.
 func (m *memory) begin(s *session, frame []byte, who *client) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	_, led := m.leadLocked(s, frame, who)
+	return led
+}
+
+// leadLocked begins the attempt, unless another handle of the client makes it already.
+func (m *memory) leadLocked(s *session, frame []byte, who *client) (f underWay, led bool) {
 	key := flightKey{who, string(frame)}
-	if _, ok := s.flights[key]; ok {
-		return false
+	if f, ok := s.flights[key]; ok {
+		return f, false
 	}
-	s.flights[key] = underWay{time.Now(), make(chan struct{})}
-	return true
+	f = underWay{time.Now(), make(chan struct{})}
+	s.flights[key] = f
+	return f, true
 }
 
 // finish ends an attempt and wakes those who wait for it.
@@ -248,7 +250,7 @@ func (m *memory) extend(s *session, frame, reply []byte, slots command.Slots, wh
 	}
 	k := edge{to, st.Reply, slots&command.SlotAuth != 0}
 	s.next[string(st.Request)] = k
-	if m.checksLocked(s, k) {
+	if m.checks(s, k) {
 		who.letInto(to)
 	}
 	return to

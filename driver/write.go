@@ -107,7 +107,7 @@ func (h *handle) unsent(err error) error {
 	if l.sticks && h.b.streamed {
 		l.cause = died // its beginning is gone
 	}
-	f := l.decide(h.bound.retry)
+	f := l.decide(h.retry())
 	var bad *requestError
 	switch {
 	case f == holdBack:
@@ -135,7 +135,7 @@ func (h *handle) sendHeld() error {
 	}
 	l := h.lossLocked(causeOf(err), h.b.flushed)
 	l.free = false
-	return h.tell(l.decide(h.bound.retry), l, err)
+	return h.tell(l.decide(h.retry()), l, err)
 }
 
 // gather takes bytes of p into the batch, finds the commands in them, and
@@ -273,7 +273,7 @@ func (h *handle) transmit(none, replies int) (int, error) {
 		ran := h.b.flushed || n >= none
 		l := h.lossLocked(causeOf(err), ran)
 		l.free = !h.b.streamed && !h.keepsLocked() && !h.receiving && h.b.moves < maxMoves
-		if l.decide(h.bound.retry) != move {
+		if l.decide(h.retry()) != move {
 			return n, h.notSent(c, replies, ran, err)
 		}
 		h.b.moves++
