@@ -21,8 +21,8 @@ import (
 	"github.com/everpool/everpool/pooler"
 )
 
-// A session command inside WATCH whose way is remembered already closes the watched
-// connection (errChecked), and the transaction fails.
+// A connection that was opened to check a login is closed after it; one that carries a
+// WATCH is not, though its session command has led there before.
 func TestASessionCommandUnderWatchKeepsTheConnection(t *testing.T) {
 	inBothLabs(t, driver.Config{}, func(t *lab) {
 		rdb := t.client()
@@ -44,7 +44,7 @@ func TestASessionCommandUnderWatchKeepsTheConnection(t *testing.T) {
 	})
 }
 
-// A pipeline that ends with a session command whose way is known costs its connection.
+// Nor is one whose pipeline ends with a session command that has led there before.
 func TestAPipelineThatEndsWithSelectCostsNoConnection(t *testing.T) {
 	inBothLabs(t, driver.Config{}, func(t *lab) {
 		rdb := t.client()
@@ -72,24 +72,31 @@ func TestAPipelineThatEndsWithSelectCostsNoConnection(t *testing.T) {
 	})
 }
 
-// One client's provider that hangs, and knows no context, keeps the pool from dialing
-// for every other client of the node.
+// hangingProvider returns a client that is in, and whose provider hangs, whatever its
+// context, from when hang is set until release is closed.
+func (l *lab) hangingProvider() (rdb *redis.Client, hang *atomic.Bool, release chan struct{}) {
+	l.Helper()
+	l.f.SetPassword("ann", "pw")
+	hang, release = new(atomic.Bool), make(chan struct{})
+	rdb = l.client(func(o *redis.Options) {
+		o.CredentialsProvider = func() (string, string) {
+			if hang.Load() {
+				<-release
+			}
+			return "ann", "pw"
+		}
+	})
+	if err := rdb.Ping(l.Context()).Err(); err != nil {
+		l.Fatal(err)
+	}
+	return rdb, hang, release
+}
+
+// The pool dials for others while one client's provider hangs, even if that one knows no
+// context.
 func TestAHangingProviderStarvesNoOtherClient(t *testing.T) {
 	inLab(t, driver.Config{}, func(t *lab) {
-		t.f.SetPassword("ann", "pw")
-		release := make(chan struct{})
-		var hang atomic.Bool
-		bad := t.client(func(o *redis.Options) {
-			o.CredentialsProvider = func() (string, string) {
-				if hang.Load() {
-					<-release
-				}
-				return "ann", "pw"
-			}
-		})
-		if err := bad.Ping(t.Context()).Err(); err != nil {
-			t.Fatal(err)
-		}
+		bad, hang, release := t.hangingProvider()
 		good := t.client()
 		if err := good.Ping(t.Context()).Err(); err != nil {
 			t.Fatal(err)
@@ -109,24 +116,10 @@ func TestAHangingProviderStarvesNoOtherClient(t *testing.T) {
 	})
 }
 
-// A dial's time is bounded by DialTimeout: with a provider that hangs it isn't, and
-// Driver.Close hangs with it.
+// DialTimeout bounds a dial, whatever the provider does in it; so Close ends.
 func TestAHangingProviderDoesNotKeepTheDriverFromClosing(t *testing.T) {
 	inLab(t, driver.Config{}, func(t *lab) {
-		t.f.SetPassword("ann", "pw")
-		release := make(chan struct{})
-		var hang atomic.Bool
-		rdb := t.client(func(o *redis.Options) {
-			o.CredentialsProvider = func() (string, string) {
-				if hang.Load() {
-					<-release
-				}
-				return "ann", "pw"
-			}
-		})
-		if err := rdb.Ping(t.Context()).Err(); err != nil {
-			t.Fatal(err)
-		}
+		rdb, hang, release := t.hangingProvider()
 		hang.Store(true)
 		t.f.ResetAll()
 		time.Sleep(time.Minute)
@@ -145,8 +138,8 @@ func TestAHangingProviderDoesNotKeepTheDriverFromClosing(t *testing.T) {
 	})
 }
 
-// A provider that hangs once, in one handle's handshake, keeps all other handles of the
-// client waiting for that handshake; on the stock pool only its own caller waits.
+// The other handles of the client don't wait for ever for the handshake of the one whose
+// provider hangs: on the stock pool, too, only its own caller waits.
 func TestAProviderThatHangsOnceCostsOneCaller(t *testing.T) {
 	inLab(t, driver.Config{}, func(t *lab) {
 		t.f.SetPassword("ann", "pw")
@@ -176,7 +169,7 @@ func TestAProviderThatHangsOnceCostsOneCaller(t *testing.T) {
 	})
 }
 
-// A panic of a provider that a caller recovers from leaves the step to it for ever.
+// The step of a handle whose provider has panicked isn't left to that handle.
 func TestAPanicOfTheProviderCostsOneCaller(t *testing.T) {
 	inLab(t, driver.Config{}, func(t *lab) {
 		t.f.SetPassword("ann", "pw")
@@ -204,7 +197,7 @@ func TestAPanicOfTheProviderCostsOneCaller(t *testing.T) {
 	})
 }
 
-// A provider that panics when the pool asks it ends the process: nobody can recover.
+// Where the pool asks, no caller could recover.
 func TestAPanicOfTheProviderInThePoolEndsNoProcess(t *testing.T) {
 	if os.Getenv("EVERPOOL_TEST_PANIC") != "" {
 		f := testkit.NewFake()
@@ -235,8 +228,8 @@ func TestAPanicOfTheProviderInThePoolEndsNoProcess(t *testing.T) {
 	}
 }
 
-// Short-lived clients with a provider each: sessions of their own, whose number is
-// bounded; and connections that nobody will use again.
+// Short-lived clients with a provider each have sessions of their own, whose number is
+// bounded: those of clients that have gone make room, whole handshakes of them.
 func TestManyClientsWithProviders(t *testing.T) {
 	inLab(t, driver.Config{Pool: pooler.Config{MaxOpenConns: 20}}, func(t *lab) {
 		t.f.SetPassword("ann", "pw")
@@ -301,8 +294,8 @@ func TestManyLivingClientsWithProviders(t *testing.T) {
 	})
 }
 
-// A new client needs a connection for its first step. If the others are held by
-// commands that block for long, lanes don't give theirs.
+// A new client needs a connection for its first step. A lane gives its own where all
+// others are held by commands that block.
 func TestANewClientIsServedBesideBlockingCommands(t *testing.T) {
 	inLab(t, driver.Config{Pool: pooler.Config{MaxOpenConns: 4}}, func(t *lab) {
 		rdb := t.client(func(o *redis.Options) { o.ReadTimeout, o.WriteTimeout = -1, -1 })
@@ -373,7 +366,7 @@ func TestWhatASubscribeReturnsLateIsNotTheNewest(t *testing.T) {
 	})
 }
 
-// A HELLO that is too large to be gathered is sent as it is: with the token.
+// Nor with a HELLO that is too large to be gathered, and so to be filled in.
 func TestTheTokenNeverReachesTheServer(t *testing.T) {
 	inLab(t, driver.Config{}, func(t *lab) {
 		t.f.SetPassword("ann", "pw")
@@ -429,7 +422,7 @@ func TestTheProvidersErrorIsToldWithoutHello(t *testing.T) {
 	}, testkit.WithoutHello())
 }
 
-// A chain of logins, of which none is evicted, fills the memory of sessions.
+// Each rotation leads from one state to the next. Those that were left behind make room.
 func TestManyRotationsPinNothing(t *testing.T) {
 	inLab(t, driver.Config{Pool: pooler.Config{MaxOpenConns: 20}}, func(t *lab) {
 		t.f.SetPassword("ann", "t0")

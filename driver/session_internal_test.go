@@ -7,8 +7,7 @@ import (
 	"github.com/everpool/everpool/internal/command"
 )
 
-// A client keeps every session that it was ever let into, those that the node has
-// forgotten among them, with their credentials.
+// Sessions hold credentials. A client that goes through any number of them keeps few.
 func TestAClientForgetsSessionsThatAreForgotten(t *testing.T) {
 	m, who := newMemory(), &client{}
 	for i := range 2000 {

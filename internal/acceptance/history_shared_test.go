@@ -2,14 +2,12 @@ package acceptance_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/everpool/everpool/driver"
 	"github.com/everpool/everpool/internal/testkit"
 	"github.com/everpool/everpool/pooler"
 )
@@ -37,14 +35,7 @@ func (p *pusher) pushMany(s side, t *tally, n int, tx bool) {
 			err = batch // the replies are all or none
 		}
 		t.incr(err)
-		switch {
-		case err == nil:
-			p.verdicts = append(p.verdicts, acknowledged)
-		case errors.Is(err, pooler.ErrUnknownOutcome):
-			p.verdicts = append(p.verdicts, unknownOutcome)
-		default:
-			p.verdicts = append(p.verdicts, neverSent)
-		}
+		p.told(err)
 	}
 }
 
@@ -63,49 +54,24 @@ func TestSharedHistoriesTellTheTruth(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			server := testkit.Start(t, testkit.Redis)
-			proxy := testkit.NewProxy(t, server.Addr)
-			s := ourSide(t, driver.Config{Pool: cfg}, redis.Options{Addr: proxy.Addr(), ReadTimeout: 100 * time.Millisecond, WriteTimeout: 100 * time.Millisecond})
-			server.Do(t, "SET", "constant", "value")
-			stop := make(chan struct{})
-			saw := new(tally)
-			pushers := make([]*pusher, 32)
-			for id := range pushers {
-				pushers[id] = &pusher{id: id}
-			}
-			wg := repeat(t, stop, len(pushers), func(id, i int) {
-				p := pushers[id]
+			push := func(s side, p *pusher, i int, saw *tally) {
 				switch i % 4 {
 				case 0:
 					p.pushMany(s, saw, 1+i%7, i%8 == 0)
 				case 1, 2:
 					p.push(context.Background(), s.rdb, saw)
 				default:
-					saw.reads.Add(1)
-					if err := saw.call(func() error { return s.read(context.Background(), fmt.Sprintf("%d-%d", id, i), saw) }); err != nil {
-						saw.failedReads.Add(1)
-					}
+					s.readOnce(p.id, i, saw)
 				}
-			})
-			wg.Go(func() { torment(t, stop, server, proxy) })
-			pause(long(time.Second))
-			proxy.Silence(true)
-			pause(long(time.Second))
-			testkit.Await(t, "faults have hit requests in flight", func() bool {
-				return saw.unknown.Load() > 0 && saw.incrs.Load() > 0 && s.stats(t).Resent > 0
-			})
-			close(stop)
-			wg.Wait()
-			st := s.settled(t)
-			t.Logf("%d pushes acknowledged, %d unknown, %d never sent; %d reads, %d failed; %d shared, %d leased, %d dials, closes %v, %d moved, %d resent%s",
-				saw.incrs.Load(), saw.unknown.Load(), saw.never.Load(), saw.reads.Load(), saw.failedReads.Load(), st.Shared, st.Leased, st.Dials, st.Closes, st.Moved, st.Resent, saw.failures())
-			if saw.wrong.Load() != 0 {
-				t.Errorf("%d replies belong to other calls", saw.wrong.Load())
 			}
+			st := tellsTheTruth(t, way{kind: testkit.Redis}, cfg, 32, push, func(proxy *testkit.Proxy) {
+				pause(long(time.Second))
+				proxy.Silence(true)
+				pause(long(time.Second))
+			})
 			if st.Shared == 0 {
 				t.Error("nothing was shared")
 			}
-			checkHistory(t, pushed(t, server), pushers)
 		})
 	}
 }

@@ -38,6 +38,11 @@ func (p *pusher) push(ctx context.Context, rdb *redis.Client, t *tally) {
 		return rdb.LPush(ctx, "history", fmt.Sprintf("%d:%d", p.id, len(p.verdicts))).Err()
 	})
 	t.incr(err)
+	p.told(err)
+}
+
+// told notes what the caller was told of its next push.
+func (p *pusher) told(err error) {
 	switch {
 	case err == nil:
 		p.verdicts = append(p.verdicts, acknowledged)
@@ -88,43 +93,58 @@ func TestHistoriesTellTheTruth(t *testing.T) {
 	} {
 		t.Run(w.String(), func(t *testing.T) {
 			t.Parallel()
-			server := testkit.Start(t, w.kind)
-			proxy := testkit.NewProxy(t, server.Addr)
-			s := ourSide(t, driver.Config{Pool: pooler.Config{MaxOpenConns: sockets, SharedConns: w.shared}},
-				redis.Options{Addr: proxy.Addr(), Protocol: w.protocol, ReadTimeout: 100 * time.Millisecond, WriteTimeout: 100 * time.Millisecond})
-			server.Do(t, "SET", "constant", "value")
-			stop := make(chan struct{})
-			saw := new(tally)
-			pushers := make([]*pusher, 24)
-			for id := range pushers {
-				pushers[id] = &pusher{id: id}
-			}
-			wg := repeat(t, stop, len(pushers), func(id, i int) {
-				p := pushers[id]
+			push := func(s side, p *pusher, i int, saw *tally) {
 				if i%3 != 0 {
 					p.push(context.Background(), s.rdb, saw)
-					return
+				} else {
+					s.readOnce(p.id, i, saw)
 				}
-				saw.reads.Add(1)
-				if err := saw.call(func() error { return s.read(context.Background(), fmt.Sprintf("%d-%d", id, i), saw) }); err != nil {
-					saw.failedReads.Add(1)
-				}
-			})
-			wg.Go(func() { torment(t, stop, server, proxy) })
-			pause(long(2500 * time.Millisecond))
-			testkit.Await(t, "faults have hit requests in flight", func() bool {
-				return saw.unknown.Load() > 0 && saw.incrs.Load() > 0 && s.stats(t).Resent > 0
-			})
-			close(stop)
-			wg.Wait()
-			st := s.settled(t)
-			t.Logf("%d pushes acknowledged, %d unknown, %d never sent; %d reads, %d failed; %d dials, closes %v, %d moved, %d resent%s",
-				saw.incrs.Load(), saw.unknown.Load(), saw.never.Load(), saw.reads.Load(), saw.failedReads.Load(), st.Dials, st.Closes, st.Moved, st.Resent, saw.failures())
-			if saw.wrong.Load() != 0 {
-				t.Errorf("%d replies belong to other calls", saw.wrong.Load())
 			}
-			checkHistory(t, pushed(t, server), pushers)
+			tellsTheTruth(t, w, pooler.Config{MaxOpenConns: sockets, SharedConns: w.shared}, 24, push,
+				func(*testkit.Proxy) { pause(long(2500 * time.Millisecond)) })
 		})
+	}
+}
+
+// tellsTheTruth has so many callers do what call says, under faults, for as long as
+// meanwhile takes and faults haven't hit requests in flight; then it compares what the
+// server has with what they were told.
+func tellsTheTruth(t *testing.T, w way, cfg pooler.Config, callers int, call func(s side, p *pusher, i int, saw *tally), meanwhile func(*testkit.Proxy)) pooler.Stats {
+	t.Helper()
+	server := testkit.Start(t, w.kind)
+	proxy := testkit.NewProxy(t, server.Addr)
+	s := ourSide(t, driver.Config{Pool: cfg},
+		redis.Options{Addr: proxy.Addr(), Protocol: w.protocol, ReadTimeout: 100 * time.Millisecond, WriteTimeout: 100 * time.Millisecond})
+	server.Do(t, "SET", "constant", "value")
+	stop := make(chan struct{})
+	saw := new(tally)
+	pushers := make([]*pusher, callers)
+	for id := range pushers {
+		pushers[id] = &pusher{id: id}
+	}
+	wg := repeat(t, stop, len(pushers), func(id, i int) { call(s, pushers[id], i, saw) })
+	wg.Go(func() { torment(t, stop, server, proxy) })
+	meanwhile(proxy)
+	testkit.Await(t, "faults have hit requests in flight", func() bool {
+		return saw.unknown.Load() > 0 && saw.incrs.Load() > 0 && s.stats(t).Resent > 0
+	})
+	close(stop)
+	wg.Wait()
+	st := s.settled(t)
+	t.Logf("%d pushes acknowledged, %d unknown, %d never sent; %d reads, %d failed; %d shared, %d leased, %d dials, closes %v, %d moved, %d resent%s",
+		saw.incrs.Load(), saw.unknown.Load(), saw.never.Load(), saw.reads.Load(), saw.failedReads.Load(), st.Shared, st.Leased, st.Dials, st.Closes, st.Moved, st.Resent, saw.failures())
+	if saw.wrong.Load() != 0 {
+		t.Errorf("%d replies belong to other calls", saw.wrong.Load())
+	}
+	checkHistory(t, pushed(t, server), pushers)
+	return st
+}
+
+// readOnce reads once for a caller.
+func (s side) readOnce(id, i int, saw *tally) {
+	saw.reads.Add(1)
+	if err := saw.call(func() error { return s.read(context.Background(), fmt.Sprintf("%d-%d", id, i), saw) }); err != nil {
+		saw.failedReads.Add(1)
 	}
 }
 

@@ -15,8 +15,8 @@ import (
 	"github.com/everpool/everpool/internal/testkit/drivertest"
 )
 
-// A session that was lost leaves its idle handles on go-redis's list. Each costs a try,
-// and a call has four: so calls fail although the server would accept them again.
+// A session that was lost leaves its idle handles on go-redis's list. They must not cost
+// a try each: a call has four, and would fail although the server accepts it again.
 func TestIdleHandlesOfADeadSessionCostNoTries(t *testing.T) {
 	s := testkit.Start(t, testkit.Redis)
 	ctx := t.Context()
