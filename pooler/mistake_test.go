@@ -87,6 +87,7 @@ func TestWhatAFirstConnectionIsLostForIsExplained(t *testing.T) {
 			nc, peer := net.Pipe()
 			go func() {
 				_, _ = peer.Read(make([]byte, 100))
+				time.Sleep(time.Millisecond) // a pipe refuses deadlines once its peer has gone, where a socket doesn't
 				_ = peer.Close()
 			}()
 			return nc, nil
