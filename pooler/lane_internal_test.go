@@ -90,3 +90,21 @@ func TestLanesThatTakeNothingMoreDoNotCount(t *testing.T) {
 		}
 	}
 }
+
+// A rider may have several exchanges on a connection that dies. Once it was told, it may
+// be about to go on elsewhere: the next slot must not tell it of a loss again.
+func TestARiderIsToldOfALossOnce(t *testing.T) {
+	l, r, s := &lane{}, NewRider(), &slot{}
+	r.lane, r.owed = l, 2
+	s.rider.Store(r)
+	if !r.lose(l, s, ErrProtocol, 0) {
+		t.Error("it isn't told")
+	}
+	r.Forgive()
+	if r.lose(l, s, ErrProtocol, 0) {
+		t.Error("it is told for another slot")
+	}
+	if _, cause := r.Lost(); cause != nil {
+		t.Errorf("it has lost what it has not asked for yet: %v", cause)
+	}
+}

@@ -244,3 +244,19 @@ func TestAFullPoolOfKeptConnectionsIsProbedForWhoeverAwaitsTheNode(t *testing.T)
 		pt.put(kept[1])
 	})
 }
+
+// All connections of a full pool are lent when the request comes, and are kept and
+// parked afterwards.
+func TestWhoWaitsIsServedWhenAConnectionIsKeptAndParkedLater(t *testing.T) {
+	bubble(t, pooler.Config{MaxOpenConns: 1, WaitTimeout: -1}, func(pt *tester) {
+		kept := pt.get(pt.plain)
+		w := pt.wait(pt.plain)
+		pt.sleep(time.Second)
+		w.wantWaiting()
+		pt.pool.Pin(kept, "client-id")
+		kept.Park()
+		pt.sleep(time.Second)
+		pt.put(w.wantConn())
+		pt.fail(kept)
+	})
+}
