@@ -454,6 +454,26 @@ func TestAHandlesSocketShowsNothing(t *testing.T) {
 	})
 }
 
+// A request on it would be told that the connection is gone; a new handle has one.
+func TestAHandleWhoseKeptConnectionWasTakenIsRefused(t *testing.T) {
+	if !driver.Vetoes {
+		t.Skip("handles aren't refused in this build")
+	}
+	inBothLabs(t, one(), func(t *lab) {
+		t.answers(":7\r\n", "CLIENT ID")
+		keeps := t.handle()
+		keeps.do("CLIENT ID", ":7")
+		ask := func() error { _, err := keeps.Conn.(syscall.Conn).SyscallConn(); return err }
+		if err := ask(); err != nil {
+			t.Errorf("while it is kept: %v", err)
+		}
+		t.handle().do("GET k", "$-1") // in its room
+		if err := ask(); err == nil {
+			t.Error("go-redis would use it again")
+		}
+	})
+}
+
 // A server that accepts nobody more serves on the connections that there are.
 func TestWhileConnectionsAreLeftThatServeNobodyAwaitsTheNode(t *testing.T) {
 	f := testkit.NewFake()
