@@ -81,10 +81,10 @@ type lane struct {
 	over     bool          // the pool has the connection back, and waits for the writer only
 
 	shut      atomic.Bool   // closed, or about to be
-	deserted  atomic.Bool   // given up for its silence
+	deserted  atomic.Bool   // given up: what may go elsewhere has left it
 	yielding  bool          // retired; guarded by Pool.mu
 	opened    time.Duration // since Pool.start
-	desertedN int64         // watch.reads at that time; guarded by Pool.mu
+	desertedN int64         // watch.reads at that time; set before it
 	seen      uint64        // tail at the pool's last look; guarded by Pool.mu
 	heardN    int64         // watch.reads when the pool last asked; guarded by Pool.mu
 
@@ -100,13 +100,15 @@ type lane struct {
 	company atomic.Int64          // exchanges that the last leader has answered together
 	crowded atomic.Bool           // somebody waits for room
 
-	own     atomic.Int64 // exchanges that are nobody's request: PINGs of its own
-	ownDone atomic.Int64 // of those, the ones that have ended
-	gone    atomic.Int64 // exchanges whose callers had left
-	lost    atomic.Int64 // exchanges that were under way when the connection died
-	ended   sync.Once
-	served  []*Rider // to be woken; the leader's
-	scratch []byte   // for replies nobody wants; the leader's
+	own      atomic.Int64 // exchanges that are nobody's request: PINGs of its own
+	ownDone  atomic.Int64 // of those, the ones that have ended
+	gone     atomic.Int64 // exchanges whose callers had left
+	forsaken atomic.Int64 // replies to come whose callers have left
+	lost     atomic.Int64 // exchanges that were under way when the connection died
+	ended    sync.Once
+	served   []*Rider // to be woken; the leader's
+	scratch  []byte   // for replies nobody wants; the leader's
+	dropped  int64    // bytes of those since a reply was last wanted; the leader's
 
 	watch watch
 }
@@ -283,7 +285,7 @@ func (l *lane) boardLocked(r *Rider, x *Exchange) error {
 	}
 	if r.owed == 0 {
 		r.lane, r.mark = l, l.appended+int64(x.First)
-		r.again, r.slow, r.began = true, false, false
+		r.again, r.slow, r.began, r.spills = true, false, false, false
 		r.ran = x.Follows // what went before has run, if its replies are here
 	}
 	r.again = r.again && x.Again
@@ -340,7 +342,7 @@ func (l *lane) check() {
 
 // fullLocked keeps one slot for retire.
 func (l *lane) fullLocked(n int) bool {
-	return l.inFlight() >= maxExchanges-1 || len(l.out) > 0 && len(l.out)+n > maxUnsent
+	return l.inFlight() >= maxExchanges-1 || l.forsaken.Load() >= maxForsaken || len(l.out) > 0 && len(l.out)+n > maxUnsent
 }
 
 // crowdedLocked reports whether a request of n bytes has to wait for room. Who makes
@@ -360,6 +362,7 @@ func (l *lane) awaitRoomLocked(r *Rider, by time.Duration) error {
 	l.crowded.Store(true)
 	l.mu.Unlock()
 	l.watch.by(l, by)
+	l.attend() // room is made by reading
 	left := r.enter(e)
 	if !left {
 		<-e.in
@@ -536,6 +539,9 @@ func (l *lane) handOut() *Rider {
 		if c.turned {
 			l.pool.turn(c)
 		}
+		if l.dropped > 0 && l.dropped+max(c.scan.BulkRemaining(), 0) > drainLimit && !l.deserted.Load() {
+			l.pool.letGo(l, head, errForsaken)
+		}
 		if l.left > 0 {
 			continue
 		}
@@ -570,6 +576,7 @@ func (l *lane) deliverTo(r *Rider, s *slot) (full bool) {
 		r.began = r.began || n > 0
 		switch {
 		case r.closed:
+			l.dropped += int64(n)
 		case held:
 			r.in = r.in[:len(r.in)+n]
 		default:
@@ -582,6 +589,11 @@ func (l *lane) deliverTo(r *Rider, s *slot) (full bool) {
 			l.left--
 			r.owed--
 			l.large.Store(false)
+			if !r.closed {
+				l.dropped = 0
+			} else if r != &ghost {
+				l.forsaken.Add(-1)
+			}
 			if s.tx && l.left == 0 {
 				l.afterTransaction()
 			}
@@ -615,7 +627,7 @@ func (l *lane) roomLocked(r *Rider) (to []byte, held bool) {
 		return l.scratch, false
 	case r.p != nil && r.got < len(r.p) && r.inR == len(r.in):
 		return r.p[r.got:], false
-	case len(r.in)-r.inR >= maxHeld && !r.absentLocked():
+	case r.heldLocked() >= r.maxHeldLocked():
 		return nil, false
 	}
 	return r.holdLocked(l.conn.w - l.conn.r), true
@@ -656,12 +668,13 @@ func (l *lane) fill(r *Rider) {
 func (l *lane) handTo(to, from *Rider) bool {
 	to.mu.Lock()
 	defer to.mu.Unlock()
-	if to.closed || to.absentLocked() {
+	if to.closed || !to.receiving && to.heldLocked() < to.maxHeldLocked() && (to.away || to.spills) {
 		return false
 	}
 	from.setState(riderRunning) // two riders' locks at a time are the leader's alone
 	l.leader.Store(to)
 	to.wakeLocked()
+	l.watch.by(l, l.pool.now()+patience)
 	return true
 }
 
@@ -674,10 +687,13 @@ func (l *lane) stepDown(r *Rider) {
 
 // handOn finds somebody to lead after a term has ended.
 func (l *lane) handOn() {
-	if l.conn.Err() != nil {
+	switch {
+	case l.conn.Err() != nil:
 		l.bury()
-	} else if l.parked.Load() > 0 {
+	case l.parked.Load() > 0:
 		l.promote()
+	case l.crowded.Load():
+		l.attend()
 	}
 }
 

@@ -2,6 +2,7 @@ package pooler
 
 import (
 	"errors"
+	"math"
 	"net"
 	"os"
 	"sync"
@@ -42,6 +43,7 @@ type Rider struct {
 	again       bool          // all that is under way may be sent again
 	slow        bool          // some of it may take long
 	began       bool          // some of the replies has come
+	spills      bool          // it has let others wait for it
 	mark        int64         // Lane.appended after the first command of what is under way
 	owed        int           // replies to come
 	p           []byte        // where Receive wants them
@@ -198,9 +200,7 @@ var heldBuffers sync.Pool
 
 // holdLocked makes room to hold up to n bytes, or some of them.
 func (r *Rider) holdLocked(n int) []byte {
-	if !r.absentLocked() {
-		n = min(n, maxHeld-(len(r.in)-r.inR))
-	}
+	n = min(n, r.maxHeldLocked()-r.heldLocked())
 	if r.inR > 0 {
 		r.in = append(r.in[:0], r.in[r.inR:]...)
 		r.inR = 0
@@ -252,6 +252,9 @@ func (r *Rider) Interrupt() {
 // Receive, fail with net.ErrClosed. Close doesn't block, and may be called again.
 func (r *Rider) Close() {
 	r.mu.Lock()
+	if !r.closed && r.owed > 0 {
+		r.lane.forsaken.Add(int64(r.owed))
+	}
 	r.closed = true
 	r.dropLocked()
 	r.stirLocked()
@@ -319,9 +322,20 @@ func (r *Rider) comeBack() {
 	r.mu.Unlock()
 }
 
-// absentLocked reports whether the caller is busy elsewhere, so that it neither
-// leads nor takes what comes.
-func (r *Rider) absentLocked() bool { return r.away && !r.receiving }
+// heldLocked is how many bytes are kept for the rider.
+func (r *Rider) heldLocked() int { return len(r.in) - r.inR }
+
+// maxHeldLocked is how many bytes may be kept. A rider that still submits can't take
+// what comes; it is owed what it has asked for itself.
+func (r *Rider) maxHeldLocked() int {
+	switch {
+	case r.away && !r.receiving:
+		return math.MaxInt
+	case r.spills:
+		return maxSpill
+	}
+	return maxHeld
+}
 
 func (r *Rider) setState(s riderState) {
 	r.mu.Lock()

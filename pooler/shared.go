@@ -270,7 +270,7 @@ func (p *Pool) endLane(l *lane) {
 		p.yielding--
 	}
 	c.lane = nil
-	if l.deserted.Load() && l.watch.reads.Load() == l.desertedN {
+	if l.stillSilent() {
 		c.Fail(CloseSilence, errSilent)
 	}
 	p.returnLocked(c)

@@ -35,7 +35,7 @@ func (p *Pool) doubt(l *lane) {
 	lot := p.lotLocked(l.group.session)
 	if p.fullLocked() && !p.evictLocked(nil) {
 		if spare := p.spareLaneLocked(); spare != nil && spare.inFlight() == 0 {
-			p.giveUpLocked(spare) // there is at the next look
+			p.giveUpLocked(spare, errSilent) // there is at the next look
 		}
 		return // no room to ask
 	}
@@ -88,7 +88,7 @@ func (p *Pool) condemnLocked(since time.Duration) {
 	for c := range p.all {
 		if l := c.lane; l != nil && !l.deserted.Load() && l.silentSince(since) {
 			condemned = true
-			p.giveUpLocked(l)
+			p.giveUpLocked(l, errSilent)
 			p.lotLocked(l.group.session).more = true // on the connection that has answered
 		}
 	}
@@ -97,7 +97,7 @@ func (p *Pool) condemnLocked(since time.Duration) {
 	}
 	for c := range p.all {
 		if l := c.lane; l != nil && !l.deserted.Load() && l.inFlight() == 0 {
-			p.giveUpLocked(l) // what leaves the others would come here
+			p.giveUpLocked(l, errSilent) // what leaves the others would come here
 		}
 	}
 	for _, l := range p.lots {
@@ -105,14 +105,20 @@ func (p *Pool) condemnLocked(since time.Duration) {
 	}
 }
 
-// giveUpLocked has the lane take nothing more, and end with its connection unless
-// something is heard from it yet. Who has come to it meanwhile goes elsewhere too.
-func (p *Pool) giveUpLocked(l *lane) {
+// giveUpLocked has the lane take nothing more, and its riders leave whose requests may
+// be sent again. The others wait on: what they have sent may run yet (a paused server
+// does that), and to tell them sooner that nobody knows would help nobody. The lane's
+// connection ends with it unless something is heard from it yet.
+func (p *Pool) giveUpLocked(l *lane, cause error) {
 	l.desertedN = l.watch.reads.Load()
 	l.deserted.Store(true)
 	p.retireLocked(l)
-	p.work = append(p.work, l.desert)
+	p.work = append(p.work, func() { l.part(0, cause, (*Rider).mayGoLocked) })
 }
+
+// mayGoLocked reports whether nothing of what the rider waits for has come, and all
+// of it may be sent again.
+func (r *Rider) mayGoLocked() bool { return r.again && !r.began }
 
 // silentSince reports whether the lane owes replies and nothing has been heard
 // from it since before the given time. A request that may take long on its own
@@ -128,32 +134,6 @@ func (l *lane) isSlow() bool {
 	return r != nil && r.isSlow()
 }
 
-// desert lets the riders of a silent lane go whose requests may be sent again.
-// The others wait on: what they have sent may run yet (a paused server does
-// that), and to tell them sooner that nobody knows would help nobody. When none
-// is left, or the socket says that it is dead, the lane ends.
-func (l *lane) desert() {
-	for i, tail := l.head.Load(), l.tail.Load(); i != tail; i++ {
-		s := &l.slots[i%maxExchanges]
-		if r := s.rider.Load(); r != nil {
-			r.desert(s)
-		}
-	}
-}
-
-// desert takes the rider out of the slot, if nothing of what it waits for has
-// come, and all of it may be sent again.
-func (r *Rider) desert(s *slot) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if s.rider.Load() != r || r.closed || !r.again || r.began || r.owed != int(s.n) {
-		return
-	}
-	s.rider.Store(&ghost)
-	r.lost, r.ran, r.owed = errSilent, true, 0
-	r.stirLocked()
-}
-
 func (r *Rider) isSlow() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -163,9 +143,14 @@ func (r *Rider) isSlow() bool {
 // giveUp ends a lane that was deserted, or whose last users have left.
 func (l *lane) giveUp(err error) {
 	reason := CloseAbandoned
-	if errors.Is(err, os.ErrDeadlineExceeded) && l.deserted.Load() {
+	if errors.Is(err, os.ErrDeadlineExceeded) && l.stillSilent() {
 		reason, err = CloseSilence, errSilent
 	}
 	l.conn.Fail(reason, err)
 	l.die()
+}
+
+// stillSilent reports whether nothing was heard from the lane since it was given up.
+func (l *lane) stillSilent() bool {
+	return l.deserted.Load() && l.watch.reads.Load() == l.desertedN
 }

@@ -124,6 +124,9 @@ func (l *lane) look() {
 	if cut {
 		l.die()
 	}
+	if busy {
+		l.untaken()
+	}
 
 	if limit := l.pool.cfg.SilenceAfter; busy && limit > 0 {
 		unread := l.attend() // what nobody reads isn't silent
@@ -144,7 +147,7 @@ func (l *lane) look() {
 // attend has the replies read that nobody waits for, while there are any, if
 // nobody else reads.
 func (l *lane) attend() bool {
-	if l.leader.Load() != nil {
+	if l.inFlight() == 0 || l.leader.Load() != nil {
 		return false
 	}
 	a := NewRider()
@@ -155,14 +158,16 @@ func (l *lane) attend() bool {
 	l.pool.wg.Go(func() {
 		for {
 			owner := l.deliver()
-			if owner != nil && owner.left() {
-				owner = nil // the rest of a large reply is dropped
+			if owner != nil && l.handTo(owner, a) {
+				return
 			}
-			if owner != nil || l.conn.Err() != nil || l.inFlight() == 0 || l.parked.Load() > 0 {
+			if l.conn.Err() != nil || l.inFlight() == 0 || l.parked.Load() > 0 {
 				l.stepDown(a)
 				return
 			}
-			l.fill(a)
+			if !l.conn.Buffered() {
+				l.fill(a)
+			}
 		}
 	})
 	return true
