@@ -206,19 +206,40 @@ func TestASuspicionEndsWithASmallReply(t *testing.T) {
 // An outage is the node's and no request's.
 func TestNobodyIsSuspectedForAnOutage(t *testing.T) {
 	inLab(t, oneLane(), func(t *lab) {
-		t.slow(100 * time.Millisecond)
+		t.f.Handle("EVAL", func(*testkit.FakeConn, []string) []byte {
+			time.Sleep(100 * time.Millisecond)
+			return testkit.ReplyInt(1)
+		})
 		rdb := t.warm()
-		t.get(rdb, "x", 1)
+		eval := func() error { return rdb.Eval(t.Context(), "script", nil).Err() }
 		done := make(chan error)
-		go func() { done <- rdb.Get(t.Context(), "slow").Err() }()
+		go func() { done <- eval() }()
 		time.Sleep(50 * time.Millisecond)
 		t.f.Down(nil)
-		time.Sleep(100 * time.Millisecond)
+		t.wantErr(<-done, pooler.ErrUnknownOutcome)
+		go func() { done <- rdb.Ping(t.Context()).Err() }() // meets the outage
+		time.Sleep(50 * time.Millisecond)
 		t.f.Up()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		if n := t.leasesFor(func() { _ = rdb.Get(t.Context(), "slow").Err() }); n != 0 {
+		if n := t.leasesFor(func() {
+			if err := eval(); err != nil {
+				t.Error(err)
+			}
+		}); n != 0 {
+			t.Errorf("leased %d times", n)
+		}
+	})
+}
+
+func TestALargeReplyIsKnownWhileItComes(t *testing.T) {
+	inLab(t, oneLane(), func(t *lab) {
+		t.large().set("k", largeReply)
+		a, b := t.handle(), t.handle()
+		a.send("GET k")
+		a.wantLine("$")
+		if n := t.leasesFor(func() { b.send("GET k") }); n != 1 {
 			t.Errorf("leased %d times", n)
 		}
 	})
