@@ -20,6 +20,12 @@ const (
 	// go-redis's own pool, behind its semaphore.
 	handles = 4096
 
+	// idleHandles is how many of those go-redis keeps that nobody uses, so that a burst
+	// of callers doesn't leave their memory behind: about 13 KB each with go-redis's own
+	// buffers. A steady crowd of any size has fewer at a time; to make one more takes no
+	// connection.
+	idleHandles = 384
+
 	// handleBuffer is the size of go-redis's buffers, two for each handle, when
 	// the client doesn't say. The physical connection has the large one; a
 	// request that doesn't fit is gathered by the handle.
@@ -49,8 +55,9 @@ type binding struct {
 //
 // These are about sockets, as they always were. They go to the node's pool, each
 // where Config.Pool leaves the same thing 0; the first client of a node decides.
-// go-redis itself is given what suits handles: they don't expire, and with
-// PoolSize 4096 callers wait for connections, in order, and not for handles.
+// go-redis itself is given what suits handles: they don't expire, with PoolSize
+// 4096 callers wait for connections, in order, and not for handles, and of those that
+// nobody uses it keeps 384 (MaxIdleConns).
 //
 //	PoolSize               the bound on sockets; the pipelines' come on top, see PipelinePoolSize
 //	MaxActiveConns         the same. If both are set the smaller one bounds, as in go-redis
@@ -152,16 +159,16 @@ func (b *binding) sizeHandles(c *redis.Options) {
 	if pinsHandles(c) {
 		sockets := b.pool.Limits().MaxOpenConns
 		c.PoolSize = max(1, min(cmp.Or(c.PoolSize, sockets/2), sockets-1))
-		c.PipelinePoolSize = -1
+		c.PipelinePoolSize, c.MaxIdleConns = -1, 0
 	} else {
-		c.PoolSize = handles
+		c.PoolSize, c.MaxIdleConns = handles, idleHandles
 		c.ConnMaxIdleTime, c.ConnMaxLifetime, c.ConnMaxLifetimeJitter = -1, 0, 0
 	}
-	c.MaxConcurrentDials, c.MaxActiveConns, c.MaxIdleConns = 0, 0, 0
+	c.MaxConcurrentDials, c.MaxActiveConns = 0, 0
 	c.MinIdleConns = max(0, min(b.pool.MinIdleConns, 1)) // whose dial has the pool warm up
 	if b.err != nil {
 		// What is wrong must not reach go-redis, which panics at some of it.
-		c.PoolSize, c.MinIdleConns = handles, 0
+		c.PoolSize, c.MaxIdleConns, c.MinIdleConns = handles, idleHandles, 0
 	}
 }
 

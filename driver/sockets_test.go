@@ -1,7 +1,9 @@
 package driver_test
 
 import (
+	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/everpool/everpool/driver"
+	"github.com/everpool/everpool/internal/testkit"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -105,6 +108,40 @@ func TestHandlesDontExpireAndSocketsDo(t *testing.T) {
 		}
 		if n := t.f.Accepted(); n < 10 {
 			t.Errorf("%d sockets in 1000 s, each at most a minute old", n)
+		}
+	})
+}
+
+func TestABurstOfCallersLeavesFewHandlesBehind(t *testing.T) {
+	inLab(t, driver.Config{}, func(t *lab) {
+		rdb := t.client(func(*redis.Options) {})
+		all := make(chan struct{})
+		t.f.Handle("GET", func(*testkit.FakeConn, []string) []byte {
+			<-all
+			return []byte("$-1\r\n")
+		})
+		var wg sync.WaitGroup
+		for range 1000 {
+			wg.Go(func() {
+				if err := rdb.Get(t.Context(), "k").Err(); !errors.Is(err, redis.Nil) {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		if n := rdb.PoolStats().TotalConns; n != 1000 {
+			t.Errorf("%d handles for 1000 callers", n)
+		}
+		close(all)
+		wg.Wait()
+		for range 1000 { // go-redis counts those loosely that come back together
+			_ = rdb.Get(t.Context(), "k").Err()
+		}
+		if n := rdb.PoolStats().TotalConns; n > 384 {
+			t.Errorf("%d handles are kept", n)
+		}
+		if n := t.f.Accepted(); n > 10 {
+			t.Errorf("%d sockets for them", n)
 		}
 	})
 }
