@@ -38,7 +38,8 @@
 // WATCH and an unfinished MULTI keep it until EXEC, DISCARD or UNWATCH. These keep it for the handle's life:
 // subscriptions, MONITOR, client-side caching, streaming credentials,
 // maintenance notifications that were switched on, and commands that neither the
-// command table nor the server's COMMAND INFO knows. CLIENT ID keeps the
+// command table nor the server's COMMAND INFO knows, or that by the latter block,
+// subscribe, may not run in scripts, or are of the category @connection. CLIENT ID keeps the
 // connection that it was asked on. WAIT runs on the connection of its handle's
 // last write.
 //

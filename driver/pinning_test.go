@@ -199,6 +199,60 @@ func TestTheServerIsAskedAboutAnUnknownCommandOnceForEachNode(t *testing.T) {
 	})
 }
 
+// What such a command leaves on its connection is nothing for anybody else: it runs on
+// one of its handle's own, which ends with the handle.
+func TestUnknownCommandsThatMayChangeTheirConnectionShareNone(t *testing.T) {
+	for name, tc := range map[string]struct {
+		flags, categories string
+		own               bool
+	}{
+		"not for scripts":             {"+write\r\n+noscript\r\n", "+@write\r\n+@slow\r\n", true},
+		"a reader not for scripts":    {"+readonly\r\n+noscript\r\n", "+@read\r\n+@slow\r\n", true},
+		"of connections":              {"+loading\r\n+fast\r\n", "+@fast\r\n+@connection\r\n", true},
+		"neither":                     {"+write\r\n+fast\r\n", "+@write\r\n+@fast\r\n", false},
+		"categories of a like name":   {"+write\r\n+fast\r\n", "+@connections\r\n+@fast\r\n", false},
+		"flags of a like name":        {"+write\r\n+noscripts\r\n", "+@write\r\n+@fast\r\n", false},
+		"a subcommand of connections": {"+write\r\n+fast\r\n", "+@write\r\n*1\r\n+@connection\r\n", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBothLabs(t, driver.Config{}, func(t *lab) {
+				t.f.Handle("COMMAND INFO", func(*testkit.FakeConn, []string) []byte {
+					count := func(s string) int { return strings.Count(s, "\r\n+") + 1 }
+					return fmt.Appendf(nil, "*1\r\n*10\r\n$3\r\nfoo\r\n:-1\r\n*%d\r\n%s:0\r\n:0\r\n:0\r\n*%d\r\n%s*0\r\n*0\r\n*0\r\n",
+						count(tc.flags), tc.flags, count(tc.categories), tc.categories)
+				})
+				t.answers("+DONE\r\n", "FOO")
+				a, b := t.handle(), t.handle()
+				for range 3 {
+					a.do("FOO x", "+DONE")
+					b.do("ECHO x", "$1 x")
+				}
+				if s := t.stats(); s.Pinned == 1 != tc.own || leases(s) == 1 != tc.own {
+					t.Errorf("pinned %d, leased %d", s.Pinned, leases(s))
+				}
+				on := map[string]map[int64]bool{"FOO": {}, "ECHO": {}}
+				for _, e := range t.f.Log() {
+					if ids := on[e.Args[0]]; ids != nil {
+						ids[e.ConnID] = true
+					}
+				}
+				for id := range on["FOO"] {
+					if on["ECHO"][id] == tc.own {
+						t.Errorf("on connections: %v", on)
+					}
+				}
+				a.close()
+				if n := t.stats().Closes[pooler.CloseState]; n == 1 != tc.own {
+					t.Errorf("%d connections closed with their handle", n)
+				}
+				if n := t.f.Count("COMMAND INFO"); n != 1 {
+					t.Errorf("asked %d times", n)
+				}
+			})
+		})
+	}
+}
+
 func TestLargeRequestsAndLongPipelinesGiveTheirConnectionBack(t *testing.T) {
 	inBothLabs(t, one(), func(t *lab) {
 		a := t.handle()

@@ -70,11 +70,13 @@ func commandName(buf []byte, args []resp.Span) string {
 }
 
 // judge makes of COMMAND INFO's reply what the command needs. The reply is an
-// array of one: nil, or a description whose flags are simple strings.
+// array of one: nil, or a description whose flags and categories are simple strings.
+// What scripts may not run, and what belongs to connections, may change the one that
+// it runs on for everybody else there.
 func judge(f command.Facts, reply []byte) command.Facts {
 	flag := func(name string) bool { return bytes.Contains(reply, []byte("\n+"+name+"\r\n")) }
 	described := bytes.HasPrefix(reply, []byte("*1\r\n*")) && !bytes.HasPrefix(reply, []byte("*1\r\n*-1"))
-	if !described || flag("blocking") || flag("pubsub") || len(reply) > maxReply {
+	if !described || flag("blocking") || flag("pubsub") || flag("noscript") || flag("@connection") || len(reply) > maxReply {
 		return f
 	}
 	f.Class, f.Pin = command.Shareable, command.PinNone

@@ -69,9 +69,8 @@ type Conn struct {
 	sawReply bool
 	crowded  bool // others waited for a connection when the lease began
 	peek     peek
-	error    [errorHead]byte // the beginning of the last error reply
-	errorLen int
-	turned   bool // an error reply has said that the node has changed
+	error    []byte // the beginning of the last error reply; no memory before the first
+	turned   bool   // an error reply has said that the node has changed
 
 	// Write side. Owner: the goroutine that calls Send.
 	writeBy time.Time
@@ -349,8 +348,9 @@ func (c *Conn) take(p []byte) (n int, done bool, err error) {
 		return 0, false, c.Err()
 	}
 	next, begins := c.rbuf[c.r:c.w], !c.scan.InFrame()
-	c.noteError(next)
-	m, done, err := c.scan.Scan(c.rbuf[c.r:min(c.w, c.r+len(p))])
+	taken := next[:min(len(next), len(p))]
+	c.noteError(taken)
+	m, done, err := c.scan.Scan(taken)
 	n = copy(p, c.rbuf[c.r:c.r+m])
 	c.r += m
 	if err == nil && !push && c.scan.Kind() == '>' {
@@ -371,33 +371,37 @@ func (c *Conn) take(p []byte) (n int, done bool, err error) {
 	if done {
 		c.sawReply = true
 		c.owed.Add(-1)
-		if c.errorLen > 0 && c.pool != nil && c.pool.turned(c.complaint(), c.session) {
+		if len(c.error) > 0 && c.pool != nil && c.pool.turned(c.complaint(), c.session) {
 			c.turned = true
 		}
 	}
 	return n, done, nil
 }
 
-// errorHead is how much of an error reply is remembered.
-const errorHead = 48
+// errorHead is how much of an error reply is remembered: a redirection to the longest
+// name there is, and a byte more, so that what is cut is no name.
+const errorHead = len("-MOVED 16383 ") + maxAddress + 1
+
+// maxAddress is the longest name of a host, with its port.
+const maxAddress = 255 + len(":65535")
 
 // noteError remembers the beginning of a simple error, of which b comes next.
 func (c *Conn) noteError(b []byte) {
 	if !c.scan.InFrame() {
-		if c.errorLen = 0; b[0] != '-' {
+		if c.error = c.error[:0]; b[0] != '-' {
 			return
 		}
-	} else if c.scan.Kind() != '-' || c.errorLen == 0 || c.errorLen == errorHead {
+	} else if c.scan.Kind() != '-' || len(c.error) == 0 || len(c.error) == errorHead {
 		return
 	}
 	if i := bytes.IndexByte(b, '\r'); i >= 0 {
 		b = b[:i]
 	}
-	c.errorLen += copy(c.error[c.errorLen:], b)
+	c.error = append(c.error, b[:min(len(b), errorHead-len(c.error))]...)
 }
 
 // complaint is the beginning of the last error reply.
-func (c *Conn) complaint() []byte { return c.error[:c.errorLen] }
+func (c *Conn) complaint() []byte { return c.error }
 
 // atPush reports whether the next buffered byte belongs to a push.
 func (c *Conn) atPush() bool {

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/everpool/everpool/internal/testkit"
@@ -129,6 +130,42 @@ func TestWhatMayBeSaidByAGoodServerRetiresNothing(t *testing.T) {
 			pt.wantRetired(0)
 			pt.wantOpen(2)
 		})
+	}
+}
+
+// Names of managed servers are long; those that only begin alike are others.
+func TestAServerThatPointsToItsOwnLongNameHasTurned(t *testing.T) {
+	const managed = "my-cluster-0001-001.my-cluster.abcdef.euw1.cache.amazonaws.com:6379"
+	longest := strings.Repeat("long-name.", 25) + "local" + ":65535"
+	for _, tc := range []struct {
+		own, to string
+		turned  int
+	}{
+		{managed, managed, 1},
+		{managed, managed + "0", 0},
+		{managed, managed[:len(managed)-1], 0},
+		{managed, "other-" + managed, 0},
+		{longest, longest, 1},
+		{longest, longest + "0", 0},
+		{longest, longest + strings.Repeat("x", 1000), 0},
+	} {
+		for _, on := range []string{"lane", "lease"} {
+			synctest.Test(t, func(t *testing.T) {
+				pt := newTesterAt(t, tc.own, pooler.Config{SharedConns: 1})
+				reply := "-MOVED 16383 " + tc.to + "\r\n"
+				pt.fake.Handle("SET", func(*testkit.FakeConn, []string) []byte { return []byte(reply) })
+				if on == "lane" {
+					pt.ride(pt.share(pt.plain), ask("SET", "a", "b")).wantReply(reply)
+				} else {
+					c := pt.get(pt.plain)
+					if got := pt.do(c, "SET", "a", "b"); got != reply {
+						t.Errorf("received %q", got)
+					}
+					pt.put(c)
+				}
+				pt.wantRetired(tc.turned)
+			})
+		}
 	}
 }
 

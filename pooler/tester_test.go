@@ -35,6 +35,12 @@ type tester struct {
 // after the event was noted.
 func newTester(t *testing.T, cfg pooler.Config, opts ...testkit.FakeOption) *tester {
 	t.Helper()
+	return newTesterAt(t, addr, cfg, opts...)
+}
+
+// newTesterAt is newTester with a node of another address.
+func newTesterAt(t *testing.T, addr string, cfg pooler.Config, opts ...testkit.FakeOption) *tester {
+	t.Helper()
 	pt := &tester{T: t, fake: testkit.NewFake(opts...), plain: pooler.NewSession()}
 	pt.dialer = &dialer{pt: pt, dial: pt.fake.Dial}
 	onEvent := cfg.OnEvent

@@ -7,7 +7,7 @@ const (
 	maxBulk     = 512 << 20 // of one bulk string: proto-max-bulk-len's default
 	maxElements = 1 << 26   // of one aggregate in a reply, a pair being two
 	maxDepth    = 128       // of aggregates inside each other, attributes included
-	maxLine     = 64 << 10  // of a line that isn't a length, without type byte and CRLF
+	maxLine     = maxBulk   // of a line that isn't a length, without type byte and CRLF
 	maxNumber   = 29        // of an integer or length line: 32 bytes with type byte and CRLF
 	maxCount    = 1 << 24   // of arguments in a request
 )
@@ -86,7 +86,7 @@ var reasons = [...]struct {
 	badBool:         {text: "boolean is neither t nor f"},
 	nestedPush:      {text: "push inside another reply"},
 	nestedAttribute: {text: "attribute inside an attribute"},
-	lineTooLong:     {text: "line longer than 64 KiB", limit: true},
+	lineTooLong:     {text: "line longer than 512 MiB", limit: true},
 	tooManyElements: {text: "aggregate of more than 1<<26 elements", limit: true},
 	tooDeep:         {text: "more than 128 aggregates inside each other", limit: true},
 

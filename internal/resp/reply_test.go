@@ -201,11 +201,9 @@ func TestRepliesBeyondALimitFailAtTheByteThatExceedsIt(t *testing.T) {
 		tooLong  = "bulk string longer than 512 MiB"
 		tooMany  = "aggregate of more than 1<<26 elements"
 		tooDeep  = "more than 128 aggregates inside each other"
-		line     = "line longer than 64 KiB"
 		number   = "number line longer than 32 bytes"
 		attrNest = "|1\r\n+a\r\n"
 	)
-	long := strings.Repeat("9", 64<<10)
 	for _, tt := range []struct {
 		name   string
 		stream string
@@ -220,9 +218,6 @@ func TestRepliesBeyondALimitFailAtTheByteThatExceedsIt(t *testing.T) {
 		{"set", "~99999999999999999999\r\n", 8, tooMany},
 		{"map", "%33554433\r\n", 8, tooMany},
 		{"attribute", "|33554433\r\n", 8, tooMany},
-		{"status", "+" + long + "x", 64<<10 + 1, line},
-		{"big number", "(" + long + "1", 64<<10 + 1, line},
-		{"double", "," + long + "1", 64<<10 + 1, line},
 		{"integer", ":" + strings.Repeat("0", 30), 30, number},
 		{"zeros", "$" + strings.Repeat("0", 30), 30, number},
 		{"depth", strings.Repeat("*1\r\n", 129), 512, tooDeep},
@@ -237,7 +232,7 @@ func TestRepliesBeyondALimitFailAtTheByteThatExceedsIt(t *testing.T) {
 }
 
 func TestRepliesAtALimitPass(t *testing.T) {
-	long := strings.Repeat("9", 64<<10)
+	long := strings.Repeat("9", 200_000) // lines, unlike numbers, have the limit of bulk strings
 	deep := strings.Repeat("*1\r\n", 128)
 	for _, reply := range []string{
 		"+" + long + "\r\n", "-" + long + "\r\n", "(" + long + "\r\n", "," + long + "\r\n",
