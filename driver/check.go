@@ -76,6 +76,8 @@ func (c *complaints) times(o *redis.Options) {
 		value time.Duration
 	}{
 		{"DialTimeout", o.DialTimeout},
+		{"ReadTimeout", o.ReadTimeout},
+		{"WriteTimeout", o.WriteTimeout},
 		{"PoolTimeout", o.PoolTimeout},
 		{"ConnMaxIdleTime", o.ConnMaxIdleTime},
 		{"ConnMaxLifetime", o.ConnMaxLifetime},

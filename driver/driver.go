@@ -69,8 +69,9 @@ func (d *Driver) Nodes() []NodeStatus {
 
 // Close ends the driver: new requests fail with [pooler.ErrClosed], those in
 // progress have a little time (HealthCheckTimeout), then all connections are
-// closed. Close the clients first. It returns when everything has stopped, and
-// may be called again. It fails if New hasn't made the driver.
+// closed. Close the clients first; that alone closes handles, and leaves connections
+// open (MinIdleConns). Close returns when everything has stopped, and may be called
+// again. It fails if New hasn't made the driver.
 func (d *Driver) Close() error {
 	if err := d.unmade(); err != nil {
 		return err
