@@ -1,6 +1,9 @@
 package resp
 
-import "testing"
+import (
+	"errors"
+	"testing"
+)
 
 // The limit of a line is as long as that of a bulk string, so the scanner is told that
 // the line is as long already.
@@ -23,7 +26,8 @@ func TestALineFailsAtTheByteThatExceedsItsLimit(t *testing.T) {
 			if n, done, err := at.Scan([]byte("\r\n")); n != 2 || !done || err != nil {
 				t.Errorf("%q at the limit: %d, %v, %v", tt.begin, n, done, err)
 			}
-			if n, _, err := s.Scan([]byte(tt.more)); n != 0 || err == nil || !err.(*Error).Limit {
+			var limit *Error
+			if n, _, err := s.Scan([]byte(tt.more)); n != 0 || !errors.As(err, &limit) || !limit.Limit {
 				t.Errorf("%q beyond the limit: %d, %v", tt.begin, n, err)
 			}
 		}
