@@ -203,35 +203,6 @@ func TestASuspicionEndsWithASmallReply(t *testing.T) {
 	})
 }
 
-// All that was under way when a lane died is suspected; a dial for each would be a storm.
-func TestOneRequestAtATimeLeavesOnSuspicion(t *testing.T) {
-	for name, key := range map[string]func(int) string{
-		"the same": func(int) string { return "slow" },
-		"others":   func(i int) string { return fmt.Sprint("slow", i) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			inLab(t, oneLane(), func(t *lab) {
-				t.f.Handle("GET", func(*testkit.FakeConn, []string) []byte {
-					time.Sleep(50 * time.Millisecond)
-					return testkit.ReplyBulk("v")
-				})
-				rdb := t.warm()
-				if n := t.leasesFor(func() {
-					var wg sync.WaitGroup
-					for i := range 10 {
-						wg.Go(func() { t.get(rdb, key(i), 1) })
-					}
-					time.Sleep(25 * time.Millisecond)
-					t.f.ResetAll()
-					wg.Wait()
-				}); n != 1 {
-					t.Errorf("%d of 10 requests leased a connection, want 1", n)
-				}
-			})
-		})
-	}
-}
-
 // An outage is the node's and no request's.
 func TestNobodyIsSuspectedForAnOutage(t *testing.T) {
 	inLab(t, oneLane(), func(t *lab) {

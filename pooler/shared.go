@@ -11,14 +11,12 @@ import (
 // Lanes are the shared connections of one session. They come from [Pool.Share];
 // safe for concurrent use.
 type Lanes struct {
-	pool      *Pool
-	session   *Session
-	sizes     *sizes
-	tried     atomic.Int64            // when a request last leased on suspicion, since Pool.start
-	suspected atomic.Int64            // when requests were last suspected
-	lanes     atomic.Pointer[[]*lane] // open ones; changed under Pool.mu
-	turns     atomic.Uint32
-	growing   atomic.Bool // another lane was asked for
+	pool    *Pool
+	session *Session
+	sizes   *sizes
+	lanes   atomic.Pointer[[]*lane] // open ones; changed under Pool.mu
+	turns   atomic.Uint32
+	growing atomic.Bool // another lane was asked for
 }
 
 // Submit sends the exchange on one of the connections; its request is not kept.

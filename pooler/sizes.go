@@ -3,7 +3,6 @@ package pooler
 import (
 	"hash/maphash"
 	"sync/atomic"
-	"time"
 )
 
 // A large reply on a lane delays everybody behind it, and a server that closes the
@@ -207,36 +206,12 @@ func (s *Lanes) Fit(x Likeness) (Likeness, Fit) {
 	switch level := s.sizes.level(x); {
 	case level == huge:
 		return x | likeKnown, LeavesBy
-	case level == large, level == suspect && s.mayTry():
+	case level > 0:
 		return x | likeKnown, Leaves
-	case level == suspect:
-		return x | likeKnown, Rides
 	case s.sizes.kind(x).Load() > largeShare:
 		return x, Leaves
 	}
 	return x, Rides
-}
-
-const (
-	// trialEvery is the shortest time between two requests that lease a connection on
-	// suspicion alone. All that was under way when a lane was closed is suspected, and
-	// hardly any of it is large: a dial for each would be a storm. The large one may
-	// ride once more then; when it costs another lane it is suspected no longer, but
-	// known.
-	trialEvery = 100 * time.Millisecond
-
-	// suspectEvery is the shortest time between two lanes that are closed for a reply.
-	// What closes several at once closes them for another reason.
-	suspectEvery = 100 * time.Millisecond
-)
-
-// mayTry reports whether a request may lease a connection on suspicion alone.
-func (s *Lanes) mayTry() bool { return s.pool.notWithin(trialEvery, &s.tried) }
-
-// notWithin reports whether nobody had the same answer within that time before.
-func (p *Pool) notWithin(d time.Duration, last *atomic.Int64) bool {
-	now, before := int64(p.now()), last.Load()
-	return (before == 0 || now-before >= int64(d)) && last.CompareAndSwap(before, max(now, 1))
 }
 
 // Spare reports whether a request that leased a connection now would hardly have to
@@ -256,17 +231,13 @@ func (s *Lanes) Note(x Likeness, size int64) { s.sizes.note(x, size) }
 // anybody is told and comes again: a server that closes a connection for its replies
 // sends none of them. It is called by whoever buries the lane.
 func (l *lane) suspect(tail uint64) {
-	if !l.conn.peerClosed() || !l.pool.notWithin(suspectEvery, &l.group.suspected) {
+	if !l.conn.peerClosed() {
 		return
 	}
-	once := make(map[uint64]bool) // many may have asked for the same
 	for i := l.head.Load(); i != tail; i++ {
-		s := &l.slots[i%maxExchanges]
-		if s.like&likeSuspect == 0 || s.rider.Load() == nil || once[s.like.key()] {
-			continue
+		if s := &l.slots[i%maxExchanges]; s.like&likeSuspect != 0 && s.rider.Load() != nil {
+			l.group.sizes.remember(s.like, suspect)
 		}
-		once[s.like.key()] = true
-		l.group.sizes.remember(s.like, suspect)
 	}
 }
 
