@@ -60,19 +60,17 @@ type batch struct {
 
 // progress is how far a batch has come. The zero value is its beginning.
 type progress struct {
-	sent     int             // of req
-	scanned  int             // of req: where the unfinished command begins
-	answered int             // of owed: runs that are done
-	outRead  int             // of out
-	moves    int             // on another connection, unsent
-	effect   command.Effect  // the worst of what was sent
-	size     int64           // bytes of replies that came on a lease
-	like     pooler.Likeness // what that is remembered by; 0: it isn't
-	begun    command.Facts   // of the command that was sent in part
-	partial  bool            // there is one
-	all      bool            // req is all of the batch, and was sent in one piece
-	streamed bool            // some of it went before its command was complete
-	flushed  bool            // something of it was handed to a connection, to be run
+	sent     int            // of req
+	scanned  int            // of req: where the unfinished command begins
+	answered int            // of owed: runs that are done
+	outRead  int            // of out
+	moves    int            // on another connection, unsent
+	effect   command.Effect // the worst of what was sent
+	begun    command.Facts  // of the command that was sent in part
+	partial  bool           // there is one
+	all      bool           // req is all of the batch, and was sent in one piece
+	streamed bool           // some of it went before its command was complete
+	flushed  bool           // something of it was handed to a connection, to be run
 	resent   bool
 	got      bool // bytes of a reply were handed to the caller
 	unknown  bool // the caller was told that the outcome is unknown
@@ -324,22 +322,13 @@ func (b *batch) replies() int {
 func (b *batch) exchange(runs []run, from int, by time.Time) pooler.Exchange {
 	x := pooler.Exchange{
 		Request: b.req[from:], First: int(runs[0].first) - from, Deadline: by,
-		Transaction: runs[0].kind == multi, Like: b.like, Again: b.all && !b.resent && b.effect == command.Read,
+		Transaction: runs[0].kind == multi, Again: b.all && !b.resent && b.effect == command.Read,
 	}
 	for i := range runs {
 		x.Replies += int(runs[i].n)
 		x.Slow = x.Slow || runs[i].slow
 	}
 	return x
-}
-
-// likeness is what the size of the replies to the commands is remembered by.
-func (b *batch) likeness(runs []run, from int) pooler.Likeness {
-	sizable := false
-	for i := range runs {
-		sizable = sizable || runs[i].sizable
-	}
-	return pooler.LikenessOf(b.req[from:], runs[0].name(), len(runs) > 1 || runs[0].n > 1, sizable)
 }
 
 // loss is what is known of the batch when cause keeps it from going on; ran says

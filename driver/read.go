@@ -89,7 +89,6 @@ func (h *handle) receive(w way, p []byte, by time.Time) (n int, err error) {
 		h.b.got = true
 		if c, isLeased := w.(leased); isLeased {
 			n = h.noteRepliesLocked(c.conn, p, n, done)
-			h.sizeLocked(n)
 		}
 	}
 	h.receiving = false
@@ -124,15 +123,6 @@ func (h *handle) noteRepliesLocked(c *pooler.Conn, p []byte, n int, done bool) i
 		n += m
 	}
 	return n
-}
-
-// sizeLocked takes note of so many bytes of replies on a lease, and of their size when
-// all are in.
-func (h *handle) sizeLocked(n int) {
-	if h.b.size += int64(n); h.b.like != 0 && h.ride.shared != nil && !h.b.unanswered() {
-		h.ride.shared.Note(h.b.like, h.b.size)
-		h.b.size, h.b.like = 0, 0
-	}
 }
 
 // noteLocked takes note of bytes of a reply, and of its end.
@@ -250,17 +240,15 @@ func (h *handle) repeat(why pooler.Again) error {
 		h.ride.rider.Forgive()
 		h.ride.shared.Again(why)
 		shared, err := h.submit(h.b.owed, h.b.exchange(h.b.owed, 0, h.readBy))
-		if shared || err != nil {
-			return err
+		if err == nil && !shared {
+			err = pooler.ErrNotShared
 		}
-		h.ride.under = false // it goes on a lease
-		if err := h.acquire(h.requestLocked(h.b.owed)); err != nil {
-			return err
-		}
-	} else if err := h.replace(h.requestLocked(h.b.pending()), why); err != nil {
 		return err
 	}
 	replies := h.b.replies()
+	if err := h.replace(h.requestLocked(h.b.pending()), why); err != nil {
+		return err
+	}
 	c := h.lease
 	c.Owe(replies)
 	_, err := h.sendOn(leased{c}, pooler.Exchange{Request: h.b.req, Deadline: h.writeBy})

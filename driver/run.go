@@ -34,7 +34,6 @@ type run struct {
 	afterWrite bool
 	share      bool // may ride a shared connection
 	slow       bool // may take long while the server answers others
-	sizable    bool // may have a reply of any size
 	slots      command.Slots
 	frame      []byte // the command, where its reply is remembered
 }
@@ -44,7 +43,7 @@ func newRun(f *command.Facts, start, end int) run {
 	return run{
 		n: 1, start: int32(start), end: int32(end), first: int32(end),
 		kind: kindOf(f), effect: f.Effect, info: f.Info, slots: f.Slots, pin: f.Pin,
-		blocking: f.Blocking, afterWrite: afterWrite(f), share: mayShare(f), slow: isSlow(f), sizable: isSizable(f),
+		blocking: f.Blocking, afterWrite: afterWrite(f), share: mayShare(f), slow: isSlow(f),
 	}
 }
 
@@ -60,25 +59,12 @@ func (r *run) extend(f *command.Facts, start, end int) bool {
 	r.blocking = r.blocking || f.Blocking
 	r.share = r.share && mayShare(f)
 	r.slow = r.slow || isSlow(f)
-	r.sizable = r.sizable || isSizable(f)
 	return true
 }
 
 func afterWrite(f *command.Facts) bool { return f.Info != nil && f.Info.AfterWrite }
 
 func isSlow(f *command.Facts) bool { return f.Info != nil && f.Info.Module }
-
-// isSizable reports whether the reply may be of any size. What can be run twice tells
-// numbers only, and what adds a little to the data too.
-func isSizable(f *command.Facts) bool {
-	switch {
-	case f.Info == nil, f.Effect == command.Read:
-		return true
-	case f.Effect == command.Idempotent:
-		return false
-	}
-	return !f.Info.Flags.Has(command.FlagFast | command.FlagDenyOOM)
-}
 
 // mayShare reports whether the command may ride a shared connection.
 func mayShare(f *command.Facts) bool {

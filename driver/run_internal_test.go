@@ -78,7 +78,6 @@ func TestAPipelineIsJudgedCommandByCommand(t *testing.T) {
 			if len(together) == 1 { // two plain ones
 				x, y := alone[0], alone[1]
 				x.n, x.effect, x.blocking, x.share, x.slow = 2, max(x.effect, y.effect), x.blocking || y.blocking, x.share && y.share, x.slow || y.slow
-				x.sizable = x.sizable || y.sizable
 				if x.kind != plain || y.kind != plain || x.afterWrite || y.afterWrite {
 					t.Fatalf("%q and %q are one run", a, b)
 				}

@@ -201,13 +201,7 @@ func (h *handle) flush() error {
 // answered at once, the rest goes to a connection.
 func (h *handle) send() error {
 	share := h.node.shares && h.lease == nil && !h.keepsLocked() && h.b.shareable()
-	switch {
-	case share:
-		h.b.like = h.b.likeness(h.b.plan, h.b.sent)
-	case h.lease == nil:
-		h.b.like = 0
-	}
-	if h.ride.under && (!share || h.leaves()) {
+	if h.ride.under && !share {
 		if err := h.alight(); err != nil {
 			return err
 		}
@@ -386,8 +380,7 @@ func (h *handle) share() (bool, error) {
 	return true, nil
 }
 
-// submit finds a shared connection and submits the exchange of the commands. It
-// reports false if there is none, or they had better not ride.
+// submit finds a shared connection and submits the exchange of the commands.
 func (h *handle) submit(runs []run, x pooler.Exchange) (bool, error) {
 	for {
 		if h.ride.shared == nil || h.ride.in != h.shake.in {
@@ -395,10 +388,6 @@ func (h *handle) submit(runs []run, x pooler.Exchange) (bool, error) {
 				return shared, err
 			}
 		}
-		if !x.Follows && h.leaves() {
-			return false, h.err
-		}
-		x.Like = h.b.like
 		n, err := h.sendOn(&h.ride, x)
 		switch {
 		case err == nil:
@@ -420,24 +409,6 @@ func (h *handle) submit(runs []run, x pooler.Exchange) (bool, error) {
 		}
 		h.ride.shared = nil
 	}
-}
-
-// leaves reports whether the commands had better lease a connection, because of the
-// size of their replies. Where that would mean waiting for others' leases, riding is
-// better for all, unless they are very large.
-func (h *handle) leaves() bool {
-	shared := h.ride.shared
-	if shared == nil || h.ride.in != h.shake.in {
-		return false
-	}
-	var fit pooler.Fit
-	h.b.like, fit = shared.Fit(h.b.like)
-	if fit != pooler.Leaves {
-		return fit == pooler.LeavesBy
-	}
-	spare := false
-	h.outside(func() { spare = shared.Spare() })
-	return spare
 }
 
 // findShared gets the shared connections of the handle's session.

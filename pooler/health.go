@@ -91,7 +91,6 @@ func (p *Pool) dialFailedLocked(err error, began time.Duration) {
 		h.failures = 1
 		h.downAt, h.downTime = began, time.Now().Add(began-p.now())
 		p.setStateLocked(StateSuspect, err)
-		p.acquitLocked()
 		p.armFailFastLocked()
 		p.wg.Go(p.lookAround)
 	}

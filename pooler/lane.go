@@ -92,7 +92,6 @@ type lane struct {
 	tail  atomic.Uint64 // guarded by mu for writing
 	head  atomic.Uint64 // the leader's for writing
 	left  int32         // replies to come for the slot at head, 0: not begun; the leader's
-	size  int64         // bytes of its replies that have come; the leader's
 
 	leader  atomic.Pointer[Rider] // leads, or is the next to
 	parked  atomic.Int32          // riders that wait for a leader's work
@@ -119,7 +118,6 @@ type slot struct {
 	rider atomic.Pointer[Rider]
 	n     int32
 	tx    bool // a whole transaction
-	like  Likeness
 }
 
 // Exchange is what a rider submits.
@@ -138,9 +136,6 @@ type Exchange struct {
 	// Follows says that the rider has not received all its replies yet. The
 	// exchange then goes where the earlier ones went.
 	Follows bool
-	// Like is what the size of the replies is remembered by, as [Lanes.Fit] has
-	// returned it.
-	Like Likeness
 	// Deadline ends waiting for room, and writing; zero: it doesn't.
 	Deadline time.Time
 }
@@ -300,7 +295,7 @@ func (l *lane) boardLocked(r *Rider, x *Exchange) error {
 	l.appended += int64(len(x.Request))
 	tail := l.tail.Load()
 	s := &l.slots[tail%maxExchanges]
-	s.n, s.tx, s.like = int32(x.Replies), x.Transaction, x.Like
+	s.n, s.tx = int32(x.Replies), x.Transaction
 	s.rider.Store(r)
 	l.conn.Owe(x.Replies)
 	l.tail.Store(tail + 1)
@@ -555,7 +550,6 @@ func (l *lane) handOut() *Rider {
 			l.makeRoom()
 		}
 	}
-	l.foresee()
 	if l.left > 0 && !c.dropping() && c.scan.BulkRemaining() >= largeReply {
 		l.large.Store(true)
 		return l.slots[l.head.Load()%maxExchanges].rider.Load()
@@ -580,7 +574,6 @@ func (l *lane) deliverTo(r *Rider, s *slot) (full bool) {
 		}
 		n, done, err := c.ReceiveBuffered(to)
 		r.began = r.began || n > 0
-		l.size += int64(n)
 		switch {
 		case r.closed:
 			l.dropped += int64(n)
@@ -607,8 +600,6 @@ func (l *lane) deliverTo(r *Rider, s *slot) (full bool) {
 		}
 	}
 	if l.left == 0 {
-		l.group.sizes.note(s.like, l.size) // before r can come again
-		l.size = 0
 		s.rider.Store(nil) // before r can go anywhere else
 		switch {
 		case r == &ghost:
@@ -661,7 +652,6 @@ func (l *lane) fill(r *Rider) {
 		n, _ = c.read(p[:min(int64(len(p)), rest)], time.Time{}) // what went wrong shows in Err
 		c.scan.Skip(int64(n))
 		r.got += n
-		l.size += int64(n)
 	} else {
 		c.r, c.w = 0, 0
 		n, _ = c.read(c.rbuf, time.Time{})
@@ -760,7 +750,6 @@ func (l *lane) bury() {
 	l.closeLocked()
 	tail, issued := l.tail.Load(), l.issued
 	l.mu.Unlock()
-	l.suspect(tail)
 	for i, head := l.head.Load(), l.head.Load(); i != tail; i++ {
 		s := &l.slots[i%maxExchanges]
 		if i == head+1 && errors.Is(cause, ErrProtocol) {

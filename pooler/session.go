@@ -33,14 +33,13 @@ type Step struct {
 // connection of one session never serves a request of another. Sessions are
 // compared by identity, so whoever makes them makes one for each state.
 //
-// A Session is immutable but for three things: it dies when the server refuses to take it
-// up again, it may be vacant, and which replies were large is remembered with it. It holds credentials, so none of its printed forms
+// A Session is immutable but for two things: it dies when the server refuses to take it
+// up again, and it may be vacant. It holds credentials, so none of its printed forms
 // shows its commands. Safe for concurrent use.
 type Session struct {
 	steps  []Step
 	dead   atomic.Bool
 	vacant atomic.Bool
-	large  atomic.Pointer[sizes]
 }
 
 // NewSession returns the session that the steps make. Without steps it is the

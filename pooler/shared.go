@@ -13,7 +13,6 @@ import (
 type Lanes struct {
 	pool    *Pool
 	session *Session
-	sizes   *sizes
 	lanes   atomic.Pointer[[]*lane] // open ones; changed under Pool.mu
 	turns   atomic.Uint32
 	growing atomic.Bool // another lane was asked for
@@ -182,7 +181,7 @@ func (p *Pool) offerIdleLocked(r Request, now time.Duration) *Conn {
 // groupLocked returns the lot's shared connections, of which none need be open.
 func (p *Pool) groupLocked(l *lot) *Lanes {
 	if l.shared == nil {
-		l.shared = &Lanes{pool: p, session: l.session, sizes: l.session.sizes()}
+		l.shared = &Lanes{pool: p, session: l.session}
 		l.shared.lanes.Store(new([]*lane))
 	}
 	return l.shared

@@ -2,10 +2,8 @@ package acceptance_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,20 +11,18 @@ import (
 
 	"github.com/everpool/everpool/driver"
 	"github.com/everpool/everpool/internal/testkit"
-	"github.com/everpool/everpool/pooler"
 )
 
 const large = 64 << 20
 
-// allocated is what reading the large value allocates: the least of a few. No request
-// is known for its large reply.
+// allocated is what a GET of the large value allocates: the least of a few.
 func (s side) allocated(t *testing.T) uint64 {
 	t.Helper()
 	least := ^uint64(0)
-	for i := range 3 {
+	for range 3 {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		value, err := s.rdb.GetRange(context.Background(), "large", 0, large+int64(i)).Bytes()
+		value, err := s.rdb.Get(context.Background(), "large").Bytes()
 		runtime.ReadMemStats(&after)
 		if err != nil || len(value) != large {
 			t.Fatalf("%s: %d bytes, %v", s.name, len(value), err)
@@ -89,39 +85,5 @@ func TestSmallReadsGoOnBesideALargeSharedReply(t *testing.T) {
 		if small == 0 {
 			t.Errorf("%s: no small read was answered beside the large ones", s.name)
 		}
-	}
-}
-
-// A server that bounds what it keeps for a client closes the connection of a reply
-// that is larger, and with it the lane: once for that request, whose caller comes
-// again and again.
-func TestAReplyThatIsTooLargeForTheServerCostsOneLane(t *testing.T) {
-	server := testkit.Start(t, testkit.Redis, testkit.WithArgs("--client-output-buffer-limit", "normal", "1mb", "1mb", "0"))
-	ctx := context.Background()
-	server.Do(t, "SETRANGE", "large", fmt.Sprint(5<<20), "x")
-	s := ourSide(t, driver.Config{}, redis.Options{Addr: server.Addr, MaxRetries: -1})
-	s.warm(t, 8)
-	stop := make(chan struct{})
-	const others = 16
-	var unknown, ran atomic.Int64
-	wg := repeat(t, stop, others, func(int, int) {
-		if err := s.rdb.Incr(ctx, "n").Err(); err == nil {
-			ran.Add(1)
-		} else if errors.Is(err, pooler.ErrUnknownOutcome) {
-			unknown.Add(1)
-		} else {
-			t.Error(err)
-		}
-	})
-	for range 50 {
-		if err := s.rdb.Get(ctx, "large").Err(); err == nil {
-			t.Error("the server has sent what is over its bound")
-		}
-	}
-	close(stop)
-	wg.Wait()
-	t.Logf("%d INCRs beside 50 GETs of 5 MB: %d unknown, closes %v", ran.Load(), unknown.Load(), s.settled(t).Closes)
-	if unknown.Load() > others {
-		t.Errorf("%d INCRs are unknown, more than one lane had", unknown.Load())
 	}
 }
