@@ -108,7 +108,7 @@ type lane struct {
 	ended    sync.Once
 	served   []*Rider // to be woken; the leader's
 	scratch  []byte   // for replies nobody wants; the leader's
-	dropped  int64    // bytes of those since a reply was last wanted; the leader's
+	dropped  int64    // bytes of those since one was last wanted; the leader's
 
 	watch watch
 }
@@ -578,9 +578,9 @@ func (l *lane) deliverTo(r *Rider, s *slot) (full bool) {
 		case r.closed:
 			l.dropped += int64(n)
 		case held:
-			r.in = r.in[:len(r.in)+n]
+			r.in, l.dropped = r.in[:len(r.in)+n], 0
 		default:
-			r.got += n
+			r.got, l.dropped = r.got+n, 0
 		}
 		if err != nil {
 			return false
@@ -589,9 +589,7 @@ func (l *lane) deliverTo(r *Rider, s *slot) (full bool) {
 			l.left--
 			r.owed--
 			l.large.Store(false)
-			if !r.closed {
-				l.dropped = 0
-			} else if r != &ghost {
+			if r.closed && r != &ghost {
 				l.forsaken.Add(-1)
 			}
 			if s.tx && l.left == 0 {

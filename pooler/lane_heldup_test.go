@@ -101,6 +101,28 @@ func TestSmallRepliesThatNobodyWaitsForCostNoConnection(t *testing.T) {
 	})
 }
 
+// What was dropped before it says nothing of a reply that its caller takes.
+func TestALargeReplyThatIsTakenCostsNoConnectionWhateverWasDroppedBefore(t *testing.T) {
+	byHand(t, pooler.Config{SharedConns: 1, SilenceAfter: -1}, 8<<20, func(pt *tester, h *hand) {
+		sh := pt.share(pt.plain)
+		w := h.wire(0)
+		gone := pt.ride(sh, again("GET", "gone"))
+		large := pt.ride(sh, again("GET", "large"))
+		small := pt.ride(sh, again("GET", "small"))
+		w.hear(gone, large, small)
+		pt.leave(gone)
+		reply := bigReply("large", "3000000")
+		w.say(":1\r\n" + reply[:100_000])
+		large.wantWaiting()
+		small.wantWaiting()
+		w.say(reply[100_000:] + ":2\r\n")
+		large.wantReply(reply)
+		small.wantReply(":2\r\n")
+		pt.wantDials(1)
+		pt.wantLanes(1)
+	})
+}
+
 func TestBehindTooManyForsakenRequestsNothingIsSent(t *testing.T) {
 	for _, silence := range []time.Duration{time.Hour, -1} {
 		t.Run(fmt.Sprint("SilenceAfter ", silence), func(t *testing.T) {
