@@ -125,6 +125,7 @@ var attacks = []struct {
 	{"a negative length", once("*-7\r\n"), pooler.CloseProtocol},
 	{"100,000 aggregates inside each other", once(strings.Repeat("*1\r\n", 100_000)), pooler.CloseProtocol},
 	{"a body that doesn't end", once("$3\r\nabcdef\r\n"), pooler.CloseProtocol},
+	{"a line that doesn't end", endless("+", "x"), pooler.CloseAbandoned},
 	{"a reply that nobody asked for", once("$5\r\nvalue\r\n+OK\r\n"), pooler.CloseUnasked},
 	{"an endless stream of replies", endless("", "$5\r\nvalue\r\n"), pooler.CloseUnasked},
 	{"a frame cut short", once("$5\r\nva"), pooler.CloseAbandoned},
