@@ -30,34 +30,31 @@ var (
 	errUntaken  = errors.New("everpool: the connection is held up by a reply that its caller doesn't take")
 )
 
-// letGo gives a lane up that is held up at the slot at.
-func (p *Pool) letGo(l *lane, at uint64, cause error) {
+// letGo gives a lane up that is held up at the slot at; then is done after that.
+func (p *Pool) letGo(l *lane, at uint64, cause error, then func()) {
 	p.mu.Lock()
 	defer p.unlock()
 	if p.closed || l.conn.lane != l || l.deserted.Load() || l.head.Load() != at {
 		return
 	}
 	p.giveUpLocked(l, cause)
-	if errors.Is(cause, errUntaken) {
-		p.wg.Go(func() { l.leaveTo(at, p.cfg.HealthCheckTimeout) })
-	} else {
-		p.work = append(p.work, l.endForsaken)
-	}
+	p.work = append(p.work, then)
 }
 
 // endForsaken ends the lane if nobody is left on it: a new connection costs less than
 // to read the rest.
 func (l *lane) endForsaken() {
-	if int64(l.live()) == l.own.Load()-l.ownDone.Load() {
+	if l.live() == 0 {
 		l.conn.Fail(CloseAbandoned, errForsaken)
 		l.die()
 	}
 }
 
 // leaveTo leaves the connection to the caller of the reply at the slot at, if it
-// hasn't taken it by then: the callers behind it are told that nobody knows.
-func (l *lane) leaveTo(at uint64, after time.Duration) {
-	t := time.NewTimer(after)
+// hasn't taken it after HealthCheckTimeout: the callers behind it are told that nobody
+// knows.
+func (l *lane) leaveTo(at uint64) {
+	t := time.NewTimer(l.pool.cfg.HealthCheckTimeout)
 	defer t.Stop()
 	select {
 	case <-t.C:
@@ -131,7 +128,7 @@ func (l *lane) untaken() {
 	switch {
 	case !absent:
 	case full:
-		l.pool.letGo(l, at, errUntaken)
+		l.pool.letGo(l, at, errUntaken, func() { l.pool.wg.Go(func() { l.leaveTo(at) }) })
 	default:
 		l.handOn()
 	}

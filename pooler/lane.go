@@ -168,11 +168,11 @@ func newLane(p *Pool, c *Conn, group *Lanes) *lane {
 // inFlight is the number of exchanges under way.
 func (l *lane) inFlight() int { return int(l.tail.Load() - l.head.Load()) }
 
-// live is the number of exchanges whose callers haven't left.
+// live is the number of exchanges whose callers haven't left. The lane's own have none.
 func (l *lane) live() int {
 	n := 0
 	for i, tail := l.head.Load(), l.tail.Load(); i != tail; i++ {
-		if r := l.slots[i%maxExchanges].rider.Load(); r != nil && !r.left() {
+		if r := l.slots[i%maxExchanges].rider.Load(); r != nil && !r.own && !r.left() {
 			n++
 		}
 	}
@@ -539,8 +539,8 @@ func (l *lane) handOut() *Rider {
 		if c.turned {
 			l.pool.turn(c)
 		}
-		if l.dropped > 0 && l.dropped+max(c.scan.BulkRemaining(), 0) > drainLimit && !l.deserted.Load() {
-			l.pool.letGo(l, head, errForsaken)
+		if l.dropped > 0 && l.dropped+c.scan.BulkRemaining() > drainLimit && !l.deserted.Load() {
+			l.pool.letGo(l, head, errForsaken, l.endForsaken)
 		}
 		if l.left > 0 {
 			continue
@@ -666,13 +666,18 @@ func (l *lane) fill(r *Rider) {
 func (l *lane) handTo(to, from *Rider) bool {
 	to.mu.Lock()
 	defer to.mu.Unlock()
-	if to.closed || !to.receiving && to.heldLocked() < to.maxHeldLocked() && (to.away || to.spills) {
+	switch {
+	case to.closed:
 		return false
+	case to.receiving:
+	case (to.away || to.spills) && to.heldLocked() < to.maxHeldLocked():
+		return false // it comes later, and what comes for it can be kept
+	default:
+		l.watch.by(l, l.pool.now()+patience)
 	}
 	from.setState(riderRunning) // two riders' locks at a time are the leader's alone
 	l.leader.Store(to)
 	to.wakeLocked()
-	l.watch.by(l, l.pool.now()+patience)
 	return true
 }
 
@@ -840,7 +845,7 @@ func (l *lane) awaitLast(last *Rider) {
 		case done:
 			l.drained()
 			return
-		case err == nil, before != l.head.Load(), l.live() > 1: // besides last
+		case err == nil, before != l.head.Load(), l.live() > 0:
 		default:
 			l.giveUp(err)
 		}
