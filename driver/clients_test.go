@@ -137,12 +137,20 @@ func TestLongAndStrangePasswords(t *testing.T) {
 						wg.Wait()
 						used := make(map[int64]bool) // others may be in the middle of a handshake
 						for _, e := range t.f.Log() {
-							used[e.ConnID] = used[e.ConnID] || e.Args[0] == "set"
+							used[e.ConnID] = used[e.ConnID] || strings.EqualFold(e.Args[0], "SET")
 						}
+						live := 0
 						for _, c := range t.f.Conns() {
-							if s := c.Session(); used[c.ID] && (s.User != "ann" || s.DB != 3 || s.Name != "AUTH") {
+							if !used[c.ID] {
+								continue
+							}
+							live++
+							if s := c.Session(); s.User != "ann" || s.DB != 3 || s.Name != "AUTH" {
 								t.Errorf("session %+v", s)
 							}
+						}
+						if live == 0 {
+							t.Error("no connection has run a SET")
 						}
 						t.f.ResetAll()
 						time.Sleep(time.Minute)
