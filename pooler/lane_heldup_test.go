@@ -103,24 +103,34 @@ func TestSmallRepliesThatNobodyWaitsForCostNoConnection(t *testing.T) {
 
 // What was dropped before it says nothing of a reply that its caller takes.
 func TestALargeReplyThatIsTakenCostsNoConnectionWhateverWasDroppedBefore(t *testing.T) {
-	byHand(t, pooler.Config{SharedConns: 1, SilenceAfter: -1}, 8<<20, func(pt *tester, h *hand) {
-		sh := pt.share(pt.plain)
-		w := h.wire(0)
-		gone := pt.ride(sh, again("GET", "gone"))
-		large := pt.ride(sh, again("GET", "large"))
-		small := pt.ride(sh, again("GET", "small"))
-		w.hear(gone, large, small)
-		pt.leave(gone)
-		reply := bigReply("large", "3000000")
-		w.say(":1\r\n" + reply[:100_000])
-		large.wantWaiting()
-		small.wantWaiting()
-		w.say(reply[100_000:] + ":2\r\n")
-		large.wantReply(reply)
-		small.wantReply(":2\r\n")
-		pt.wantDials(1)
-		pt.wantLanes(1)
-	})
+	for i := range 2 * len(sizes) {
+		size, receives := sizes[i/2], i%2 == 0 // when the reply begins
+		byHand(t, pooler.Config{SharedConns: 1, SilenceAfter: -1}, 8<<20, func(pt *tester, h *hand) {
+			sh := pt.share(pt.plain)
+			w := h.wire(0)
+			gone := pt.ride(sh, again("GET", "gone"))
+			large := pt.submit(sh, again("GET", "large"))
+			large.size = size
+			if receives {
+				large.receive()
+			}
+			small := pt.ride(sh, again("GET", "small"))
+			w.hear(gone, large, small)
+			pt.leave(gone)
+			reply := bigReply("large", "1500000")
+			w.say(":1\r\n" + reply[:20_000])
+			if !receives {
+				large.receive()
+			}
+			large.wantWaiting()
+			small.wantWaiting()
+			w.say(reply[20_000:] + ":2\r\n")
+			large.wantReply(reply)
+			small.wantReply(":2\r\n")
+			pt.wantDials(1)
+			pt.wantLanes(1)
+		})
+	}
 }
 
 func TestBehindTooManyForsakenRequestsNothingIsSent(t *testing.T) {
