@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"regexp"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -81,6 +83,13 @@ func (e *SetupError) Unwrap() error { return e.Err }
 func isMistake(err error) bool {
 	var m *SetupError
 	return errors.As(err, &m)
+}
+
+// isWordless reports whether the connection was lost without a word on why. A server
+// that refuses a client's certificate resets the connection if something was written on
+// it meanwhile, and what it has said of that is lost then.
+func isWordless(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // another says of a reply that is no RESP what other kind of server may have sent

@@ -84,7 +84,9 @@ func (p *Pool) dialFailedLocked(err error, began time.Duration) {
 	h := &p.health
 	p.n.dialErrors++
 	p.ramp = 1
-	h.lastErr = err
+	if !p.mistakenLocked(h.lastErr) || !isWordless(err) { // which takes back nothing that was said
+		h.lastErr = err
+	}
 	h.failures++
 	h.slow = p.now()-began >= min(contactTime, p.cfg.DialTimeout)
 	if h.state == StateUp {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -47,6 +48,35 @@ func TestAMistakeAtANodeThatHasNeverAnsweredFailsRequestsAtOnceAndHeals(t *testi
 		}
 		pt.put(pt.get(pt.plain))
 	})
+}
+
+// A server that refuses a client's certificate often can't say so: it resets the
+// connection, and its word is lost. What it has said once holds until something else is
+// said.
+func TestAMistakeThatWasToldIsNotTakenBackByAWordlessLoss(t *testing.T) {
+	for _, loss := range []error{io.EOF, syscall.ECONNRESET, syscall.EPIPE} {
+		bubble(t, pooler.Config{}, func(pt *tester) {
+			pt.fake.Down(wrong)
+			pt.wantErr(<-pt.awaitNode(pt.Context(), 0), pooler.ErrNodeDown)
+			pt.fake.Down(&net.OpError{Op: "read", Err: loss})
+			for range 10 {
+				began := time.Now()
+				e := pt.wantErr(<-pt.awaitNode(pt.Context(), 0), pooler.ErrNodeDown)
+				if took := time.Since(began); took > 10*time.Millisecond || !errors.Is(e.Cause, wrong) {
+					t.Errorf("after %v: %v", took, e.Cause)
+				}
+			}
+			if n := pt.dialer.count(); n > 12 {
+				t.Errorf("%d dials for eleven requests", n)
+			}
+			pt.fake.DownRefused() // that is no mistake, and waited for
+			began := time.Now()
+			pt.wantErr(<-pt.awaitNode(pt.Context(), 0), pooler.ErrNodeDown)
+			if took := time.Since(began); took < time.Second {
+				t.Errorf("a node that refuses was waited for %v", took)
+			}
+		})
+	}
 }
 
 func TestAMistakeIsWaitedForWhereRequestsAlwaysWait(t *testing.T) {
