@@ -75,6 +75,8 @@ type progress struct {
 	got      bool // bytes of a reply were handed to the caller
 	unknown  bool // the caller was told that the outcome is unknown
 	shaking  bool // it is part of go-redis's handshake
+
+	redirected bool // what comes is inside a transaction that was sent elsewhere
 }
 
 // init makes an empty batch.

@@ -20,13 +20,16 @@ func complaint(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{pooler.ErrConfig}, args...)...)
 }
 
-// checkOptions returns everything that is wrong with the client's options. custom
-// says that a dialer of the user's own opens the sockets.
-func checkOptions(o *redis.Options, custom bool) error {
+// checkOptions returns everything that is wrong with the client's options and the
+// addresses of its nodes. custom says that a dialer of the user's own opens the
+// sockets.
+func checkOptions(o *redis.Options, addrs []string, custom bool) error {
 	var wrong complaints
 	wrong.network(o)
-	if err := checkAddr(o.Network, o.Addr, custom); err != nil {
-		wrong = append(wrong, err)
+	for _, addr := range addrs {
+		if err := checkAddr(o.Network, addr, custom); err != nil {
+			wrong = append(wrong, err)
+		}
 	}
 	wrong.sizes(o)
 	wrong.times(o)

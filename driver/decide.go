@@ -19,6 +19,7 @@ const (
 	refused              // there is no connection for it, or for the rest of it
 	garbled              // the peer has answered it with what is no RESP
 	left                 // go-redis has closed the handle
+	away                 // its node is ill, and it belongs to another one
 )
 
 // loss is what the decision about a batch depends on.
@@ -31,6 +32,7 @@ type loss struct {
 	write  bool           // Write tells
 	tx     bool           // it has a transaction
 	sticks bool           // go-redis would keep an error that it tries again, on some of its commands
+	moves  bool           // it can be sent where it belongs
 	effect command.Effect // of what was sent
 }
 
@@ -40,6 +42,7 @@ type fate uint8
 const (
 	move         fate = iota // it goes on another connection, unnoticed
 	resend                   // the same, for the second time
+	redirect                 // its caller is told the node that it belongs to; go-redis asks there at once
 	holdBack                 // Write accepts it; Read gets over it, or tells
 	tellCause                // its caller is told the cause; go-redis tries again, where that may help
 	tellUnsent               // its caller is told that it was never sent; go-redis must not try again
@@ -63,6 +66,10 @@ func (l loss) decide(r Retry) fate {
 	// Run, and it changes nothing: once more.
 	case l.ran && l.free && l.cause == died && l.effect == command.Read && !l.got && !l.resent:
 		return resend
+
+	// What is left of it was not run, or only reads, and another node serves it.
+	case l.cause == away && l.moves:
+		return redirect
 
 	// go-redis stamps an error on all commands of a batch, and takes it back only
 	// from those whose replies come in a later try: not from MULTI, nor from those
@@ -105,6 +112,8 @@ func causeOf(err error) cause {
 	switch {
 	case errors.Is(err, pooler.ErrProtocol):
 		return garbled
+	case errors.Is(err, pooler.ErrElsewhere):
+		return away
 	case errors.As(err, &e):
 		return refused
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -136,7 +145,7 @@ func (h *handle) verdictLocked(f fate, l loss, err error) (pooler.Outcome, error
 		told = h.deadlineError("read")
 	case l.cause == left:
 		told = closedError(h.node.key.network)
-	case l.cause == refused && (!l.ran || l.effect == command.Read), errors.Is(err, pooler.ErrClosed):
+	case (l.cause == refused || l.cause == away) && (!l.ran || l.effect == command.Read), errors.Is(err, pooler.ErrClosed):
 		told = adapt(err)
 	case l.cause == died && h.b.any(asksAfterWrite):
 		// On another connection it would ask about another's writes.
@@ -154,7 +163,7 @@ func unsent(node string, why cause, err error) error {
 	switch {
 	case why == late:
 		return &pooler.Error{Err: pooler.ErrWaitTimeout, Node: node, Cause: err}
-	case why != refused || !errors.As(err, &e):
+	case why != refused && why != away || !errors.As(err, &e):
 		return newPoolError(&pooler.Error{Err: pooler.ErrConnGone, Node: node, Cause: err})
 	case errors.Is(e, pooler.ErrWaitTimeout):
 		return e

@@ -26,11 +26,11 @@ func (b *binding) connect(ctx context.Context, network, addr string) (net.Conn, 
 		q.answer = b
 		return nil, errQuestion
 	}
-	n, err := b.driver.node(b, network, addr)
+	n, err := b.nodeFor(network, addr)
 	if err != nil {
 		return broken(err, network, addr), nil
 	}
-	if n.serves() {
+	if !b.waits || n.pool.Serves() {
 		return b.handleOn(n), nil
 	}
 	// What the client gives to PoolTimeout is about a full pool: go-redis waits for a
@@ -124,9 +124,21 @@ func (b *brokenHandle) SetDeadline(time.Time) error      { return nil }
 func (b *brokenHandle) SetReadDeadline(time.Time) error  { return nil }
 func (b *brokenHandle) SetWriteDeadline(time.Time) error { return nil }
 
-// serves reports whether the node may be asked: it serves, as far as is known, or
-// its handles don't wait in the dial.
-func (n *node) serves() bool { return !n.waits || n.pool.Serves() }
+// nodeFor returns the node of the address, on which a handle counts then; or, while
+// that is ill, the node that has taken over all that it had. What follows no MOVED, as
+// subscriptions, gets there by that.
+func (b *binding) nodeFor(network, addr string) (*node, error) {
+	n, err := b.driver.node(b, network, addr)
+	if err != nil || b.topology == nil {
+		return n, err
+	}
+	heir := b.topology.heir(n)
+	if heir == "" {
+		return n, nil
+	}
+	n.detach()
+	return b.driver.node(b, network, heir)
+}
 
 // await waits until the node serves.
 func (n *node) await(ctx context.Context, limit time.Duration) error {

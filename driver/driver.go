@@ -26,13 +26,15 @@ type Driver struct {
 	nodes  map[nodeKey]*node
 	turned map[string]func(pooler.Pooler) // what the knobs were turned to, by their name
 	done   chan struct{}                  // closed when Close has finished
+
+	tasks
 }
 
 // nodeKey is what makes two nodes one. A connection is never shared beyond it.
 type nodeKey struct {
 	network, addr string
 	tls           *tls.Config // of the binding that came first
-	own           *binding    // for clients that bring a dialer of their own
+	own           *client     // for clients that bring a dialer of their own
 }
 
 // New returns a driver. It fails if the configuration is wrong, with everything
@@ -86,6 +88,7 @@ func (d *Driver) Close() error {
 	nodes := slices.Collect(maps.Values(d.nodes))
 	d.mu.Unlock()
 	defer close(d.done)
+	d.end()
 
 	errs := make([]error, len(nodes))
 	var wg sync.WaitGroup
@@ -112,7 +115,7 @@ func (d *Driver) attach(b *binding, network, addr string) (*node, []note, error)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if b.late != nil {
-		b.err, b.late = errors.Join(b.err, changedSince(&b.returned, b.late)), nil
+		b.err, b.late = errors.Join(b.err, changedSince(&b.returned, b.late())), nil
 	}
 	if b.err != nil {
 		return nil, nil, b.err
@@ -135,6 +138,9 @@ func (d *Driver) attach(b *binding, network, addr string) (*node, []note, error)
 		notes = n.compareLocked(b, d.turned)
 	}
 	n.attach()
+	if b.topology != nil {
+		b.topology.join(n)
+	}
 	return n, notes, nil
 }
 
@@ -143,7 +149,7 @@ func (d *Driver) attach(b *binding, network, addr string) (*node, []note, error)
 func (d *Driver) keyLocked(b *binding, network, addr string) (nodeKey, []note) {
 	key := nodeKey{network: network, addr: addr, tls: b.tls}
 	if b.dial != nil {
-		key.own = b
+		key.own = b.client
 	}
 	if b.tls == nil || d.nodes[key] != nil {
 		return key, nil
@@ -178,6 +184,9 @@ func (d *Driver) forget(n *node) bool {
 		return false
 	}
 	delete(d.nodes, n.key)
+	for _, t := range n.topologies {
+		t.leave(n)
+	}
 	return true
 }
 
@@ -190,6 +199,7 @@ func (d *Driver) newNode(b *binding, key nodeKey) (*node, error) {
 		if ev.Kind == pooler.EventState {
 			n.stateChanged(d.cfg.Logger, ev)
 		}
+		n.tell(ev)
 		if tell != nil {
 			tell(ev)
 		}
@@ -210,7 +220,7 @@ func (d *Driver) newNode(b *binding, key nodeKey) (*node, error) {
 		return nil, err
 	}
 	n.pool = pool
-	n.shares, n.waits = cfg.Limits().SharedConns > 0, true
+	n.shares = cfg.Limits().SharedConns > 0
 	for _, turn := range d.turned {
 		turn(pool)
 	}

@@ -82,7 +82,7 @@ func adapt(err error) error {
 	switch {
 	case errors.Is(e, pooler.ErrWaitTimeout):
 		return &net.OpError{Op: "dial", Net: "everpool", Err: waitError{newPoolError(e)}}
-	case errors.Is(e, pooler.ErrSessionLost):
+	case errors.Is(e, pooler.ErrSessionLost), errors.Is(e, pooler.ErrElsewhere):
 		return &net.OpError{Op: "dial", Net: "everpool", Err: newPoolError(e)}
 	case errors.Is(e, pooler.ErrCredentials):
 		return credentialsError{newPoolError(e)}

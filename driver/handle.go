@@ -181,6 +181,7 @@ func (h *handle) tellPin(using *bool) {
 // lossLocked is what is known of the batch when cause keeps it from going on.
 func (h *handle) lossLocked(why cause, ran bool) loss {
 	l := h.b.loss(why, ran)
+	l.moves = why == away && h.mayMoveLocked(ran)
 	l.free = l.free && !h.keepsLocked() && h.b.moves < maxMoves
 	if h.lease != nil && h.lease.Mode() == pooler.Stream {
 		l.effect = command.Read // nothing is asked there any more

@@ -21,20 +21,35 @@ type node struct {
 	pool   pooler.Pooler
 	memory *memory
 
-	// Policies. Where handles don't wait, callers don't in the dial, and handles
-	// aren't dropped: requests meet an outage when they are written.
 	shares bool // the pool has shared connections
-	waits  bool // handles wait for the node
 
 	buffers sync.Pool        // of *[largeBuffer]byte, for large batches
 	forget  func(*node) bool // takes it out of the driver, unless it is in use
 
 	told map[string]bool // notes of settings that later clients asked for in vain; guarded by Driver.mu
 
-	mu      sync.Mutex
-	handles int
-	closed  bool
-	linger  *time.Timer
+	mu         sync.Mutex
+	handles    int
+	closed     bool
+	linger     *time.Timer
+	topologies []*topology // that it belongs to
+}
+
+// join has the topology told of what happens to the node.
+func (n *node) join(t *topology) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.topologies = append(n.topologies, t)
+}
+
+// tell tells the topologies what has happened.
+func (n *node) tell(ev pooler.Event) {
+	n.mu.Lock()
+	topologies := n.topologies
+	n.mu.Unlock()
+	for _, t := range topologies {
+		t.changed(ev)
+	}
 }
 
 func (n *node) attach() {

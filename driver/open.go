@@ -104,7 +104,7 @@ func Open(rawURL string, opts ...Option) (*DB, error) {
 	for _, f := range o.options {
 		f(options)
 	}
-	if b := d.bind(options); b.err != nil {
+	if b := d.bind(options, options.Addr); b.err != nil {
 		return nil, b.err
 	}
 	db := &DB{UniversalClient: redis.NewClient(d.Options(options)), Driver: d}

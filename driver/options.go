@@ -42,10 +42,16 @@ type binding struct {
 	*client
 	err error // the options are wrong
 
-	// returned is what Options has returned. late is where the user may have changed
-	// it since; it is looked at when the first handle is dialed, and nil afterwards.
+	// returned is what Options has returned. late returns what the user may have made
+	// of it since; it is asked when the first handle is dialed, and nil afterwards.
 	returned redis.Options
-	late     *redis.Options
+	late     func() *redis.Options
+
+	topology *topology // of the client's nodes; nil: each is on its own
+
+	// waits says that callers wait for a node in the dial, and that handles are dropped
+	// while it doesn't serve. Otherwise requests meet an outage when they are written.
+	waits bool
 
 	tracks bool // client-side caching looks at connections through SyscallConn
 }
@@ -127,18 +133,29 @@ func (d *Driver) Options(o *redis.Options) *redis.Options {
 		o = &redis.Options{}
 	}
 	c := *o
+	b := d.complete(&c, c.Addr)
+	if b != nil {
+		b.late = func() *redis.Options { return &c }
+	}
+	return &c
+}
+
+// complete makes of c, which is a copy, options of a client on this driver, whose
+// nodes begin with those addresses. It returns the binding, or nil if c is complete
+// already.
+func (d *Driver) complete(c *redis.Options, addrs ...string) *binding {
 	if mn := c.MaintNotificationsConfig; mn != nil {
 		own := *mn
 		c.MaintNotificationsConfig = &own
 	}
-	if d.hasMade(o) {
-		return &c
+	if d.hasMade(c) {
+		return nil
 	}
-	b := d.bind(o)
+	b := d.bind(c, addrs...)
 	if c.MaintNotificationsConfig == nil {
 		c.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	}
-	b.sizeHandles(&c)
+	b.sizeHandles(c)
 	c.ReadBufferSize = cmp.Or(c.ReadBufferSize, handleBuffer)
 	c.WriteBufferSize = cmp.Or(c.WriteBufferSize, handleBuffer)
 	c.PipelineReadBufferSize = cmp.Or(c.PipelineReadBufferSize, handleBuffer)
@@ -147,10 +164,10 @@ func (d *Driver) Options(o *redis.Options) *redis.Options {
 	if !d.cfg.LeaveContextTimeout {
 		c.ContextTimeoutEnabled = true
 	}
-	b.client = &client{login: newLogin(&c)}
+	b.client = &client{login: newLogin(c)}
 	c.Dialer = b.connect
-	b.returned, b.late = c, &c
-	return &c
+	b.returned = *c
+	return b
 }
 
 // sizeHandles gives go-redis, whose connections are handles, what suits those in
@@ -180,15 +197,15 @@ func pinsHandles(o *redis.Options) bool {
 }
 
 // bind takes from the options what the driver has to know.
-func (d *Driver) bind(o *redis.Options) *binding {
+func (d *Driver) bind(o *redis.Options, addrs ...string) *binding {
 	b := &binding{
-		driver: d, pool: d.cfg.Pool, tls: o.TLSConfig.Clone(),
+		driver: d, pool: d.cfg.Pool, tls: o.TLSConfig.Clone(), waits: true,
 		tracks: o.ClientSideCache != nil || o.ClientSideCacheConfig != nil,
 	}
 	if d.cfg.Dial == nil && o.Dialer != nil {
 		b.dial, b.tls = o.Dialer, nil
 	}
-	if b.err = errors.Join(d.unmade(), checkOptions(o, b.custom())); b.err == nil {
+	if b.err = errors.Join(d.unmade(), checkOptions(o, addrs, b.custom())); b.err == nil {
 		b.adopt(o)
 		b.err = b.pool.Validate()
 	}

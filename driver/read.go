@@ -230,7 +230,7 @@ func (h *handle) lost(cause error, ran bool) error {
 	}
 	l = h.lossLocked(causeOf(err), ran)
 	l.free = false
-	return h.tell(l.decide(h.retry()), l, err)
+	return h.tellOrRedirect(l, err)
 }
 
 // repeat sends the batch, all of which is here, another time, by the read deadline.

@@ -31,7 +31,7 @@ func (h *handle) SyscallConn() (syscall.RawConn, error) {
 	switch c := h.lease; {
 	case h.stale:
 		return nil, errStale
-	case c == nil && !h.node.serves():
+	case c == nil && h.bound.waits && !h.node.pool.Serves():
 		return nil, errAway
 	case c == nil && h.shake.in.pool.Dead(): // a new handle is told by the server why
 		return nil, errRefused

@@ -110,6 +110,9 @@ func (h *handle) unsent(err error) error {
 	f := l.decide(h.retry())
 	var bad *requestError
 	switch {
+	case f == redirect:
+		h.redirect()
+		return nil
 	case f == holdBack:
 		h.held = true
 		h.toRead.open()
@@ -135,7 +138,7 @@ func (h *handle) sendHeld() error {
 	}
 	l := h.lossLocked(causeOf(err), h.b.flushed)
 	l.free = false
-	return h.tell(l.decide(h.retry()), l, err)
+	return h.tellOrRedirect(l, err)
 }
 
 // gather takes bytes of p into the batch, finds the commands in them, and
@@ -200,6 +203,10 @@ func (h *handle) flush() error {
 // send sends the planned commands: those of the handshake that are remembered are
 // answered at once, the rest goes to a connection.
 func (h *handle) send() error {
+	if h.b.redirected {
+		h.redirect()
+		return nil
+	}
 	share := h.node.shares && h.lease == nil && !h.keepsLocked() && h.b.shareable()
 	if h.ride.under && !share {
 		if err := h.alight(); err != nil {
@@ -460,6 +467,9 @@ func (h *handle) alight() error {
 // the commands themselves.
 func (h *handle) requestLocked(runs []run) pooler.Request {
 	req := pooler.Request{Session: h.shake.in.pool, Deadline: h.writeBy, WaitTimeout: h.bound.wait, Name: runs[0].name()}
+	if t := h.bound.topology; t != nil {
+		req.Place = pooler.Place{Places: t, Slot: h.b.slotOf(runs)}
+	}
 	wrote := false
 	for i := range runs {
 		r := &runs[i]

@@ -26,6 +26,11 @@ func (p *Pool) Await(ctx context.Context, r Request, limit time.Duration) error 
 	case p.health.state == StateUp:
 		p.contactLocked(p.lotLocked(r.Session), now)
 	}
+	if err := p.elsewhereLocked(r.Place); err != nil {
+		p.startProbeLocked()
+		p.unlock()
+		return err
+	}
 	since := now - p.health.downAt
 	hangs := p.health.state == StateUp && since >= p.patienceLocked(p.cfg.FailFastAfter) // its first dial
 	if hangs || !p.askLocked(now) {
@@ -34,6 +39,7 @@ func (p *Pool) Await(ctx context.Context, r Request, limit time.Duration) error 
 		return err
 	}
 	w := p.awaitLocked(limit, since, now)
+	w.place = r.Place
 	p.unlock()
 
 	select {

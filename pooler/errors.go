@@ -55,6 +55,10 @@ var (
 	// sent.
 	ErrConnGone = errors.New("everpool: the connection of the earlier request is gone")
 
+	// ErrElsewhere: the node is ill, and another one serves the request by now, or
+	// may. The request was never sent.
+	ErrElsewhere = errors.New("everpool: the node is away, and the request belongs elsewhere")
+
 	// ErrNotShared: there is no shared connection that takes the request just
 	// now. The request was never sent; [Pool.Share] finds or opens one.
 	ErrNotShared = errors.New("everpool: no shared connection")

@@ -64,11 +64,12 @@ const (
 	EventClose                   // a connection was closed: Conn, Reason, Err
 	EventPin                     // a lease lasts beyond its request: Conn, Pin
 	EventRetire                  // all connections so far are retired, for what the server said: Err
+	EventSilent                  // replies are owed and nothing comes; a connection is opened to ask
 )
 
-// String returns "state", "dial", "close", "pin" or "retire".
+// String returns "state", "dial", "close", "pin", "retire" or "silent".
 func (k EventKind) String() string {
-	return [...]string{"state", "dial", "close", "pin", "retire"}[k]
+	return [...]string{"state", "dial", "close", "pin", "retire", "silent"}[k]
 }
 
 // Event is something that happened to a node or to one of its connections.

@@ -61,6 +61,9 @@ func (p *Pool) setStateLocked(s State, err error) {
 	}
 	h.state, h.since = s, time.Now()
 	p.note(ev)
+	if s != StateUp {
+		p.sendAwayLocked()
+	}
 }
 
 // answeredLocked notes that a connection has answered. What was asked before the

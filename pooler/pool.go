@@ -251,6 +251,8 @@ func (p *Pool) refuseLocked(r Request) error {
 	case r.Want != nil && (r.Want.place == placeClosed || r.Want.Err() != nil ||
 		r.Want.place == placeIdle && r.Want.session != r.Session):
 		return &Error{Err: ErrConnGone, Node: p.node.Addr}
+	case p.doubts > 0: // however many connections there are
+		return p.elsewhereLocked(r.Place)
 	}
 	return nil
 }
@@ -292,6 +294,12 @@ func (p *Pool) leaseLocked(c *Conn, name string, blocking bool, now time.Duratio
 // wait queues the request and waits for its turn. It is called with mu held and
 // returns without.
 func (p *Pool) wait(ctx context.Context, r Request, share bool, now time.Duration) (granted, error) {
+	if err := p.elsewhereLocked(r.Place); err != nil {
+		p.startProbeLocked()
+		p.n.failed++
+		p.unlock()
+		return granted{}, err
+	}
 	if !p.askLocked(now) && r.Want == nil {
 		err := p.downErrorLocked(ErrNodeDown)
 		p.n.failed++
@@ -336,7 +344,7 @@ func (p *Pool) enqueueLocked(r Request, share bool, now time.Duration) *waiter {
 		w = &waiter{ready: make(chan struct{}, 1)}
 	}
 	p.seq++
-	w.seq, w.since, w.name, w.blocking, w.session = p.seq, now, r.Name, r.Blocking, r.Session
+	w.seq, w.since, w.name, w.blocking, w.session, w.place = p.seq, now, r.Name, r.Blocking, r.Session, r.Place
 	switch {
 	case r.Want != nil:
 		r.Want.wanted.push(w)

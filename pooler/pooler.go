@@ -41,6 +41,8 @@ type Request struct {
 	Blocking bool
 	// Want is the one connection that can serve the request, or nil.
 	Want *Conn
+	// Place is what the request is for among several nodes.
+	Place Place
 }
 
 // waitLimit is how long the request may wait where the pool has byDefault, 0: as
@@ -109,6 +111,14 @@ type Pooler interface {
 	// own), with ErrClosed, or with the cause of ctx. A node that has never
 	// answered is dialed first, in the session of r.
 	Await(ctx context.Context, r Request, limit time.Duration) error
+	// Illness says whether the node is ill, and since when: it is not up, or it is
+	// silent and hasn't answered a connection yet that was opened to ask.
+	Illness() Illness
+	// Release asks the places of all requests that wait for an ill node whether they
+	// still may, and fails the others with ErrElsewhere. Where places says of a silent
+	// node that nothing is to be had there any more, requests on its shared
+	// connections that may be sent again leave those.
+	Release(places Places)
 	// SetMaxOpenConns, SetMaxIdleConns, SetConnMaxIdleTime and SetConnMaxLifetime
 	// change the pool's bounds while it works; see [Pool].
 	SetMaxOpenConns(n int)

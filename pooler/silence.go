@@ -41,6 +41,7 @@ func (p *Pool) doubt(l *lane) {
 	}
 	p.doubts++
 	p.doubted = now
+	p.note(Event{Kind: EventSilent})
 	p.beginDialLocked(lot)
 	p.wg.Go(func() { p.settleDoubt(lot) })
 }

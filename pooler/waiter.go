@@ -17,6 +17,7 @@ type waiter struct {
 	session  *Session
 	name     string // what for, see Request
 	blocking bool
+	place    Place
 
 	in         *waiterList
 	prev, next *waiter

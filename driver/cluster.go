@@ -1,0 +1,83 @@
+package driver
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// clusterOracle asks nodes of a cluster for the slots.
+type clusterOracle struct {
+	driver  *Driver
+	options redis.Options // of a client that asks
+	seeds   []string
+}
+
+// ask asks one node, and another when that one takes long. Those who stand by for an
+// ill node come first every other time: they know first that they have taken over.
+func (o *clusterOracle) ask(ctx context.Context, known *view, ill []string) *view {
+	members := o.members(known, ill)
+	answers := make(chan *view, len(members))
+	for left := len(members); left > 0; {
+		if len(members) > 0 {
+			addr := members[0]
+			members = members[1:]
+			o.driver.start(func(context.Context) { answers <- o.slots(ctx, addr) })
+		}
+		hedge := time.NewTimer(hedgeAfter)
+		select {
+		case v := <-answers:
+			if left--; v != nil {
+				hedge.Stop()
+				return v
+			}
+		case <-hedge.C:
+		case <-ctx.Done():
+			return nil
+		}
+		hedge.Stop()
+	}
+	return nil
+}
+
+// members are the nodes to be asked, in their order: none that is ill, unless all are.
+func (o *clusterOracle) members(known *view, ill []string) []string {
+	all := slices.Clone(o.seeds)
+	var standBy []string
+	if known != nil {
+		all = append(all, known.addrs()...)
+		for _, addr := range ill {
+			standBy = append(standBy, known.replicasOf(addr)...)
+		}
+	}
+	for _, addrs := range [][]string{all, standBy} {
+		rand.Shuffle(len(addrs), func(i, j int) { addrs[i], addrs[j] = addrs[j], addrs[i] })
+	}
+	if rand.IntN(2) == 0 {
+		all = append(standBy, all...)
+	}
+	var members []string
+	for _, addr := range all {
+		if !slices.Contains(members, addr) && !slices.Contains(ill, addr) {
+			members = append(members, addr)
+		}
+	}
+	return members
+}
+
+// slots asks one node. It returns nil if that doesn't know.
+func (o *clusterOracle) slots(ctx context.Context, addr string) *view {
+	options := o.options
+	options.Addr = addr
+	c := redis.NewClient(&options)
+	defer c.Close()
+	asked := time.Now()
+	slots, err := c.ClusterSlots(ctx).Result()
+	if err != nil || len(slots) == 0 {
+		return nil
+	}
+	return viewOf(slots, addr, asked)
+}

@@ -1,0 +1,42 @@
+package driver
+
+import (
+	"context"
+	"sync"
+)
+
+// tasks are goroutines of a driver's that end when it is closed.
+type tasks struct {
+	mu     sync.Mutex
+	ctx    context.Context
+	stop   context.CancelFunc
+	closed bool
+	wg     sync.WaitGroup
+}
+
+// start runs f on a goroutine, with a context that ends when the driver is closed. It
+// reports false if it is closed already.
+func (t *tasks) start(f func(context.Context)) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return false
+	}
+	if t.ctx == nil {
+		t.ctx, t.stop = context.WithCancel(context.Background())
+	}
+	ctx := t.ctx
+	t.wg.Go(func() { f(ctx) })
+	return true
+}
+
+// end stops them, and waits until they have ended.
+func (t *tasks) end() {
+	t.mu.Lock()
+	t.closed = true
+	if t.stop != nil {
+		t.stop()
+	}
+	t.mu.Unlock()
+	t.wg.Wait()
+}

@@ -1,0 +1,232 @@
+package driver
+
+import (
+	"context"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/everpool/everpool/pooler"
+)
+
+const (
+	// askTime is how long a member has to say what it knows.
+	askTime = time.Second
+
+	// hedgeAfter is how long one member is waited for before another is asked too.
+	hedgeAfter = 50 * time.Millisecond
+
+	// Between two looks passes a share of the illness, within these bounds. Who is
+	// ill for long is asked about less: a thousand clients may be asking.
+	minPause   = 60 * time.Millisecond
+	maxPause   = time.Second
+	pauseShare = 20
+
+	// wantedFor is for how long after the last request for an ill node it is asked
+	// about.
+	wantedFor = time.Minute
+)
+
+// topology is what the nodes of a client are to each other: who serves what, by the
+// newest view that one of its members has given. Members are asked as soon as a node
+// is ill, and until no ill one owns anything: a node must not be judged by itself.
+//
+// Its invariant: a request is sent elsewhere only by a view that was asked for after
+// the node was last known to be well. An older one would have it sent to and fro.
+//
+// Lock order: Pool.mu, then topology.mu, under which no pool is called.
+type topology struct {
+	driver *Driver
+	oracle oracle
+	moves  bool // its clients follow MOVED
+	view   atomic.Pointer[view]
+	wanted atomic.Int64 // when a request last asked, as UnixNano
+
+	mu      sync.Mutex
+	nodes   map[*node]struct{} // that have handles
+	looking bool               // a goroutine asks
+	stirs   int                // reasons to ask that have come while it does
+	since   time.Time          // a view asked for before that isn't enough
+	stirred chan struct{}      // capacity 1: something has happened to a node
+}
+
+// oracle asks members of a topology for a view.
+type oracle interface {
+	// ask returns a view, or nil. ill are the addresses of members that are ill. It
+	// blocks until ctx ends at most.
+	ask(ctx context.Context, known *view, ill []string) *view
+}
+
+func newTopology(d *Driver, o oracle) *topology {
+	return &topology{driver: d, oracle: o, nodes: make(map[*node]struct{}), stirred: make(chan struct{}, 1)}
+}
+
+// Here reports whether a request may wait at the address. See [pooler.Places].
+func (t *topology) Here(addr string, slot int, ill pooler.Illness) bool {
+	t.wanted.Store(time.Now().UnixNano())
+	v := t.view.Load()
+	fresh := v != nil && !v.asked.Before(ill.Since)
+	if fresh && !v.owns(addr) && v.owner(slot) != "" {
+		return v.owner(slot) == addr
+	}
+	t.look()
+	switch {
+	case slot < 0 && (v == nil || v.master == ""):
+		// Any member does. One that is only silent may be slow, unless the others have
+		// done with it.
+		return ill.Silent && !(fresh && !v.owns(addr))
+	case !fresh:
+		return true
+	}
+	owner := v.owner(slot)
+	return owner == "" || owner == addr
+}
+
+// join has the topology know of a node that has a handle.
+func (t *topology) join(n *node) {
+	t.mu.Lock()
+	_, known := t.nodes[n]
+	t.nodes[n] = struct{}{}
+	t.mu.Unlock()
+	if known {
+		return
+	}
+	n.join(t)
+	if t.view.Load() == nil {
+		t.wanted.Store(time.Now().UnixNano())
+		t.look()
+	}
+}
+
+// leave has the topology forget a node.
+func (t *topology) leave(n *node) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.nodes, n)
+}
+
+// changed is told of what has happened to a node.
+func (t *topology) changed(ev pooler.Event) {
+	switch ev.Kind {
+	case pooler.EventRetire:
+		t.mu.Lock()
+		t.since = ev.Time
+		t.mu.Unlock()
+	case pooler.EventState, pooler.EventSilent:
+	default:
+		return
+	}
+	select {
+	case t.stirred <- struct{}{}:
+	default:
+	}
+	t.look()
+}
+
+// look has the members asked.
+func (t *topology) look() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.looking {
+		t.stirs++
+		return
+	}
+	t.looking = t.driver.start(t.run)
+}
+
+// run asks members until there is no need to.
+func (t *topology) run(ctx context.Context) {
+	for {
+		ill, since, due := t.due(ctx)
+		if !due {
+			return
+		}
+		asked := time.Now()
+		asking, cancel := context.WithTimeout(ctx, askTime)
+		if v := t.oracle.ask(asking, t.view.Load(), ill); v != nil {
+			t.take(v)
+		}
+		cancel()
+		if _, _, due = t.due(ctx); !due {
+			return
+		}
+		pause := min(max(time.Since(since)/pauseShare, minPause), maxPause)
+		pause -= time.Duration(rand.Float64() * 0.15 * float64(pause))
+		select {
+		case <-time.After(time.Until(asked.Add(pause))):
+			continue
+		case <-t.stirred:
+		case <-ctx.Done():
+		}
+		select {
+		case <-time.After(time.Until(asked.Add(minPause))):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// due reports whether members are to be asked, and which of them are ill, since when.
+// If not, nobody looks any more.
+func (t *topology) due(ctx context.Context) (ill []string, since time.Time, due bool) {
+	for {
+		t.mu.Lock()
+		stirs, notBefore := t.stirs, t.since
+		nodes := slices.Collect(maps.Keys(t.nodes))
+		t.mu.Unlock()
+		v := t.view.Load()
+		since = time.Now()
+		due = v == nil || v.asked.Before(notBefore)
+		for _, n := range nodes {
+			i := n.pool.Illness()
+			if !i.Ill() {
+				continue
+			}
+			ill = append(ill, n.key.addr)
+			if i.Since.Before(since) {
+				since = i.Since
+			}
+			due = due || v.asked.Before(i.Since) || v.owns(n.key.addr)
+		}
+		due = due && ctx.Err() == nil && time.Since(time.Unix(0, t.wanted.Load())) < wantedFor
+		t.mu.Lock()
+		if due || t.stirs == stirs {
+			t.looking = due
+			t.mu.Unlock()
+			return ill, since, due
+		}
+		t.mu.Unlock()
+		ill = nil
+	}
+}
+
+// take takes on a newer view, and has those who wait at ill nodes ask again.
+func (t *topology) take(v *view) {
+	t.mu.Lock()
+	before := t.view.Load()
+	if before != nil && !before.asked.Before(v.asked) {
+		t.mu.Unlock()
+		return
+	}
+	v.inherit(before)
+	t.view.Store(v)
+	nodes := slices.Collect(maps.Keys(t.nodes))
+	t.mu.Unlock()
+	for _, n := range nodes {
+		if n.pool.Illness().Ill() {
+			n.pool.Release(t)
+		}
+	}
+}
+
+// heir returns who has taken over all that an ill node had, or "".
+func (t *topology) heir(n *node) string {
+	ill := n.pool.Illness()
+	v := t.view.Load()
+	if !ill.Ill() || v == nil || v.asked.Before(ill.Since) {
+		return ""
+	}
+	return v.heirs[n.key.addr]
+}

@@ -1,0 +1,182 @@
+package driver
+
+import (
+	"cmp"
+	"maps"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// view is what a member of a topology has said of who serves what. It doesn't
+// change. Addresses are as go-redis writes them.
+type view struct {
+	asked  time.Time // the question was sent after that
+	master string    // of everything, in a topology without slots
+	parts  []part    // by their slots, where there are any
+	// heirs are who has taken over all slots of an address that has none any more.
+	heirs map[string]string
+}
+
+// part is a range of slots and who serves it.
+type part struct {
+	first, last int
+	nodes       []string // the owner, then its replicas
+}
+
+// owner returns who serves the slot, or "".
+func (v *view) owner(slot int) string {
+	if v.master != "" || slot < 0 {
+		return v.master
+	}
+	i, found := slices.BinarySearchFunc(v.parts, slot, func(p part, slot int) int {
+		switch {
+		case p.last < slot:
+			return -1
+		case p.first > slot:
+			return 1
+		}
+		return 0
+	})
+	if !found || len(v.parts[i].nodes) == 0 {
+		return ""
+	}
+	return v.parts[i].nodes[0]
+}
+
+// owns reports whether the address serves any slot, not as a replica.
+func (v *view) owns(addr string) bool {
+	return v.master == addr || slices.ContainsFunc(v.parts, func(p part) bool { return len(p.nodes) > 0 && p.nodes[0] == addr })
+}
+
+// knows reports whether the address is in the view.
+func (v *view) knows(addr string) bool {
+	return v.master == addr || slices.ContainsFunc(v.parts, func(p part) bool { return slices.Contains(p.nodes, addr) })
+}
+
+// role is what the view calls the address, and how many slots it owns.
+func (v *view) role(addr string) (role string, slots int) {
+	if v.master == addr {
+		return "master", 0
+	}
+	for _, p := range v.parts {
+		switch slices.Index(p.nodes, addr) {
+		case -1:
+		case 0:
+			role = "master"
+			slots += p.last - p.first + 1
+		default:
+			role = cmp.Or(role, "replica")
+		}
+	}
+	return role, slots
+}
+
+// replicasOf returns who stands by for any part that the address serves.
+func (v *view) replicasOf(addr string) []string {
+	var all []string
+	for _, p := range v.parts {
+		if len(p.nodes) > 0 && p.nodes[0] == addr {
+			all = append(all, p.nodes[1:]...)
+		}
+	}
+	return all
+}
+
+// addrs returns all addresses of the view.
+func (v *view) addrs() []string {
+	var all []string
+	for _, p := range v.parts {
+		all = append(all, p.nodes...)
+	}
+	if v.master != "" {
+		all = append(all, v.master)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// inherit finds the heirs, given the view before: those who are still none's owners
+// keep theirs, and an owner of then that owns nothing now has one if a single node
+// has all that it had.
+func (v *view) inherit(before *view) {
+	if before == nil {
+		return
+	}
+	v.heirs = make(map[string]string)
+	maps.Copy(v.heirs, before.heirs)
+	maps.DeleteFunc(v.heirs, func(addr, heir string) bool { return v.owns(addr) || !v.owns(heir) })
+	if before.master != "" && before.master != v.master {
+		v.heirs[before.master] = v.master
+	}
+	for _, p := range before.parts {
+		if len(p.nodes) == 0 || v.owns(p.nodes[0]) || v.heirs[p.nodes[0]] != "" {
+			continue
+		}
+		if heir := v.heirOf(before, p.nodes[0]); heir != "" {
+			v.heirs[p.nodes[0]] = heir
+		}
+	}
+}
+
+// heirOf returns the one node that owns all slots now that the address had then.
+func (v *view) heirOf(before *view, addr string) (heir string) {
+	for _, p := range before.parts {
+		if len(p.nodes) == 0 || p.nodes[0] != addr {
+			continue
+		}
+		for slot := p.first; slot <= p.last; slot++ {
+			owner := v.owner(slot)
+			if owner == "" || heir != "" && owner != heir {
+				return ""
+			}
+			heir = owner
+		}
+	}
+	return heir
+}
+
+// viewOf makes a view of what the node at origin has said, with addresses as go-redis
+// makes them of it: what a node calls itself on its own machine, or without a port, is
+// of no use elsewhere.
+func viewOf(slots []redis.ClusterSlot, origin string, asked time.Time) *view {
+	host, port, _ := net.SplitHostPort(origin)
+	v := &view{asked: asked}
+	for _, s := range slots {
+		p := part{first: s.Start, last: s.End}
+		for _, n := range s.Nodes {
+			p.nodes = append(p.nodes, seenFrom(n.Addr, host, port))
+		}
+		v.parts = append(v.parts, p)
+	}
+	slices.SortFunc(v.parts, func(a, b part) int { return cmp.Compare(a.first, b.first) })
+	return v
+}
+
+// seenFrom is the address that a node at host:port has given, as it is to be dialed
+// by those who have dialed that node.
+func seenFrom(addr, host, port string) string {
+	h, p, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr
+	}
+	if ip := net.ParseIP(h); ip != nil && ip.IsLoopback() && !isLoopback(host) {
+		h = host
+	}
+	if p == "0" && port != "" {
+		p = port
+	}
+	return net.JoinHostPort(h, p)
+}
+
+// isLoopback reports whether go-redis takes the host for its own machine.
+func isLoopback(host string) bool {
+	if ip := net.ParseIP(host); ip != nil {
+		return ip.IsLoopback()
+	}
+	host = strings.ToLower(host)
+	return host == "localhost" || strings.HasSuffix(host, ".docker.internal")
+}
