@@ -68,11 +68,7 @@ func (p *Pool) Release(places Places) {
 	defer p.unlock()
 	p.sendAwayLocked()
 	if ill := p.illnessLocked(); ill.Silent && !places.Here(p.node.Addr, -1, ill) {
-		for c := range p.all {
-			if l := c.lane; l != nil && !l.deserted.Load() && l.silentSince(p.doubted) {
-				p.giveUpLocked(l, errSilent)
-			}
-		}
+		p.desertLocked(p.doubted, func(*lane) {})
 	}
 }
 

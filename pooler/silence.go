@@ -82,18 +82,26 @@ func (p *Pool) askAgain(c *Conn) error {
 	return err
 }
 
-// condemnLocked gives up all lanes that have been silent since the given time, and
-// with them what nobody uses, lane or not: the server answers, but not there.
+// condemnLocked gives up all lanes that have been silent since the given time: the
+// server answers, but not there.
 func (p *Pool) condemnLocked(since time.Duration) {
-	condemned := false
+	p.desertLocked(since, func(l *lane) {
+		p.lotLocked(l.group.session).more = true // on the connection that has answered
+	})
+}
+
+// desertLocked gives up all lanes that have been silent since the given time, with
+// what f does for each, and then what nobody uses, lane or not.
+func (p *Pool) desertLocked(since time.Duration, f func(*lane)) {
+	deserted := false
 	for c := range p.all {
 		if l := c.lane; l != nil && !l.deserted.Load() && l.silentSince(since) {
-			condemned = true
+			deserted = true
 			p.giveUpLocked(l, errSilent)
-			p.lotLocked(l.group.session).more = true // on the connection that has answered
+			f(l)
 		}
 	}
-	if !condemned {
+	if !deserted {
 		return
 	}
 	for c := range p.all {
