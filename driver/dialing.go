@@ -3,6 +3,7 @@ package driver
 import (
 	"cmp"
 	"context"
+	"errors"
 	"net"
 	"runtime"
 	"strings"
@@ -26,6 +27,9 @@ func (b *binding) connect(ctx context.Context, network, addr string) (net.Conn, 
 		q.answer = b
 		return nil, errQuestion
 	}
+	if b.group != nil {
+		b = b.group.bindingOf(addr)
+	}
 	n, err := b.nodeFor(network, addr)
 	if err != nil {
 		return broken(err, network, addr), nil
@@ -43,7 +47,18 @@ func (b *binding) connect(ctx context.Context, network, addr string) (net.Conn, 
 		// go-redis's context for it ends with DialTimeout, not with the callers'.
 		ctx = context.WithoutCancel(ctx)
 	}
-	if err = n.await(ctx, limit); err == nil {
+	for err = n.await(ctx, b.places, limit); errors.Is(err, pooler.ErrElsewhere); err = n.await(ctx, b.places, limit) {
+		n.detach()
+		was := n
+		if n, err = b.nodeFor(network, addr); err != nil {
+			return broken(err, network, addr), nil
+		}
+		if n == was { // it is nobody's any more
+			err = &pooler.Error{Err: pooler.ErrElsewhere, Node: addr}
+			break
+		}
+	}
+	if err == nil {
 		return b.handleOn(n), nil
 	}
 	n.detach()
@@ -141,6 +156,6 @@ func (b *binding) nodeFor(network, addr string) (*node, error) {
 }
 
 // await waits until the node serves.
-func (n *node) await(ctx context.Context, limit time.Duration) error {
-	return n.pool.Await(ctx, pooler.Request{Session: n.memory.root.pool}, limit)
+func (n *node) await(ctx context.Context, places pooler.Places, limit time.Duration) error {
+	return n.pool.Await(ctx, pooler.Request{Session: n.memory.root.pool, Place: pooler.Place{Places: places, Slot: -1}}, limit)
 }

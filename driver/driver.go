@@ -199,6 +199,9 @@ func (d *Driver) newNode(b *binding, key nodeKey) (*node, error) {
 		if ev.Kind == pooler.EventState {
 			n.stateChanged(d.cfg.Logger, ev)
 		}
+		if hurried := (hasty{}); ev.Kind == pooler.EventSilent && b.places == hurried {
+			n.pool.Release(hurried)
+		}
 		n.tell(ev)
 		if tell != nil {
 			tell(ev)

@@ -99,7 +99,9 @@ func (h *handle) answer() error {
 			}
 		default:
 			h.shake.flight = flight{h.shake.in, bytes.Clone(frame), a.check}
-			return nil
+			if !h.borrow(r) {
+				return nil
+			}
 		}
 	}
 	return nil

@@ -47,7 +47,9 @@ type binding struct {
 	returned redis.Options
 	late     func() *redis.Options
 
-	topology *topology // of the client's nodes; nil: each is on its own
+	topology *topology     // of the client's nodes; nil: each is on its own
+	places   pooler.Places // asked of requests for an ill node; nil: they wait
+	group    *group        // of sentinels and their nodes, whose bindings differ
 
 	// waits says that callers wait for a node in the dial, and that handles are dropped
 	// while it doesn't serve. Otherwise requests meet an outage when they are written.

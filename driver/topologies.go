@@ -42,6 +42,7 @@ func (d *Driver) ClusterOptions(o *redis.ClusterOptions) *redis.ClusterOptions {
 		asks := &clusterOracle{driver: d, options: b.asking(), seeds: c.Addrs}
 		b.topology = newTopology(d, asks)
 		b.topology.moves = true
+		b.places = b.topology
 	}
 	return &c
 }
@@ -55,6 +56,7 @@ const clusterRedirects = 8
 func (b *binding) asking() redis.Options {
 	asker := *b
 	asker.late, asker.waits, asker.wait = nil, false, askTime
+	asker.topology, asker.places, asker.group = nil, nil, nil
 	o := b.returned
 	o.Dialer = asker.connect
 	o.PoolSize, o.MinIdleConns, o.MaxIdleConns, o.PipelinePoolSize = 1, 0, 0, -1

@@ -467,8 +467,8 @@ func (h *handle) alight() error {
 // the commands themselves.
 func (h *handle) requestLocked(runs []run) pooler.Request {
 	req := pooler.Request{Session: h.shake.in.pool, Deadline: h.writeBy, WaitTimeout: h.bound.wait, Name: runs[0].name()}
-	if t := h.bound.topology; t != nil {
-		req.Place = pooler.Place{Places: t, Slot: h.b.slotOf(runs)}
+	if p := h.bound.places; p != nil {
+		req.Place = pooler.Place{Places: p, Slot: h.b.slotOf(runs)}
 	}
 	wrote := false
 	for i := range runs {

@@ -1,0 +1,66 @@
+package driver
+
+// borrow answers a step of the handshake, of which the handle has the lead, as another
+// node has done, if its own is ill. It reports false if no other has.
+func (h *handle) borrow(r *run) bool {
+	t := h.bound.topology
+	if t == nil || r.kind != session_ || !h.node.pool.Illness().Ill() {
+		return false
+	}
+	s := &h.shake
+	frame := h.b.req[r.start:r.end]
+	reply := t.borrow(s.memory, s.in, frame, s.client)
+	if reply == nil {
+		return false
+	}
+	to := s.memory.extend(s.in, frame, reply, r.slots, s.client)
+	s.land()
+	if to == nil {
+		return false
+	}
+	h.b.out = append(h.b.out, reply...)
+	h.b.skip()
+	s.enter(to)
+	h.toRead.open()
+	return true
+}
+
+// borrowed is what the server has answered to a step of a handshake on another node
+// of the topology.
+//
+// While a node is ill nothing can be asked of it. A client that is born then would fail
+// though its requests have only to wait. The nodes of a topology have the same users; so
+// what one of them has let the client in with, in the same state, is taken for this
+// one's answer. The server is asked when the connection is opened.
+func (t *topology) borrow(to *memory, in *session, frame []byte, who *client) (reply []byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for n := range t.nodes {
+		if n.memory == to {
+			continue
+		}
+		if reply = n.memory.lend(in.key, frame, who); reply != nil {
+			return reply
+		}
+	}
+	return nil
+}
+
+// lend returns the reply to the command in the state of that key, if the server has let
+// the client go that way.
+func (m *memory) lend(key string, frame []byte, who *client) []byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.root
+	if key != "" {
+		s = m.states[key]
+	}
+	if s == nil {
+		return nil
+	}
+	k, ok := s.next[string(frame)]
+	if !ok || k.to.pool.Dead() || m.checks(s, k) && !who.isLetInto(k.to) {
+		return nil
+	}
+	return k.reply
+}

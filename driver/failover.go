@@ -1,0 +1,173 @@
+package driver
+
+import (
+	"context"
+	"net"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/everpool/everpool/pooler"
+)
+
+// FailoverOptions returns a copy of o with which [redis.NewFailoverClient] and
+// [redis.NewFailoverClusterClient] make a client on this driver. o isn't changed. Its
+// fields do what those of the same name do in [Driver.Options], for each node.
+//
+// Callers wait for a primary that is away in the dial, until it is back or the sentinels
+// name another one, which they are asked about at once; the client's connections are made
+// to that one then. Nothing waits for a sentinel: go-redis asks all of them, and one that
+// doesn't answer would hold up every dial. A client made with NewFailoverClusterClient is
+// sent to the new primary by MOVED.
+//
+// If the options can't work every command fails with an error that names each mistake,
+// as with Options.
+func (d *Driver) FailoverOptions(o *redis.FailoverOptions) *redis.FailoverOptions {
+	if o == nil {
+		o = &redis.FailoverOptions{}
+	}
+	c := *o
+	c.SentinelAddrs = slices.Clone(c.SentinelAddrs)
+	flat := flatten(&c)
+	b := d.complete(flat, c.SentinelAddrs...)
+	if b == nil {
+		return &c
+	}
+	transfer(&c, flat)
+	b.late = func() *redis.Options { return flatten(&c) }
+	newGroup(b, &c)
+	return &c
+}
+
+// group is a group of sentinels and the nodes that they watch. go-redis dials both with
+// one Dialer, which is the data nodes' binding.
+type group struct {
+	nodes     *binding // of a client that follows no MOVED
+	clustered *binding // of one that does
+	sentinels *binding
+	oracle    *sentinelOracle
+}
+
+func newGroup(b *binding, o *redis.FailoverOptions) {
+	s, many := *b, *b
+	// Sentinels have users of their own.
+	s.client, s.places, s.waits, s.wait, s.late = &client{}, hasty{}, false, askTime, nil
+	options := b.asking()
+	options.Dialer, options.DB = s.connect, 0
+	options.Username, options.Password = o.SentinelUsername, o.SentinelPassword
+	options.CredentialsProvider, options.CredentialsProviderContext, options.StreamingCredentialsProvider = nil, nil, nil
+	asks := &sentinelOracle{driver: b.driver, options: options, master: o.MasterName, sentinels: slices.Clone(o.SentinelAddrs)}
+
+	b.topology = newTopology(b.driver, asks)
+	b.places = b.topology
+	many.topology = newTopology(b.driver, asks)
+	many.topology.moves, many.places, many.waits, many.late = true, many.topology, false, nil
+	b.group = &group{nodes: b, clustered: &many, sentinels: &s, oracle: asks}
+}
+
+// masterDialer is the function of go-redis by which a failover client dials what the
+// sentinels have named; a cluster client on sentinels dials nodes itself.
+const masterDialer = "masterReplicaDialer.func1"
+
+// bindingOf returns the binding that dials the address.
+func (g *group) bindingOf(addr string) *binding {
+	switch {
+	case g.oracle.isSentinel(addr):
+		return g.sentinels
+	case calledBy(masterDialer):
+		return g.nodes
+	}
+	return g.clustered
+}
+
+// hasty are places where nothing waits for a node that is ill: there are others.
+type hasty struct{}
+
+// Here is false.
+func (hasty) Here(string, int, pooler.Illness) bool { return false }
+
+// sentinelOracle asks sentinels for the primary.
+type sentinelOracle struct {
+	driver  *Driver
+	options redis.Options // of a client that asks
+	master  string
+
+	mu        sync.Mutex
+	sentinels []string
+}
+
+func (o *sentinelOracle) isSentinel(addr string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Contains(o.sentinels, addr)
+}
+
+// testimony is what a sentinel says.
+type testimony struct {
+	view  *view
+	epoch int // of the configuration: the highest is the newest
+}
+
+// ask asks all sentinels, and believes the one that knows the newest configuration of
+// those who answer soon.
+func (o *sentinelOracle) ask(ctx context.Context, _ *view, _ []string) *view {
+	o.mu.Lock()
+	sentinels := slices.Clone(o.sentinels)
+	o.mu.Unlock()
+	answers := make(chan testimony, len(sentinels))
+	for _, addr := range sentinels {
+		o.driver.start(func(context.Context) { answers <- o.testify(ctx, addr) })
+	}
+	var best testimony
+	soon := ctx.Done()
+	for range sentinels {
+		select {
+		case t := <-answers:
+			if t.view == nil || best.view != nil && t.epoch <= best.epoch {
+				continue
+			}
+			if best.view == nil {
+				others, stop := context.WithTimeout(ctx, hedgeAfter)
+				defer stop()
+				soon = others.Done()
+			}
+			best = t
+		case <-soon:
+			return best.view
+		}
+	}
+	return best.view
+}
+
+// testify asks a sentinel for the primary, and for the other sentinels.
+func (o *sentinelOracle) testify(ctx context.Context, addr string) testimony {
+	options := o.options
+	options.Addr = addr
+	c := redis.NewSentinelClient(&options)
+	defer c.Close()
+	asked := time.Now()
+	m, err := c.Master(ctx, o.master).Result()
+	if err != nil || m["ip"] == "" || m["port"] == "" {
+		return testimony{}
+	}
+	epoch, _ := strconv.Atoi(m["config-epoch"])
+	if others, err := c.Sentinels(ctx, o.master).Result(); err == nil {
+		o.learn(others)
+	}
+	return testimony{&view{asked: asked, master: net.JoinHostPort(m["ip"], m["port"])}, epoch}
+}
+
+// learn notes sentinels that another one knows.
+func (o *sentinelOracle) learn(others []map[string]string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, s := range others {
+		addr := net.JoinHostPort(s["ip"], s["port"])
+		if s["ip"] != "" && s["port"] != "" && !slices.Contains(o.sentinels, addr) {
+			o.sentinels = append(o.sentinels, addr)
+		}
+	}
+}
