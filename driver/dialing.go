@@ -103,13 +103,15 @@ const (
 	initConn   = "go-redis/v9.(*baseClient).initConn"
 )
 
-// calledBy reports whether a function of that name is among the callers.
+// calledBy reports whether a function of that name, or one inside it, is among the
+// callers.
 func calledBy(name string) bool {
 	var pcs [32]uintptr
 	for skip := 2; ; skip += len(pcs) {
 		n := runtime.Callers(skip, pcs[:])
 		for _, pc := range pcs[:n] {
-			if f := runtime.FuncForPC(pc - 1); f != nil && strings.HasSuffix(f.Name(), name) {
+			f := runtime.FuncForPC(pc - 1)
+			if f != nil && (strings.HasSuffix(f.Name(), name) || strings.Contains(f.Name(), name+".func")) {
 				return true
 			}
 		}

@@ -70,7 +70,7 @@ func newGroup(b *binding, o *redis.FailoverOptions) {
 
 // masterDialer is the function of go-redis by which a failover client dials what the
 // sentinels have named; a cluster client on sentinels dials nodes itself.
-const masterDialer = "masterReplicaDialer.func1"
+const masterDialer = "masterReplicaDialer"
 
 // bindingOf returns the binding that dials the address.
 func (g *group) bindingOf(addr string) *binding {
