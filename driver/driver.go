@@ -199,8 +199,8 @@ func (d *Driver) newNode(b *binding, key nodeKey) (*node, error) {
 		if ev.Kind == pooler.EventState {
 			n.stateChanged(d.cfg.Logger, ev)
 		}
-		if hurried := (hasty{}); ev.Kind == pooler.EventSilent && b.places == hurried {
-			n.pool.Release(hurried)
+		if ev.Kind == pooler.EventSilent && b.places == (hasty{flees: true}) {
+			n.pool.Release(b.places)
 		}
 		n.tell(ev)
 		if tell != nil {

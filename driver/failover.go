@@ -54,7 +54,7 @@ type group struct {
 func newGroup(b *binding, o *redis.FailoverOptions) {
 	s, many := *b, *b
 	// Sentinels have users of their own.
-	s.client, s.places, s.waits, s.wait, s.late = &client{}, hasty{}, false, askTime, nil
+	s.client, s.places, s.waits, s.wait, s.late = &client{}, hasty{flees: true}, false, askTime, nil
 	options := b.asking()
 	options.Dialer, options.DB = s.connect, 0
 	options.Username, options.Password = o.SentinelUsername, o.SentinelPassword
@@ -84,7 +84,9 @@ func (g *group) bindingOf(addr string) *binding {
 }
 
 // hasty are places where nothing waits for a node that is ill: there are others.
-type hasty struct{}
+type hasty struct {
+	flees bool // what has been sent leaves one that is silent, too
+}
 
 // Here is false.
 func (hasty) Here(string, int, pooler.Illness) bool { return false }

@@ -56,7 +56,7 @@ const clusterRedirects = 8
 func (b *binding) asking() redis.Options {
 	asker := *b
 	asker.late, asker.waits, asker.wait = nil, false, askTime
-	asker.topology, asker.places, asker.group = nil, nil, nil
+	asker.topology, asker.places, asker.group = nil, hasty{}, nil
 	o := b.returned
 	o.Dialer = asker.connect
 	o.PoolSize, o.MinIdleConns, o.MaxIdleConns, o.PipelinePoolSize = 1, 0, 0, -1
