@@ -215,18 +215,23 @@ func (b *batch) shareable() bool {
 		return false
 	}
 	inner := b.plan
-	if n := len(b.plan); n > 2 && b.plan[0].kind == multi && b.plan[n-1].kind == exec {
-		inner = b.plan[1 : n-1]
+	if inner[0].kind == asking {
+		inner = inner[1:]
+	}
+	tx := len(inner) > 2 && inner[0].kind == multi && inner[len(inner)-1].kind == exec
+	if tx {
+		inner = inner[1 : len(inner)-1]
 	}
 	replies := 0
 	for i := range inner {
 		r := &inner[i]
-		if r.kind != plain || !r.share {
+		// ASKING is about the command that follows it, in the same piece.
+		if last := i == len(inner)-1; (r.kind != plain || !r.share) && (r.kind != asking || tx || last) {
 			return false
 		}
 		replies += int(r.n)
 	}
-	return replies <= maxShared
+	return len(inner) > 0 && replies <= maxShared
 }
 
 // prepare readies the planned commands for a connection of their own: it returns
@@ -324,7 +329,7 @@ func (b *batch) replies() int {
 func (b *batch) exchange(runs []run, from int, by time.Time) pooler.Exchange {
 	x := pooler.Exchange{
 		Request: b.req[from:], First: int(runs[0].first) - from, Deadline: by,
-		Transaction: runs[0].kind == multi, Again: b.all && !b.resent && b.effect == command.Read,
+		Transaction: slices.ContainsFunc(runs, beginsTransaction), Again: b.all && !b.resent && b.effect == command.Read,
 	}
 	for i := range runs {
 		x.Replies += int(runs[i].n)

@@ -62,6 +62,12 @@ type Config struct {
 	// unix socket.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 
+	// MapAddr says where the node of an address is dialed, for nodes whose announced
+	// addresses can't be reached from here (NAT, containers, forwarded ports). The
+	// announced one stays the node's name: in metrics, errors, and for TLS. It is
+	// called for each dial, and must be safe for concurrent use. nil: where they say.
+	MapAddr func(announced string) (dial string)
+
 	// LeaveContextTimeout leaves ContextTimeoutEnabled as the client's options
 	// have it. By default it is switched on: contexts' deadlines bound reading and
 	// writing too, and one that passes costs no connection. Whichever it is, a

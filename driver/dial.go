@@ -29,6 +29,17 @@ func dialSocket(ctx context.Context, network, addr string) (net.Conn, error) {
 	return d.DialContext(ctx, network, addr)
 }
 
+// reach dials where the address is said to be.
+func (d *Driver) reach(dial dialFunc) dialFunc {
+	where := d.cfg.MapAddr
+	if where == nil {
+		return dial
+	}
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		return dial(ctx, network, where(addr))
+	}
+}
+
 // withTLS puts TLS on what dial opens. The tickets of earlier connections of the
 // same configuration are used again, and the server's name is the node's unless
 // the configuration says otherwise.

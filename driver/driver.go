@@ -239,6 +239,7 @@ func (d *Driver) dialer(b *binding) dialFunc {
 	if dial == nil {
 		dial = dialSocket
 	}
+	dial = d.reach(dial)
 	if b.tls != nil {
 		dial = withTLS(dial, b.tls)
 	}

@@ -61,9 +61,9 @@ func newGroup(b *binding, o *redis.FailoverOptions) {
 	options.CredentialsProvider, options.CredentialsProviderContext, options.StreamingCredentialsProvider = nil, nil, nil
 	asks := &sentinelOracle{driver: b.driver, options: options, master: o.MasterName, sentinels: slices.Clone(o.SentinelAddrs)}
 
-	b.topology = newTopology(b.driver, asks)
+	b.topology = newTopology(b.driver, "sentinel", asks)
 	b.places = b.topology
-	many.topology = newTopology(b.driver, asks)
+	many.topology = newTopology(b.driver, "sentinel", asks)
 	many.topology.moves, many.places, many.waits, many.late = true, many.topology, false, nil
 	b.group = &group{nodes: b, clustered: &many, sentinels: &s, oracle: asks}
 }

@@ -91,7 +91,7 @@ func speaksTLS(ctx context.Context, dial dialFunc, network, addr string) bool {
 // word from the server.
 func (b *binding) explain(network, addr string) func(context.Context, error) error {
 	return func(ctx context.Context, err error) error {
-		if !b.custom() && b.tls == nil && network != "unix" && speaksTLS(ctx, dialSocket, network, addr) {
+		if !b.custom() && b.tls == nil && network != "unix" && speaksTLS(ctx, b.driver.reach(dialSocket), network, addr) {
 			return &pooler.SetupError{Err: err, Hint: encrypted}
 		}
 		return mistake(err)

@@ -32,6 +32,7 @@ type node struct {
 	handles    int
 	closed     bool
 	linger     *time.Timer
+	left       time.Time // when the last handle was closed
 	topologies []*topology // that it belongs to
 }
 
@@ -67,11 +68,20 @@ func (n *node) detach() {
 	if n.handles--; n.handles > 0 || n.closed {
 		return
 	}
+	n.left = time.Now()
 	if n.linger == nil {
 		n.linger = time.AfterFunc(lingerFor, n.drain)
 	} else {
 		n.linger.Reset(lingerFor)
 	}
+}
+
+// isDeserted reports whether the node has been without handles for so long that none
+// is expected.
+func (n *node) isDeserted() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.handles == 0 && time.Since(n.left) >= lingerFor
 }
 
 // drain closes what nobody uses any more.
@@ -85,9 +95,14 @@ func (n *node) drain() {
 	}
 	n.mu.Lock()
 	unused := n.handles == 0 && !n.closed
+	topologies := n.topologies
 	n.mu.Unlock()
-	if unused {
-		n.pool.Drain()
+	if !unused {
+		return
+	}
+	n.pool.Drain()
+	for _, t := range topologies {
+		t.deserted(n)
 	}
 }
 
@@ -106,9 +121,32 @@ func (n *node) status() NodeStatus {
 	handles := n.handles
 	n.mu.Unlock()
 	st := n.pool.Stats()
-	return NodeStatus{
+	s := NodeStatus{
 		Network: n.key.network, Addr: n.key.addr, TLS: n.key.tls != nil,
-		Handles: handles, State: st.State, Since: st.Since, Stats: st,
+		Handles: handles, State: st.State, Since: st.Since, Silent: n.pool.Illness().Silent, Stats: st,
+	}
+	n.place(&s)
+	return s
+}
+
+// place says what the node is to others.
+func (n *node) place(s *NodeStatus) {
+	switch n.first.places.(type) {
+	case hasty:
+		if n.first.places == (hasty{flees: true}) {
+			s.Topology, s.Role = "sentinel", "sentinel"
+		}
+	case *shards:
+		s.Topology, s.Role = "ring", "shard"
+	}
+	n.mu.Lock()
+	topologies := n.topologies
+	n.mu.Unlock()
+	for _, t := range topologies {
+		s.Topology = t.name
+		if v := t.view.Load(); v != nil {
+			s.Role, s.Slots = v.role(n.key.addr)
+		}
 	}
 }
 

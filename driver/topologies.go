@@ -40,7 +40,7 @@ func (d *Driver) ClusterOptions(o *redis.ClusterOptions) *redis.ClusterOptions {
 	b.waits = false
 	if c.ClusterSlots == nil {
 		asks := &clusterOracle{driver: d, options: b.asking(), seeds: c.Addrs}
-		b.topology = newTopology(d, asks)
+		b.topology = newTopology(d, "cluster", asks)
 		b.topology.moves = true
 		b.places = b.topology
 	}

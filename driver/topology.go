@@ -40,13 +40,15 @@ const (
 // Lock order: Pool.mu, then topology.mu, under which no pool is called.
 type topology struct {
 	driver *Driver
+	name   string // for NodeStatus
 	oracle oracle
 	moves  bool // its clients follow MOVED
 	view   atomic.Pointer[view]
 	wanted atomic.Int64 // when a request last asked, as UnixNano
 
 	mu      sync.Mutex
-	nodes   map[*node]struct{} // that have handles
+	nodes   map[*node]bool // that have, or had, handles; true: of clients
+	bound   []func()           // have clients look at the topology themselves
 	looking bool               // a goroutine asks
 	stirs   int                // reasons to ask that have come while it does
 	since   time.Time          // a view asked for before that isn't enough
@@ -60,8 +62,8 @@ type oracle interface {
 	ask(ctx context.Context, known *view, ill []string) *view
 }
 
-func newTopology(d *Driver, o oracle) *topology {
-	return &topology{driver: d, oracle: o, nodes: make(map[*node]struct{}), stirred: make(chan struct{}, 1)}
+func newTopology(d *Driver, name string, o oracle) *topology {
+	return &topology{driver: d, name: name, oracle: o, nodes: make(map[*node]bool), stirred: make(chan struct{}, 1)}
 }
 
 // Here reports whether a request may wait at the address. See [pooler.Places].
@@ -89,7 +91,7 @@ func (t *topology) Here(addr string, slot int, ill pooler.Illness) bool {
 func (t *topology) join(n *node) {
 	t.mu.Lock()
 	_, known := t.nodes[n]
-	t.nodes[n] = struct{}{}
+	t.nodes[n] = true
 	t.mu.Unlock()
 	if known {
 		return
@@ -123,6 +125,23 @@ func (t *topology) changed(ev pooler.Event) {
 	case t.stirred <- struct{}{}:
 	default:
 	}
+	t.look()
+}
+
+// deserted is told that the last handle of a node is gone: it may have left. The
+// topology's own questions are no reason to ask again.
+func (t *topology) deserted(n *node) {
+	t.mu.Lock()
+	asks := !t.nodes[n]
+	t.nodes[n] = false
+	if !asks {
+		t.since = time.Now()
+	}
+	t.mu.Unlock()
+	if asks {
+		return
+	}
+	t.wanted.Store(time.Now().UnixNano())
 	t.look()
 }
 
@@ -213,10 +232,19 @@ func (t *topology) take(v *view) {
 	v.inherit(before)
 	t.view.Store(v)
 	nodes := slices.Collect(maps.Keys(t.nodes))
+	bound := slices.Clone(t.bound)
 	t.mu.Unlock()
 	for _, n := range nodes {
 		if n.pool.Illness().Ill() {
 			n.pool.Release(t)
+		}
+		if !v.knows(n.key.addr) && n.isDeserted() && t.driver.forget(n) {
+			t.driver.start(func(context.Context) { _ = n.close() })
+		}
+	}
+	if before != nil && !v.agrees(before) {
+		for _, reload := range bound {
+			reload()
 		}
 	}
 }

@@ -75,6 +75,14 @@ func (v *view) role(addr string) (role string, slots int) {
 	return role, slots
 }
 
+// agrees reports whether another view says the same of who serves what.
+func (v *view) agrees(with *view) bool {
+	return v.master == with.master && slices.EqualFunc(v.parts, with.parts, func(a, b part) bool {
+		return a.first == b.first && a.last == b.last && len(a.nodes) == len(b.nodes) &&
+			(len(a.nodes) == 0 || a.nodes[0] == b.nodes[0] && slices.Equal(slices.Sorted(slices.Values(a.nodes)), slices.Sorted(slices.Values(b.nodes))))
+	})
+}
+
 // replicasOf returns who stands by for any part that the address serves.
 func (v *view) replicasOf(addr string) []string {
 	var all []string

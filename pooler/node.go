@@ -11,5 +11,12 @@ type NodeStatus struct {
 	Handles int // handles that go-redis holds
 	State   State
 	Since   time.Time // of the state
+	Silent  bool      // it owes replies, and a connection that was opened to ask is not answered yet
 	Stats   Stats
+
+	// Of a node among several, by what these have said last.
+
+	Topology string // "cluster", "sentinel", "ring", or "" for a node by itself
+	Role     string // "master", "replica", "sentinel", "shard", or ""
+	Slots    int    // that it owns
 }

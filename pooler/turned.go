@@ -23,6 +23,8 @@ func (p *Pool) turned(reply []byte, s *Session) bool {
 		return !s.readOnly()
 	case "-LOADING", "-MASTERDOWN":
 		return true
+	case "-ERR": // older servers have what a script has met inside its own error
+		return bytes.Contains(rest, []byte("-READONLY ")) && !s.readOnly()
 	case "-MOVED":
 		_, to, _ := bytes.Cut(rest, []byte(" "))
 		return string(to) == p.node.Addr
