@@ -41,6 +41,9 @@ type Request struct {
 	Blocking bool
 	// Want is the one connection that can serve the request, or nil.
 	Want *Conn
+	// Rider is what the request will be submitted with, for Share: while it waits
+	// there it is counted as under way. nil: it begins when it is submitted.
+	Rider *Rider
 }
 
 // waitLimit is how long the request may wait where the pool has byDefault, 0: as

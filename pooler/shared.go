@@ -107,9 +107,10 @@ func (l *lane) moves() bool {
 	return before > 0 && before < now
 }
 
-// Again notes that a request that was lost goes on another connection.
-func (s *Lanes) Again(why Again) {
-	s.pool.again.Add(1)
+// Again notes that the rider's request, which was lost, goes on another connection:
+// what is submitted next is the same request.
+func (s *Lanes) Again(r *Rider, why Again) {
+	r.goOn()
 	if why == Move {
 		s.pool.moved.Add(1)
 	} else {
@@ -137,8 +138,7 @@ func (p *Pool) Share(ctx context.Context, r Request) (*Lanes, error) {
 	p.lastUse, p.unused = now, false
 	for {
 		if err := p.refuseLocked(r); err != nil {
-			p.n.admitted++
-			p.n.failed++
+			p.concludeLocked(orNew(r.Rider), Failed)
 			p.unlock()
 			return nil, err
 		}
@@ -148,7 +148,10 @@ func (p *Pool) Share(ctx context.Context, r Request) (*Lanes, error) {
 		}
 		switch c := p.offerIdleLocked(r, now); {
 		case c == nil:
-			p.n.admitted++
+			if r.Rider != nil {
+				r.Rider.admit(p)
+			}
+			r.Rider = orNew(r.Rider)
 			w, err := p.wait(ctx, r, true, now)
 			return w.shared, err
 		case c.place == placeIdle:
@@ -156,6 +159,14 @@ func (p *Pool) Share(ctx context.Context, r Request) (*Lanes, error) {
 			p.openLaneLocked(p.lotLocked(r.Session), c, now)
 		}
 	}
+}
+
+// orNew is what a request is counted by that ends without a rider.
+func orNew(r *Rider) *Rider {
+	if r == nil {
+		return NewRider()
+	}
+	return r
 }
 
 // offerIdleLocked looks at an idle connection for the request, without the lock,
@@ -220,7 +231,6 @@ func (p *Pool) openLaneLocked(l *lot, c *Conn, now time.Duration) {
 	l.more = false
 	for w := l.riders.head; w != nil; w = l.riders.head {
 		w.shared = sh
-		p.n.admitted-- // its exchange will count
 		p.wakeLocked(w, nil, nil, now)
 	}
 }
@@ -264,7 +274,6 @@ func (p *Pool) endLane(l *lane) {
 	}
 	_ = c.nc.SetWriteDeadline(time.Time{}) // a writer may have been cut short
 	p.openLanesLocked(l.group)
-	p.n.add(l)
 	p.lanes--
 	if l.yielding {
 		p.yielding--

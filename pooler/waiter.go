@@ -17,6 +17,7 @@ type waiter struct {
 	session  *Session
 	name     string // what for, see Request
 	blocking bool
+	rider    *Rider // of a request for a shared connection, else nil
 
 	in         *waiterList
 	prev, next *waiter
