@@ -37,15 +37,25 @@ func (b *books) read() (n count) {
 func (t *tally) addTo(n *count) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	over := t.over.Load()
-	begun := t.begun.Load()
-	for now := t.over.Load(); now != over; now = t.over.Load() { // else what began since would be under way twice
-		over, begun = now, t.begun.Load()
-	}
+	begun, over := atOneMoment(t.begun.Load, t.over.Load)
 	n.begun += begun
 	n.over += over
 	n.failed += t.failed
 	n.abandoned += t.abandoned
+}
+
+// atOneMoment reads what has begun and what was over just then. What ends and begins
+// between two looks would be under way twice.
+func atOneMoment(begun, over func() int64) (b, o int64) {
+	o = over()
+	for {
+		b = begun()
+		now := over()
+		if now == o {
+			return b, o
+		}
+		o = now
+	}
 }
 
 // end counts the end of a request.
@@ -82,7 +92,7 @@ func (r *Rider) concludeLocked(o Outcome) {
 	}
 }
 
-// admit is admitLocked.
+// admit counts a request that begins with waiting.
 func (r *Rider) admit(p *Pool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

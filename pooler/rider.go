@@ -22,6 +22,10 @@ var errAboard = errors.New("everpool: the rider is on another shared connection"
 // and not received yet. Its replies come in the order of its requests, since it
 // stays on one connection while any is to come.
 //
+// A request begins when it is submitted, or waits for that, and is over when its last
+// reply was received, when it can't be sent in time, or with Forgive or Close: those who
+// are done with a rider close it. It may be several exchanges, on several connections.
+//
 // Submit and Receive may run on two goroutines, one each; the other methods may
 // be called from any. Make one with [NewRider].
 type Rider struct {

@@ -35,16 +35,18 @@ type Stats struct {
 	Sessions       int           // sessions with a connection or a waiter
 	Lanes          int           // shared connections, of InUse
 
-	// Counters. Admitted = Answered + Failed + Abandoned + the requests in
-	// progress, of which there are InFlight.
+	// Counters, which never go back. A request is admitted once, when it first gets or
+	// waits for a connection, and ends once. In each snapshot
+	// Admitted = Shared + Leased = Answered + Failed + Abandoned + InFlight, the last
+	// of which is a gauge: requests that wait or are under way.
 
 	Admitted  int64
 	InFlight  int64
-	Answered  int64
+	Answered  int64 // all replies were received
 	Failed    int64 // refused, never sent, lost, or late with an unknown outcome
 	Abandoned int64 // the caller left first
-	Shared    int64 // requests on a shared connection; a whole pipeline is one
-	Leased    int64 // requests on a lease of their own
+	Shared    int64 // requests for a shared connection; a whole pipeline is one
+	Leased    int64 // requests for a lease of their own
 	Moved     int64 // sent on another connection since the first provably didn't run them
 	Resent    int64 // reads that were sent a second time
 	Unknown   int64 // ended with ErrUnknownOutcome: of Failed, or of Abandoned after a timeout on a shared connection
