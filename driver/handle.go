@@ -211,6 +211,7 @@ func (h *handle) fail(err error, o pooler.Outcome) error {
 	if o == pooler.Unknown {
 		h.unknownLocked()
 	}
+	h.ride.rider.Forgive() // it won't go on
 	h.end()
 	return err
 }

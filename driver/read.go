@@ -237,8 +237,7 @@ func (h *handle) lost(cause error, ran bool) error {
 func (h *handle) repeat(why pooler.Again) error {
 	h.writeBy = h.readBy
 	if h.ride.under {
-		h.ride.rider.Forgive()
-		h.ride.shared.Again(why)
+		h.ride.shared.Again(h.ride.rider, why)
 		shared, err := h.submit(h.b.owed, h.b.exchange(h.b.owed, 0, h.readBy))
 		if err == nil && !shared {
 			err = pooler.ErrNotShared

@@ -421,7 +421,7 @@ func (h *handle) submit(runs []run, x pooler.Exchange) (bool, error) {
 // findShared gets the shared connections of the handle's session.
 func (h *handle) findShared(runs []run, by time.Time) (bool, error) {
 	req := h.requestLocked(runs)
-	req.Deadline = by
+	req.Deadline, req.Rider = by, h.ride.rider
 	s, err := obtain(h, req, h.node.pool.Share)
 	if err != nil {
 		return true, err

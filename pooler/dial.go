@@ -158,6 +158,7 @@ func (p *Pool) settleDial(l *lot, c *Conn, err error, began time.Duration, first
 	case isUnready(err) && p.health.state == StateUp && p.lastID > 0 && (p.servingLocked() > 0 || !p.health.lost):
 		p.unreadyLocked(l, err)
 	default:
+		p.n.dialErrors++
 		p.dialFailedLocked(err, began)
 	}
 }

@@ -81,11 +81,11 @@ func (p *Pool) answeredLocked(asked, now time.Duration) {
 	}
 }
 
-// dialFailedLocked notes a failed dial that began at the given time, and sees to
-// it that one prober works.
+// dialFailedLocked draws the conclusions from a failed dial that began at the given
+// time, or from a connection that was dialed in vain, and sees to it that one prober
+// works. The counting is its caller's: a dial that has succeeded stays one.
 func (p *Pool) dialFailedLocked(err error, began time.Duration) {
 	h := &p.health
-	p.n.dialErrors++
 	p.ramp = 1
 	if !p.mistakenLocked(h.lastErr) || !isWordless(err) { // which takes back nothing that was said
 		h.lastErr = err
@@ -186,6 +186,7 @@ func (p *Pool) probeOnce(pause *time.Duration) (more bool) {
 		h.next = nil
 		return false
 	}
+	p.n.dialErrors++
 	p.dialFailedLocked(err, now)
 	p.giveUpOnNodeLocked(p.now())
 	p.failWaitersLocked(now)

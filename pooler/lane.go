@@ -100,11 +100,7 @@ type lane struct {
 	company atomic.Int64          // exchanges that the last leader has answered together
 	crowded atomic.Bool           // somebody waits for room
 
-	own      atomic.Int64 // exchanges that are nobody's request: PINGs of its own
-	ownDone  atomic.Int64 // of those, the ones that have ended
-	gone     atomic.Int64 // exchanges whose callers had left
 	forsaken atomic.Int64 // replies to come whose callers have left
-	lost     atomic.Int64 // exchanges that were under way when the connection died
 	ended    sync.Once
 	served   []*Rider // to be woken; the leader's
 	scratch  []byte   // for replies nobody wants; the leader's
@@ -211,6 +207,7 @@ func (l *lane) submit(r *Rider, x *Exchange) (bool, error) {
 	if !l.writing && by > 0 && by <= l.pool.now() {
 		l.admitLocked() // in its place
 		l.mu.Unlock()
+		r.unsent(l.pool)
 		return false, os.ErrDeadlineExceeded // it would be cut short in the middle
 	}
 	if err := l.boardLocked(r, x); err != nil {
@@ -275,14 +272,11 @@ func (l *lane) awaitCompany(gathered int) {
 // boardLocked gives the exchange the next slot.
 func (l *lane) boardLocked(r *Rider, x *Exchange) error {
 	r.mu.Lock()
-	if r.lost != nil {
+	if err := r.mayBoardLocked(l); err != nil {
 		r.mu.Unlock()
-		return ErrLost // its caller has to know first
+		return err
 	}
-	if r.owed > 0 && r.lane != l {
-		r.mu.Unlock()
-		return errAboard // its replies could overtake those
-	}
+	r.admitLocked(l.pool)
 	if r.owed == 0 {
 		r.lane, r.mark = l, l.appended+int64(x.First)
 		r.again, r.slow, r.began, r.spills = true, false, false, false
@@ -359,6 +353,7 @@ func (l *lane) crowdedLocked(n int) bool {
 func (l *lane) awaitRoomLocked(r *Rider, by time.Duration) error {
 	e := &entrant{in: make(chan struct{}, 1), by: by}
 	l.room = append(l.room, e)
+	r.admit(l.pool)
 	l.crowded.Store(true)
 	l.mu.Unlock()
 	l.watch.by(l, by)
@@ -378,6 +373,7 @@ func (l *lane) awaitRoomLocked(r *Rider, by time.Duration) error {
 		return net.ErrClosed
 	case e.expired:
 		l.admitLocked()
+		r.unsent(l.pool)
 		return os.ErrDeadlineExceeded
 	}
 	return nil
@@ -599,14 +595,6 @@ func (l *lane) deliverTo(r *Rider, s *slot) (full bool) {
 	}
 	if l.left == 0 {
 		s.rider.Store(nil) // before r can go anywhere else
-		switch {
-		case r == &ghost:
-			l.lost.Add(1)
-		case r.own:
-			l.ownDone.Add(1)
-		case r.closed:
-			l.gone.Add(1)
-		}
 	}
 	if (l.left == 0 || r.p != nil && r.got == len(r.p)) && r.unparkLocked() {
 		l.served = append(l.served, r)
@@ -758,17 +746,8 @@ func (l *lane) bury() {
 		if i == head+1 && errors.Is(cause, ErrProtocol) {
 			cause = fmt.Errorf("another request's reply: %s", cause.Error()) // theirs may be right
 		}
-		switch r := s.rider.Load(); {
-		case r == nil: // answered just before
-		case r.own:
-			l.ownDone.Add(1)
+		if r := s.rider.Load(); r != nil { // else it was answered just before
 			r.lose(l, s, cause, issued)
-		case r.lose(l, s, cause, issued):
-			l.lost.Add(1)
-		case r.left() && r != &ghost:
-			l.gone.Add(1)
-		default: // told already
-			l.lost.Add(1)
 		}
 		s.rider.Store(nil)
 	}
@@ -823,7 +802,6 @@ func (l *lane) pingLocked() (r *Rider, write bool) {
 	r = NewRider()
 	r.own = true
 	_ = l.boardLocked(r, &Exchange{Request: ping, Replies: 1, First: len(ping)}) // it has nothing that could be lost
-	l.own.Add(1)
 	l.out = append(l.out, ping...)
 	write = !l.writing
 	l.writing = true

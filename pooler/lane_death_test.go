@@ -238,10 +238,12 @@ func TestARiderThatGoesOnAtOnceAfterALossIsNotLostAgain(t *testing.T) {
 			pt.fake.Freeze(true)
 			r := pt.submit(sh, ask("ECHO", "1"))
 			home := r.rider.Conn()
-			var others []*ride
+			var others, elsewhere []*ride
 			for range 2000 {
 				if o := pt.submit(sh, ask("ECHO", "x")); o.rider.Conn() == home {
 					others = append(others, o)
+				} else {
+					elsewhere = append(elsewhere, o)
 				}
 				pt.settle()
 			}
@@ -273,7 +275,7 @@ func TestARiderThatGoesOnAtOnceAfterALossIsNotLostAgain(t *testing.T) {
 			pt.fake.Conns()[0].ResetNow()
 			pt.fake.Freeze(false)
 			wg.Wait()
-			for _, o := range others {
+			for _, o := range append(others, elsewhere...) {
 				o.rider.Close()
 			}
 			pt.sleep(time.Second)

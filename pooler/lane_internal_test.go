@@ -97,13 +97,12 @@ func TestARiderIsToldOfALossOnce(t *testing.T) {
 	l, r, s := &lane{}, NewRider(), &slot{}
 	r.lane, r.owed = l, 2
 	s.rider.Store(r)
-	if !r.lose(l, s, ErrProtocol, 0) {
+	r.lose(l, s, ErrProtocol, 0)
+	if _, cause := r.Lost(); cause == nil {
 		t.Error("it isn't told")
 	}
 	r.Forgive()
-	if r.lose(l, s, ErrProtocol, 0) {
-		t.Error("it is told for another slot")
-	}
+	r.lose(l, s, ErrProtocol, 0)
 	if _, cause := r.Lost(); cause != nil {
 		t.Errorf("it has lost what it has not asked for yet: %v", cause)
 	}

@@ -140,14 +140,20 @@ func TestAServerThatStandsStillGetsNoMoreConnections(t *testing.T) {
 		sh := pt.share(pt.plain)
 		pt.load(sh, 1)
 		pt.fake.Freeze(true)
+		var rides []*ride
 		for range 20 {
-			pt.many(sh, 3)[2].rider.Close()
+			three := pt.many(sh, 3)
+			three[2].rider.Close()
+			rides = append(rides, three...)
 			pt.sleep(100 * time.Millisecond)
 		}
 		pt.wantLanes(1)
 		pt.wantDials(1)
 		pt.fake.Freeze(false)
 		pt.ride(sh, ask("ECHO", "last")).wantReply(bulk("last"))
+		for _, r := range rides {
+			r.rider.Close()
+		}
 	})
 }
 

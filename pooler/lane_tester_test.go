@@ -58,6 +58,8 @@ type ride struct {
 	err     error
 	took    time.Duration
 	used    [][]byte // memory that Receive has returned from
+	ran     bool     // by what the rider said after a loss
+	cause   error
 }
 
 // foul is what memory is filled with when Receive has returned.
@@ -147,7 +149,11 @@ func (r *ride) receiveAll() {
 		if r.used = append(r.used, p); len(r.used) > 16 {
 			r.used = r.used[1:]
 		}
-		if r.err = err; done || err != nil {
+		if r.err = err; errors.Is(err, pooler.ErrLost) {
+			r.ran, r.cause = r.rider.Lost()
+			r.rider.Forgive() // that was it
+		}
+		if done || err != nil {
 			return
 		}
 	}
@@ -215,8 +221,8 @@ func (r *ride) wantErr(want error) {
 func (r *ride) wantLost(ran bool) {
 	r.pt.Helper()
 	r.wantErr(pooler.ErrLost)
-	if got, cause := r.rider.Lost(); cause == nil || got != ran {
-		r.pt.Errorf("lost for %v, ran: %v; want a cause, ran: %v", cause, got, ran)
+	if r.cause == nil || r.ran != ran {
+		r.pt.Errorf("lost for %v, ran: %v; want a cause, ran: %v", r.cause, r.ran, ran)
 	}
 }
 

@@ -266,7 +266,7 @@ func TestWhenALaneIsFullTheNextWaitsForRoom(t *testing.T) {
 		for i, r := range line {
 			r.receive().wantReply(":1" + strconv.Itoa(i) + "\r\n")
 		}
-		pt.wantEnds(2050, 0, 0)
+		pt.wantEnds(2050, 1, 1)
 	})
 }
 
@@ -288,6 +288,8 @@ func TestWhoWaitsForRoomIsToldWhenTheConnectionDies(t *testing.T) {
 			r.wantLost(true)
 		}
 		pt.wantEnds(0, 2047, 0)
+		late.rider.Close() // it doesn't go elsewhere
+		pt.wantEnds(0, 2047, 1)
 	})
 }
 

@@ -150,7 +150,10 @@ func TestWhatAFirstConnectionIsLostForIsExplained(t *testing.T) {
 		if _, err = exchange(c, "GET", "k"); !errors.Is(err, io.EOF) || asked.Load() != 1 {
 			t.Errorf("%v, and asked %d times", err, asked.Load())
 		}
+		a := auditor{T: t, pool: p}
+		a.look()
 		p.Put(c, pooler.Failed)
+		a.look() // its dial has succeeded, and stays one that has
 		began := time.Now()
 		_, err = p.Get(pt.Context(), r)
 		e := pt.wantErr(err, pooler.ErrNodeDown)

@@ -80,8 +80,9 @@ type Pool struct {
 	turnedAt  time.Duration // when what the server says of itself had consequences, 0: never
 	retiredTo uint64        // connections up to this number are retired
 
-	// Of requests on lanes that were lost.
-	again, moved, resent, unknown atomic.Int64
+	// Of requests for lanes: all, and those that were lost.
+	books                  books
+	moved, resent, unknown atomic.Int64
 }
 
 // lot is what the pool has and lacks of one session.
@@ -192,6 +193,7 @@ func (p *Pool) lotLocked(s *Session) *lot {
 
 // Get leases a connection. See [Pooler].
 func (p *Pool) Get(ctx context.Context, r Request) (*Conn, error) {
+	r.Rider = nil
 	p.mu.Lock()
 	p.n.admitted++
 	return p.lease(ctx, r)
@@ -208,6 +210,7 @@ func (p *Pool) Replace(ctx context.Context, c *Conn, r Request, why Again) (*Con
 	}
 	c.Fail(CloseRead, errors.New("everpool: replaced"))
 	p.returnLocked(c)
+	r.Rider = nil
 	return p.lease(ctx, r)
 }
 
@@ -296,19 +299,19 @@ func (p *Pool) leaseLocked(c *Conn, name string, blocking bool, now time.Duratio
 func (p *Pool) wait(ctx context.Context, r Request, share bool, now time.Duration) (granted, error) {
 	if err := p.elsewhereLocked(r.Place); err != nil {
 		p.startProbeLocked()
-		p.n.failed++
+		p.concludeLocked(r.Rider, Failed)
 		p.unlock()
 		return granted{}, err
 	}
 	if !p.askLocked(now) && r.Want == nil {
 		err := p.downErrorLocked(ErrNodeDown)
-		p.n.failed++
+		p.concludeLocked(r.Rider, Failed)
 		p.unlock()
 		return granted{}, err
 	}
 	if p.waiting >= p.cfg.MaxWaiters {
 		err := p.busyErrorLocked(ErrPoolExhausted, 0)
-		p.n.failed++
+		p.concludeLocked(r.Rider, Failed)
 		p.unlock()
 		return granted{}, err
 	}
@@ -344,7 +347,8 @@ func (p *Pool) enqueueLocked(r Request, share bool, now time.Duration) *waiter {
 		w = &waiter{ready: make(chan struct{}, 1)}
 	}
 	p.seq++
-	w.seq, w.since, w.name, w.blocking, w.session, w.place = p.seq, now, r.Name, r.Blocking, r.Session, r.Place
+	w.seq, w.since, w.name, w.blocking, w.session = p.seq, now, r.Name, r.Blocking, r.Session
+	w.place, w.rider = r.Place, r.Rider
 	switch {
 	case r.Want != nil:
 		r.Want.wanted.push(w)
@@ -405,7 +409,7 @@ func (p *Pool) expire() {
 	}
 	late := func(w *waiter) {
 		p.n.waitTimeouts++
-		p.n.failed++
+		p.concludeLocked(w.rider, Failed)
 		p.wakeLocked(w, nil, p.busyErrorLocked(ErrWaitTimeout, now-w.since), now)
 	}
 	for _, l := range p.lots {
@@ -431,14 +435,11 @@ func (p *Pool) giveUp(w *waiter, cause error) {
 	defer p.unlock()
 	switch {
 	case w.conn != nil:
-		p.n.abandoned++
 		p.returnLocked(w.conn)
-	case w.shared != nil:
-		p.n.admitted++
-		p.n.abandoned++
-	default:
+	case w.shared == nil:
 		return
 	}
+	p.concludeLocked(w.rider, Abandoned)
 	w.granted, w.err = granted{}, cause
 }
 
@@ -447,8 +448,21 @@ func (p *Pool) abandon(w *waiter, cause error) {
 	p.mu.Lock()
 	defer p.unlock()
 	if !w.done {
-		p.n.abandoned++
+		p.concludeLocked(w.rider, Abandoned)
 		p.wakeLocked(w, nil, cause, p.now())
+	}
+}
+
+// concludeLocked counts the end of a request that had no connection yet, or has none
+// any more: one for a shared connection if there is a rider, one for a lease if not.
+func (p *Pool) concludeLocked(r *Rider, o Outcome) {
+	switch {
+	case r != nil:
+		r.conclude(p, o)
+	case o == Abandoned:
+		p.n.abandoned++
+	default:
+		p.n.failed++
 	}
 }
 
@@ -458,7 +472,7 @@ func (p *Pool) wakeLocked(w *waiter, c *Conn, err error, now time.Duration) {
 	if p.waiting--; p.waiting == 0 {
 		p.room.short.Store(false)
 	}
-	p.n.waitDuration += now - w.since
+	p.n.waitDuration += max(0, now-w.since) // it may have come since
 	if c != nil {
 		p.leaseLocked(c, w.name, w.blocking, now)
 	}
@@ -471,7 +485,7 @@ const everyone = time.Duration(math.MaxInt64)
 // wakeAllLocked fails those on the list who had come by the given time.
 func (p *Pool) wakeAllLocked(l *waiterList, by time.Duration, err error) {
 	for now := p.now(); l.head != nil && l.head.since <= by; {
-		p.n.failed++
+		p.concludeLocked(l.head.rider, Failed)
 		p.wakeLocked(l.head, nil, err, now)
 	}
 }
@@ -554,7 +568,7 @@ func (p *Pool) placeLocked(c *Conn, now time.Duration) {
 			p.wakeLocked(w, c, nil, now)
 			return
 		}
-		p.n.failed++
+		p.concludeLocked(w.rider, Failed)
 		p.wakeLocked(w, nil, &Error{Err: ErrConnGone, Node: p.node.Addr}, now) // it serves another session now
 	}
 	l := p.lotLocked(c.session)

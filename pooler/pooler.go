@@ -43,6 +43,9 @@ type Request struct {
 	Want *Conn
 	// Place is what the request is for among several nodes.
 	Place Place
+	// Rider is what the request will be submitted with, for Share: while it waits
+	// there it is counted as under way. nil: it begins when it is submitted.
+	Rider *Rider
 }
 
 // waitLimit is how long the request may wait where the pool has byDefault, 0: as

@@ -22,6 +22,10 @@ var errAboard = errors.New("everpool: the rider is on another shared connection"
 // and not received yet. Its replies come in the order of its requests, since it
 // stays on one connection while any is to come.
 //
+// A request begins when it is submitted, or waits for that, and is over when its last
+// reply was received, when it can't be sent in time, or with Forgive or Close: those who
+// are done with a rider close it. It may be several exchanges, on several connections.
+//
 // Submit and Receive may run on two goroutines, one each; the other methods may
 // be called from any. Make one with [NewRider].
 type Rider struct {
@@ -50,8 +54,9 @@ type Rider struct {
 	got         int           // of p
 	in          []byte        // what came while nobody received
 	inR         int
-	lost        error // the connection died
-	ran         bool  // the server may have run some of it
+	lost        error  // the connection died
+	ran         bool   // the server may have run some of it
+	counted     *tally // counts the request that isn't over, nil: there is none
 }
 
 // riderState is what a rider's caller is doing.
@@ -81,7 +86,7 @@ func (r *Rider) Conn() *Conn {
 func (r *Rider) Idle() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.owed == 0 && r.inR == len(r.in) && r.lost == nil && !r.closed
+	return r.idleLocked() && !r.closed
 }
 
 // Lost returns whether the server may have run any of what was under way, and why
@@ -92,13 +97,31 @@ func (r *Rider) Lost() (ran bool, cause error) {
 	return r.ran, r.lost
 }
 
-// Forgive forgets a loss, so that the rider can be used again.
+// Forgive ends a request that was lost, so that the rider can be used for another.
+// One that shall go on is not forgiven; see [Lanes.Again].
 func (r *Rider) Forgive() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.lost != nil || r.idleLocked() {
+		r.concludeLocked(Failed)
+		r.forgetLocked()
+	}
+}
+
+// goOn forgets a loss, and leaves the request open.
+func (r *Rider) goOn() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.forgetLocked()
+}
+
+func (r *Rider) forgetLocked() {
 	r.lost, r.ran = nil, false
 	r.dropLocked()
 }
+
+// idleLocked reports whether no reply is owed, none is held, and nothing was lost.
+func (r *Rider) idleLocked() bool { return r.owed == 0 && r.inR == len(r.in) && r.lost == nil }
 
 // Receive copies bytes of the replies into p as they come: at least one, and
 // possibly several replies; done says that no more are to come. It blocks until
@@ -118,8 +141,10 @@ func (r *Rider) Receive(p []byte, deadline time.Time) (n int, done bool, err err
 	for {
 		if n, err := r.outcomeLocked(p); n > 0 || err != nil {
 			r.receiving, r.p, r.state = false, nil, riderRunning
-			done := !r.closed && r.owed == 0 && r.inR == len(r.in) && r.lost == nil
-			closed := r.closed
+			closed, done := r.closed, !r.closed && r.idleLocked()
+			if done && err == nil {
+				r.concludeLocked(Answered)
+			}
 			r.mu.Unlock()
 			if err != nil || closed || l.conn.Err() != nil {
 				l.stepDown(r) // if it was to be the next leader
@@ -145,6 +170,19 @@ func (r *Rider) Receive(p []byte, deadline time.Time) (n int, done bool, err err
 		}
 		r.mu.Lock()
 	}
+}
+
+// mayBoardLocked returns why the rider can't get on the lane, or nil.
+func (r *Rider) mayBoardLocked(l *lane) error {
+	switch {
+	case r.lost != nil:
+		return ErrLost // its caller has to know first
+	case r.closed:
+		return net.ErrClosed
+	case r.owed > 0 && r.lane != l:
+		return errAboard // its replies could overtake those
+	}
+	return nil
 }
 
 // takeLeadLocked makes the rider the one that reads for everybody, if nobody does.
@@ -255,7 +293,11 @@ func (r *Rider) Close() {
 	if !r.closed && r.owed > 0 {
 		r.lane.forsaken.Add(int64(r.owed))
 	}
-	r.closed = true
+	if r.closed = true; r.lost != nil {
+		r.concludeLocked(Failed)
+	} else {
+		r.concludeLocked(Abandoned)
+	}
 	r.dropLocked()
 	r.stirLocked()
 	if r.entering != nil {
@@ -362,17 +404,17 @@ func (r *Rider) left() bool {
 }
 
 // lose tells the rider that its connection has died; issued says how much may
-// have been written. It reports false if nobody is left to be told: the caller has
-// left, or was told for another slot, and may be about to go on elsewhere.
-func (r *Rider) lose(l *lane, s *slot, cause error, issued int64) bool {
+// have been written. That the connection is lost doesn't end the request: its
+// caller may have it go on. Nobody is told whose caller has left, or who was told for
+// another slot, and may be about to go on elsewhere.
+func (r *Rider) lose(l *lane, s *slot, cause error, issued int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed || r.owed == 0 || r.lane != l || s.rider.Load() != r {
-		return false
+		return
 	}
 	r.lost, r.ran, r.owed = cause, r.ran || issued >= r.mark, 0
 	r.wakeLocked()
-	return true
 }
 
 // resign takes the lead from a rider that was to be the next leader and has not

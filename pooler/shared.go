@@ -22,7 +22,9 @@ type Lanes struct {
 // Where others' requests go out just then it goes with them, and Submit doesn't
 // wait for that. It blocks until the exchange's deadline at most. It fails with
 // [ErrNotShared], [ErrLost], os.ErrDeadlineExceeded or net.ErrClosed; then nothing
-// of the exchange was sent. A rider that is owed replies must say so in it.
+// of the exchange was sent. After ErrNotShared the request isn't over: it may be
+// submitted to what Share returns next. A rider that is owed replies must say so in the
+// exchange, which is then part of the request that it is owed them for.
 func (s *Lanes) Submit(r *Rider, x Exchange) error {
 	if x.Follows {
 		if ok, err := r.aboard().submit(r, &x); ok || err != nil {
@@ -107,9 +109,10 @@ func (l *lane) moves() bool {
 	return before > 0 && before < now
 }
 
-// Again notes that a request that was lost goes on another connection.
-func (s *Lanes) Again(why Again) {
-	s.pool.again.Add(1)
+// Again notes that the rider's request, which was lost, goes on another connection:
+// what is submitted next is the same request.
+func (s *Lanes) Again(r *Rider, why Again) {
+	r.goOn()
 	if why == Move {
 		s.pool.moved.Add(1)
 	} else {
@@ -137,8 +140,7 @@ func (p *Pool) Share(ctx context.Context, r Request) (*Lanes, error) {
 	p.lastUse, p.unused = now, false
 	for {
 		if err := p.refuseLocked(r); err != nil {
-			p.n.admitted++
-			p.n.failed++
+			p.concludeLocked(orNew(r.Rider), Failed)
 			p.unlock()
 			return nil, err
 		}
@@ -148,7 +150,10 @@ func (p *Pool) Share(ctx context.Context, r Request) (*Lanes, error) {
 		}
 		switch c := p.offerIdleLocked(r, now); {
 		case c == nil:
-			p.n.admitted++
+			if r.Rider != nil {
+				r.Rider.admit(p)
+			}
+			r.Rider = orNew(r.Rider)
 			w, err := p.wait(ctx, r, true, now)
 			return w.shared, err
 		case c.place == placeIdle:
@@ -156,6 +161,14 @@ func (p *Pool) Share(ctx context.Context, r Request) (*Lanes, error) {
 			p.openLaneLocked(p.lotLocked(r.Session), c, now)
 		}
 	}
+}
+
+// orNew is what a request is counted by that ends without a rider.
+func orNew(r *Rider) *Rider {
+	if r == nil {
+		return NewRider()
+	}
+	return r
 }
 
 // offerIdleLocked looks at an idle connection for the request, without the lock,
@@ -220,7 +233,6 @@ func (p *Pool) openLaneLocked(l *lot, c *Conn, now time.Duration) {
 	l.more = false
 	for w := l.riders.head; w != nil; w = l.riders.head {
 		w.shared = sh
-		p.n.admitted-- // its exchange will count
 		p.wakeLocked(w, nil, nil, now)
 	}
 }
@@ -264,7 +276,6 @@ func (p *Pool) endLane(l *lane) {
 	}
 	_ = c.nc.SetWriteDeadline(time.Time{}) // a writer may have been cut short
 	p.openLanesLocked(l.group)
-	p.n.add(l)
 	p.lanes--
 	if l.yielding {
 		p.yielding--

@@ -35,16 +35,18 @@ type Stats struct {
 	Sessions       int           // sessions with a connection or a waiter
 	Lanes          int           // shared connections, of InUse
 
-	// Counters. Admitted = Answered + Failed + Abandoned + the requests in
-	// progress, of which there are InFlight.
+	// Counters, which never go back. A request is admitted once, when it first gets or
+	// waits for a connection, and ends once. In each snapshot
+	// Admitted = Shared + Leased = Answered + Failed + Abandoned + InFlight, the last
+	// of which is a gauge: requests that wait or are under way.
 
 	Admitted  int64
 	InFlight  int64
-	Answered  int64
+	Answered  int64 // all replies were received
 	Failed    int64 // refused, never sent, lost, or late with an unknown outcome
 	Abandoned int64 // the caller left first
-	Shared    int64 // requests on a shared connection; a whole pipeline is one
-	Leased    int64 // requests on a lease of their own
+	Shared    int64 // requests for a shared connection; a whole pipeline is one
+	Leased    int64 // requests for a lease of their own
 	Moved     int64 // sent on another connection since the first provably didn't run them
 	Resent    int64 // reads that were sent a second time
 	Unknown   int64 // ended with ErrUnknownOutcome: of Failed, or of Abandoned after a timeout on a shared connection
@@ -76,47 +78,31 @@ type counters struct {
 	dialErrors   int64
 	heals        int64
 	pushes       int64
-	// Of requests on lanes that have ended.
-	shared, sharedAnswered, sharedGone, sharedLost int64
 
 	closes map[CloseReason]int64
 	pins   map[string]int64
 }
 
-// add counts what a lane has carried by now.
-func (n *counters) add(l *lane) {
-	// In this order: what ends meanwhile counts as under way.
-	gone, lost, head := l.gone.Load(), l.lost.Load(), int64(l.head.Load())
-	own, tail := l.own.Load(), int64(l.tail.Load())
-	n.shared += tail - own
-	n.sharedGone += gone
-	n.sharedLost += lost
-	n.sharedAnswered += max(0, head-l.ownDone.Load()-gone-lost)
-}
-
-// sharedLocked adds what is carried by lanes, live ones included.
+// sharedLocked adds what is carried by lanes.
 func (p *Pool) sharedLocked(s *Stats, now time.Duration) {
-	total := p.n
 	for c := range p.all {
 		if l := c.lane; l != nil {
 			s.Lanes++
-			total.add(l)
-			s.PushesDropped += c.pushDropped.Load()
 			if owes, since := l.silence(); owes {
 				s.OldestExchange = max(s.OldestExchange, now-since)
 			}
 		}
 	}
-	again, unknown := p.again.Load(), p.unknown.Load()
-	s.Shared = total.shared - again
-	s.Admitted += s.Shared
-	s.Answered += total.sharedAnswered
-	s.Abandoned += total.sharedGone
-	s.Failed += total.sharedLost - again
+	n := p.books.read()
+	s.Shared = n.begun
+	s.Admitted += n.begun
+	s.InFlight += n.begun - n.over
+	s.Answered += n.over - n.failed - n.abandoned
+	s.Failed += n.failed
+	s.Abandoned += n.abandoned
 	s.Moved += p.moved.Load()
 	s.Resent += p.resent.Load()
-	s.Unknown += unknown
-	s.InFlight = s.Admitted - s.Answered - s.Failed - s.Abandoned
+	s.Unknown += p.unknown.Load()
 }
 
 // Stats returns a snapshot of the pool. It takes the pool's lock for a time
@@ -180,6 +166,7 @@ func (p *Pool) Stats() Stats {
 	}
 	for c := range p.all {
 		oldest(&c.wanted)
+		s.PushesDropped += c.pushDropped.Load()
 		if c.pin != "" {
 			s.Pinned++
 		} else if c.place == placeLeased && c.lane == nil {

@@ -18,6 +18,7 @@ type waiter struct {
 	name     string // what for, see Request
 	blocking bool
 	place    Place
+	rider    *Rider // of a request for a shared connection, else nil
 
 	in         *waiterList
 	prev, next *waiter
