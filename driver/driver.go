@@ -16,8 +16,9 @@ import (
 
 // Driver gives go-redis clients their connections. Make one with [New], and any
 // number of clients with its Options; clients of the same node share its pool.
-// All methods are safe for concurrent use. A Driver that New hasn't made has no
-// nodes, and the clients that it gives options to have an error for every command.
+// All methods are safe for concurrent use. A Driver that New hasn't made, nil among
+// them, has no nodes, its knobs turn nothing, and the clients that it gives options to
+// have an error for every command.
 type Driver struct {
 	cfg Config
 
@@ -56,6 +57,9 @@ type NodeStatus = pooler.NodeStatus
 // address. A node with TLS, or with a client's own Dialer, is forgotten a second
 // after its last client has gone; others stay.
 func (d *Driver) Nodes() []NodeStatus {
+	if d.unmade() != nil {
+		return []NodeStatus{}
+	}
 	d.mu.Lock()
 	nodes := slices.Collect(maps.Values(d.nodes))
 	d.mu.Unlock()
@@ -136,6 +140,9 @@ func (d *Driver) attach(b *binding, network, addr string) (*node, []note, error)
 		d.nodes[key] = n
 	} else {
 		notes = n.compareLocked(b, d.turned)
+	}
+	if b.capped != nil {
+		notes, b.capped = append(notes, *b.capped), nil
 	}
 	n.attach()
 	if b.topology != nil {

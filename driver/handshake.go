@@ -146,6 +146,7 @@ var errChecked = errors.New("everpool: opened to check a login")
 func (h *handle) shakenLocked(c *pooler.Conn, r *run, failed bool) {
 	s := &h.shake
 	flown := s.take()
+	c.SetSession(c.Session()) // refused or not, it is no work
 	switch {
 	case h.carried.inMulti:
 		h.carried.hold(command.PinSession) // it comes into force with EXEC

@@ -34,6 +34,9 @@ func (d *Driver) SetConnMaxLifetime(t time.Duration) {
 
 // turn applies a knob to the pools of all nodes, and of those to come.
 func (d *Driver) turn(name string, to func(pooler.Pooler)) {
+	if d.unmade() != nil {
+		return
+	}
 	d.mu.Lock()
 	if d.turned == nil {
 		d.turned = make(map[string]func(pooler.Pooler))

@@ -5,6 +5,8 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net"
 	"time"
 
@@ -40,7 +42,8 @@ type binding struct {
 	tls    *tls.Config   // to be put on sockets; a copy, nil: none
 	dial   func(ctx context.Context, network, addr string) (net.Conn, error)
 	*client
-	err error // the options are wrong
+	err    error // the options are wrong
+	capped *note // for the log, once; nil if MinIdleConns is in force as asked. Driver.mu guards it
 
 	// returned is what Options has returned. late returns what the user may have made
 	// of it since; it is asked when the first handle is dialed, and nil afterwards.
@@ -69,7 +72,7 @@ type binding struct {
 //
 //	PoolSize               the bound on sockets; the pipelines' come on top, see PipelinePoolSize
 //	MaxActiveConns         the same. If both are set the smaller one bounds, as in go-redis
-//	MinIdleConns           sockets that are kept open; go-redis makes one handle at once, so that they are opened at once
+//	MinIdleConns           sockets that are kept open; go-redis makes one handle at once, so that they are opened at once. More than the other fields allow is capped, as in go-redis, and logged once
 //	MaxIdleConns           sockets that may be idle
 //	MaxConcurrentDials     dials at a time
 //	ConnMaxIdleTime        closes idle sockets, in the background
@@ -131,6 +134,9 @@ type binding struct {
 // belongs, options that another driver has made) every command of the client fails with
 // an error that names each of them; it wraps [pooler.ErrConfig].
 func (d *Driver) Options(o *redis.Options) *redis.Options {
+	if d == nil {
+		d = &Driver{} // whose clients are told what is wrong
+	}
 	if o == nil {
 		o = &redis.Options{}
 	}
@@ -209,7 +215,7 @@ func (d *Driver) bind(o *redis.Options, addrs ...string) *binding {
 	}
 	if b.err = errors.Join(d.unmade(), checkOptions(o, addrs, b.custom())); b.err == nil {
 		b.adopt(o)
-		b.err = b.pool.Validate()
+		b.err = inTermsOf(b.pool.Validate(), o)
 	}
 	return b
 }
@@ -232,9 +238,7 @@ func (b *binding) adopt(o *redis.Options) {
 	}
 	if p.MinIdleConns == 0 {
 		p.MinIdleConns = o.MinIdleConns
-		if p.MaxOpenConns == 0 { // as in go-redis, whose default depends on the machine too
-			p.MinIdleConns = min(p.MinIdleConns, p.Limits().MaxOpenConns)
-		}
+		b.cap(o)
 	}
 	adoptTime(&p.ConnMaxIdleTime, o.ConnMaxIdleTime, true)
 	adoptTime(&p.ConnMaxLifetime, o.ConnMaxLifetime, true)
@@ -245,6 +249,41 @@ func (b *binding) adopt(o *redis.Options) {
 	if p.WaitTimeout == 0 { // else the pool has it
 		adoptTime(&b.wait, o.PoolTimeout, true)
 	}
+}
+
+// cap lowers MinIdleConns, where the client's options ask for more sockets than they
+// allow: go-redis takes that, too, and opens what it may.
+func (b *binding) cap(o *redis.Options) {
+	limits := b.pool.Limits()
+	most := limits.MaxOpenConns
+	if b.pool.MaxIdleConns != 0 {
+		most = min(most, limits.MaxIdleConns)
+	}
+	if b.pool.MinIdleConns <= most {
+		return
+	}
+	b.pool.MinIdleConns = most
+	if b.pool.MaxOpenConns != 0 || most < limits.MaxOpenConns { // else the machine's default decides
+		b.capped = &note{
+			"everpool: MinIdleConns is more than the other options allow; as many sockets are kept open as may be",
+			[]slog.Attr{slog.String("node", o.Addr), slog.Int("asked", o.MinIdleConns), slog.Int("in_force", most), slog.String("options", sizesOf(o))},
+		}
+	}
+}
+
+// inTermsOf adds to what Config.Pool and the options make wrong together what the options
+// say, since their fields have other names.
+func inTermsOf(err error, o *redis.Options) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w (Config.Pool and redis.Options together; the options have %s)", err, sizesOf(o))
+}
+
+// sizesOf says what the options have for the sizes of the pool.
+func sizesOf(o *redis.Options) string {
+	return fmt.Sprintf("PoolSize %d, PipelinePoolSize %d, MaxActiveConns %d, MinIdleConns %d, MaxIdleConns %d",
+		o.PoolSize, o.PipelinePoolSize, o.MaxActiveConns, o.MinIdleConns, o.MaxIdleConns)
 }
 
 // socketsOf is how many sockets go-redis would open by the options, 0 if they

@@ -34,7 +34,6 @@ func TestAllThatIsWrongWithTheOptionsIsToldInOneErrorByEveryCommand(t *testing.T
 		"negative sizes": {redis.Options{Addr: labAddr, PoolSize: -1, MinIdleConns: -2, MaxIdleConns: -3, MaxActiveConns: -4, ReadBufferSize: -5, WriteBufferSize: -6}, []string{"PoolSize is -1", "MinIdleConns is -2", "MaxIdleConns is -3", "MaxActiveConns is -4", "ReadBufferSize is -5", "WriteBufferSize is -6"}},
 		"all at once":    {redis.Options{Network: "udp", Addr: labAddr, PoolSize: -1, MaxActiveConns: -4}, []string{"udp", "PoolSize is -1", "MaxActiveConns is -4"}},
 		"bare numbers":   {redis.Options{Addr: labAddr, PoolTimeout: 5, DialTimeout: 5000, ReadTimeout: 5, WriteTimeout: 6, ConnMaxIdleTime: 30, ConnMaxLifetime: 1, ConnMaxLifetimeJitter: 2}, []string{"PoolTimeout is 5ns", "DialTimeout is 5µs", "ReadTimeout is 5ns", "WriteTimeout is 6ns", "ConnMaxIdleTime is 30ns", "ConnMaxLifetime is 1ns", "ConnMaxLifetimeJitter is 2ns", "unit"}},
-		"no room":        {redis.Options{Addr: labAddr, MinIdleConns: 500, PoolSize: 5}, []string{"MinIdleConns is 500"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inLab(t, driver.Config{}, func(t *lab) {

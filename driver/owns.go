@@ -19,7 +19,7 @@ import (
 func (d *Driver) Owns(c redis.UniversalClient) bool {
 	dial, cfg := dialerOf(c)
 	b := bindingOf(dial)
-	return b != nil && b.driver == d && cfg == b.returned.TLSConfig
+	return d != nil && b != nil && b.driver == d && cfg == b.returned.TLSConfig
 }
 
 // dialerOf returns the Dialer and the TLSConfig in the options of a client.
@@ -95,10 +95,10 @@ func changedSince(before, now *redis.Options) error {
 
 // unmade complains of a driver that New hasn't made.
 func (d *Driver) unmade() error {
-	if d.nodes == nil {
+	if d == nil || d.nodes == nil {
 		return errUnmade
 	}
 	return nil
 }
 
-var errUnmade = complaint("the Driver is its zero value; New makes one that works")
+var errUnmade = complaint("the Driver is nil or its zero value; New makes one that works")

@@ -3,6 +3,8 @@ package driver_test
 import (
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -208,5 +210,50 @@ func TestEachClientsOwnPoolTimeoutHolds(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// The stock client takes such options, and opens what it may.
+func TestMinIdleConnsOverTheOtherOptionsAreCappedAndLoggedOnce(t *testing.T) {
+	for name, c := range map[string]struct {
+		o    redis.Options
+		want int
+		says string
+	}{
+		"PoolSize":       {redis.Options{PoolSize: 5, MinIdleConns: 50}, 15, "PoolSize 5"},
+		"MaxActiveConns": {redis.Options{MaxActiveConns: 4, PipelinePoolSize: -1, MinIdleConns: 50}, 4, "MaxActiveConns 4"},
+		"MaxIdleConns":   {redis.Options{MaxIdleConns: 3, MinIdleConns: 5}, 3, "MaxIdleConns 3"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			log := new(lines)
+			inLab(t, driver.Config{Logger: log.logger()}, func(t *lab) {
+				rdb := t.client(func(o *redis.Options) { c.o.Addr, c.o.MaxRetries = o.Addr, -1; *o = c.o })
+				synctest.Wait()
+				if n := t.f.Live(); n != c.want {
+					t.Errorf("%d sockets, want %d", n, c.want)
+				}
+				for range 3 {
+					if err := rdb.Watch(t.Context(), func(*redis.Tx) error { return nil }, "k"); err != nil {
+						t.Error(err)
+					}
+				}
+				if l := log.with("MinIdleConns is more"); len(l) != 1 || !strings.Contains(l[0], c.says) || !strings.Contains(l[0], "in_force="+strconv.Itoa(c.want)) {
+					t.Errorf("logged %q", l)
+				}
+			})
+		})
+	}
+}
+
+// Numbers that come of the options are said with the options' names.
+func TestWhatConfigAndOptionsMakeWrongTogetherNamesTheOptions(t *testing.T) {
+	for _, pool := range []pooler.Config{{MinIdleConns: 5}, {SharedConns: 5}} {
+		d := newDriver(t, driver.Config{Pool: pool})
+		rdb := redis.NewClient(d.Options(&redis.Options{Addr: labAddr, PoolSize: 2, PipelinePoolSize: -1, MaxRetries: -1}))
+		err := rdb.Ping(t.Context()).Err()
+		_ = rdb.Close()
+		if !errors.Is(err, pooler.ErrConfig) || !strings.Contains(err.Error(), "MaxOpenConns, 2") || !strings.Contains(err.Error(), "PoolSize 2, PipelinePoolSize -1") {
+			t.Errorf("%v", err)
+		}
 	}
 }

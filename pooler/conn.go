@@ -130,9 +130,10 @@ func (c *Conn) NetConn() net.Conn { return c.nc }
 // Session is the state of the connection. Only the holder of the lease may ask.
 func (c *Conn) Session() *Session { return c.session }
 
-// SetSession says that the connection's state is now s. Only the holder of the
-// lease may call it.
-func (c *Conn) SetSession(s *Session) { c.session = s }
+// SetSession says that the connection's state is now s, be it the same as before: the
+// lease was for a handshake, and doesn't count as work in the session (MinIdleConns).
+// Only the holder of the lease may call it.
+func (c *Conn) SetSession(s *Session) { c.session, c.leasedIn = s, nil }
 
 // Err is why the connection must not be used any more, or nil.
 func (c *Conn) Err() error {

@@ -132,6 +132,10 @@ type Error struct {
 	Since    time.Time
 	Attempts int64
 
+	// NeverAnswered is true if the node has not answered since its pool was made: its
+	// address may be wrong, or its server not started yet. With Since only.
+	NeverAnswered bool
+
 	// Waited is how long the request waited; Open, Max, Leased and Waiting are
 	// the pool's numbers at that moment, Holders says what the leased
 	// connections were doing. For ErrWaitTimeout and ErrPoolExhausted.
@@ -152,6 +156,9 @@ func (e *Error) Error() string {
 	}
 	if e.mostly != "" {
 		b.WriteString(": most connections are held by " + e.mostly)
+	}
+	if e.NeverAnswered {
+		b.WriteString(": never answered")
 	}
 	if e.Cause != nil {
 		b.WriteString(": " + steady(e.Cause.Error()))

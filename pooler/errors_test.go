@@ -1,8 +1,10 @@
 package pooler_test
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
+	"io"
 	"net"
 	"strings"
 	"syscall"
@@ -40,4 +42,27 @@ func TestErrorsOfOneKindHaveOneText(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestANodeThatHasNeverAnsweredIsSaidToBeSo(t *testing.T) {
+	bubble(t, pooler.Config{FailFastAfter: time.Second}, func(pt *tester) {
+		for _, c := range []struct {
+			never bool
+			text  string
+		}{{true, ": never answered: "}, {false, addr + ": dial tcp"}} {
+			pt.fake.DownRefused()
+			pt.sleep(2 * time.Second)
+			_, err := pt.pool.Get(context.Background(), pooler.Request{Session: pt.plain, Name: "GET"})
+			e, ok := errors.AsType[*pooler.Error](err)
+			if !ok || !errors.Is(err, pooler.ErrNodeDown) || e.NeverAnswered != c.never || !strings.Contains(e.Error(), c.text) {
+				t.Errorf("%v, want %q in it", err, c.text)
+			}
+			pt.fake.Up()
+			pt.sleep(2 * time.Second)
+			conn := pt.get(pt.plain)
+			pt.do(conn, "PING")
+			conn.Fail(pooler.CloseState, io.EOF)
+			pt.put(conn)
+		}
+	})
 }

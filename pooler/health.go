@@ -343,6 +343,7 @@ func (p *Pool) downErrorLocked(sentinel error) *Error {
 	e := &Error{Err: sentinel, Node: p.node.Addr}
 	if h := &p.health; h.state != StateUp {
 		e.Since, e.Attempts, e.Cause = h.downTime, h.failures, h.lastErr
+		e.NeverAnswered = !p.heard.Load()
 	}
 	return e
 }

@@ -201,3 +201,28 @@ func TestMinIdleConnsAreOpenedForTheNextClientToo(t *testing.T) {
 		}
 	})
 }
+
+// A step of a handshake that the server refuses leaves the connection in a session that
+// nothing is asked in.
+func TestAStepThatIsRefusedIsNoWorkInItsSession(t *testing.T) {
+	bubble(t, pooler.Config{MinIdleConns: 3}, func(pt *tester) {
+		pt.created()
+		s := session(1)
+		c := pt.get(pt.plain)
+		pt.do(c, "SELECT", "1")
+		c.SetSession(s)
+		pt.put(c)
+		pt.settle()
+		dials := pt.dialer.count()
+		c = pt.get(s)
+		c.SetSession(s) // refused
+		pt.put(c)
+		pt.settle()
+		if n := pt.dialer.count() - dials; n != 0 {
+			t.Errorf("%d dials", n)
+		}
+		if n := pt.fake.Count("SELECT"); n != 1 {
+			t.Errorf("%d connections were brought to the session", n)
+		}
+	})
+}

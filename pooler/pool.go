@@ -528,7 +528,7 @@ func (p *Pool) returnLocked(c *Conn) {
 	}
 	c.idleSince, c.checked, c.holder = now, now, ""
 	p.answeredLocked(c.leasedAt, now)
-	if c.session == c.leasedIn { // else it was a handshake
+	if c.session == c.leasedIn { // else it was a handshake, see SetSession
 		p.workLocked(c.session)
 	}
 	if n := c.pushDropped.Swap(0); n > 0 {

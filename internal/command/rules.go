@@ -42,8 +42,10 @@ func (a *args) apply(r rule, f *Facts) {
 	case ruleHSetEx:
 		f.improve(Idempotent, a.onlyExpiry(2, a.find(2, "FIELDS")))
 	case ruleGetEx:
+		f.improve(Idempotent, a.keepsValue(2, a.total))
 		f.improve(Read, a.total == 2)
 	case ruleHGetEx:
+		f.improve(Idempotent, a.keepsValue(2, a.find(2, "FIELDS")))
 		f.improve(Read, a.seen(2) && is(a.at(2), "FIELDS"))
 	case ruleAddScored:
 		f.improve(Idempotent, a.seen(2) && number(a.at(2)))
@@ -145,6 +147,26 @@ func (a *args) onlyExpiry(i, end int) bool {
 		case is(o, "KEEPTTL"):
 			i++
 		case is(o, "EX"), is(o, "PX"), is(o, "EXAT"), is(o, "PXAT"):
+			i += 2
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// keepsValue reports whether the arguments from i up to end are all here and leave
+// the value that GETEX reads in place for a second run. EXAT and PXAT don't: a time
+// that has passed deletes it.
+func (a *args) keepsValue(i, end int) bool {
+	for i < end {
+		if !a.seen(i) {
+			return false
+		}
+		switch o := a.at(i); {
+		case is(o, "PERSIST"):
+			i++
+		case is(o, "EX"), is(o, "PX"):
 			i += 2
 		default:
 			return false
