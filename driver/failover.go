@@ -26,6 +26,7 @@ import (
 // If the options can't work every command fails with an error that names each mistake,
 // as with Options.
 func (d *Driver) FailoverOptions(o *redis.FailoverOptions) *redis.FailoverOptions {
+	d = d.orUnmade()
 	if o == nil {
 		o = &redis.FailoverOptions{}
 	}

@@ -58,7 +58,6 @@ func TestOpenNamesAllThatIsWrongAndNoPassword(t *testing.T) {
 			url:  "redis://:hunter2@localhost?max_open_conns=-7&shared_conns=-4",
 			want: []string{"MaxOpenConns is -7", "SharedConns is -4"},
 		},
-		"min over max": {url: "redis://:hunter2@localhost?max_open_conns=2&min_idle_conns=3", want: []string{"MinIdleConns is 3", "MaxOpenConns, 2"}},
 		"relation": {
 			url: "redis://:hunter2@localhost", opts: []driver.Option{driver.WithConfig(driver.Config{Pool: pooler.Config{BackoffMin: time.Second, BackoffMax: time.Millisecond}})},
 			want: []string{"BackoffMin is 1s"},

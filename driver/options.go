@@ -134,9 +134,7 @@ type binding struct {
 // belongs, options that another driver has made) every command of the client fails with
 // an error that names each of them; it wraps [pooler.ErrConfig].
 func (d *Driver) Options(o *redis.Options) *redis.Options {
-	if d == nil {
-		d = &Driver{} // whose clients are told what is wrong
-	}
+	d = d.orUnmade()
 	if o == nil {
 		o = &redis.Options{}
 	}

@@ -93,6 +93,15 @@ func changedSince(before, now *redis.Options) error {
 	return errors.Join(wrong...)
 }
 
+// orUnmade is the driver, or one that New hasn't made, whose clients are told what is
+// wrong.
+func (d *Driver) orUnmade() *Driver {
+	if d == nil {
+		return &Driver{}
+	}
+	return d
+}
+
 // unmade complains of a driver that New hasn't made.
 func (d *Driver) unmade() error {
 	if d == nil || d.nodes == nil {

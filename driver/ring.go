@@ -23,6 +23,7 @@ import (
 // If the options can't work every command fails with an error that names each mistake,
 // as with Options.
 func (d *Driver) RingOptions(o *redis.RingOptions) *redis.RingOptions {
+	d = d.orUnmade()
 	if o == nil {
 		o = &redis.RingOptions{}
 	}

@@ -24,6 +24,7 @@ import (
 // If the options can't work every command fails with an error that names each mistake,
 // as with Options.
 func (d *Driver) ClusterOptions(o *redis.ClusterOptions) *redis.ClusterOptions {
+	d = d.orUnmade()
 	if o == nil {
 		o = &redis.ClusterOptions{}
 	}

@@ -9,6 +9,7 @@ import (
 // decides by the options. o isn't changed. Its fields do what they do in
 // [Driver.Options], [Driver.ClusterOptions] and [Driver.FailoverOptions].
 func (d *Driver) UniversalOptions(o *redis.UniversalOptions) *redis.UniversalOptions {
+	d = d.orUnmade()
 	if o == nil {
 		o = &redis.UniversalOptions{}
 	}
