@@ -16,6 +16,8 @@
 // code under test has nothing left to do. What depends on the kernel (resets,
 // frozen processes, TLS) belongs on [Server] and [Proxy]. [ByteFault] spoils
 // one byte offset of any connection, for tests that try all of them.
+// What depends on who is whose master belongs on [Cluster], [Sentinels] and
+// [Ring], which take seconds to start.
 //
 // # Concurrency
 //

@@ -20,11 +20,21 @@ func newRespClient(conn net.Conn) *respClient {
 	return &respClient{conn: conn, r: bufio.NewReader(conn)}
 }
 
+// call is [respClient.ask] with the reply as text.
 func (c *respClient) call(args ...string) (string, error) {
-	if _, err := c.conn.Write(appendCommand(nil, args...)); err != nil {
+	reply, err := c.ask(args...)
+	if err != nil {
 		return "", err
 	}
-	return readText(c.r)
+	return replyText(reply), nil
+}
+
+// ask sends a command and returns the reply as [readReply] does.
+func (c *respClient) ask(args ...string) (any, error) {
+	if _, err := c.conn.Write(appendCommand(nil, args...)); err != nil {
+		return nil, err
+	}
+	return readReply(c.r)
 }
 
 // appendCommand appends a request.
@@ -36,15 +46,29 @@ func appendCommand(b []byte, args ...string) []byte {
 	return b
 }
 
-// readText reads one reply as text.
-func readText(r *bufio.Reader) (string, error) {
+// replyText is a reply as text, with one element of an aggregate per line.
+func replyText(reply any) string {
+	elements, ok := reply.([]any)
+	if !ok {
+		return reply.(string)
+	}
+	lines := make([]string, len(elements))
+	for i, e := range elements {
+		lines[i] = replyText(e)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// readReply reads one reply: an aggregate as []any, keys and values of a map in
+// turn, and anything else as a string, with the "-" of an error.
+func readReply(r *bufio.Reader) (any, error) {
 	line, err := r.ReadString('\n')
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	line = strings.TrimSuffix(line, "\r\n")
 	if line == "" {
-		return "", fmt.Errorf("empty reply line")
+		return nil, fmt.Errorf("empty reply line")
 	}
 	switch line[0] {
 	case '+', ':', ',', '#', '(':
@@ -58,29 +82,29 @@ func readText(r *bufio.Reader) (string, error) {
 	case '*', '~', '>', '%':
 		return readAggregate(r, line)
 	default:
-		return "", fmt.Errorf("unexpected reply %q", line)
+		return nil, fmt.Errorf("unexpected reply %q", line)
 	}
 }
 
-func readBulk(r *bufio.Reader, line string) (string, error) {
+func readBulk(r *bufio.Reader, line string) (any, error) {
 	n, err := strconv.Atoi(line[1:])
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	if n < 0 {
 		return "(nil)", nil
 	}
 	b := make([]byte, n+2)
 	if _, err := io.ReadFull(r, b); err != nil {
-		return "", err
+		return nil, err
 	}
 	return string(b[:n]), nil
 }
 
-func readAggregate(r *bufio.Reader, line string) (string, error) {
+func readAggregate(r *bufio.Reader, line string) (any, error) {
 	n, err := strconv.Atoi(line[1:])
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	if n < 0 {
 		return "(nil)", nil
@@ -88,11 +112,11 @@ func readAggregate(r *bufio.Reader, line string) (string, error) {
 	if line[0] == '%' {
 		n *= 2
 	}
-	parts := make([]string, n)
-	for i := range parts {
-		if parts[i], err = readText(r); err != nil {
-			return "", err
+	elements := make([]any, n)
+	for i := range elements {
+		if elements[i], err = readReply(r); err != nil {
+			return nil, err
 		}
 	}
-	return strings.Join(parts, "\n"), nil
+	return elements, nil
 }

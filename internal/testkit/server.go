@@ -48,6 +48,7 @@ type Server struct {
 	exited   chan struct{} // closed when cmd has been waited for
 	logStart int64         // where in server.log cmd begins
 	password string        // of the default user, as the server has it now
+	frozen   bool          // by Freeze
 }
 
 // Start starts a server for one test and returns when it answers. The test's
@@ -56,14 +57,42 @@ type Server struct {
 func Start(tb testing.TB, kind Kind, opts ...ServerOption) *Server {
 	tb.Helper()
 	s, err := StartServer(context.Background(), kind, opts...)
-	switch {
-	case errors.Is(err, exec.ErrNotFound) && os.Getenv("CI") != "true":
-		tb.Skipf("no real server: %v", err)
-	case err != nil:
-		tb.Fatalf("testkit: start %s: %v", kind, err)
+	if err != nil {
+		notStarted(tb, kind, err)
 	}
 	tb.Cleanup(s.Close)
 	return s
+}
+
+// startAll starts as many servers at once as there are lists of options, as
+// [Start] starts one.
+func startAll(tb testing.TB, kind Kind, opts ...[]ServerOption) []*Server {
+	tb.Helper()
+	servers, errs := make([]*Server, len(opts)), make([]error, len(opts))
+	var starting sync.WaitGroup
+	for i, o := range opts {
+		starting.Go(func() { servers[i], errs[i] = StartServer(context.Background(), kind, o...) })
+	}
+	starting.Wait()
+	for _, s := range servers {
+		if s != nil {
+			tb.Cleanup(s.Close)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		notStarted(tb, kind, err)
+	}
+	return servers
+}
+
+// notStarted skips the test if the program is missing and may be, and fails it
+// otherwise.
+func notStarted(tb testing.TB, kind Kind, err error) {
+	tb.Helper()
+	if errors.Is(err, exec.ErrNotFound) && os.Getenv("CI") != "true" {
+		tb.Skipf("no real server: %v", err)
+	}
+	tb.Fatalf("testkit: start %s: %v", kind, err)
 }
 
 // StartServer is [Start] for programs that aren't tests: ctx bounds the
@@ -144,6 +173,7 @@ func (s *Server) launch() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.cmd, s.exited, s.logStart, s.password = cmd, exited, info.Size(), s.cfg.password
+	s.frozen = false
 	return nil
 }
 

@@ -10,13 +10,16 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
 // serverConfig is what the options say; a restart uses it again.
 type serverConfig struct {
 	args     []string
+	lines    []string // of the configuration file, its last ones
 	unix     bool
 	tls      bool
+	tlsFiles *tlsFiles // those of several servers; nil: the server's own
 	password string
 	users    []string // lines of the configuration file
 	master   *Server
@@ -26,9 +29,11 @@ type serverConfig struct {
 }
 
 type sentinelConfig struct {
-	name   string
-	master *Server
-	quorum int
+	name            string
+	master          *Server
+	quorum          int
+	downAfter       time.Duration
+	failoverTimeout time.Duration
 }
 
 // ServerOption changes how [Start] starts a server.
@@ -40,12 +45,25 @@ func WithArgs(args ...string) ServerOption {
 	return func(c *serverConfig) { c.args = append(c.args, args...) }
 }
 
+// WithConfig adds lines to the configuration file, such as "maxclients 10".
+// They override what the other options say, but WithArgs; and as other lines
+// of the file they are the server's own to change (CONFIG REWRITE).
+func WithConfig(lines ...string) ServerOption {
+	return func(c *serverConfig) { c.lines = append(c.lines, lines...) }
+}
+
 // WithUnixSocket makes the server listen on a unix socket only.
 func WithUnixSocket() ServerOption { return func(c *serverConfig) { c.unix = true } }
 
 // WithTLS makes the server speak TLS only, and demand a client certificate;
 // see [Server.TLSConfig].
 func WithTLS() ServerOption { return func(c *serverConfig) { c.tls = true } }
+
+// withTLSFiles is [WithTLS] with certificates that several servers share, who
+// are each other's clients too.
+func withTLSFiles(files *tlsFiles) ServerOption {
+	return func(c *serverConfig) { c.tls, c.tlsFiles = true, files }
+}
 
 // WithPassword sets requirepass.
 func WithPassword(pw string) ServerOption {
@@ -71,7 +89,11 @@ func WithCluster() ServerOption { return func(c *serverConfig) { c.cluster = tru
 // WithSentinelOf makes the server a sentinel that watches master under name
 // and calls it down after 500 ms.
 func WithSentinelOf(name string, master *Server, quorum int) ServerOption {
-	return func(c *serverConfig) { c.sentinel = &sentinelConfig{name, master, quorum} }
+	return withSentinel(sentinelConfig{name, master, quorum, 500 * time.Millisecond, 2 * time.Second})
+}
+
+func withSentinel(sc sentinelConfig) ServerOption {
+	return func(c *serverConfig) { c.sentinel = &sc }
 }
 
 // configure chooses an address and writes the configuration file. A file, and
@@ -80,6 +102,9 @@ func WithSentinelOf(name string, master *Server, quorum int) ServerOption {
 func (s *Server) configure() (err error) {
 	if s.cfg.unix && s.cfg.tls {
 		return errors.New("TLS on a unix socket isn't supported")
+	}
+	if s.cfg.tls && s.tls == nil {
+		s.tls = s.cfg.tlsFiles
 	}
 	if s.cfg.tls && s.tls == nil {
 		if s.tls, err = newTLSFiles(s.Dir); err != nil {
@@ -104,6 +129,7 @@ func (s *Server) configure() (err error) {
 		lines = append(lines, "requirepass "+strconv.Quote(s.cfg.password))
 	}
 	lines = append(lines, s.cfg.users...)
+	lines = append(lines, s.cfg.lines...)
 	text := strings.Join(lines, "\n") + "\n"
 	return os.WriteFile(filepath.Join(s.Dir, "server.conf"), []byte(text), 0o600)
 }
@@ -168,8 +194,8 @@ func (s *Server) dataLines() []string {
 func (sc *sentinelConfig) lines() []string {
 	lines := []string{
 		fmt.Sprintf("sentinel monitor %s 127.0.0.1 %d %d", sc.name, sc.master.Port, sc.quorum),
-		fmt.Sprintf("sentinel down-after-milliseconds %s 500", sc.name),
-		fmt.Sprintf("sentinel failover-timeout %s 2000", sc.name),
+		fmt.Sprintf("sentinel down-after-milliseconds %s %d", sc.name, sc.downAfter.Milliseconds()),
+		fmt.Sprintf("sentinel failover-timeout %s %d", sc.name, sc.failoverTimeout.Milliseconds()),
 	}
 	if pw := sc.master.cfg.password; pw != "" {
 		lines = append(lines, fmt.Sprintf("sentinel auth-pass %s %s", sc.name, strconv.Quote(pw)))

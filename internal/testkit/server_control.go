@@ -114,6 +114,7 @@ func (s *Server) Freeze() {
 	if p == nil || signalStop(p) != nil {
 		return
 	}
+	s.setFrozen(true)
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for !stopped(p.Pid) {
@@ -129,6 +130,25 @@ func (s *Server) Freeze() {
 func (s *Server) Thaw() {
 	if p, _ := s.process(); p != nil {
 		_ = signalContinue(p) // an error means that it has exited
+		s.setFrozen(false)
+	}
+}
+
+func (s *Server) setFrozen(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.frozen = on
+}
+
+// Live says whether the server's process runs and isn't frozen by Freeze.
+func (s *Server) Live() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.exited: // nil, and not ready, before the first start
+		return false
+	default:
+		return s.cmd != nil && !s.frozen
 	}
 }
 
@@ -158,10 +178,8 @@ func (s *Server) Call(ctx context.Context, args ...string) (string, error) {
 	defer stop()
 
 	c := newRespClient(conn)
-	if password := s.currentPassword(); password != "" {
-		if reply, err := c.call("AUTH", password); err != nil || strings.HasPrefix(reply, "-") {
-			return reply, err
-		}
+	if refusal, err := s.logIn(c); refusal != "" || err != nil {
+		return refusal, err
 	}
 	reply, err := c.call(args...)
 	if err == nil && reply == "OK" && len(args) == 4 &&
@@ -171,6 +189,20 @@ func (s *Server) Call(ctx context.Context, args ...string) (string, error) {
 		s.mu.Unlock()
 	}
 	return reply, err
+}
+
+// logIn authenticates the connection with the server's own password, if it has
+// one, and returns the error reply that refuses it.
+func (s *Server) logIn(c *respClient) (refusal string, err error) {
+	password := s.currentPassword()
+	if password == "" {
+		return "", nil
+	}
+	reply, err := c.call("AUTH", password)
+	if strings.HasPrefix(reply, "-") {
+		return reply, err
+	}
+	return "", err
 }
 
 func (s *Server) currentPassword() string {

@@ -13,10 +13,12 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"testing"
 	"time"
 )
 
-// tlsFiles are the certificates of one server, made for it alone.
+// tlsFiles are the certificates of one server, or of one topology's servers,
+// made for it alone.
 type tlsFiles struct {
 	ca, cert, key string // paths
 	client        *tls.Config
@@ -76,6 +78,16 @@ func newTLSFiles(dir string) (*tlsFiles, error) {
 		}
 	}
 	return f, nil
+}
+
+// sharedTLSFiles makes certificates for the servers of a topology.
+func sharedTLSFiles(tb testing.TB) *tlsFiles {
+	tb.Helper()
+	files, err := newTLSFiles(tb.TempDir())
+	if err != nil {
+		tb.Fatalf("testkit: certificates: %v", err)
+	}
+	return files
 }
 
 func certTemplate(name string) *x509.Certificate {
