@@ -1,0 +1,225 @@
+package acceptance_test
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/everpool/everpool/internal/hashslot"
+	"github.com/everpool/everpool/internal/testkit"
+)
+
+// soonElected has elections begin soon, and slots without an owner fail by themselves
+// only: what a cluster refuses as a whole meanwhile is no client's doing.
+var soonElected = testkit.ClusterConfig{NodeTimeout: time.Second, Extra: []string{"cluster-require-full-coverage no"}}
+
+// clusterCrews are the ways to use a cluster.
+func clusterCrews(t *testing.T, c *testkit.Cluster) []*crew {
+	d := patientDriver(t)
+	make := func(name string, set func(*redis.ClusterOptions)) *crew {
+		o := &redis.ClusterOptions{Addrs: c.Addrs()}
+		set(o)
+		return newCrew(t, name, redis.NewClusterClient(d.ClusterOptions(o)))
+	}
+	tx := make("tx", func(*redis.ClusterOptions) {})
+	tx.tx = true
+	return []*crew{
+		make("plain", func(*redis.ClusterOptions) {}), tx,
+		make("replicas", func(o *redis.ClusterOptions) { o.ReadOnly = true }),
+		make("random", func(o *redis.ClusterOptions) { o.RouteRandomly = true }),
+	}
+}
+
+// atWork has all crews call, on keys of the node and on others, while f runs. f is given
+// the keys of the node, crew by crew.
+func atWork(t *testing.T, c *testkit.Cluster, crews []*crew, addr string, f func(there [][]string)) {
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	there := make([][]string, len(crews))
+	for i, w := range crews {
+		var elsewhere []string
+		there[i], elsewhere = keysAt(c, addr, w.name, 4)
+		w.work(&wg, stop, there[i])
+		w.work(&wg, stop, elsewhere)
+		w.served(t, there[i])
+		w.served(t, elsewhere)
+	}
+	f(there)
+	close(stop)
+	wg.Wait()
+	read := counter(t, redis.NewClusterClient(&redis.ClusterOptions{Addrs: c.Addrs()}))
+	for _, w := range crews {
+		t.Logf("%s: %d increments of unknown outcome", w.name, w.check(t, read))
+	}
+}
+
+// While a cluster elects a primary in the place of one that was killed, the calls for
+// its slots wait, and then go to the new one; no call fails, but for increments whose
+// outcome nobody knows.
+func TestAnElectionFailsNoCall(t *testing.T) {
+	for _, kind := range testkit.Kinds {
+		t.Run(string(kind), func(t *testing.T) {
+			c := testkit.StartCluster(t, kind, soonElected)
+			victim := c.Nodes()[0]
+			crews := clusterCrews(t, c)
+			atWork(t, c, crews, victim.Addr, func(there [][]string) {
+				victim.Kill()
+				c.AwaitOwner(t, 0, victim.Addr)
+				for i, w := range crews {
+					w.served(t, there[i])
+				}
+			})
+		})
+	}
+}
+
+// A primary that is frozen is silent, and nothing more; as soon as the others name an
+// heir, reads go there.
+func TestReadsLeaveAFrozenPrimaryForItsHeir(t *testing.T) {
+	c := testkit.StartCluster(t, testkit.Redis, soonElected)
+	victim := c.Nodes()[0]
+	crews := clusterCrews(t, c)
+	for _, w := range crews {
+		w.reads = true
+	}
+	atWork(t, c, crews, victim.Addr, func(there [][]string) {
+		victim.Freeze()
+		c.AwaitOwner(t, 0, victim.Addr)
+		for i, w := range crews {
+			w.served(t, there[i])
+		}
+		victim.Thaw()
+	})
+}
+
+// What a cluster does on demand costs no call: a failover, slots that move, in one go
+// and step by step, nodes that come and go.
+func TestAClusterThatChangesFailsNoCall(t *testing.T) {
+	c := testkit.StartCluster(t, testkit.Valkey, soonElected)
+	from, to := c.Nodes()[0], c.Nodes()[1]
+	crews := clusterCrews(t, c)
+	atWork(t, c, crews, from.Addr, func(there [][]string) {
+		slot := hashslot.Of([]byte(there[0][0]))
+		c.BeginMove(t, from, to, slot)
+		c.MoveKeys(t, from, to, slot)
+		for i, w := range crews {
+			w.served(t, there[i]) // by ASK
+		}
+		c.EndMove(t, from, to, slot)
+		extra := c.AddNode(t, nil)
+		slot = hashslot.Of([]byte(there[1][0]))
+		c.MoveSlots(t, from, extra, slot)
+		for i, w := range crews {
+			w.served(t, there[i])
+		}
+		c.MoveSlots(t, extra, to, slot)
+		c.RemoveNode(t, extra)
+		c.Failover(t, c.ReplicasOf(from)[0])
+		for i, w := range crews {
+			w.served(t, there[i])
+		}
+	})
+}
+
+// Subscriptions to a node that has died go to the one that has taken over its slots,
+// with no other traffic and no reload of go-redis's.
+func TestSubscriptionsFollowTheHeir(t *testing.T) {
+	c := testkit.StartCluster(t, testkit.Redis, soonElected)
+	victim := c.Nodes()[0]
+	there, _ := keysAt(c, victim.Addr, "channel", 1)
+	channel := there[0]
+	ctx := context.Background()
+	rdb := redis.NewClusterClient(patientDriver(t).ClusterOptions(&redis.ClusterOptions{Addrs: c.Addrs()}))
+	defer rdb.Close()
+	sender := redis.NewClusterClient(&redis.ClusterOptions{Addrs: c.Addrs(), ClusterStateReloadInterval: 100 * time.Millisecond})
+	defer sender.Close()
+
+	var plain, sharded atomic.Int64
+	var wg sync.WaitGroup
+	plainly, bySlot := rdb.Subscribe(ctx, channel), rdb.SSubscribe(ctx, channel)
+	defer wg.Wait()
+	defer plainly.Close()
+	defer bySlot.Close()
+	count := func(p *redis.PubSub, n *atomic.Int64) {
+		messages := p.Channel()
+		wg.Go(func() {
+			for range messages {
+				n.Add(1)
+			}
+		})
+	}
+	count(plainly, &plain)
+	count(bySlot, &sharded)
+	heard := func() bool {
+		sender.Publish(ctx, channel, "message")
+		sender.SPublish(ctx, channel, "message")
+		return plain.Load() > 0 && sharded.Load() > 0
+	}
+	testkit.Await(t, "both are subscribed", heard)
+	victim.Kill()
+	c.AwaitOwner(t, 0, victim.Addr)
+	plain.Store(0)
+	sharded.Store(0)
+	testkit.Await(t, "both hear from the heir", heard)
+}
+
+// A client that is made while a node is away waits for it, be it the first of its
+// driver or not; and a seed that is dead is passed over.
+func TestAClientBornDuringAnElectionWaits(t *testing.T) {
+	c := testkit.StartCluster(t, testkit.Redis, testkit.ClusterConfig{NodeTimeout: 2 * time.Second, Extra: soonElected.Extra})
+	victim := c.Nodes()[0]
+	there, elsewhere := keysAt(c, victim.Addr, "key", 1)
+	ctx := context.Background()
+	old := patientDriver(t)
+	first := redis.NewClusterClient(old.ClusterOptions(&redis.ClusterOptions{Addrs: c.Addrs()}))
+	defer first.Close()
+	if err := first.Set(ctx, there[0], 1, 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	victim.Kill()
+	var wg sync.WaitGroup
+	for range 4 {
+		for _, d := range []interface {
+			ClusterOptions(*redis.ClusterOptions) *redis.ClusterOptions
+		}{old, patientDriver(t)} {
+			rdb := redis.NewClusterClient(d.ClusterOptions(&redis.ClusterOptions{Addrs: c.Addrs()[:3]}))
+			defer rdb.Close()
+			wg.Go(func() {
+				if err := rdb.Set(ctx, elsewhere[0], 2, 0).Err(); err != nil {
+					t.Errorf("a key of another node: %v", err)
+				}
+				if err := rdb.Set(ctx, there[0], 2, 0).Err(); err != nil {
+					t.Errorf("a key of the node that is away: %v", err)
+				}
+			})
+		}
+	}
+	wg.Wait()
+}
+
+// With TLS each node's certificate is checked for that node's name.
+func TestAClusterWithTLS(t *testing.T) {
+	config := soonElected
+	config.TLS = true
+	c := testkit.StartCluster(t, testkit.Redis, config)
+	rdb := redis.NewClusterClient(patientDriver(t).ClusterOptions(&redis.ClusterOptions{Addrs: c.Addrs()[:1], TLSConfig: c.TLSConfig()}))
+	defer rdb.Close()
+	ctx := context.Background()
+	victim := c.Nodes()[0]
+	there, elsewhere := keysAt(c, victim.Addr, "key", 2)
+	for _, key := range append(there, elsewhere...) {
+		if err := rdb.Set(ctx, key, 1, 0).Err(); err != nil {
+			t.Error(err)
+		}
+	}
+	victim.Kill()
+	for _, key := range append(there, elsewhere...) {
+		if err := rdb.Set(ctx, key, 1, 0).Err(); err != nil {
+			t.Error(err)
+		}
+	}
+}
