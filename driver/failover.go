@@ -55,7 +55,7 @@ type group struct {
 func newGroup(b *binding, o *redis.FailoverOptions) {
 	s, many := *b, *b
 	// Sentinels have users of their own.
-	s.client, s.places, s.waits, s.wait, s.late = &client{}, hasty{flees: true}, false, askTime, nil
+	s.client, s.places, s.waits, s.wait, s.late = &client{}, hasty{flees: true}, false, sentinelWait, nil
 	options := b.asking()
 	options.Dialer, options.DB = s.connect, 0
 	options.Username, options.Password = o.SentinelUsername, o.SentinelPassword
@@ -68,6 +68,11 @@ func newGroup(b *binding, o *redis.FailoverOptions) {
 	many.topology.moves, many.places, many.waits, many.late = true, many.topology, false, nil
 	b.group = &group{nodes: b, clustered: &many, sentinels: &s, oracle: asks}
 }
+
+// sentinelWait is how long a request waits for a first connection to a sentinel. The dial
+// goes on, and go-redis tries again; meanwhile it asks others, or waits for this one under
+// a lock.
+const sentinelWait = 250 * time.Millisecond
 
 // masterDialer is the function of go-redis by which a failover client dials what the
 // sentinels have named; a cluster client on sentinels dials nodes itself.

@@ -1,0 +1,130 @@
+package acceptance_test
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/everpool/everpool/internal/testkit"
+)
+
+// sentinelCrews are the ways to use what sentinels watch.
+func sentinelCrews(t *testing.T, s *testkit.Sentinels) []*crew {
+	d := patientDriver(t)
+	options := func() *redis.FailoverOptions {
+		return &redis.FailoverOptions{MasterName: s.Name, SentinelAddrs: s.Addrs(), MaxRetries: 8}
+	}
+	replica := options()
+	replica.ReplicaOnly = true
+	random := options()
+	random.RouteRandomly = true
+	crews := []*crew{
+		newCrew(t, "plain", redis.NewFailoverClient(d.FailoverOptions(options()))),
+		newCrew(t, "replica", redis.NewFailoverClient(d.FailoverOptions(replica))),
+		newCrew(t, "random", redis.NewFailoverClusterClient(d.FailoverOptions(random))),
+	}
+	crews[1].reads = true
+	return crews
+}
+
+// watched has all crews call while f runs, and checks what they have met.
+func watched(t *testing.T, s *testkit.Sentinels, f func(served func())) {
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	crews := sentinelCrews(t, s)
+	all := func(name string) []string { return []string{name + ":1", name + ":2", name + ":3", name + ":4"} }
+	for _, w := range crews {
+		w.work(&wg, stop, all(w.name))
+	}
+	served := func() {
+		for _, w := range crews {
+			w.served(t, all(w.name))
+		}
+	}
+	served()
+	f(served)
+	close(stop)
+	wg.Wait()
+	read := counter(t, redis.NewFailoverClient(&redis.FailoverOptions{MasterName: s.Name, SentinelAddrs: s.Addrs()}))
+	for _, w := range crews {
+		t.Logf("%s: %d increments of unknown outcome", w.name, w.check(t, read))
+	}
+}
+
+// When sentinels put a replica in the place of a primary that has died, calls wait for
+// that and go there; none fails, but for increments whose outcome nobody knows.
+func TestASwitchOfSentinelsFailsNoCall(t *testing.T) {
+	for _, kind := range testkit.Kinds {
+		t.Run(string(kind), func(t *testing.T) {
+			s := testkit.StartSentinels(t, kind, testkit.SentinelConfig{})
+			watched(t, s, func(served func()) {
+				before := s.Master()
+				s.Server(before).Kill()
+				s.AwaitMaster(t, before)
+				served()
+			})
+		})
+	}
+}
+
+// A sentinel that doesn't answer holds nobody up, a primary that dies then neither.
+func TestAFrozenSentinelHoldsNobodyUp(t *testing.T) {
+	s := testkit.StartSentinels(t, testkit.Redis, testkit.SentinelConfig{})
+	watched(t, s, func(served func()) {
+		frozen := s.Sentinels[0]
+		frozen.Freeze()
+		defer frozen.Thaw()
+		before := s.Master()
+		s.Server(before).Kill()
+		s.AwaitMaster(t, before)
+		served()
+	})
+}
+
+// A replica that dies costs those who read from replicas nothing.
+func TestADeadReplicaFailsNoRead(t *testing.T) {
+	s := testkit.StartSentinels(t, testkit.Redis, testkit.SentinelConfig{})
+	watched(t, s, func(served func()) {
+		master := s.Master()
+		i := slices.IndexFunc(s.Servers, func(r *testkit.Server) bool { return r.Addr != master })
+		s.Servers[i].Kill()
+		served()
+	})
+}
+
+// A shard of a ring that dies is taken out, its keys go to the others, and it is used
+// again when it is back; no call fails meanwhile.
+func TestADeadShardOfARingFailsNoCall(t *testing.T) {
+	ring := testkit.StartRing(t, testkit.Redis, 3)
+	d := patientDriver(t)
+	w := newCrew(t, "ring", redis.NewRing(d.RingOptions(&redis.RingOptions{Addrs: ring.Addrs(), MaxRetries: 8})))
+	w.reads = true
+	var keys []string
+	for i := range 24 {
+		keys = append(keys, "key:"+string(rune('a'+i)))
+	}
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	w.work(&wg, stop, keys)
+	w.served(t, keys)
+	victim := ring.Shards()[0]
+	victim.Kill()
+	w.served(t, keys)
+	victim.StartAgain(t)
+	ctx := context.Background()
+	own := redis.NewClient(&redis.Options{Addr: victim.Addr})
+	defer own.Close()
+	testkit.Await(t, "the shard is used again", func() bool {
+		for _, key := range keys {
+			_ = w.rdb.Set(ctx, key, "x", 0).Err()
+		}
+		return own.DBSize(ctx).Val() > 0
+	})
+	w.served(t, keys)
+	close(stop)
+	wg.Wait()
+	w.check(t, func(string) int64 { return 0 })
+}
