@@ -18,13 +18,13 @@ import (
 // everyLoss calls f with all that can be known of a batch that can't go on.
 func everyLoss(f func(l loss, r Retry)) {
 	flags := []bool{false, true}
-	for why := died; why <= left; why++ {
+	for why := died; why <= away; why++ {
 		for effect := command.Read; effect <= command.Unsafe; effect++ {
 			for r := RetrySafe; r <= RetryNone; r++ {
-				for bits := range 1 << 7 {
+				for bits := range 1 << 8 {
 					bit := func(i int) bool { return flags[bits>>i&1] }
 					f(loss{
-						cause: why, effect: effect, ran: bit(0), got: bit(1), free: bit(2), resent: bit(3), write: bit(4), tx: bit(5), sticks: bit(5) || bit(6),
+						cause: why, effect: effect, ran: bit(0), got: bit(1), free: bit(2), resent: bit(3), write: bit(4), tx: bit(5), sticks: bit(5) || bit(6), moves: bit(7) && why == away,
 					}, r)
 				}
 			}
@@ -44,6 +44,14 @@ func TestWhatMayNotRunTwiceNeverDoes(t *testing.T) {
 		}
 		if f == move && (l.ran || !l.free) {
 			t.Errorf("%+v under %v moves", l, r)
+		}
+	})
+}
+
+func TestWhatCanGoWhereItBelongsDoesAndNothingElse(t *testing.T) {
+	everyLoss(func(l loss, r Retry) {
+		if f := l.decide(r); (f == redirect) != (l.cause == away && l.moves) {
+			t.Errorf("%+v under %v: %v", l, r, f)
 		}
 	})
 }
@@ -112,6 +120,7 @@ func TestWhatACallerIsTold(t *testing.T) {
 	}{
 		{"never sent, waited too long", loss{cause: refused}, RetrySafe, waited, []error{pooler.ErrWaitTimeout, redis.ErrPoolTimeout}, true},
 		{"never sent, the session was lost", loss{cause: refused}, RetrySafe, lost, []error{pooler.ErrSessionLost}, true},
+		{"never sent, and it belongs elsewhere", loss{cause: away}, RetrySafe, &pooler.Error{Err: pooler.ErrElsewhere, Node: "n"}, []error{pooler.ErrElsewhere}, true},
 		{"never sent, the node is down", loss{cause: refused}, RetrySafe, down, []error{pooler.ErrNodeDown}, false},
 		{"never sent in time", loss{cause: late, write: true}, RetrySafe, os.ErrDeadlineExceeded, []error{os.ErrDeadlineExceeded}, true},
 		{"never sent, the connection that was kept is gone", loss{cause: died}, RetrySafe, errKeptGone, []error{io.EOF}, true},

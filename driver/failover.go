@@ -155,7 +155,7 @@ func (o *sentinelOracle) testify(ctx context.Context, addr string) testimony {
 	options := o.options
 	options.Addr = addr
 	c := redis.NewSentinelClient(&options)
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	asked := time.Now()
 	m, err := c.Master(ctx, o.master).Result()
 	if err != nil || m["ip"] == "" || m["port"] == "" {

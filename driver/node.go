@@ -32,7 +32,7 @@ type node struct {
 	handles    int
 	closed     bool
 	linger     *time.Timer
-	left       time.Time // when the last handle was closed
+	left       time.Time   // when the last handle was closed
 	topologies []*topology // that it belongs to
 }
 

@@ -48,11 +48,11 @@ type topology struct {
 
 	mu      sync.Mutex
 	nodes   map[*node]bool // that have, or had, handles; true: of clients
-	bound   []func()           // have clients look at the topology themselves
-	looking bool               // a goroutine asks
-	stirs   int                // reasons to ask that have come while it does
-	since   time.Time          // a view asked for before that isn't enough
-	stirred chan struct{}      // capacity 1: something has happened to a node
+	bound   []func()       // have clients look at the topology themselves
+	looking bool           // a goroutine asks
+	stirs   int            // reasons to ask that have come while it does
+	since   time.Time      // a view asked for before that isn't enough
+	stirred chan struct{}  // capacity 1: something has happened to a node
 }
 
 // oracle asks members of a topology for a view.

@@ -20,17 +20,17 @@ var soonElected = testkit.ClusterConfig{NodeTimeout: time.Second, Extra: []strin
 // clusterCrews are the ways to use a cluster.
 func clusterCrews(t *testing.T, c *testkit.Cluster) []*crew {
 	d := patientDriver(t)
-	make := func(name string, set func(*redis.ClusterOptions)) *crew {
+	crewOf := func(name string, set func(*redis.ClusterOptions)) *crew {
 		o := &redis.ClusterOptions{Addrs: c.Addrs()}
 		set(o)
 		return newCrew(t, name, redis.NewClusterClient(d.ClusterOptions(o)))
 	}
-	tx := make("tx", func(*redis.ClusterOptions) {})
+	tx := crewOf("tx", func(*redis.ClusterOptions) {})
 	tx.tx = true
 	return []*crew{
-		make("plain", func(*redis.ClusterOptions) {}), tx,
-		make("replicas", func(o *redis.ClusterOptions) { o.ReadOnly = true }),
-		make("random", func(o *redis.ClusterOptions) { o.RouteRandomly = true }),
+		crewOf("plain", func(*redis.ClusterOptions) {}), tx,
+		crewOf("replicas", func(o *redis.ClusterOptions) { o.ReadOnly = true }),
+		crewOf("random", func(o *redis.ClusterOptions) { o.RouteRandomly = true }),
 	}
 }
 

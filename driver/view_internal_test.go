@@ -1,0 +1,243 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/everpool/everpool/pooler"
+)
+
+// slotsOf is a reply to CLUSTER SLOTS: ranges in order, each with its nodes.
+func slotsOf(nodes ...[]string) []redis.ClusterSlot {
+	var all []redis.ClusterSlot
+	each := 16384 / len(nodes)
+	for i, addrs := range nodes {
+		s := redis.ClusterSlot{Start: i * each, End: (i+1)*each - 1}
+		for _, addr := range addrs {
+			s.Nodes = append(s.Nodes, redis.ClusterNode{Addr: addr})
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+func TestAViewKnowsOwners(t *testing.T) {
+	v := viewOf(slotsOf([]string{"a:1", "b:1"}, []string{"c:1", "d:1"}), "a:1", time.Now())
+	for slot, want := range map[int]string{-1: "", 0: "a:1", 8191: "a:1", 8192: "c:1", 16383: "c:1", 16384: ""} {
+		if got := v.owner(slot); got != want {
+			t.Errorf("slot %d: %q, want %q", slot, got, want)
+		}
+	}
+	if got := v.replicasOf("a:1"); !slices.Equal(got, []string{"b:1"}) {
+		t.Errorf("replicas of a: %v", got)
+	}
+	for addr, want := range map[string]string{"a:1": "master", "d:1": "replica", "e:1": ""} {
+		if got, _ := v.role(addr); got != want {
+			t.Errorf("%s is a %q, want %q", addr, got, want)
+		}
+	}
+}
+
+// Addresses are those that go-redis makes of the same reply.
+func TestAddressesAreSeenFromWhereTheNodeWasDialed(t *testing.T) {
+	for _, c := range []struct{ addr, origin, want string }{
+		{"10.0.0.1:7000", "10.0.0.9:7001", "10.0.0.1:7000"},
+		{"127.0.0.1:7000", "10.0.0.9:7001", "10.0.0.9:7000"},
+		{"127.0.0.1:7000", "127.0.0.1:7001", "127.0.0.1:7000"},
+		{"127.0.0.1:7000", "localhost:7001", "127.0.0.1:7000"},
+		{"127.0.0.1:7000", "redis.example:7001", "redis.example:7000"},
+		{"node.example:7000", "10.0.0.9:7001", "node.example:7000"},
+		{"10.0.0.1:0", "10.0.0.9:7001", "10.0.0.1:7001"},
+	} {
+		if got := viewOf(slotsOf([]string{c.addr}), c.origin, time.Time{}).owner(0); got != c.want {
+			t.Errorf("%s by %s is %s, want %s", c.addr, c.origin, got, c.want)
+		}
+	}
+}
+
+func TestAnHeirHasAllThatTheDeadHad(t *testing.T) {
+	viewed := func(before *view, nodes ...[]string) *view {
+		v := viewOf(slotsOf(nodes...), "", time.Time{})
+		v.inherit(before)
+		return v
+	}
+	first := viewed(nil, []string{"a:1"}, []string{"a:1"}, []string{"c:1"}, []string{"d:1"})
+	one := viewed(first, []string{"b:1"}, []string{"b:1"}, []string{"c:1"}, []string{"d:1"})
+	if diff := cmp.Diff(map[string]string{"a:1": "b:1"}, one.heirs); diff != "" {
+		t.Errorf("one has taken over all: %s", diff)
+	}
+	if later := viewed(one, []string{"b:1"}, []string{"b:1"}, []string{"b:1"}, []string{"d:1"}); later.heirs["a:1"] != "b:1" || later.heirs["c:1"] != "b:1" {
+		t.Errorf("heirs are kept, and others come: %v", later.heirs)
+	}
+	for what, v := range map[string]*view{
+		"two share what it had": viewed(first, []string{"b:1"}, []string{"c:1"}, []string{"c:1"}, []string{"d:1"}),
+		"it has something left": viewed(first, []string{"b:1"}, []string{"a:1"}, []string{"c:1"}, []string{"d:1"}),
+		"it is an owner again":  viewed(one, []string{"a:1"}, []string{"b:1"}, []string{"c:1"}, []string{"d:1"}),
+	} {
+		if heir := v.heirs["a:1"]; heir != "" {
+			t.Errorf("%s, and %s is its heir", what, heir)
+		}
+	}
+}
+
+// silentOracle says what it is told to, and counts.
+type silentOracle struct {
+	view  atomic.Pointer[view]
+	asked atomic.Int64
+}
+
+func (o *silentOracle) ask(context.Context, *view, []string) *view {
+	o.asked.Add(1)
+	if v := o.view.Load(); v != nil {
+		fresh := *v
+		fresh.asked = time.Now()
+		return &fresh
+	}
+	return nil
+}
+
+// Where a request may wait depends on what is known, and since when.
+func TestWhoMayWaitForAnIllNode(t *testing.T) {
+	began := time.Now()
+	known := func(asked time.Time, nodes ...[]string) *view { return viewOf(slotsOf(nodes...), "", asked) }
+	before, after := began.Add(-time.Second), began.Add(time.Second)
+	a, b, both := []string{"a:1"}, []string{"b:1"}, []string{"a:1", "b:1"}
+	ill, silent := pooler.Illness{Since: began}, pooler.Illness{Since: began, Silent: true}
+	primary := &view{asked: after, master: "b:1"}
+	for _, c := range []struct {
+		what string
+		view *view
+		slot int
+		ill  pooler.Illness
+		want bool
+	}{
+		{"nothing is known", nil, 7, ill, true},
+		{"what is known is older than the illness", known(before, b), 7, ill, true},
+		{"it is the owner still", known(after, both), 7, ill, true},
+		{"another is the owner", known(after, b), 7, ill, false},
+		{"another is the owner of a silent node's slots", known(after, b), 7, silent, false},
+		{"another has another part", known(after, a, b), 7, ill, true},
+		{"another has this part", known(after, a, b), 16000, ill, false},
+		{"nobody has the slot", known(after, []string{}), 7, ill, true},
+		{"no slot, and the node is away", known(before, a), -1, ill, false},
+		{"no slot, and nothing is known", nil, -1, ill, false},
+		{"no slot, and the node is silent", known(after, a, b), -1, silent, true},
+		{"no slot, and the others have done with the silent node", known(after, b), -1, silent, false},
+		{"the sentinels name another", primary, -1, ill, false},
+		{"the sentinels name this one", &view{asked: after, master: "a:1"}, -1, ill, true},
+		{"the sentinels named another before", &view{asked: before, master: "b:1"}, -1, ill, true},
+	} {
+		d, err := New(Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		top := newTopology(d, "cluster", &silentOracle{})
+		if c.view != nil {
+			top.view.Store(c.view)
+		}
+		if got := top.Here("a:1", c.slot, c.ill); got != c.want {
+			t.Errorf("%s: %v, want %v", c.what, got, c.want)
+		}
+		_ = d.Close()
+	}
+}
+
+// illPool is a pool of a node that is ill.
+type illPool struct {
+	pooler.Pooler
+	ill      atomic.Pointer[pooler.Illness]
+	released atomic.Int64
+}
+
+func (p *illPool) Illness() pooler.Illness {
+	if i := p.ill.Load(); i != nil {
+		return *i
+	}
+	return pooler.Illness{}
+}
+
+func (p *illPool) Release(pooler.Places) { p.released.Add(1) }
+
+// Members are asked as soon as a node is ill, again and again but ever less, and no more
+// once the node owns nothing.
+func TestMembersAreAskedWhileAnIllNodeOwnsSomething(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, err := New(Config{Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		o := &silentOracle{}
+		o.view.Store(viewOf(slotsOf([]string{"a:1", "b:1"}), "", time.Time{}))
+		top := newTopology(d, "cluster", o)
+		p := &illPool{}
+		n := &node{key: nodeKey{addr: "a:1"}, pool: p}
+		n.attach()
+		top.join(n)
+		time.Sleep(time.Minute)
+		if got := o.asked.Load(); got != 1 {
+			t.Errorf("asked %d times while all is well, want once", got)
+		}
+		p.ill.Store(&pooler.Illness{Since: time.Now()})
+		top.Here("a:1", 7, *p.ill.Load())
+		time.Sleep(5 * time.Second)
+		during := o.asked.Load() - 1
+		if during < 20 || during > 60 {
+			t.Errorf("asked %d times in 5 s of an illness, want 20 to 60", during)
+		}
+		o.view.Store(viewOf(slotsOf([]string{"b:1"}), "", time.Time{}))
+		time.Sleep(time.Second)
+		told := o.asked.Load()
+		if p.released.Load() == 0 || top.Here("a:1", 7, *p.ill.Load()) {
+			t.Error("who waits was not told of the heir")
+		}
+		time.Sleep(time.Minute)
+		if got := o.asked.Load(); got != told {
+			t.Errorf("asked %d times more, with nothing to be known", got-told)
+		}
+	})
+}
+
+// A node that nobody uses any more, and that is in nobody's view, is forgotten.
+func TestANodeThatHasLeftIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, err := New(Config{Logger: slog.New(slog.DiscardHandler), Dial: nobody})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		o := &silentOracle{}
+		o.view.Store(viewOf(slotsOf([]string{"10.0.0.1:1"}), "", time.Time{}))
+		flat := &redis.Options{}
+		b := d.complete(flat)
+		b.waits, b.topology = false, newTopology(d, "cluster", o)
+		b.places = b.topology
+		for _, addr := range []string{"10.0.0.1:1", "10.0.0.2:1"} {
+			nc, err := b.connect(t.Context(), "tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = nc.Close()
+		}
+		time.Sleep(10 * time.Second)
+		nodes := d.Nodes()
+		if len(nodes) != 1 || nodes[0].Addr != "10.0.0.1:1" {
+			t.Errorf("%v are left, want the one that the cluster knows", nodes)
+		}
+	})
+}
+
+// nobody is a dialer that reaches nobody.
+func nobody(context.Context, string, string) (net.Conn, error) {
+	return nil, errors.New("nobody is there")
+}
