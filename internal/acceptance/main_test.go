@@ -6,4 +6,13 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// A cluster client on sentinels leaves its subscription to them behind when it is
+// closed, on its own pool too.
+func TestMain(m *testing.M) {
+	const goRedis = "github.com/redis/go-redis/v9."
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction(goRedis+"(*sentinelFailover).listen"),
+		goleak.IgnoreAnyFunction(goRedis+"(*channel).initMsgChan.func1"),
+		goleak.IgnoreAnyFunction(goRedis+"(*channel).initHealthCheck.func1"),
+	)
+}
