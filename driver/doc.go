@@ -115,7 +115,7 @@
 // # Limits
 //
 // A large reply on a shared connection delays what is behind it; a request that
-// comes later avoids it. Cluster, sentinel and ring clients are not supported. The package
+// comes later avoids it. The package
 // adds no hooks; those of go-redis work as they do there. redis.Client.PoolStats
 // counts handles; [Driver.Nodes] counts sockets.
 package driver

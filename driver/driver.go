@@ -100,6 +100,7 @@ func (d *Driver) Close() error {
 		wg.Go(func() { errs[i] = n.close() })
 	}
 	wg.Wait()
+	d.ended() // what they wait for is closed now
 	return errors.Join(errs...)
 }
 

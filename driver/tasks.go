@@ -30,13 +30,15 @@ func (t *tasks) start(f func(context.Context)) bool {
 	return true
 }
 
-// end stops them, and waits until they have ended.
+// end stops them, and lets none begin any more.
 func (t *tasks) end() {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.closed = true
 	if t.stop != nil {
 		t.stop()
 	}
-	t.mu.Unlock()
-	t.wg.Wait()
 }
+
+// ended waits until they have ended.
+func (t *tasks) ended() { t.wg.Wait() }
