@@ -33,13 +33,18 @@ type DB struct {
 // Close closes the client, then the driver, unless that is a [Manager]'s. Like
 // go-redis's own it fails with [redis.ErrClosed] when called again.
 func (db *DB) Close() error {
+	err := errors.Join(db.end(), db.UniversalClient.Close())
+	if db.shared {
+		return err
+	}
+	return errors.Join(err, db.Driver.Close())
+}
+
+// end ends what was started for the client.
+func (db *DB) end() error {
 	var errs []error
 	for _, end := range db.ends {
 		errs = append(errs, end())
-	}
-	errs = append(errs, db.UniversalClient.Close())
-	if !db.shared {
-		errs = append(errs, db.Driver.Close())
 	}
 	return errors.Join(errs...)
 }
@@ -59,12 +64,17 @@ type opening struct {
 	failover []func(*redis.FailoverOptions)
 	common   []func(*redis.Options) // of what clients of all kinds have
 	hooks    []redis.Hook
+	attached []attachment // after the hooks
 	replicas replicaReads
 
 	isCluster bool // the URL says cluster=true
 
 	notes []note // for the log
 }
+
+// attachment starts something for a client. end, which comes before the client's Close,
+// ends it.
+type attachment func(redis.UniversalClient) (end func() error, err error)
 
 type optionFunc func(*opening)
 
@@ -188,8 +198,18 @@ func (o *opening) client(d *Driver, s source) (*DB, error) {
 		return nil, errors.Join(b.err, c.Close())
 	}
 	db := &DB{UniversalClient: c, Driver: d, source: s, binding: b}
-	if err := db.addHooks(o.hooks); err != nil {
-		return nil, errors.Join(err, c.Close())
+	err := db.addHooks(o.hooks)
+	for _, attach := range o.attached {
+		if err != nil {
+			break
+		}
+		var end func() error
+		if end, err = attach(db); err == nil {
+			db.ends = append(db.ends, end)
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, db.end(), c.Close())
 	}
 	for _, n := range o.notes {
 		d.cfg.Logger.LogAttrs(context.Background(), slog.LevelWarn, n.text, n.attrs...)

@@ -2,6 +2,7 @@ package driver
 
 import (
 	"errors"
+	"log/slog"
 	"net/url"
 	"strings"
 
@@ -89,8 +90,12 @@ func hasStrayAt(u *url.URL, query url.Values) bool {
 // replicaReads says whether reads go to replicas too.
 type replicaReads struct {
 	wanted bool
-	asked  bool // by the URL, which knows what it is the address of
+	asked  bool   // by the URL, which knows what it is the address of
+	by     string // the key of the map by which it was asked for, if it was
 }
+
+// insisted reports whether they are wanted not only by a default.
+func (r replicaReads) insisted() bool { return r.wanted && (r.asked || r.by != "") }
 
 func (o *opening) setReplicas(v string) error {
 	wanted, err := parseBool(v)
@@ -127,9 +132,15 @@ func (o *opening) change(s *source) {
 		s.cluster.RouteRandomly = s.cluster.RouteRandomly || o.replicas.wanted && !s.cluster.RouteByLatency
 		changeAll(s.cluster, o.common, o.cluster)
 	case s.failover != nil:
-		s.failover.RouteRandomly = s.failover.RouteRandomly || o.replicas.wanted && !s.failover.RouteByLatency
+		s.failover.RouteRandomly = s.failover.RouteRandomly || o.replicas.insisted() && !s.failover.RouteByLatency
 		changeAll(s.failover, o.common, o.failover)
 	default:
+		if o.replicas.insisted() {
+			o.notes = append(o.notes, note{
+				"everpool: there are no replicas to read from at the URL of one node; that of a cluster has cluster=true or an addr",
+				[]slog.Attr{slog.String("key", o.replicas.by)},
+			})
+		}
 		changeAll(s.single, o.common, o.single)
 	}
 }
