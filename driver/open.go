@@ -1,8 +1,10 @@
 package driver
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"slices"
 	"strconv"
@@ -18,14 +20,33 @@ import (
 type DB struct {
 	redis.UniversalClient
 
-	// Driver is the client's own: Nodes says how its connections are.
+	// Driver is the client's own: Nodes says how its connections are. A client of a
+	// [Manager] has the manager's, with the nodes of all its clients.
 	Driver *Driver
+
+	source  source
+	binding *binding
+	shared  bool           // the driver is a manager's, and outlives the client
+	ends    []func() error // of what was started for the client
 }
 
-// Close closes the client, then the driver. Like go-redis's own it fails with
-// [redis.ErrClosed] when called again.
+// Close closes the client, then the driver, unless that is a [Manager]'s. Like
+// go-redis's own it fails with [redis.ErrClosed] when called again.
 func (db *DB) Close() error {
-	return errors.Join(db.UniversalClient.Close(), db.Driver.Close())
+	err := errors.Join(db.end(), db.UniversalClient.Close())
+	if db.shared {
+		return err
+	}
+	return errors.Join(err, db.Driver.Close())
+}
+
+// end ends what was started for the client.
+func (db *DB) end() error {
+	var errs []error
+	for _, end := range db.ends {
+		errs = append(errs, end())
+	}
+	return errors.Join(errs...)
 }
 
 // Unwrap returns the client itself, for those who have to know its type.
@@ -36,33 +57,62 @@ type Option interface{ apply(*opening) }
 
 // opening is what Open works with.
 type opening struct {
-	wrong   complaints
-	cfg     Config
-	options []func(*redis.Options)
-	hooks   []redis.Hook
+	wrong    complaints
+	cfg      Config
+	single   []func(*redis.Options)
+	cluster  []func(*redis.ClusterOptions)
+	failover []func(*redis.FailoverOptions)
+	common   []func(*redis.Options) // of what clients of all kinds have
+	hooks    []redis.Hook
+	attached []attachment // after the hooks
+	replicas replicaReads
+
+	isCluster bool // the URL says cluster=true
+
+	notes []note // for the log
 }
+
+// attachment starts something for a client. end, which comes before the client's Close,
+// ends it.
+type attachment func(redis.UniversalClient) (end func() error, err error)
 
 type optionFunc func(*opening)
 
 func (f optionFunc) apply(o *opening) { f(o) }
 
-// WithConfig sets the driver's configuration. By default it is the zero Config.
-// Parameters of the URL override its fields.
+// WithConfig sets the driver's configuration. By default it is the zero Config, in
+// [Manager.Add] the manager's. Parameters of the URL override its fields.
 func WithConfig(cfg Config) Option {
 	return optionFunc(func(o *opening) { o.cfg = cfg })
 }
 
-// WithClientOptions lets f change the client's options after the URL has been
-// parsed and before the driver completes them. By default they are what the URL
-// says. Given several times, the functions are called in order. nil is an error.
+// WithClientOptions lets f change the options of a client of one node after the URL has
+// been parsed and before the driver completes them. By default they are what the URL
+// says. Given several times, the functions are called in order. nil is an error, and so
+// is the URL of a cluster or of sentinels: see [WithClusterOptions] and
+// [WithFailoverOptions].
 func WithClientOptions(f func(*redis.Options)) Option {
-	return optionFunc(func(o *opening) {
-		if f == nil {
-			o.wrong.add("WithClientOptions was given nil; it needs a function")
-			return
-		}
-		o.options = append(o.options, f)
-	})
+	return optionFunc(func(o *opening) { addChange(o, &o.single, f, "WithClientOptions") })
+}
+
+// WithClusterOptions is what [WithClientOptions] is, for the URL of a cluster. For any
+// other URL it is an error.
+func WithClusterOptions(f func(*redis.ClusterOptions)) Option {
+	return optionFunc(func(o *opening) { addChange(o, &o.cluster, f, "WithClusterOptions") })
+}
+
+// WithFailoverOptions is what [WithClientOptions] is, for a URL with master_name. For
+// any other URL it is an error.
+func WithFailoverOptions(f func(*redis.FailoverOptions)) Option {
+	return optionFunc(func(o *opening) { addChange(o, &o.failover, f, "WithFailoverOptions") })
+}
+
+func addChange[T any](o *opening, to *[]func(*T), f func(*T), name string) {
+	if f == nil {
+		o.wrong.add("%s was given nil; it needs a function", name)
+		return
+	}
+	*to = append(*to, f)
 }
 
 // WithHooks adds hooks to the client: the first is the outermost. One that has an
@@ -72,44 +122,97 @@ func WithHooks(hooks ...redis.Hook) Option {
 	return optionFunc(func(o *opening) { o.hooks = append(o.hooks, hooks...) })
 }
 
-// Open makes a client of one node from a URL: redis://, rediss:// or unix:// as
-// [redis.ParseURL] has them, with this library's settings as further parameters:
+// Open makes a client from a URL. What the URL says decides of what kind:
+//
+//	redis://user:password@host:6379/2            one node, as redis.ParseURL has it;
+//	                                             rediss:// with TLS, unix:// for sockets
+//	redis://host1:6379?addr=host2:6379           a cluster, by any number of its nodes,
+//	redis://host1:6379?cluster=true              as redis.ParseClusterURL has it
+//	redis://host1:26379?master_name=main         what sentinels watch, by any number of them,
+//	                                             as redis.ParseFailoverURL has it. The user
+//	                                             before the @ is the sentinels'; username and
+//	                                             password are the nodes'
+//
+// One node of a cluster looks like any node; cluster=true says that it is one. With
+// master_name and route_randomly, route_by_latency or cluster=true the client is made by
+// [redis.NewFailoverClusterClient], which reads from replicas; else it is a
+// [redis.NewFailoverClient].
+//
+// These are parameters of this library:
 //
 //	max_open_conns, shared_conns, max_waiters       numbers
 //	wait_timeout, health_check_interval,            durations, as go-redis's: 5s,
 //	health_check_timeout, silence_after,            or a number of seconds; 0 or
 //	fail_fast_after, backoff_min, backoff_max       less is off
 //	retry                                           safe, all or none
+//	cluster                                         true or false
+//	read_from_replicas                              true or false (the default): reads go
+//	                                                to any node of the slot, as route_randomly;
+//	                                                an error for one node
 //
 // go-redis's own parameters about connections (min_idle_conns, max_idle_conns,
 // conn_max_idle_time, conn_max_lifetime, dial_timeout, pool_timeout, ...) apply
-// to the node's pool too, see [Driver.Options]. An unknown scheme or parameter
-// is an error, and so is anything else that is wrong; it wraps
-// [pooler.ErrConfig], names what is wrong and never shows the URL, which may
-// hold a password. So is an Option that is nil. Open doesn't connect.
+// to each node's pool too, see [Driver.Options], [Driver.ClusterOptions] and
+// [Driver.FailoverOptions]. An unknown scheme or parameter is an error, and so is
+// anything else that is wrong; it wraps [pooler.ErrConfig], names all that is wrong and
+// never shows the URL, which may hold a password. So is an Option that is nil. Open
+// doesn't connect.
 func Open(rawURL string, opts ...Option) (*DB, error) {
-	var o opening
+	o, s, err := prepare(Config{}, rawURL, opts)
+	if err != nil {
+		return nil, err
+	}
+	d, err := New(o.cfg)
+	if err != nil {
+		return nil, err
+	}
+	db, err := o.client(d, s)
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return db, nil
+}
+
+// prepare reads the URL and the options. Its error is all that is wrong with them.
+func prepare(cfg Config, rawURL string, opts []Option) (*opening, source, error) {
+	o := &opening{cfg: cfg}
 	for i, opt := range opts {
 		if opt == nil {
 			o.wrong.add("option %d is nil", i)
 			continue
 		}
-		opt.apply(&o)
+		opt.apply(o)
 	}
-	options, err := o.parse(rawURL)
-	d, wrong := New(o.cfg)
-	if err = errors.Join(errors.Join(o.wrong...), err, wrong); err != nil {
-		return nil, err
+	s, err := o.parse(rawURL)
+	if err == nil {
+		err = o.misplaced(s)
 	}
-	for _, f := range o.options {
-		f(options)
+	return o, s, errors.Join(errors.Join(o.wrong...), err, o.cfg.validate())
+}
+
+// client makes the client of what the URL has said. On an error nothing is left of it.
+func (o *opening) client(d *Driver, s source) (*DB, error) {
+	o.change(&s)
+	c, b := s.client(d)
+	if b.err != nil {
+		return nil, errors.Join(b.err, c.Close())
 	}
-	if b := d.bind(options, options.Addr); b.err != nil {
-		return nil, b.err
+	db := &DB{UniversalClient: c, Driver: d, source: s, binding: b}
+	err := db.addHooks(o.hooks)
+	for _, attach := range o.attached {
+		if err != nil {
+			break
+		}
+		var end func() error
+		if end, err = attach(db); err == nil {
+			db.ends = append(db.ends, end)
+		}
 	}
-	db := &DB{UniversalClient: redis.NewClient(d.Options(options)), Driver: d}
-	if err := db.addHooks(o.hooks); err != nil {
-		return nil, errors.Join(err, db.Close())
+	if err != nil {
+		return nil, errors.Join(err, db.end(), c.Close())
+	}
+	for _, n := range o.notes {
+		d.cfg.Logger.LogAttrs(context.Background(), slog.LevelWarn, n.text, n.attrs...)
 	}
 	return db, nil
 }
@@ -134,18 +237,21 @@ func (db *DB) addHooks(hooks []redis.Hook) error {
 
 // parse takes this library's parameters out of the URL, and leaves the rest to
 // go-redis.
-func (o *opening) parse(rawURL string) (*redis.Options, error) {
+func (o *opening) parse(rawURL string) (source, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
 		// url's own error shows the URL.
-		return nil, fmt.Errorf("%w: the URL can't be parsed; is everything special in its password percent-encoded?", pooler.ErrConfig)
+		return source{}, complaint("the URL can't be parsed; is everything special in its password percent-encoded, and does each host but the first have an addr parameter?")
 	}
 	if !slices.Contains([]string{"redis", "rediss", "unix"}, u.Scheme) {
-		return nil, fmt.Errorf("%w: the URL's scheme is %q; allowed are redis, rediss and unix", pooler.ErrConfig, u.Scheme)
+		return source{}, complaint("the URL's scheme is %q; allowed are redis, rediss and unix", u.Scheme)
 	}
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return nil, fmt.Errorf("%w: the URL's parameters can't be parsed", pooler.ErrConfig)
+		return source{}, complaint("the URL's parameters can't be parsed")
+	}
+	if hasStrayAt(u, query) {
+		return source{}, complaint("the URL has an @ behind its host; is everything special in its password percent-encoded?")
 	}
 	var errs []error
 	for name, set := range o.parameters() {
@@ -156,17 +262,16 @@ func (o *opening) parse(rawURL string) (*redis.Options, error) {
 		query.Del(name)
 		if v := values[len(values)-1]; v != "" {
 			if err := set(v); err != nil {
-				errs = append(errs, fmt.Errorf("%w: %s is %q; %w", pooler.ErrConfig, name, v, err))
+				errs = append(errs, complaint("%s is %q; %w", name, v, err))
 			}
 		}
 	}
-	u.RawQuery = query.Encode()
-	options, err := redis.ParseURL(u.String())
+	s, err := o.source(u, query)
 	if err != nil {
-		errs = append(errs, fmt.Errorf("%w: %s", pooler.ErrConfig, strings.TrimPrefix(err.Error(), "redis: ")))
+		errs = append(errs, err)
 	}
 	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
-	return options, errors.Join(errs...)
+	return s, errors.Join(errs...)
 }
 
 // parameters are the settings that a URL may give, by their names.
@@ -195,6 +300,12 @@ func (o *opening) parameters() map[string]func(string) error {
 			return nil
 		}
 	}
+	boolean := func(to *bool) func(string) error {
+		return func(v string) (err error) {
+			*to, err = parseBool(v)
+			return err
+		}
+	}
 	return map[string]func(string) error{
 		"max_open_conns":        number(&p.MaxOpenConns),
 		"shared_conns":          number(&p.SharedConns),
@@ -207,6 +318,8 @@ func (o *opening) parameters() map[string]func(string) error {
 		"backoff_min":           duration(&p.BackoffMin),
 		"backoff_max":           duration(&p.BackoffMax),
 		"retry":                 o.setRetry,
+		"cluster":               boolean(&o.isCluster),
+		"read_from_replicas":    o.setReplicas,
 	}
 }
 

@@ -14,9 +14,13 @@ import (
 // that Options of d has made, and the TLSConfig that was given with it. It is the
 // way to notice that a Dialer was replaced, or TLSConfig set, after Options, which
 // go-redis takes without a word. Of a cluster or ring client it looks at the
-// client's own options. It doesn't block and dials nothing. A client that is nil
-// isn't owned.
+// client's own options. Of a client of redis.NewFailoverClient, whose Dialer go-redis
+// makes, it knows only if [Open] or a [Manager] has made it. It doesn't block and dials
+// nothing. A client that is nil isn't owned.
 func (d *Driver) Owns(c redis.UniversalClient) bool {
+	if db, ok := c.(*DB); ok && db != nil && db.source.failover != nil {
+		return db.binding.driver == d
+	}
 	dial, cfg := dialerOf(c)
 	b := bindingOf(dial)
 	return d != nil && b != nil && b.driver == d && cfg == b.returned.TLSConfig

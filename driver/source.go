@@ -1,0 +1,187 @@
+package driver
+
+import (
+	"errors"
+	"log/slog"
+	"net/url"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// source is what a URL is the address of, with go-redis's options for it: one of the
+// three pointers is set.
+type source struct {
+	safe      string // the URL without what may be secret
+	clustered bool   // the client of what sentinels watch reads from replicas
+
+	single   *redis.Options
+	cluster  *redis.ClusterOptions
+	failover *redis.FailoverOptions
+}
+
+// Kinds of what a client is made for, as [ClientStatus] has them.
+const (
+	kindSingle   = "standalone"
+	kindCluster  = "cluster"
+	kindSentinel = "sentinel"
+)
+
+func (s *source) kind() string {
+	switch {
+	case s.cluster != nil:
+		return kindCluster
+	case s.failover != nil:
+		return kindSentinel
+	}
+	return kindSingle
+}
+
+// source has go-redis parse the URL, whose query is without this library's parameters.
+func (o *opening) source(u *url.URL, query url.Values) (s source, err error) {
+	s.safe = safeURL(u, query, o.isCluster)
+	rest := *u
+	rest.RawQuery = query.Encode()
+	switch {
+	case query.Get("master_name") != "":
+		s.failover, err = redis.ParseFailoverURL(rest.String())
+		s.clustered = o.isCluster
+	case o.isCluster, query.Has("addr"):
+		if path := strings.Trim(u.Path, "/"); u.Scheme != "unix" && path != "" && path != "0" {
+			return s, complaint("the URL's path is %q; a cluster has database 0 alone", u.Path)
+		}
+		s.cluster, err = redis.ParseClusterURL(rest.String())
+	default:
+		s.single, err = redis.ParseURL(rest.String())
+	}
+	if err != nil {
+		return s, complaint("%s", strings.TrimPrefix(err.Error(), "redis: "))
+	}
+	return s, nil
+}
+
+// safeURL is the URL with nothing in it that may be secret, to tell sources apart.
+func safeURL(u *url.URL, query url.Values, isCluster bool) string {
+	safe := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}
+	shown := make(url.Values)
+	for _, name := range []string{"addr", "master_name", "db"} {
+		if v := query[name]; len(v) > 0 {
+			shown[name] = v
+		}
+	}
+	if isCluster {
+		shown.Set("cluster", "true")
+	}
+	safe.RawQuery = shown.Encode()
+	return safe.String()
+}
+
+// hasStrayAt reports whether there is an @ where none belongs: a password with a /, ?
+// or # in it has ended the host too early then, and is in what errors would show.
+func hasStrayAt(u *url.URL, query url.Values) bool {
+	for name := range query {
+		if strings.Contains(name, "@") {
+			return true
+		}
+	}
+	return u.Scheme != "unix" && strings.Contains(u.Path, "@") || strings.Contains(u.Fragment, "@")
+}
+
+// replicaReads says whether reads go to replicas too.
+type replicaReads struct {
+	wanted bool
+	asked  bool   // by the URL, which knows what it is the address of
+	by     string // the key of the map by which it was asked for, if it was
+}
+
+// insisted reports whether they are wanted not only by a default.
+func (r replicaReads) insisted() bool { return r.wanted && (r.asked || r.by != "") }
+
+func (o *opening) setReplicas(v string) error {
+	wanted, err := parseBool(v)
+	o.replicas = replicaReads{wanted: wanted, asked: true}
+	return err
+}
+
+// misplaced returns what was asked for that clients of this kind don't have.
+func (o *opening) misplaced(s source) error {
+	var wrong complaints
+	for _, f := range []struct {
+		name  string
+		given int
+		kind  string
+	}{
+		{"WithClientOptions", len(o.single), kindSingle},
+		{"WithClusterOptions", len(o.cluster), kindCluster},
+		{"WithFailoverOptions", len(o.failover), kindSentinel},
+	} {
+		if f.given > 0 && f.kind != s.kind() {
+			wrong.add("%s was given for a URL of the kind %s; it is for the kind %s", f.name, s.kind(), f.kind)
+		}
+	}
+	if o.replicas.wanted && o.replicas.asked && s.single != nil {
+		wrong.add("read_from_replicas is true for the URL of one node; that of a cluster has cluster=true or an addr, that of sentinels a master_name")
+	}
+	return errors.Join(wrong...)
+}
+
+// change changes the options of the URL by those of the caller.
+func (o *opening) change(s *source) {
+	switch {
+	case s.cluster != nil:
+		s.cluster.RouteRandomly = s.cluster.RouteRandomly || o.replicas.wanted && !s.cluster.RouteByLatency
+		changeAll(s.cluster, o.common, o.cluster)
+	case s.failover != nil:
+		s.failover.RouteRandomly = s.failover.RouteRandomly || o.replicas.insisted() && !s.failover.RouteByLatency
+		changeAll(s.failover, o.common, o.failover)
+	default:
+		if o.replicas.insisted() {
+			o.notes = append(o.notes, note{
+				"everpool: there are no replicas to read from at the URL of one node; that of a cluster has cluster=true or an addr",
+				[]slog.Attr{slog.String("key", o.replicas.by)},
+			})
+		}
+		changeAll(s.single, o.common, o.single)
+	}
+}
+
+// changeAll applies what holds for clients of all kinds, then what is for this one.
+func changeAll[T any](options *T, common []func(*redis.Options), own []func(*T)) {
+	for _, f := range common {
+		flat := flatten(options)
+		f(flat)
+		transfer(options, flat)
+	}
+	for _, f := range own {
+		f(options)
+	}
+}
+
+// client makes the client on the driver, and returns it with its binding, in which is
+// what is wrong.
+func (s *source) client(d *Driver) (redis.UniversalClient, *binding) {
+	switch {
+	case s.cluster != nil:
+		o := d.ClusterOptions(s.cluster)
+		return redis.NewClusterClient(o), bindingOf(o.Dialer)
+	case s.failover != nil && (s.clustered || s.failover.RouteRandomly || s.failover.RouteByLatency):
+		o := d.FailoverOptions(s.failover)
+		return redis.NewFailoverClusterClient(o), bindingOf(o.Dialer)
+	case s.failover != nil:
+		o := d.FailoverOptions(s.failover)
+		return redis.NewFailoverClient(o), bindingOf(o.Dialer)
+	}
+	o := d.Options(s.single)
+	return redis.NewClient(o), bindingOf(o.Dialer)
+}
+
+// parseBool reads true or false, in any case.
+func parseBool(v string) (bool, error) {
+	switch strings.ToLower(v) {
+	case "true":
+		return true, nil
+	case "false":
+		return false, nil
+	}
+	return false, errors.New("allowed are true and false")
+}
