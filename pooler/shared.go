@@ -297,7 +297,8 @@ func (p *Pool) retireAllLocked(l *lot) {
 }
 
 // lookAtLanesLocked retires lanes that are too old, or that nobody has used since
-// the last look.
+// the last look. It has the replies read whose callers have left, if nobody else does:
+// without a watch for silence they would wait for the next request.
 func (p *Pool) lookAtLanesLocked(now time.Duration) {
 	for c := range p.all {
 		l := c.lane
@@ -308,6 +309,7 @@ func (p *Pool) lookAtLanesLocked(now time.Duration) {
 		if p.expiredLocked(c, now) || l.inFlight() == 0 && l.seen == tail {
 			p.retireLocked(l)
 		}
+		p.work = append(p.work, func() { l.attend() })
 		l.seen = tail
 		l.group.growing.Store(false)
 	}
