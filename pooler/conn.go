@@ -575,7 +575,7 @@ func (c *Conn) discard(ctx context.Context, deadline time.Time, limit int) bool 
 		if errors.Is(err, ErrInterrupted) && ctx.Err() == nil {
 			continue // left over from the one who abandoned it
 		}
-		if limit -= n; err != nil || limit < 0 {
+		if limit -= n; err != nil || int64(limit) < c.scan.BulkRemaining() {
 			return false
 		}
 	}
