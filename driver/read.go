@@ -89,6 +89,7 @@ func (h *handle) receive(w way, p []byte, by time.Time) (n int, err error) {
 		h.b.got = true
 		if c, isLeased := w.(leased); isLeased {
 			n = h.noteRepliesLocked(c.conn, p, n, done)
+			h.sizeLocked(n)
 		}
 	}
 	h.receiving = false
@@ -123,6 +124,15 @@ func (h *handle) noteRepliesLocked(c *pooler.Conn, p []byte, n int, done bool) i
 		n += m
 	}
 	return n
+}
+
+// sizeLocked takes note of n bytes of replies, and of how large all were when these are
+// the last.
+func (h *handle) sizeLocked(n int) {
+	if h.b.size += int64(n); h.b.large && !h.b.unanswered() {
+		h.ride.shared.Answered(h.ride.rider, h.b.size)
+		h.b.large = false
+	}
 }
 
 // noteLocked takes note of bytes of a reply, and of its end.
@@ -240,15 +250,17 @@ func (h *handle) repeat(why pooler.Again) error {
 		h.ride.rider.Forgive()
 		h.ride.shared.Again(why)
 		shared, err := h.submit(h.b.owed, h.b.exchange(h.b.owed, 0, h.readBy))
-		if err == nil && !shared {
-			err = pooler.ErrNotShared
+		if shared || err != nil {
+			return err
 		}
+		h.ride.under = false
+		if err := h.acquire(h.requestLocked(h.b.owed)); err != nil {
+			return err
+		}
+	} else if err := h.replace(h.requestLocked(h.b.pending()), why); err != nil {
 		return err
 	}
 	replies := h.b.replies()
-	if err := h.replace(h.requestLocked(h.b.pending()), why); err != nil {
-		return err
-	}
 	c := h.lease
 	c.Owe(replies)
 	_, err := h.sendOn(leased{c}, pooler.Exchange{Request: h.b.req, Deadline: h.writeBy})

@@ -380,7 +380,8 @@ func (h *handle) share() (bool, error) {
 	return true, nil
 }
 
-// submit finds a shared connection and submits the exchange of the commands.
+// submit finds a shared connection and submits the exchange of the commands. It
+// reports false if there is none, or they had better lease a connection.
 func (h *handle) submit(runs []run, x pooler.Exchange) (bool, error) {
 	for {
 		if h.ride.shared == nil || h.ride.in != h.shake.in {
@@ -397,6 +398,9 @@ func (h *handle) submit(runs []run, x pooler.Exchange) (bool, error) {
 			return true, h.err
 		case h.err != nil:
 			return true, h.err
+		case errors.Is(err, pooler.ErrLarge):
+			h.b.large = true
+			return false, nil
 		case errors.Is(err, pooler.ErrLost) && !x.Follows,
 			errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, net.ErrClosed):
 			return true, err

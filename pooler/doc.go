@@ -107,7 +107,7 @@
 // A Get that finds an idle connection, and its Put, take one mutex each and
 // allocate nothing. Before an idle connection is handed out, one system call
 // looks whether its peer has closed it, or said something. A connection has a read
-// buffer of 32 KiB, a shared one 32 KiB more for its slots. There is a goroutine for
+// buffer of 32 KiB, a shared one 40 KiB more for its slots. There is a goroutine for
 // each dial under way and each abandoned request whose replies are awaited, one for the
 // prober while the node isn't up, and none for an idle connection; but one, and 32 KiB,
 // for a connection that refuses deadlines.

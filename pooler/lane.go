@@ -89,9 +89,11 @@ type lane struct {
 	heardN    int64         // watch.reads when the pool last asked; guarded by Pool.mu
 
 	slots [maxExchanges]slot
-	tail  atomic.Uint64 // guarded by mu for writing
-	head  atomic.Uint64 // the leader's for writing
-	left  int32         // replies to come for the slot at head, 0: not begun; the leader's
+	tail  atomic.Uint64          // guarded by mu for writing
+	head  atomic.Uint64          // the leader's for writing
+	left  int32                  // replies to come for the slot at head, 0: not begun; the leader's
+	size  int64                  // bytes of its replies that have come; the leader's
+	likes [maxExchanges]likeness // of the slots
 
 	leader  atomic.Pointer[Rider] // leads, or is the next to
 	parked  atomic.Int32          // riders that wait for a leader's work
@@ -118,6 +120,7 @@ type slot struct {
 	rider atomic.Pointer[Rider]
 	n     int32
 	tx    bool // a whole transaction
+	reads bool // changes nothing, so its reply may be of any size
 }
 
 // Exchange is what a rider submits.
@@ -136,8 +139,15 @@ type Exchange struct {
 	// Follows says that the rider has not received all its replies yet. The
 	// exchange then goes where the earlier ones went.
 	Follows bool
+	// Reads says that the request changes nothing.
+	Reads bool
+	// Leaves says that the rider can lease a connection, if others would have to
+	// wait for a large reply: Submit fails with [ErrLarge] then.
+	Leaves bool
 	// Deadline ends waiting for room, and writing; zero: it doesn't.
 	Deadline time.Time
+
+	like likeness
 }
 
 // mourner stands for whoever clears up after a lane.
@@ -295,7 +305,8 @@ func (l *lane) boardLocked(r *Rider, x *Exchange) error {
 	l.appended += int64(len(x.Request))
 	tail := l.tail.Load()
 	s := &l.slots[tail%maxExchanges]
-	s.n, s.tx = int32(x.Replies), x.Transaction
+	s.n, s.tx, s.reads = int32(x.Replies), x.Transaction, x.Reads
+	l.likes[tail%maxExchanges] = x.like
 	s.rider.Store(r)
 	l.conn.Owe(x.Replies)
 	l.tail.Store(tail + 1)
@@ -530,6 +541,9 @@ func (l *lane) handOut() *Rider {
 			l.left = s.n
 		}
 		full := l.deliverTo(r, s)
+		if l.left > 0 {
+			l.foresee(head)
+		}
 		switch {
 		case c.Err() != nil:
 			return nil
@@ -574,6 +588,7 @@ func (l *lane) deliverTo(r *Rider, s *slot) (full bool) {
 		}
 		n, done, err := c.ReceiveBuffered(to)
 		r.began = r.began || n > 0
+		l.size += int64(n)
 		switch {
 		case r.closed:
 			l.dropped += int64(n)
@@ -598,6 +613,8 @@ func (l *lane) deliverTo(r *Rider, s *slot) (full bool) {
 		}
 	}
 	if l.left == 0 {
+		l.group.sizes.note(l.likes[l.head.Load()%maxExchanges], l.size)
+		l.size = 0
 		s.rider.Store(nil) // before r can go anywhere else
 		switch {
 		case r == &ghost:
@@ -650,6 +667,7 @@ func (l *lane) fill(r *Rider) {
 		n, _ = c.read(p[:min(int64(len(p)), rest)], time.Time{}) // what went wrong shows in Err
 		c.scan.Skip(int64(n))
 		r.got += n
+		l.size += int64(n)
 	} else {
 		c.r, c.w = 0, 0
 		n, _ = c.read(c.rbuf, time.Time{})
@@ -753,6 +771,7 @@ func (l *lane) bury() {
 	l.closeLocked()
 	tail, issued := l.tail.Load(), l.issued
 	l.mu.Unlock()
+	l.suspect(tail)
 	for i, head := l.head.Load(), l.head.Load(); i != tail; i++ {
 		s := &l.slots[i%maxExchanges]
 		if i == head+1 && errors.Is(cause, ErrProtocol) {

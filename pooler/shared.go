@@ -16,19 +16,26 @@ type Lanes struct {
 	lanes   atomic.Pointer[[]*lane] // open ones; changed under Pool.mu
 	turns   atomic.Uint32
 	growing atomic.Bool // another lane was asked for
+	sizes   sizes
 }
 
 // Submit sends the exchange on one of the connections; its request is not kept.
 // Where others' requests go out just then it goes with them, and Submit doesn't
 // wait for that. It blocks until the exchange's deadline at most. It fails with
-// [ErrNotShared], [ErrLost], os.ErrDeadlineExceeded or net.ErrClosed; then nothing
-// of the exchange was sent. A rider that is owed replies must say so in it.
+// [ErrNotShared], [ErrLarge], [ErrLost], os.ErrDeadlineExceeded or net.ErrClosed; then
+// nothing of the exchange was sent. A rider that is owed replies must say so in it.
 func (s *Lanes) Submit(r *Rider, x Exchange) error {
 	if x.Follows {
 		if ok, err := r.aboard().submit(r, &x); ok || err != nil {
 			return err
 		}
 		return ErrNotShared
+	}
+	if x.Leaves {
+		if x.like = likenessOf(x.Request); s.sizes.level(x.like) >= leaves {
+			r.like = x.like
+			return ErrLarge
+		}
 	}
 	if r.turn == 0 {
 		r.turn = s.turns.Add(1)
@@ -58,6 +65,10 @@ func (s *Lanes) Submit(r *Rider, x Exchange) error {
 	}
 	return ErrNotShared
 }
+
+// Answered notes how many bytes of replies the rider's request had on another
+// connection, which Submit has refused with [ErrLarge].
+func (s *Lanes) Answered(r *Rider, size int64) { s.sizes.note(r.like, size) }
 
 // lanesOfMany is how many of a session's lanes many callers use.
 func lanesOfMany(limit int) int { return max(min(limit, 2), limit/2) }
