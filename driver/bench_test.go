@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -89,6 +90,39 @@ func BenchmarkPipeline(b *testing.B) {
 						}
 						return nil
 					})
+					return err
+				})
+			})
+		}
+	}
+}
+
+// BenchmarkMixedPipeline is a pipeline of 100 commands with values of 1 KiB, of which
+// every fifth is a SET and the others are GETs, by so many goroutines at a time.
+func BenchmarkMixedPipeline(b *testing.B) {
+	server := testkit.Start(b, testkit.Redis)
+	pools := benchPools(b, server.Addr)
+	ctx := context.Background()
+	value := strings.Repeat("v", 1<<10)
+	if err := pools["stock"].Set(ctx, "key", value, 0).Err(); err != nil {
+		b.Fatal(err)
+	}
+	mixed := func(p redis.Pipeliner) error {
+		for i := range 100 {
+			if i%5 == 0 {
+				p.Set(ctx, "key", value, 0)
+			} else {
+				p.Get(ctx, "key")
+			}
+		}
+		return nil
+	}
+	for _, goroutines := range []int{1, 8, 64} {
+		for _, pool := range []string{"stock", "everpool", "leases"} {
+			b.Run(fmt.Sprintf("goroutines=%d/pool=%s", goroutines, pool), func(b *testing.B) {
+				c := pools[pool]
+				inParallel(b, goroutines, func() error {
+					_, err := c.Pipelined(ctx, mixed)
 					return err
 				})
 			})

@@ -63,6 +63,13 @@ func (s *ReplyScanner) Scan(p []byte) (n int, done bool, err error) {
 	if s.fault.why != fine {
 		return 0, false, s.fault.err()
 	}
+	if !s.within {
+		if n := wholeBulk(p); n > 0 {
+			s.kind = '$'
+			s.offset += int64(n)
+			return n, true, nil
+		}
+	}
 	n, done, why := s.scan(p)
 	s.offset += int64(n)
 	if why != fine {
@@ -70,6 +77,20 @@ func (s *ReplyScanner) Scan(p []byte) (n int, done bool, err error) {
 		return n, false, s.fault.err()
 	}
 	return n, done, nil
+}
+
+// wholeBulk returns the length of the bulk string that p begins with, if all of it is
+// there, as most are; else 0, and the state machine looks at it.
+func wholeBulk(p []byte) int {
+	if len(p) == 0 || p[0] != '$' {
+		return 0
+	}
+	size, start := shortNumber(p, 1)
+	end := start + size
+	if start == 0 || end+1 >= len(p) || p[end] != '\r' || p[end+1] != '\n' {
+		return 0
+	}
+	return end + 2
 }
 
 // Kind returns the type byte of the current top-level reply, or after done of
