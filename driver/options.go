@@ -30,6 +30,11 @@ const (
 	// the client doesn't say. The physical connection has the large one; a
 	// request that doesn't fit is gathered by the handle.
 	handleBuffer = 4096
+
+	// pipelineBuffer is the size of those of the handles that go-redis keeps for
+	// pipelines, few of which there are: a pipeline is then written and read in a few
+	// pieces. It is the size of a connection's read buffer.
+	pipelineBuffer = 32 << 10
 )
 
 // binding is what one call of Options has fixed for its client.
@@ -89,8 +94,8 @@ type binding struct {
 //	ContextTimeoutEnabled    on: a deadline costs no connection here, which is go-redis's reason for leaving it off. Config.LeaveContextTimeout leaves it. (With it on, AutoPipeline sends whole pipelines by go-redis's pools and not by its full-duplex engine.)
 //	ReadBufferSize           4 KiB: a socket has a buffer of 32 KiB of its own, and a handle gathers what is written to it
 //	WriteBufferSize          4 KiB
-//	PipelineReadBufferSize   4 KiB
-//	PipelineWriteBufferSize  4 KiB
+//	PipelineReadBufferSize   32 KiB, for the few handles that go-redis keeps for pipelines
+//	PipelineWriteBufferSize  32 KiB
 //	DialerRetries            1: making a handle doesn't fail
 //
 // These have no effect, since go-redis doesn't dial sockets: one prober dials for
@@ -141,8 +146,8 @@ func (d *Driver) Options(o *redis.Options) *redis.Options {
 	b.sizeHandles(&c)
 	c.ReadBufferSize = cmp.Or(c.ReadBufferSize, handleBuffer)
 	c.WriteBufferSize = cmp.Or(c.WriteBufferSize, handleBuffer)
-	c.PipelineReadBufferSize = cmp.Or(c.PipelineReadBufferSize, handleBuffer)
-	c.PipelineWriteBufferSize = cmp.Or(c.PipelineWriteBufferSize, handleBuffer)
+	c.PipelineReadBufferSize = cmp.Or(c.PipelineReadBufferSize, pipelineBuffer)
+	c.PipelineWriteBufferSize = cmp.Or(c.PipelineWriteBufferSize, pipelineBuffer)
 	c.DialerRetries = cmp.Or(c.DialerRetries, 1)
 	if !d.cfg.LeaveContextTimeout {
 		c.ContextTimeoutEnabled = true

@@ -23,11 +23,15 @@ const (
 	// maxUnsent is how many bytes of requests may wait to be written.
 	maxUnsent = 1 << 20
 
-	// aloneUpTo is the largest request that its own caller writes. What is
-	// larger, or has gathered, may fill the socket's buffer; the caller has to be
-	// free by then to read, or nobody might, and a peer that waits for that
-	// would never read the rest.
+	// aloneUpTo is how much a caller writes that may have to wait for that. What is
+	// larger may fill the socket's buffer; the caller has to be free by then to
+	// read, or nobody might, and a peer that waits for that would never read the
+	// rest.
 	aloneUpTo = 16 << 10
+
+	// atOnceUpTo is how much a caller writes where it doesn't wait: a goroutine
+	// writes what the socket doesn't take.
+	atOnceUpTo = 64 << 10
 
 	// writerRounds is how often a caller writes for others before a goroutine
 	// goes on in its place.
@@ -222,7 +226,7 @@ func (l *lane) submit(r *Rider, x *Exchange) (bool, error) {
 		l.admitLocked()
 	}
 	company := l.company.Load()
-	alone := idle && len(x.Request) <= aloneUpTo && company <= 1
+	alone := idle && l.mayWrite(len(x.Request)) && company <= 1
 	if !alone {
 		l.out = append(l.out, x.Request...)
 	}
@@ -231,7 +235,7 @@ func (l *lane) submit(r *Rider, x *Exchange) (bool, error) {
 		return true, nil
 	}
 	l.writing = true
-	if len(l.out) > aloneUpTo {
+	if !l.mayWrite(len(l.out)) {
 		l.mu.Unlock()
 		l.pool.wg.Go(l.flush)
 		return true, nil
@@ -244,7 +248,7 @@ func (l *lane) submit(r *Rider, x *Exchange) (bool, error) {
 	l.mu.Unlock()
 	l.watch.by(l, by)
 	if alone {
-		if !l.write(x.Request) {
+		if !l.write(x.Request, false) {
 			l.pool.wg.Go(l.flush)
 			return true, nil
 		}
@@ -422,7 +426,8 @@ func (l *lane) flushRounds(rounds int) bool {
 			l.mu.Unlock()
 			return true
 		}
-		if rounds--; rounds < 0 || rounds < writerRounds && len(l.out) > aloneUpTo {
+		byCaller := rounds <= writerRounds
+		if rounds--; rounds < 0 || byCaller && !l.mayWrite(len(l.out)) {
 			l.writeBy = 0
 			l.mu.Unlock()
 			return false
@@ -434,7 +439,7 @@ func (l *lane) flushRounds(rounds int) bool {
 		if l.crowded.Load() {
 			l.makeRoom()
 		}
-		if !l.write(b) {
+		if !l.write(b, !byCaller) {
 			return false
 		}
 		if cap(b) <= maxHeld {
@@ -445,28 +450,45 @@ func (l *lane) flushRounds(rounds int) bool {
 	}
 }
 
+// mayWrite reports whether a caller may write n bytes itself.
+func (l *lane) mayWrite(n int) bool {
+	return n <= aloneUpTo || n <= atOnceUpTo && l.conn.bare != nil
+}
+
 // write writes b, which counts as issued already. It reports false if its
-// caller's time is over first, or the connection has died; the rest is then the
-// first thing to be written next.
-func (l *lane) write(b []byte) bool {
+// caller's time is over first, or it is much and the caller would have to wait, or
+// the connection has died; the rest is then the first thing to be written next.
+func (l *lane) write(b []byte, waits bool) bool {
+	if !waits && len(b) > aloneUpTo {
+		n := l.conn.writeNow(b)
+		if n < len(b) {
+			l.leave(b[n:], true)
+		}
+		return n == len(b)
+	}
 	n, err := l.conn.nc.Write(b)
 	if err == nil {
 		return true
 	}
 	again := errors.Is(err, os.ErrDeadlineExceeded) && l.conn.Err() == nil && !l.conn.opaque
-	l.mu.Lock()
-	l.issued -= int64(len(b) - n)
-	if again {
-		_ = l.conn.nc.SetWriteDeadline(time.Time{})
-		l.out = append(append(make([]byte, 0, len(b)-n+len(l.out)), b[n:]...), l.out...)
-		l.writeBy = 0
-	}
-	l.mu.Unlock()
+	l.leave(b[n:], again)
 	if !again {
 		l.conn.Fail(CloseWrite, err)
 		l.die()
 	}
 	return false
+}
+
+// leave takes back that rest was issued; again says that it is to be written next.
+func (l *lane) leave(rest []byte, again bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.issued -= int64(len(rest))
+	if again {
+		_ = l.conn.nc.SetWriteDeadline(time.Time{})
+		l.out = append(append(make([]byte, 0, len(rest)+len(l.out)), rest...), l.out...)
+		l.writeBy = 0
+	}
 }
 
 // lead reads and hands out replies until r has what it came for, or must go. The
