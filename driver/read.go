@@ -85,11 +85,15 @@ func (h *handle) receive(w way, p []byte, by time.Time) (n int, err error) {
 	h.receiving = true
 	var done bool
 	h.outside(func() { n, done, err = w.receive(p, by) })
+	c, isLeased := w.(leased)
 	if err == nil && h.err == nil {
 		h.b.got = true
-		if c, isLeased := w.(leased); isLeased {
+		if isLeased {
 			n = h.noteRepliesLocked(c.conn, p, n, done)
 		}
+	}
+	if isLeased {
+		c.conn.Keep() // p is the caller's again
 	}
 	h.receiving = false
 	switch {

@@ -28,7 +28,9 @@ type leased struct{ conn *pooler.Conn }
 
 func (w leased) send(x pooler.Exchange) (int, error) { return w.conn.Send(x.Request, x.Deadline) }
 
-func (w leased) receive(p []byte, by time.Time) (int, bool, error) { return w.conn.Receive(p, by) }
+func (w leased) receive(p []byte, by time.Time) (int, bool, error) {
+	return w.conn.ReceiveInPlace(p, by)
+}
 
 func (w leased) interrupt() { w.conn.InterruptReceive() }
 

@@ -29,8 +29,8 @@ const (
 	// rest.
 	aloneUpTo = 16 << 10
 
-	// atOnceUpTo is how much a caller writes where it doesn't wait: a goroutine
-	// writes what the socket doesn't take.
+	// atOnceUpTo is the largest request that its own caller writes where it needn't
+	// wait: a goroutine writes what the socket doesn't take at once.
 	atOnceUpTo = 64 << 10
 
 	// writerRounds is how often a caller writes for others before a goroutine
@@ -226,7 +226,7 @@ func (l *lane) submit(r *Rider, x *Exchange) (bool, error) {
 		l.admitLocked()
 	}
 	company := l.company.Load()
-	alone := idle && l.mayWrite(len(x.Request)) && company <= 1
+	alone := idle && company <= 1 && (len(x.Request) <= aloneUpTo || len(x.Request) <= atOnceUpTo && l.conn.bare != nil)
 	if !alone {
 		l.out = append(l.out, x.Request...)
 	}
@@ -235,7 +235,7 @@ func (l *lane) submit(r *Rider, x *Exchange) (bool, error) {
 		return true, nil
 	}
 	l.writing = true
-	if !l.mayWrite(len(l.out)) {
+	if len(l.out) > aloneUpTo {
 		l.mu.Unlock()
 		l.pool.wg.Go(l.flush)
 		return true, nil
@@ -248,7 +248,7 @@ func (l *lane) submit(r *Rider, x *Exchange) (bool, error) {
 	l.mu.Unlock()
 	l.watch.by(l, by)
 	if alone {
-		if !l.write(x.Request, false) {
+		if !l.writeAlone(x.Request) {
 			l.pool.wg.Go(l.flush)
 			return true, nil
 		}
@@ -426,8 +426,7 @@ func (l *lane) flushRounds(rounds int) bool {
 			l.mu.Unlock()
 			return true
 		}
-		byCaller := rounds <= writerRounds
-		if rounds--; rounds < 0 || byCaller && !l.mayWrite(len(l.out)) {
+		if rounds--; rounds < 0 || rounds < writerRounds && len(l.out) > aloneUpTo {
 			l.writeBy = 0
 			l.mu.Unlock()
 			return false
@@ -439,7 +438,7 @@ func (l *lane) flushRounds(rounds int) bool {
 		if l.crowded.Load() {
 			l.makeRoom()
 		}
-		if !l.write(b, !byCaller) {
+		if !l.write(b) {
 			return false
 		}
 		if cap(b) <= maxHeld {
@@ -450,22 +449,23 @@ func (l *lane) flushRounds(rounds int) bool {
 	}
 }
 
-// mayWrite reports whether a caller may write n bytes itself.
-func (l *lane) mayWrite(n int) bool {
-	return n <= aloneUpTo || n <= atOnceUpTo && l.conn.bare != nil
+// writeAlone is write of a lone request. Of a large one it writes what the socket takes
+// at once, and reports false if that isn't all: its caller must not wait.
+func (l *lane) writeAlone(b []byte) bool {
+	if len(b) <= aloneUpTo {
+		return l.write(b)
+	}
+	n := l.conn.writeNow(b)
+	if n < len(b) {
+		l.leave(b[n:], true)
+	}
+	return n == len(b)
 }
 
 // write writes b, which counts as issued already. It reports false if its
-// caller's time is over first, or it is much and the caller would have to wait, or
-// the connection has died; the rest is then the first thing to be written next.
-func (l *lane) write(b []byte, waits bool) bool {
-	if !waits && len(b) > aloneUpTo {
-		n := l.conn.writeNow(b)
-		if n < len(b) {
-			l.leave(b[n:], true)
-		}
-		return n == len(b)
-	}
+// caller's time is over first, or the connection has died; the rest is then the
+// first thing to be written next.
+func (l *lane) write(b []byte) bool {
 	n, err := l.conn.nc.Write(b)
 	if err == nil {
 		return true
@@ -522,6 +522,7 @@ func (l *lane) lead(r *Rider) {
 // itself, if there is one.
 func (l *lane) deliver() *Rider {
 	owner := l.handOut()
+	l.conn.Keep() // the leader may go
 	// Together, so that their next requests come together.
 	for i, r := range l.served {
 		r.wake <- struct{}{}
@@ -662,7 +663,8 @@ func (l *lane) afterTransaction() {
 }
 
 // fill reads from the socket: the body of the leader's own large string straight
-// into its memory.
+// into its memory. What else comes is read there too, if it is large enough: most of it
+// is the leader's own in a pipeline, and needs no copy then.
 func (l *lane) fill(r *Rider) {
 	c := l.conn
 	var n int
@@ -673,9 +675,7 @@ func (l *lane) fill(r *Rider) {
 		c.scan.Skip(int64(n))
 		r.got += n
 	} else {
-		c.r, c.w = 0, 0
-		n, _ = c.read(c.rbuf, time.Time{})
-		c.w = n
+		n, _ = c.refill(p, time.Time{}, len(p) >= inPlaceFrom)
 	}
 	if n > 0 {
 		l.watch.heard()
