@@ -15,7 +15,7 @@ import (
 func sentinelCrews(t *testing.T, s *testkit.Sentinels) []*crew {
 	d := patientDriver(t)
 	options := func() *redis.FailoverOptions {
-		return &redis.FailoverOptions{MasterName: s.Name, SentinelAddrs: s.Addrs(), MaxRetries: 8}
+		return &redis.FailoverOptions{MasterName: s.Name, SentinelAddrs: s.Addrs()}
 	}
 	replica := options()
 	replica.ReplicaOnly = true
