@@ -65,16 +65,17 @@ func kindOf(db *driver.DB) string {
 		return "node"
 	}
 	o := c.Options()
-	kind := "cluster of [" + strings.Join(o.Addrs, " ") + "]"
+	var kind strings.Builder
+	kind.WriteString("cluster of [" + strings.Join(o.Addrs, " ") + "]")
 	for _, f := range []struct {
 		name string
 		on   bool
 	}{{", random", o.RouteRandomly}, {", by latency", o.RouteByLatency}, {", read only", o.ReadOnly}} {
 		if f.on {
-			kind += f.name
+			kind.WriteString(f.name)
 		}
 	}
-	return kind
+	return kind.String()
 }
 
 func TestOpenServesAClusterByOneOfItsNodes(t *testing.T) {
