@@ -187,7 +187,8 @@ func TestAMapHasHotKeysTracked(t *testing.T) {
 }
 
 func TestAMapAsksForThePackageThatTracksHotKeys(t *testing.T) {
-	defer func(start func(redis.UniversalClient, float64, float64) (func() error, error)) { tracking.Start = start }(tracking.Start)
+	start := tracking.Start
+	defer func() { tracking.Start = start }()
 	tracking.Start = nil
 	m := map[string]string{"r.url": "redis://10.0.0.1", "r.track_key_writes_sample_rate": "0"}
 	if _, _, err := driver.ConfigFromMap("r.", m); err != nil {
