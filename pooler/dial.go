@@ -189,7 +189,7 @@ func (p *Pool) endDialLocked(l *lot, c *Conn, err error, began time.Duration) {
 		p.health.lastErr, p.health.lost = nil, false
 		p.ramp = min(p.ramp+1, max(1, p.cfg.MaxOpenConns)) // doubles when all of them succeed
 		p.adoptLocked(c, now)
-		if p.countedLocked() > p.cfg.MaxOpenConns { // the bound was lowered meanwhile
+		if p.countedLocked() > p.maxLocked() { // the bound was lowered meanwhile
 			p.closeLocked(c, CloseRoom, nil)
 			return
 		}

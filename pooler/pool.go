@@ -75,6 +75,7 @@ type Pool struct {
 	work      []func() // to be done after unlock: closing, and what lanes have to do
 	events    []Event  // to be told after that
 	room      room
+	part      *part         // of a budget of several pools, nil: there is none
 	doubts    int           // silent lanes are being looked into, on so many connections
 	doubted   time.Duration // when that last began
 	turnedAt  time.Duration // when what the server says of itself had consequences, 0: never
@@ -138,6 +139,9 @@ func New(node Node, cfg Config) (*Pool, error) {
 	}
 	p.health.since = p.start
 	p.ctx, p.stop = context.WithCancel(context.Background())
+	if node.Budget != nil {
+		p.part = node.Budget.join(p)
+	}
 	return p, nil
 }
 
@@ -160,6 +164,7 @@ func (p *Pool) unlock() {
 	}
 	p.yieldLocked()
 	p.settleServesLocked()
+	p.settlePartLocked()
 	work, events := p.work, p.events
 	p.work, p.events = nil, nil
 	p.mu.Unlock()
@@ -554,7 +559,7 @@ func (p *Pool) judgeLocked(c *Conn, now time.Duration) (CloseReason, error) {
 		return CloseSessionLost, nil
 	case c.id <= p.retiredTo:
 		return CloseRetired, errTurned
-	case p.countedLocked() > p.cfg.MaxOpenConns:
+	case p.countedLocked() > p.maxLocked():
 		return CloseRoom, nil
 	case p.expiredLocked(c, now):
 		return CloseLifetime, nil
@@ -702,7 +707,7 @@ func (p *Pool) Pin(c *Conn, reason string) {
 }
 
 // fullLocked reports whether there is no room for one connection more.
-func (p *Pool) fullLocked() bool { return p.countedLocked() >= p.cfg.MaxOpenConns }
+func (p *Pool) fullLocked() bool { return p.countedLocked() >= p.maxLocked() }
 
 // countedLocked is the number of connections that count for MaxOpenConns, dials
 // included.
@@ -730,7 +735,7 @@ func (p *Pool) adoptLocked(c *Conn, now time.Duration) {
 // busyErrorLocked is an error that says who holds the connections.
 func (p *Pool) busyErrorLocked(sentinel error, waited time.Duration) *Error {
 	e := p.downErrorLocked(sentinel)
-	e.Waited, e.Open, e.Max, e.Waiting = waited, len(p.all), p.cfg.MaxOpenConns, p.waiting
+	e.Waited, e.Open, e.Max, e.Waiting = waited, len(p.all), p.maxLocked(), p.waiting
 	held := make(map[string]int)
 	now := p.now()
 	var oldest time.Duration
@@ -837,5 +842,8 @@ func (p *Pool) Close() error {
 		p.unlock()
 	}
 	p.wg.Wait()
+	if p.part != nil {
+		p.part.budget.leave(p)
+	}
 	return nil
 }

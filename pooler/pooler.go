@@ -21,6 +21,9 @@ type Node struct {
 	// ever come from the node. It returns the error that is told, err or a
 	// [SetupError]. It may ask the node, and must respect ctx. nil: err is told.
 	Explain func(ctx context.Context, err error) error
+
+	// Budget bounds the node's connections together with others'. nil: nothing does.
+	Budget *Budget
 }
 
 // Request says what a lease is for.

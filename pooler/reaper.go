@@ -244,9 +244,9 @@ func (p *Pool) set(change func(*Config)) {
 	now := p.now()
 	p.reapLocked(now)
 	for _, l := range p.lots {
-		for len(l.idle) > 0 && (p.idle > p.cfg.MaxIdleConns || p.countedLocked() > p.cfg.MaxOpenConns) {
+		for len(l.idle) > 0 && (p.idle > p.cfg.MaxIdleConns || p.countedLocked() > p.maxLocked()) {
 			reason := CloseMaxIdle
-			if p.countedLocked() > p.cfg.MaxOpenConns {
+			if p.countedLocked() > p.maxLocked() {
 				reason = CloseRoom
 			}
 			c := l.idle[0]
@@ -254,7 +254,7 @@ func (p *Pool) set(change func(*Config)) {
 			p.closeLocked(c, reason, nil)
 		}
 	}
-	if p.countedLocked() > p.cfg.MaxOpenConns {
+	if p.countedLocked() > p.maxLocked() {
 		for _, l := range p.lots {
 			p.retireAllLocked(l) // they are opened again as far as there is room
 		}
