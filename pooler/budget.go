@@ -176,7 +176,7 @@ func (b *Budget) donorLocked(now time.Time) *Pool {
 	for p, t := range b.parts {
 		unused := t.unused.Load()
 		switch {
-		case !t.recalled.IsZero(), t.booked < 2, p == next:
+		case !t.recalled.IsZero(), p == next:
 			continue
 		case unused == 0 && t.booked <= least+1:
 			continue
