@@ -21,7 +21,12 @@ import (
 // have an error for every command.
 type Driver struct {
 	cfg Config
+	*core
+}
 
+// core is what drivers have in common whose clients differ in their settings, as those
+// of a [Manager].
+type core struct {
 	mu     sync.Mutex
 	closed bool
 	nodes  map[nodeKey]*node
@@ -47,8 +52,17 @@ func New(cfg Config) (*Driver, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	return &Driver{cfg: cfg, nodes: make(map[nodeKey]*node), done: make(chan struct{})}, nil
+	return &Driver{cfg, &core{nodes: make(map[nodeKey]*node), done: make(chan struct{})}}, nil
 }
+
+// with returns a driver of other settings for the same nodes. The settings are valid.
+func (d *Driver) with(cfg Config) *Driver {
+	cfg.Logger = cmp.Or(cfg.Logger, d.cfg.Logger)
+	return &Driver{cfg, d.core}
+}
+
+// is reports whether both drivers have the same nodes.
+func (d *Driver) is(other *Driver) bool { return d == other || d.core != nil && d.core == other.core }
 
 // NodeStatus is what a driver knows of one node.
 type NodeStatus = pooler.NodeStatus
@@ -117,6 +131,9 @@ func (d *Driver) node(b *binding, network, addr string) (*node, error) {
 // attach finds or makes the node and counts a handle on it. The notes are for the
 // log, which isn't written to under the lock.
 func (d *Driver) attach(b *binding, network, addr string) (*node, []note, error) {
+	if d.core == nil {
+		return nil, nil, b.err
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if b.late != nil {

@@ -135,8 +135,8 @@ func WithHooks(hooks ...redis.Hook) Option {
 //
 // One node of a cluster looks like any node; cluster=true says that it is one. With
 // master_name and route_randomly, route_by_latency or cluster=true the client is made by
-// [redis.NewFailoverClusterClient], which reads from replicas; else it is a
-// [redis.NewFailoverClient].
+// [redis.NewFailoverClusterClient], which reads from replicas where the former two say
+// so; else it is a [redis.NewFailoverClient].
 //
 // These are parameters of this library:
 //
@@ -210,6 +210,9 @@ func (o *opening) client(d *Driver, s source) (*DB, error) {
 	}
 	if err != nil {
 		return nil, errors.Join(err, db.end(), c.Close())
+	}
+	if c, ok := c.(*redis.ClusterClient); ok {
+		d.Bind(c)
 	}
 	for _, n := range o.notes {
 		d.cfg.Logger.LogAttrs(context.Background(), slog.LevelWarn, n.text, n.attrs...)
