@@ -10,6 +10,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/everpool/everpool/pooler"
 )
@@ -33,6 +34,7 @@ type core struct {
 	turned map[string]func(pooler.Pooler) // what the knobs were turned to, by their name
 	done   chan struct{}                  // closed when Close has finished
 
+	asking atomic.Bool // quiet nodes are being asked for their health
 	tasks
 }
 
@@ -77,14 +79,7 @@ func (d *Driver) Nodes() []NodeStatus {
 	d.mu.Lock()
 	nodes := slices.Collect(maps.Values(d.nodes))
 	d.mu.Unlock()
-	all := make([]NodeStatus, 0, len(nodes))
-	for _, n := range nodes {
-		all = append(all, n.status())
-	}
-	slices.SortFunc(all, func(a, b NodeStatus) int {
-		return cmp.Or(cmp.Compare(a.Addr, b.Addr), cmp.Compare(a.Network, b.Network))
-	})
-	return all
+	return statuses(nodes)
 }
 
 // Close ends the driver: new requests fail with [pooler.ErrClosed], those in

@@ -67,7 +67,8 @@ type opening struct {
 	attached []attachment // after the hooks
 	replicas replicaReads
 
-	isCluster bool // the URL says cluster=true
+	defaults  map[string]int // changes that may be for URLs of other kinds
+	isCluster bool           // the URL says cluster=true
 
 	notes []note // for the log
 }
@@ -158,7 +159,7 @@ func WithHooks(hooks ...redis.Hook) Option {
 // never shows the URL, which may hold a password. So is an Option that is nil. Open
 // doesn't connect.
 func Open(rawURL string, opts ...Option) (*DB, error) {
-	o, s, err := prepare(Config{}, rawURL, opts)
+	o, s, err := prepare(Config{}, rawURL, nil, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -173,9 +174,21 @@ func Open(rawURL string, opts ...Option) (*DB, error) {
 	return db, nil
 }
 
-// prepare reads the URL and the options. Its error is all that is wrong with them.
-func prepare(cfg Config, rawURL string, opts []Option) (*opening, source, error) {
+// prepare reads the URL and the options, of which the defaults may be for URLs of other
+// kinds. Its error is all that is wrong with them.
+func prepare(cfg Config, rawURL string, defaults, opts []Option) (*opening, source, error) {
 	o := &opening{cfg: cfg}
+	o.take(defaults)
+	o.defaults = o.changes()
+	o.take(opts)
+	s, err := o.parse(rawURL)
+	if err == nil {
+		err = o.misplaced(s)
+	}
+	return o, s, errors.Join(errors.Join(o.wrong...), err, o.cfg.validate())
+}
+
+func (o *opening) take(opts []Option) {
 	for i, opt := range opts {
 		if opt == nil {
 			o.wrong.add("option %d is nil", i)
@@ -183,11 +196,6 @@ func prepare(cfg Config, rawURL string, opts []Option) (*opening, source, error)
 		}
 		opt.apply(o)
 	}
-	s, err := o.parse(rawURL)
-	if err == nil {
-		err = o.misplaced(s)
-	}
-	return o, s, errors.Join(errors.Join(o.wrong...), err, o.cfg.validate())
 }
 
 // client makes the client of what the URL has said. On an error nothing is left of it.
