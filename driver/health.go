@@ -16,7 +16,7 @@ import (
 	"github.com/everpool/everpool/pooler"
 )
 
-// ErrNoHealthyNode: there is no node that could serve. It comes in a
+// ErrNoHealthyNode is the error of what has no node that could serve. It comes in a
 // [*NoHealthyNodeError], which is [pooler.ErrNodeDown] too.
 var ErrNoHealthyNode = errors.New("everpool: no healthy node")
 
@@ -41,7 +41,11 @@ func (e *NoHealthyNodeError) Error() string {
 	}
 	sep := ": "
 	for _, n := range e.Nodes {
-		fmt.Fprintf(&b, "%s%s is %s", sep, n.Addr, n.State)
+		state := n.State.String()
+		if n.Silent {
+			state = "silent"
+		}
+		fmt.Fprintf(&b, "%s%s is %s", sep, n.Addr, state)
 		if n.Stats.LastDialError != "" {
 			fmt.Fprintf(&b, " (%s)", n.Stats.LastDialError)
 		}
@@ -278,10 +282,24 @@ func (d *Driver) Health(ctx context.Context) error {
 		return pooler.StateUp
 	})
 	if e := (*NoHealthyNodeError)(nil); errors.As(err, &e) && len(failed) > 0 {
-		e.Cause = slices.MinFunc(slices.Collect(maps.Values(failed)), func(a, b error) int { return cmp.Compare(a.Error(), b.Error()) })
+		e.Cause = endedBy(ctx, slices.MinFunc(slices.Collect(maps.Values(failed)), func(a, b error) int { return cmp.Compare(a.Error(), b.Error()) }))
 	}
 	return err
 }
+
+// endedBy adds to an error why ctx has ended, if it has.
+func endedBy(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+		err = errors.Join(err, cause)
+	}
+	return oneLineError{err}
+}
+
+// oneLineError is an error, of several perhaps, in one line.
+type oneLineError struct{ error }
+
+func (e oneLineError) Error() string { return strings.ReplaceAll(e.error.Error(), "\n", "; ") }
+func (e oneLineError) Unwrap() error { return e.error }
 
 // members are all nodes of the services, each once.
 func members(services []*service) []*node {
@@ -313,7 +331,7 @@ func (n *node) answers(ctx context.Context) error {
 	if err := n.await(ctx, nil, askTime); err != nil {
 		return err
 	}
-	o := n.first.asking()
+	o := n.first.askingAt(nil)
 	o.Network, o.Addr = n.key.network, n.key.addr
 	c := redis.NewClient(&o)
 	err := c.Ping(ctx).Err()

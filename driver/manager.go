@@ -144,7 +144,7 @@ func (m *Manager) enter(name, url string, opts []Option) (*entry, error) {
 	made := &managed{db: db, plain: len(opts) == 0}
 	e, err := m.find(name, url, opts, made)
 	if err != nil || e.client != made { // another call was faster
-		m.end(made)
+		_ = m.end(made)
 	}
 	return e, err
 }
@@ -214,19 +214,10 @@ func (db *DB) serves(ctx context.Context) error {
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			if cause := context.Cause(ctx); !errors.Is(err, cause) {
-				err = errors.Join(err, cause)
-			}
-			return &NoHealthyNodeError{Nodes: statuses(db.nodes()), Cause: oneLine{err}}
+			return &NoHealthyNodeError{Nodes: statuses(db.nodes()), Cause: endedBy(ctx, err)}
 		}
 	}
 }
-
-// oneLine is an error, of several perhaps, in one line.
-type oneLine struct{ error }
-
-func (e oneLine) Error() string { return strings.ReplaceAll(e.error.Error(), "\n", "; ") }
-func (e oneLine) Unwrap() error { return e.error }
 
 // ask asks all masters of the client with a PING each.
 func (db *DB) ask(ctx context.Context) error {

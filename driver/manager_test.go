@@ -105,7 +105,13 @@ func (m *managed) serves(name string) {
 }
 
 // refuses checks that With fails at once, by what is known, without a call.
-func (m *managed) refuses(name string) *driver.NoHealthyNodeError {
+func (m *managed) refuses(name string) {
+	m.Helper()
+	_ = m.refusal(name)
+}
+
+// refusal is refuses, and returns the error.
+func (m *managed) refusal(name string) *driver.NoHealthyNodeError {
 	m.Helper()
 	began := time.Now()
 	called, err := m.with(name)
@@ -234,7 +240,7 @@ func TestWithFailsAtOnceByWhatIsKnownAndHeals(t *testing.T) {
 		m.serves("one")
 		m.server(1).DownRefused()
 		time.Sleep(noticed) // nobody asks: the pool notices by itself
-		e := m.refuses("one")
+		e := m.refusal("one")
 		if len(e.Nodes) != 1 || e.Nodes[0].Addr != "10.0.0.1:6379" || e.Nodes[0].Stats.LastDialError == "" {
 			m.Errorf("nodes %+v", e.Nodes)
 		}
@@ -505,7 +511,7 @@ func TestAClusterIsHealthyIfEverySlotHasAMasterThatIsNotDown(t *testing.T) {
 			f.DownRefused()
 		}
 		time.Sleep(noticed)
-		if e := m.refuses("c"); len(e.Nodes) != 3 {
+		if e := m.refusal("c"); len(e.Nodes) != 3 {
 			m.Errorf("nodes %+v", e.Nodes)
 		}
 		for _, f := range m.servers {
