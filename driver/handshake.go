@@ -18,6 +18,7 @@ type handshake struct {
 	client *client
 	in     *session
 	flight flight
+	landed flight // its reply is here; it is over when its connection is back in the pool
 }
 
 // flight is a step that a handle takes for the others of its client. The zero value
@@ -48,10 +49,12 @@ func (s *handshake) lead(frame []byte) {
 func (s *handshake) land() { s.end(s.take()) }
 
 // take is the step under way, which is no longer the handshake's to end.
-func (s *handshake) take() flight {
-	f := s.flight
-	s.flight = flight{}
-	return f
+func (s *handshake) take() flight { return taken(&s.flight) }
+
+func taken(f *flight) flight {
+	t := *f
+	*f = flight{}
+	return t
 }
 
 func (s *handshake) end(f flight) {
@@ -177,7 +180,8 @@ func (h *handle) shakenLocked(c *pooler.Conn, r *run, failed bool) {
 		// take it for missing.
 		s.lead(next[0].frame)
 	}
-	s.end(flown)
+	s.end(s.landed)
+	s.landed = flown
 }
 
 // fillIn puts the provider's credentials into the planned commands where go-redis

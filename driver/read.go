@@ -20,16 +20,19 @@ func (h *handle) Read(p []byte) (int, error) {
 	}
 	h.reading.Lock()
 	defer h.reading.Unlock()
-	n, done, err := h.read(p)
+	n, done, landed, err := h.read(p)
 	if done != nil {
 		h.node.pool.Put(done, pooler.Answered)
 	}
+	// Not before: the next step would have another connection dialed for the state
+	// that this one is in.
+	h.shake.end(landed)
 	return n, err
 }
 
 // read waits for bytes of replies and copies them to p. It returns the lease too, if
-// nothing needs it any more.
-func (h *handle) read(p []byte) (n int, done *pooler.Conn, err error) {
+// nothing needs it any more, and a step of the handshake that is over then.
+func (h *handle) read(p []byte) (n int, done *pooler.Conn, landed flight, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.readBy.IsZero() && !time.Now().Before(h.readBy) {
@@ -38,7 +41,8 @@ func (h *handle) read(p []byte) (n int, done *pooler.Conn, err error) {
 	for n == 0 && err == nil {
 		n, err = h.readSome(p)
 	}
-	return n, h.settle(&h.receiving), err
+	done = h.settle(&h.receiving)
+	return n, done, taken(&h.shake.landed), err
 }
 
 // readSome does the next step towards bytes of replies.

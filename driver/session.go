@@ -145,6 +145,9 @@ func (m *memory) ask(s *session, frame []byte, who *client) (a answer) {
 		case k.to.pool.Dead():
 			m.forgetLocked(k.to)
 		case !m.checks(s, k) || who.isLetInto(k.to):
+			if f, ok := s.flights[flightKey{who, string(frame)}]; ok && a.awaits(f) {
+				return a // until the connection that has taken the step is there for the next
+			}
 			return answer{to: k.to, reply: k.reply}
 		default:
 			a.check = true
@@ -153,8 +156,8 @@ func (m *memory) ask(s *session, frame []byte, who *client) (a answer) {
 	if reply, ok := s.refused[string(frame)]; ok {
 		return answer{reply: reply}
 	}
-	if f, led := m.leadLocked(s, frame, who); !led && time.Since(f.began) < flightTime {
-		a.wait, a.until = f.over, f.began.Add(flightTime)
+	if f, led := m.leadLocked(s, frame, who); !led {
+		a.awaits(f)
 	}
 	return a // if the other attempt takes long, this handle is to make it too
 }
@@ -166,6 +169,15 @@ type answer struct {
 	check bool            // only to see whether the client is let in
 	wait  <-chan struct{} // until another handle has sent it
 	until time.Time       // no longer than that
+}
+
+// awaits has the handle wait for the attempt, unless that takes too long.
+func (a *answer) awaits(f underWay) bool {
+	if time.Since(f.began) >= flightTime {
+		return false
+	}
+	a.wait, a.until = f.over, f.began.Add(flightTime)
+	return true
 }
 
 // checks reports whether the server is asked about a step anew for each client.

@@ -275,6 +275,7 @@ func (p *Pool) openOnce(ctx context.Context, s *Session, probe bool, replay []by
 		err = c.Err()
 	}
 	if err != nil {
+		err = c.lastWords(err)
 		_ = c.nc.Close()
 		return nil, replay, err
 	}
@@ -326,6 +327,25 @@ func (p *Pool) hear(err error) error {
 	ctx, cancel := context.WithTimeout(p.ctx, min(explainTime, p.cfg.DialTimeout))
 	defer cancel()
 	return p.node.Explain(ctx, err)
+}
+
+// lastWords returns what the server has said before it hung up on a connection that has
+// carried nothing yet, where the first to be written on it found that it had: a TLS
+// alert, or that there are too many clients. If that is nothing it returns err.
+func (c *Conn) lastWords(err error) error {
+	k := c.cause.Load()
+	if c.sawReply || k == nil || k.reason != CloseWrite || !isWordless(k.err) || !c.cause.CompareAndSwap(k, nil) {
+		return err
+	}
+	n, told := c.read(c.rbuf, time.Now().Add(lateDial))
+	if n > 0 && c.rbuf[0] == '-' {
+		told = condition(c.rbuf[:n])
+	} else if !isMistake(told) {
+		told = nil
+	}
+	err = cmp.Or(told, err, k.err)
+	c.Fail(CloseWrite, err)
+	return err
 }
 
 // mistakenLocked reports whether waiting for the node makes no sense: it has never

@@ -215,3 +215,83 @@ func TestOnceTheNodeHasAnsweredOnAnyConnectionNoLossIsExplained(t *testing.T) {
 		}
 	})
 }
+
+// hungUp is a connection whose peer has hung up already, having said something.
+type hungUp struct {
+	net.Conn
+	said []byte
+	why  error
+}
+
+func (h *hungUp) Write([]byte) (int, error) {
+	return 0, &net.OpError{Op: "write", Err: syscall.ECONNRESET}
+}
+
+func (h *hungUp) Read(p []byte) (n int, err error) {
+	n = copy(p, h.said)
+	if h.said = h.said[n:]; n == 0 {
+		err = h.why
+	}
+	return n, err
+}
+
+// A refusal comes before the first write when the machine is busy, and the write finds
+// the connection reset. What was said is there still.
+func TestWhatAServerHasSaidBeforeItHungUpIsHeard(t *testing.T) {
+	alert := errors.New("remote error: certificate required")
+	for name, c := range map[string]struct {
+		conn   hungUp
+		refuse bool // the first dial, so that it is a probe that hears
+		cause  string
+	}{
+		"an alert, by a caller":       {hungUp{why: alert}, false, "remote error: certificate required (mend it)"},
+		"an alert, by a probe":        {hungUp{why: alert}, true, "remote error: certificate required (mend it)"},
+		"too many clients, a probe":   {hungUp{said: []byte("-ERR max number of clients reached\r\n"), why: io.EOF}, true, "the server has its max number of clients"},
+		"nothing, a probe":            {hungUp{why: io.EOF}, true, "write: connection reset by peer"},
+		"nothing, and reads are lost": {hungUp{why: syscall.ECONNRESET}, true, "write: connection reset by peer"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, pooler.Config{}, func(pt *tester) {
+				dials := 0
+				p, err := pooler.New(pooler.Node{
+					Network: "tcp", Addr: addr,
+					Dial: func(context.Context, string, string) (net.Conn, error) {
+						if dials++; dials == 1 && c.refuse {
+							return nil, syscall.ECONNREFUSED
+						}
+						conn := c.conn
+						conn.Conn, _ = net.Pipe()
+						return &conn, nil
+					},
+					Explain: func(_ context.Context, err error) error {
+						if errors.Is(err, alert) {
+							return &pooler.SetupError{Err: err, Hint: "mend it"}
+						}
+						return err
+					},
+				}, pooler.Config{FailFastAfter: time.Second, BackoffMin: time.Minute, BackoffMax: time.Minute})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer p.Close()
+				r := pooler.Request{Session: pt.plain, Name: "GET"}
+				conn, err := p.Get(pt.Context(), r)
+				if !c.refuse {
+					if err != nil {
+						t.Fatal(err)
+					}
+					if _, err := exchange(conn, "GET", "k"); !errors.Is(err, syscall.ECONNRESET) {
+						t.Errorf("the write: %v", err)
+					}
+					_, err = p.Replace(pt.Context(), conn, r, pooler.Move)
+				}
+				if e := pt.wantErr(err, pooler.ErrNodeDown); e.Cause == nil || e.Cause.Error() != c.cause {
+					t.Errorf("%v, want %s", err, c.cause)
+				}
+				if dials > 2 {
+					t.Errorf("%d dials", dials)
+				}
+			})
+		})
+	}
+}

@@ -202,6 +202,7 @@ func (p *Pool) Get(ctx context.Context, r Request) (*Conn, error) {
 // Replace gives c back and leases another connection for its request. See
 // [Pooler].
 func (p *Pool) Replace(ctx context.Context, c *Conn, r Request, why Again) (*Conn, error) {
+	_ = c.lastWords(nil)
 	p.mu.Lock()
 	if why == Move {
 		p.n.moved++
