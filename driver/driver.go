@@ -21,7 +21,8 @@ import (
 // them, has no nodes, its knobs turn nothing, and the clients that it gives options to
 // have an error for every command.
 type Driver struct {
-	cfg Config
+	cfg   Config
+	apart bool // it reaches nodes in a way of its own, and shares none with others of its core
 	*core
 }
 
@@ -43,6 +44,7 @@ type nodeKey struct {
 	network, addr string
 	tls           *tls.Config // of the binding that came first
 	own           *client     // for clients that bring a dialer of their own
+	apart         *Driver     // for drivers that do
 }
 
 // New returns a driver. It fails if the configuration is wrong, with everything
@@ -54,14 +56,19 @@ func New(cfg Config) (*Driver, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	return &Driver{cfg, &core{nodes: make(map[nodeKey]*node), done: make(chan struct{})}}, nil
+	return &Driver{cfg, false, &core{nodes: make(map[nodeKey]*node), done: make(chan struct{})}}, nil
 }
 
-// with returns a driver of other settings for the same nodes. The settings are valid.
-func (d *Driver) with(cfg Config) *Driver {
+// with returns a driver of other settings for the same nodes. The settings are valid. In
+// a configuration of its own the same address may be of another server, if that is reached
+// by functions, which can't be compared.
+func (d *Driver) with(cfg Config, own bool) *Driver {
 	cfg.Logger = cmp.Or(cfg.Logger, d.cfg.Logger)
-	return &Driver{cfg, d.core}
+	return &Driver{cfg, own && (d.cfg.reaches() || cfg.reaches()), d.core}
 }
+
+// reaches reports whether functions of the user's say where addresses lead.
+func (c *Config) reaches() bool { return c.Dial != nil || c.MapAddr != nil }
 
 // is reports whether both drivers have the same nodes.
 func (d *Driver) is(other *Driver) bool { return d == other || d.core != nil && d.core == other.core }
@@ -171,12 +178,15 @@ func (d *Driver) keyLocked(b *binding, network, addr string) (nodeKey, []note) {
 	if b.dial != nil {
 		key.own = b.client
 	}
+	if d.apart {
+		key.apart = d
+	}
 	if b.tls == nil || d.nodes[key] != nil {
 		return key, nil
 	}
 	var notes []note
 	for k, n := range d.nodes {
-		if k.network != network || k.addr != addr || k.tls == nil {
+		if k.network != network || k.addr != addr || k.apart != key.apart || k.tls == nil {
 			continue
 		}
 		switch same, sure := sameTLS(n.first, b); {

@@ -8,15 +8,17 @@ import (
 	"github.com/everpool/everpool/internal/safeaddr"
 )
 
-// Handler tells readiness and liveness probes how the driver's nodes are, as [Driver.Health]
-// judges them, but from what is known: it doesn't block. Nodes without traffic are
-// asked in the background, for the next answer. The answer is 200 if all that clients use is served, else 503, in either case with JSON that has no
-// credentials:
+// Handler tells readiness probes how the driver's nodes are, as [Driver.Health] judges
+// them, but from what is known: it doesn't block. Nodes without traffic are asked in the
+// background, for the next answer. The answer is 200 if all that clients use is served,
+// else 503, in either case with JSON that has no credentials:
 //
 //	{"healthy": true, "nodes": [{"addr": "10.0.0.1:6379", "state": "up", "since": "2006-01-02T15:04:05Z"}]}
 //
 // A node may have a role ("master", "replica", "sentinel", "shard") and slots, be silent
-// (it owes replies), and have the error of its last dial.
+// (it owes replies), and have the error of its last dial. Addresses aren't secret: serve
+// it where they may be seen. It is safe for concurrent use, and outlives the driver: that
+// of a closed one answers 503.
 func (d *Driver) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		if err := d.usable(); err != nil {

@@ -136,7 +136,7 @@ func (m *Manager) enter(name, url string, opts []Option) (*entry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("everpool: client %q: %w", name, err)
 	}
-	db, err := o.client(m.driver.with(o.cfg), s)
+	db, err := o.client(m.driver.with(o.cfg, o.ownConfig), s)
 	if err != nil {
 		return nil, fmt.Errorf("everpool: client %q: %w", name, err)
 	}
@@ -385,6 +385,11 @@ func (m *Manager) Status() []ClientStatus {
 	m.mu.Lock()
 	entries := slices.Collect(maps.Values(m.entries))
 	m.mu.Unlock()
+	return statusOf(entries)
+}
+
+// statusOf is what is known of the clients, ordered by name.
+func statusOf(entries []*entry) []ClientStatus {
 	slices.SortFunc(entries, func(a, b *entry) int { return cmp.Compare(a.name, b.name) })
 	all := make([]ClientStatus, 0, len(entries))
 	for _, e := range entries {
@@ -393,7 +398,7 @@ func (m *Manager) Status() []ClientStatus {
 	return all
 }
 
-// Handler tells readiness and liveness probes how the clients are. The answer is 200 if
+// Handler tells readiness probes how the clients are. The answer is 200 if
 // all of them are healthy, or the one that the request names by ?name=, else 503, in
 // either case with JSON of what [Manager.Status] knows, without credentials:
 //
@@ -407,22 +412,22 @@ func (m *Manager) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { respond(w, m.report(r.URL.Query().Get("name"))) })
 }
 
+// report is about the client of that name, or about all for "".
 func (m *Manager) report(name string) report {
 	m.mu.Lock()
-	closed := m.closed
-	var unknown error
-	if name != "" || closed {
-		_, unknown = m.entryLocked(name)
+	var err error
+	entries := slices.Collect(maps.Values(m.entries))
+	if name != "" || m.closed {
+		var e *entry
+		e, err = m.entryLocked(name)
+		entries = []*entry{e}
 	}
 	m.mu.Unlock()
-	if unknown != nil {
-		return report{Error: unknown.Error()}
+	if err != nil {
+		return report{Error: err.Error()}
 	}
 	r := report{Healthy: true}
-	for _, c := range m.Status() {
-		if name != "" && c.Name != name {
-			continue
-		}
+	for _, c := range statusOf(entries) {
 		r.Healthy = r.Healthy && c.Healthy
 		r.Clients = append(r.Clients, clientReport{c.Name, c.Kind, c.URL, c.Healthy, c.Degraded, nodeReports(c.Nodes)})
 	}

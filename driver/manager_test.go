@@ -635,3 +635,211 @@ func TestFiftyNodesOfWhichHalfAreDead(t *testing.T) {
 		}
 	})
 }
+
+// A call of Add that gives up takes nothing from one that still waits.
+func TestAddWaitsForItself(t *testing.T) {
+	inManager(t, 1, driver.Config{}, func(m *managed) {
+		m.server(1).DownRefused()
+		time.AfterFunc(10*time.Second, m.server(1).Up)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if _, err := m.Add(m.within(time.Second), "one", "redis://10.0.0.1"); !errors.Is(err, driver.ErrNoHealthyNode) {
+				m.Errorf("Add for a second: %v", err)
+			}
+		})
+		m.add("one", "redis://10.0.0.1")
+		wg.Wait()
+		m.serves("one")
+	})
+}
+
+// A user that may not PING may do other things, and a server that says so serves.
+func TestAClientThatMayNotPingIsAdded(t *testing.T) {
+	inManager(t, 1, driver.Config{}, func(m *managed) {
+		m.server(1).Handle("PING", func(*testkit.FakeConn, []string) []byte {
+			return testkit.ReplyError("NOPERM this user has no permissions to run the 'ping' command")
+		})
+		db := m.add("one", "redis://10.0.0.1").(*driver.DB)
+		if err := db.Driver.Health(m.Context()); err != nil {
+			m.Errorf("Health: %v", err)
+		}
+		m.server(1).Handle("PING", func(*testkit.FakeConn, []string) []byte {
+			return testkit.ReplyError("LOADING Redis is loading the dataset in memory")
+		})
+		if err := db.Driver.Health(m.Context()); !errors.Is(err, driver.ErrNoHealthyNode) {
+			m.Errorf("Health of a server that loads: %v", err)
+		}
+	})
+}
+
+// The program that has closed the client itself is not told of that by Remove.
+func TestRemoveTakesAClientThatIsClosed(t *testing.T) {
+	inManager(t, 1, driver.Config{}, func(m *managed) {
+		if err := m.add("one", "redis://10.0.0.1").Close(); err != nil {
+			m.Fatal(err)
+		}
+		if err := m.Remove(m.Context(), "one"); err != nil {
+			m.Errorf("Remove: %v", err)
+		}
+	})
+}
+
+// A server that stands still may be slow: With calls, and statuses tell of the silence.
+func TestASilentNodeIsHealthy(t *testing.T) {
+	inManager(t, 1, driver.Config{}, func(m *managed) {
+		c := m.add("one", "redis://10.0.0.1")
+		m.server(1).Freeze(true)
+		var wg sync.WaitGroup
+		wg.Go(func() { c.Get(m.within(2*time.Second), "k") })
+		time.Sleep(time.Second)
+		s := m.status("one")
+		if !s.Healthy || !s.Nodes[0].Silent {
+			m.Errorf("status %+v", s)
+		}
+		if called, _ := m.with("one"); !called {
+			m.Error("With isn't called")
+		}
+		_, err := m.Add(m.within(100*time.Millisecond), "two", "redis://10.0.0.1")
+		if err == nil || !strings.Contains(err.Error(), "10.0.0.1:6379 is silent") {
+			m.Errorf("Add says %v", err)
+		}
+		m.server(1).Freeze(false)
+		wg.Wait()
+	})
+}
+
+// What was lost a moment ago: of one node With fails, where a call on the client would
+// wait; a cluster is healthy until the node is down.
+func TestANodeThatWasJustLost(t *testing.T) {
+	patient := driver.Config{Pool: pooler.Config{FailFastAfter: time.Hour}}
+	inManager(t, 2, patient, func(m *managed) {
+		m.asCluster(0)
+		m.add("one", "redis://10.0.0.1")
+		m.add("c", "redis://10.0.0.1?cluster=true")
+		m.server(1).DownRefused()
+		time.Sleep(noticed)
+		if e := m.refusal("one"); e.Nodes[0].State != pooler.StateSuspect {
+			m.Fatalf("state %s", e.Nodes[0].State)
+		}
+		if s := m.status("c"); !s.Healthy || s.Degraded {
+			m.Errorf("the cluster: %+v", s)
+		}
+		m.serves("c") // by the other node, which a PING goes to
+	})
+}
+
+// Replicas aren't needed, and tell that they are replicas.
+func TestReplicasAreNotNeeded(t *testing.T) {
+	inManager(t, 2, driver.Config{}, func(m *managed) {
+		member := func(n int) []byte {
+			return testkit.ReplyArray(testkit.ReplyBulk(fmt.Sprintf("10.0.0.%d", n)), testkit.ReplyInt(6379), testkit.ReplyBulk(fmt.Sprintf("%040d", n)))
+		}
+		for i := range 2 {
+			m.server(i+1).Handle("CLUSTER", func(*testkit.FakeConn, []string) []byte {
+				return testkit.ReplyArray(testkit.ReplyArray(testkit.ReplyInt(0), testkit.ReplyInt(16383), member(1), member(2)))
+			})
+		}
+		db := m.add("c", "redis://10.0.0.1?cluster=true").(*driver.DB)
+		ping := func(ctx context.Context, c *redis.Client) error { return c.Ping(ctx).Err() }
+		if err := db.Unwrap().(*redis.ClusterClient).ForEachSlave(m.Context(), ping); err != nil {
+			m.Fatal(err)
+		}
+		m.server(2).DownRefused()
+		time.Sleep(noticed)
+		s := m.status("c")
+		if !s.Healthy || len(s.Nodes) != 2 || s.Nodes[1].Role != "replica" || s.Nodes[1].State != pooler.StateDown {
+			m.Errorf("status %+v", s)
+		}
+		if err := db.Driver.Health(m.Context()); err != nil {
+			m.Errorf("Health: %v", err)
+		}
+		m.serves("c")
+	})
+}
+
+func TestHealthChecksAreOffIfTheConfigurationSaysSo(t *testing.T) {
+	for every, want := range map[time.Duration]bool{0: true, -1: false} {
+		cfg := driver.Config{Pool: pooler.Config{HealthCheckInterval: every}}
+		inManager(t, 1, cfg, func(m *managed) {
+			m.add("one", "redis://10.0.0.1")
+			m.server(1).ResetLog()
+			time.Sleep(time.Hour)
+			if got := m.server(1).Count("PING") > 0; got != want {
+				m.Errorf("HealthCheckInterval %d: %d PINGs in an hour", every, m.server(1).Count("PING"))
+			}
+		})
+	}
+}
+
+// The same address may be of another server by another Dial or MapAddr.
+func TestAConfigurationOfItsOwnReachesItsOwnServer(t *testing.T) {
+	inManager(t, 2, driver.Config{}, func(m *managed) {
+		other := func(cfg driver.Config) driver.Option {
+			cfg.Logger = slog.New(slog.DiscardHandler)
+			return driver.WithConfig(cfg)
+		}
+		first := m.add("first", "redis://10.0.0.1")
+		second := m.add("second", "redis://10.0.0.1", other(driver.Config{
+			Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+				return m.server(2).Dial(ctx, network, addr)
+			},
+		}))
+		for c, want := range map[redis.UniversalClient]string{first: "1", second: "2"} {
+			if err := c.Set(m.Context(), "server", want, 0).Err(); err != nil {
+				m.Fatal(err)
+			}
+		}
+		for c, want := range map[redis.UniversalClient]string{first: "1", second: "2"} {
+			if got := c.Get(m.Context(), "server").Val(); got != want {
+				m.Errorf("server %q answers, want %s", got, want)
+			}
+		}
+		if n := first.(*driver.DB).Driver.Nodes(); len(n) != 2 {
+			m.Errorf("nodes %+v", n)
+		}
+		m.server(1).DownRefused()
+		time.Sleep(noticed)
+		m.refuses("first")
+		m.serves("second")
+	})
+}
+
+// All methods at once, from many goroutines: no client is closed under a call of With.
+func TestAManagerIsForManyGoroutines(t *testing.T) {
+	inManager(t, 3, driver.Config{}, func(m *managed) {
+		var wg sync.WaitGroup
+		var calls atomic.Int64
+		for i := range 12 {
+			wg.Go(func() {
+				for j := range 30 {
+					name := fmt.Sprint("n", (i+j)%4)
+					switch i % 4 {
+					case 0:
+						if _, err := m.Add(m.Context(), name, fmt.Sprintf("redis://10.0.0.%d", (i+j)%4%3+1)); err != nil && !errors.Is(err, pooler.ErrClosed) {
+							m.Errorf("Add: %v", err)
+						}
+					case 1:
+						if j%5 == 0 {
+							_ = m.Remove(m.Context(), name) // which may be gone
+						}
+					case 2:
+						if called, err := m.with(name); called {
+							calls.Add(1)
+							if err != nil {
+								m.Errorf("With: %v", err)
+							}
+						}
+					case 3:
+						_ = m.Status()
+						get(m.T, m.Handler(), "?name="+name)
+					}
+					time.Sleep(time.Millisecond)
+				}
+			})
+		}
+		wg.Wait()
+		if calls.Load() == 0 {
+			m.Error("With hasn't called")
+		}
+	})
+}

@@ -68,6 +68,7 @@ type opening struct {
 	replicas replicaReads
 
 	defaults  map[string]int // changes that may be for URLs of other kinds
+	ownConfig bool           // of the client, not the manager's
 	isCluster bool           // the URL says cluster=true
 
 	notes []note // for the log
@@ -82,9 +83,10 @@ type optionFunc func(*opening)
 func (f optionFunc) apply(o *opening) { f(o) }
 
 // WithConfig sets the driver's configuration. By default it is the zero Config, in
-// [Manager.Add] the manager's. Parameters of the URL override its fields.
+// [Manager.Add] the manager's; there a client that is given one shares nodes with others
+// unless a Dial or a MapAddr is in either. Parameters of the URL override its fields.
 func WithConfig(cfg Config) Option {
-	return optionFunc(func(o *opening) { o.cfg = cfg })
+	return optionFunc(func(o *opening) { o.cfg, o.ownConfig = cfg, true })
 }
 
 // WithClientOptions lets f change the options of a client of one node after the URL has
@@ -179,7 +181,7 @@ func Open(rawURL string, opts ...Option) (*DB, error) {
 func prepare(cfg Config, rawURL string, defaults, opts []Option) (*opening, source, error) {
 	o := &opening{cfg: cfg}
 	o.take(defaults)
-	o.defaults = o.changes()
+	o.defaults, o.ownConfig = o.changes(), false
 	o.take(opts)
 	s, err := o.parse(rawURL)
 	if err == nil {
