@@ -74,12 +74,17 @@ type health struct {
 // stateOf says of a node in which state it is.
 type stateOf func(*node) pooler.State
 
-// knownState is the state by what the node's pool knows. It doesn't block.
+// knownState is the state by what the node's pool knows; up, too, if the node accepts
+// nobody and its connections still answer (maxclients). It doesn't block.
 func knownState(n *node) pooler.State {
 	if ill := n.pool.Illness(); !ill.Ill() || ill.Silent {
 		return pooler.StateUp
 	}
-	return n.pool.Stats().State
+	state := n.pool.Stats().State
+	if state == pooler.StateSuspect && n.pool.Serves() {
+		return pooler.StateUp
+	}
+	return state
 }
 
 // health says how far the topology is served, by its newest view. A node that no

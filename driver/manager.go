@@ -23,10 +23,12 @@ import (
 // safe for concurrent use.
 //
 // A client is known by a name, since a URL may hold a password. What is healthy: one
-// node, if it is up; what sentinels watch, if its master is up; a cluster, if every slot
-// has a master that isn't down. That is known at once, from the state of the pools: no
-// PING is sent for it. Nodes without traffic are sent a PING every HealthCheckInterval, so
-// that their end is known after two of them at most. That keeps a connection to each.
+// node, if it is up, or accepts nobody and still answers on the connections that it has;
+// what sentinels watch, if its master is; a cluster, if every slot has a master that isn't
+// down. A node that owes replies is up: it may be slow. All that is known at once, from
+// the state of the pools: no PING is sent for it. Nodes without traffic are sent a PING
+// every HealthCheckInterval, so that their end is known after two of them at most. That
+// keeps a connection to each.
 type Manager struct {
 	driver *Driver
 	opts   []Option
