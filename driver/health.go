@@ -292,9 +292,14 @@ func (d *Driver) Health(ctx context.Context) error {
 	return err
 }
 
-// endedBy adds to an error why ctx has ended, if it has.
+// endedBy adds to an error why ctx has ended, if it has. What has the same deadline as ctx
+// may have ended a moment before it.
 func endedBy(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+	cause := context.Cause(ctx)
+	if end, ok := ctx.Deadline(); cause == nil && ok && !time.Now().Before(end) {
+		cause = context.DeadlineExceeded
+	}
+	if cause != nil && !errors.Is(err, cause) {
 		err = errors.Join(err, cause)
 	}
 	return oneLineError{err}
