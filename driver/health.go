@@ -75,7 +75,7 @@ type health struct {
 type stateOf func(*node) pooler.State
 
 // knownState is the state by what the node's pool knows; up, too, if the node accepts
-// nobody and its connections still answer (maxclients). It doesn't block.
+// no connection and those that it has still answer (maxclients). It doesn't block.
 func knownState(n *node) pooler.State {
 	if ill := n.pool.Illness(); !ill.Ill() || ill.Silent {
 		return pooler.StateUp

@@ -23,7 +23,7 @@ import (
 // safe for concurrent use.
 //
 // A client is known by a name, since a URL may hold a password. What is healthy: one
-// node, if it is up, or accepts nobody and still answers on the connections that it has;
+// node, if it is up, or accepts no new connection and still answers on those that it has;
 // what sentinels watch, if its master is; a cluster, if every slot has a master that isn't
 // down. A node that owes replies is up: it may be slow. All that is known at once, from
 // the state of the pools: no PING is sent for it. Nodes without traffic are sent a PING
@@ -84,6 +84,16 @@ func NewManager(cfg Config, opts ...Option) (*Manager, error) {
 	return m, nil
 }
 
+// unmade complains of a manager that NewManager hasn't made.
+func (m *Manager) unmade() error {
+	if m == nil || m.driver == nil {
+		return errUnmadeManager
+	}
+	return nil
+}
+
+var errUnmadeManager = complaint("the Manager is nil or its zero value; NewManager makes one that works")
+
 // heed looks after nodes that nobody asks for, each time that so long has passed.
 func (m *Manager) heed(ctx context.Context, every time.Duration) {
 	tick := time.NewTicker(every)
@@ -131,6 +141,9 @@ func (m *Manager) Add(ctx context.Context, name, url string, opts ...Option) (re
 
 // enter finds or makes the entry for a call of Add.
 func (m *Manager) enter(name, url string, opts []Option) (*entry, error) {
+	if err := m.unmade(); err != nil {
+		return nil, err
+	}
 	if e, err := m.find(name, url, opts, nil); e != nil || err != nil {
 		return e, err
 	}
@@ -240,6 +253,9 @@ func (db *DB) ask(ctx context.Context) error {
 // Client returns the client of that name, or an error that says which names there are. It
 // doesn't block, and doesn't say whether the client is healthy.
 func (m *Manager) Client(name string) (redis.UniversalClient, error) {
+	if err := m.unmade(); err != nil {
+		return nil, err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	e, err := m.entryLocked(name)
@@ -272,7 +288,10 @@ func (m *Manager) entryLocked(name string) (*entry, error) {
 // client. A panic in f, or runtime.Goexit, ends it too, and goes on. With doesn't look at
 // ctx but to fail when it has ended already; it is f's.
 func (m *Manager) With(ctx context.Context, name string, f func(context.Context, redis.UniversalClient) error) error {
-	if err := ctx.Err(); err != nil {
+	if err := m.unmade(); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	m.mu.Lock()
@@ -308,6 +327,9 @@ func (m *Manager) release(e *entry) {
 // only it has used. It fails with ctx's error if that ended first; the client is closed
 // all the same, and calls of With on it get errors. A name that isn't there is an error.
 func (m *Manager) Remove(ctx context.Context, name string) error {
+	if err := m.unmade(); err != nil {
+		return err
+	}
 	m.mu.Lock()
 	e, err := m.entryLocked(name)
 	if err == nil {
@@ -384,6 +406,9 @@ type ClientStatus struct {
 // Status returns the state of all clients, ordered by name, those among them that a call
 // of Add waits for. It doesn't block.
 func (m *Manager) Status() []ClientStatus {
+	if m.unmade() != nil {
+		return nil
+	}
 	m.mu.Lock()
 	entries := slices.Collect(maps.Values(m.entries))
 	m.mu.Unlock()
@@ -416,8 +441,11 @@ func (m *Manager) Handler() http.Handler {
 
 // report is about the client of that name, or about all for "".
 func (m *Manager) report(name string) report {
+	err := m.unmade()
+	if err != nil {
+		return report{Error: err.Error()}
+	}
 	m.mu.Lock()
-	var err error
 	entries := slices.Collect(maps.Values(m.entries))
 	if name != "" || m.closed {
 		var e *entry
@@ -440,6 +468,9 @@ func (m *Manager) report(name string) report {
 // those take, and closes the clients and the driver. From then on all calls fail with
 // [pooler.ErrClosed]. It returns when everything has stopped, and may be called again.
 func (m *Manager) Close() error {
+	if err := m.unmade(); err != nil {
+		return err
+	}
 	m.mu.Lock()
 	if m.closed {
 		m.mu.Unlock()

@@ -854,3 +854,52 @@ func TestAManagerIsForManyGoroutines(t *testing.T) {
 		}
 	})
 }
+
+// A client that reads from replicas alone doesn't need the master.
+func TestAClientOfReplicasIsHealthyWithoutTheMaster(t *testing.T) {
+	inManager(t, 3, driver.Config{}, func(m *managed) {
+		member := func(n int) []byte {
+			return testkit.ReplyArray(testkit.ReplyBulk("ip"), testkit.ReplyBulk(fmt.Sprintf("10.0.0.%d", n)), testkit.ReplyBulk("port"), testkit.ReplyBulk("6379"), testkit.ReplyBulk("flags"), testkit.ReplyBulk("slave"))
+		}
+		m.server(3).Handle("SENTINEL", func(_ *testkit.FakeConn, args []string) []byte {
+			switch strings.ToLower(args[1]) {
+			case "get-master-addr-by-name":
+				return testkit.ReplyArray(testkit.ReplyBulk("10.0.0.1"), testkit.ReplyBulk("6379"))
+			case "master":
+				return member(1)
+			case "replicas", "slaves":
+				return testkit.ReplyArray(member(2))
+			}
+			return testkit.ReplyArray()
+		})
+		m.server(1).DownRefused()
+		m.add("r", "redis://10.0.0.3?master_name=main", driver.WithFailoverOptions(func(o *redis.FailoverOptions) { o.ReplicaOnly = true }))
+		time.Sleep(noticed)
+		m.serves("r")
+		if s := m.status("r"); !s.Healthy || m.server(2).Count("PING") == 0 {
+			m.Errorf("status %+v", s)
+		}
+		m.server(2).DownRefused()
+		time.Sleep(noticed)
+		m.refuses("r")
+	})
+}
+
+func TestAManagerThatNewManagerHasNotMadeSaysSo(t *testing.T) {
+	for _, m := range []*driver.Manager{nil, new(driver.Manager)} {
+		_, added := m.Add(t.Context(), "one", "redis://10.0.0.1")
+		_, got := m.Client("one")
+		with := m.With(t.Context(), "one", func(context.Context, redis.UniversalClient) error { return nil })
+		for what, err := range map[string]error{"Add": added, "Client": got, "With": with, "Remove": m.Remove(t.Context(), "one"), "Close": m.Close()} {
+			if !errors.Is(err, pooler.ErrConfig) {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		if s := m.Status(); len(s) != 0 {
+			t.Errorf("status %+v", s)
+		}
+		if code, _ := get(t, m.Handler(), ""); code != http.StatusServiceUnavailable {
+			t.Errorf("the handler says %d", code)
+		}
+	}
+}

@@ -69,7 +69,7 @@ func run(ctx context.Context, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	defer end()
+	defer func() { err = errors.Join(err, end()) }()
 
 	show(ctx, out, m, probe)
 	fmt.Fprintf(out, "\nThe server of orders is killed.\n\n")
