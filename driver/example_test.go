@@ -167,7 +167,6 @@ func ExampleRetry() {
 	// retry all: unknown outcome: false; the server counted 4
 }
 
-// What can't work is named when the driver is made, all of it at once.
 // Clients under names, and what a readiness probe is told of them.
 func ExampleManager() {
 	addr, stop := startServer()
@@ -197,6 +196,7 @@ func ExampleManager() {
 	// Output: <nil> 200
 }
 
+// What can't work is named when the driver is made, all of it at once.
 func ExampleNew_validation() {
 	_, err := driver.New(driver.Config{Pool: pooler.Config{MaxOpenConns: -5, BackoffMin: -time.Second}})
 	fmt.Println(err)
