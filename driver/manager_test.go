@@ -903,3 +903,34 @@ func TestAManagerThatNewManagerHasNotMadeSaysSo(t *testing.T) {
 		}
 	}
 }
+
+// Nodes that are being asked when their client is removed are forgotten afterwards.
+func TestRemoveForgetsNodesThatAreBeingAsked(t *testing.T) {
+	inManager(t, 3, driver.Config{}, func(m *managed) {
+		d := m.add("other", "redis://10.0.0.3").(*driver.DB).Driver
+		for i := range 2 {
+			m.server(i+1).Handle("CLUSTER", func(*testkit.FakeConn, []string) []byte {
+				node := func(n int) []byte {
+					return testkit.ReplyArray(testkit.ReplyBulk(fmt.Sprintf("10.0.0.%d", n)), testkit.ReplyInt(6379), testkit.ReplyBulk(fmt.Sprintf("%040d", n)))
+				}
+				return testkit.ReplyArray(
+					testkit.ReplyArray(testkit.ReplyInt(0), testkit.ReplyInt(8191), node(1)),
+					testkit.ReplyArray(testkit.ReplyInt(8192), testkit.ReplyInt(16383), node(2)))
+			})
+		}
+		m.add("c", "redis://10.0.0.1?cluster=true")
+		m.server(2).Freeze(true)
+		m.server(1).DownRefused()
+		time.Sleep(noticed)
+		_ = m.status("c") // which has the other node asked
+		time.Sleep(10 * time.Millisecond)
+		if err := m.Remove(m.Context(), "c"); err != nil {
+			m.Error(err)
+		}
+		time.Sleep(time.Minute)
+		if n := d.Nodes(); len(n) != 1 {
+			m.Errorf("nodes %+v", n)
+		}
+		m.server(2).Freeze(false)
+	})
+}
