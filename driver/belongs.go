@@ -29,6 +29,10 @@ func (db *DB) health() health {
 	return t.health(knownState)
 }
 
+// viewed reports whether a cluster has said who serves its slots. Until then its health
+// is what is known of its first nodes.
+func (db *DB) viewed() bool { return db.source.cluster == nil || db.topology().view.Load() != nil }
+
 // inUse are the nodes of the client without sentinels.
 func (db *DB) inUse() []*node {
 	return slices.DeleteFunc(db.nodes(), func(n *node) bool {

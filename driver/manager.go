@@ -219,7 +219,7 @@ func (m *Manager) settle(ctx context.Context, e *entry, serves bool) (gone bool)
 func (db *DB) serves(ctx context.Context) error {
 	for pause := firstAddPause; ; pause = min(2*pause, maxAddPause) {
 		err := db.ask(ctx)
-		if err == nil && db.health().healthy {
+		if err == nil && db.viewed() && db.health().healthy {
 			return nil
 		}
 		if isRefusal(err) || errors.Is(err, pooler.ErrConfig) || errors.Is(err, pooler.ErrClosed) || errors.Is(err, redis.ErrClosed) {

@@ -568,7 +568,6 @@ func TestAMastersDeathIsTheSentinelGroups(t *testing.T) {
 		time.Sleep(noticed)
 		m.refuses("s")
 		time.Sleep(10 * time.Minute) // in which nobody calls
-		m.refuses("s")
 		master.Store("10.0.0.2")
 		time.Sleep(15 * time.Second)
 		m.serves("s")
