@@ -116,10 +116,28 @@ func (t *topology) health(state stateOf) health {
 // clusterSlots is how many slots a cluster has.
 const clusterSlots = 16384
 
-// heed has what is ill looked for though nobody asks for it.
+// heed has what is ill looked for though nobody asks for it, slots among it that were
+// nobody's: members are asked for those once in maxPause.
 func (t *topology) heed() {
-	t.wanted.Store(time.Now().UnixNano())
+	now := time.Now()
+	t.wanted.Store(now.UnixNano())
+	if v := t.view.Load(); v != nil && v.master == "" && v.slots() < clusterSlots && now.Sub(v.asked) >= maxPause {
+		t.mu.Lock()
+		t.since = now
+		t.mu.Unlock()
+	}
 	t.look()
+}
+
+// slots is how many slots are somebody's.
+func (v *view) slots() int {
+	n := 0
+	for _, p := range v.parts {
+		if len(p.nodes) > 0 {
+			n += p.last - p.first + 1
+		}
+	}
+	return n
 }
 
 // anyUp is the health of nodes of which each is enough.

@@ -538,8 +538,37 @@ func TestAClusterWithSlotsOfNobodyIsDegraded(t *testing.T) {
 		if _, err := m.Add(m.within(5*time.Second), "c", "redis://10.0.0.1?cluster=true"); !errors.Is(err, driver.ErrNoHealthyNode) {
 			m.Fatalf("Add: %v", err)
 		}
-		m.asCluster(0)
+		began := time.Now()
+		time.AfterFunc(10*time.Second, func() { m.asCluster(0) })
 		m.add("c", "redis://10.0.0.1?cluster=true")
+		if took := time.Since(began); took < 10*time.Second || took > 12*time.Second {
+			m.Errorf("Add has taken %s; the slot was served after 10s", took)
+		}
+	})
+}
+
+// Without health checks nothing looks after nodes but calls: With and Status that find a
+// client ill have its nodes looked for, for the next call.
+func TestCallsHaveIllNodesLookedFor(t *testing.T) {
+	cfg := driver.Config{Pool: pooler.Config{HealthCheckInterval: -1}}
+	inManager(t, 1, cfg, func(m *managed) {
+		c := m.add("one", "redis://10.0.0.1")
+		for what, call := range map[string]func(){
+			"With":    func() { m.refuses("one") },
+			"Status":  func() { m.status("one") },
+			"Handler": func() { get(m.T, m.Handler(), "") },
+		} {
+			m.server(1).DownRefused()
+			_ = c.Ping(m.within(time.Second)).Err()
+			time.Sleep(time.Hour) // after which the pool looks no more
+			m.server(1).Up()
+			time.Sleep(time.Minute)
+			call()
+			time.Sleep(2 * time.Second)
+			if called, err := m.with("one"); !called || err != nil {
+				m.Errorf("2s after %s: called %t, %v", what, called, err)
+			}
+		}
 	})
 }
 
