@@ -96,8 +96,8 @@ func (p *Proxy) CloseAll() {
 	}
 }
 
-// HalfClose sends a FIN to the clients of all live connections. What the
-// clients write still reaches the server.
+// HalfClose sends a FIN to the clients of all live connections, and returns when they
+// have it. What the clients write still reaches the server.
 func (p *Proxy) HalfClose() {
 	for _, l := range p.liveLinks() {
 		l.halfClose()

@@ -7,6 +7,7 @@ import (
 	"net"
 	"runtime"
 	"slices"
+	"syscall"
 	"time"
 )
 
@@ -126,6 +127,11 @@ func (l *proxyLink) halfClose() {
 	l.halved = true
 	l.p.mu.Unlock()
 	_ = l.client.CloseWrite()
+	if c, ok := l.client.(syscall.Conn); ok {
+		for !finArrived(c) {
+			time.Sleep(time.Millisecond)
+		}
+	}
 }
 
 // lossy says whether what goes in this direction is lost.
