@@ -89,14 +89,17 @@ func (db *DB) status(name string) ClientStatus {
 	}
 }
 
-// forget takes the nodes out of the driver that were the closed client's alone.
-func (db *DB) forget() {
+// forget takes the nodes out of the driver that were the closed client's alone. It reports
+// whether there were none any more.
+func (db *DB) forget() (none bool) {
 	if t := db.topology(); t != nil {
 		t.wanted.Store(0) // nobody wants to know of it any more
 	}
-	for _, n := range db.nodes() {
+	nodes := db.nodes()
+	for _, n := range nodes {
 		if db.Driver.forget(n) {
 			_ = n.close()
 		}
 	}
+	return len(nodes) == 0
 }

@@ -113,6 +113,9 @@ func (t *topology) health(state stateOf) health {
 	return health{healthy: served >= clusterSlots, partly: 0 < served && served < clusterSlots}
 }
 
+// answerTime is how long a node has to answer for its health.
+const answerTime = 2 * askTime
+
 // clusterSlots is how many slots a cluster has.
 const clusterSlots = 16384
 
@@ -354,10 +357,18 @@ func (d *Driver) usable() error {
 }
 
 // answers asks the node with a PING. A node that isn't well is looked for first, for
-// askTime at most.
+// askTime at most. All of it takes answerTime at most.
 func (n *node) answers(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
 	if err := n.await(ctx, nil, askTime); err != nil {
 		return err
+	}
+	n.mu.Lock()
+	gone := n.closed
+	n.mu.Unlock()
+	if gone { // to ask would make it anew
+		return &pooler.Error{Err: pooler.ErrClosed, Node: n.key.addr}
 	}
 	o := n.first.askingAt(nil)
 	o.Network, o.Addr = n.key.network, n.key.addr

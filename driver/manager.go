@@ -63,6 +63,8 @@ const (
 	// and never more.
 	firstAddPause = 10 * time.Millisecond
 	maxAddPause   = 500 * time.Millisecond
+
+	forgetTries = 10 // to forget a removed client's nodes
 )
 
 // NewManager returns a manager without clients. The options are those of every client,
@@ -382,11 +384,17 @@ func (m *Manager) end(c *managed) error {
 	}
 	c.db.forget()
 	m.driver.start(func(ctx context.Context) {
-		// What go-redis closes later, and what was asked meanwhile.
-		select {
-		case <-time.After(2 * lingerFor):
-			c.db.forget()
-		case <-ctx.Done():
+		// What go-redis closes later, and what is being asked meanwhile, which makes its
+		// node anew. A node that another client uses stays.
+		for range forgetTries {
+			select {
+			case <-time.After(answerTime + lingerFor):
+			case <-ctx.Done():
+				return
+			}
+			if c.db.forget() {
+				return
+			}
 		}
 	})
 	return err
