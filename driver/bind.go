@@ -19,7 +19,7 @@ func (d *Driver) Bind(c *redis.ClusterClient) {
 	if b != nil && b.group != nil {
 		b = b.group.clustered
 	}
-	if b == nil || b.driver != d || b.topology == nil {
+	if b == nil || !b.driver.is(d) || b.topology == nil {
 		return
 	}
 	t := b.topology

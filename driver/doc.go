@@ -103,6 +103,13 @@
 // The texts of errors have no times and numbers in them, so that they can be grouped;
 // those are in the fields of [pooler.Error].
 //
+// # Several clients
+//
+// A [Manager] keeps the clients of many nodes, clusters and sentinel groups on one driver,
+// each under a name. [Manager.With] fails at once with [ErrNoHealthyNode] where a call on
+// the client would wait; [Manager.Handler] tells readiness probes. [Driver.Health] and
+// [Driver.Handler] are for a driver alone.
+//
 // # Cost
 //
 // A request costs a scan of its bytes for the ends of commands, a few short

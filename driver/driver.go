@@ -10,6 +10,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/everpool/everpool/pooler"
 )
@@ -20,14 +21,21 @@ import (
 // them, has no nodes, its knobs turn nothing, and the clients that it gives options to
 // have an error for every command.
 type Driver struct {
-	cfg Config
+	cfg   Config
+	apart bool // it reaches nodes in a way of its own, and shares none with others of its core
+	*core
+}
 
+// core is what drivers have in common whose clients differ in their settings, as those
+// of a [Manager].
+type core struct {
 	mu     sync.Mutex
 	closed bool
 	nodes  map[nodeKey]*node
 	turned map[string]func(pooler.Pooler) // what the knobs were turned to, by their name
 	done   chan struct{}                  // closed when Close has finished
 
+	asking atomic.Bool // quiet nodes are being asked for their health
 	tasks
 }
 
@@ -36,6 +44,7 @@ type nodeKey struct {
 	network, addr string
 	tls           *tls.Config // of the binding that came first
 	own           *client     // for clients that bring a dialer of their own
+	apart         *Driver     // for drivers that do
 }
 
 // New returns a driver. It fails if the configuration is wrong, with everything
@@ -47,8 +56,22 @@ func New(cfg Config) (*Driver, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	return &Driver{cfg: cfg, nodes: make(map[nodeKey]*node), done: make(chan struct{})}, nil
+	return &Driver{cfg, false, &core{nodes: make(map[nodeKey]*node), done: make(chan struct{})}}, nil
 }
+
+// with returns a driver of other settings for the same nodes. The settings are valid. In
+// a configuration of its own the same address may be of another server, if that is reached
+// by functions, which can't be compared.
+func (d *Driver) with(cfg Config, own bool) *Driver {
+	cfg.Logger = cmp.Or(cfg.Logger, d.cfg.Logger)
+	return &Driver{cfg, own && (d.cfg.reaches() || cfg.reaches()), d.core}
+}
+
+// reaches reports whether functions of the user's say where addresses lead.
+func (c *Config) reaches() bool { return c.Dial != nil || c.MapAddr != nil }
+
+// is reports whether both drivers have the same nodes.
+func (d *Driver) is(other *Driver) bool { return d == other || d.core != nil && d.core == other.core }
 
 // NodeStatus is what a driver knows of one node.
 type NodeStatus = pooler.NodeStatus
@@ -63,14 +86,7 @@ func (d *Driver) Nodes() []NodeStatus {
 	d.mu.Lock()
 	nodes := slices.Collect(maps.Values(d.nodes))
 	d.mu.Unlock()
-	all := make([]NodeStatus, 0, len(nodes))
-	for _, n := range nodes {
-		all = append(all, n.status())
-	}
-	slices.SortFunc(all, func(a, b NodeStatus) int {
-		return cmp.Or(cmp.Compare(a.Addr, b.Addr), cmp.Compare(a.Network, b.Network))
-	})
-	return all
+	return statuses(nodes)
 }
 
 // Close ends the driver: new requests fail with [pooler.ErrClosed], those in
@@ -117,6 +133,9 @@ func (d *Driver) node(b *binding, network, addr string) (*node, error) {
 // attach finds or makes the node and counts a handle on it. The notes are for the
 // log, which isn't written to under the lock.
 func (d *Driver) attach(b *binding, network, addr string) (*node, []note, error) {
+	if d.core == nil {
+		return nil, nil, b.err
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if b.late != nil {
@@ -159,12 +178,15 @@ func (d *Driver) keyLocked(b *binding, network, addr string) (nodeKey, []note) {
 	if b.dial != nil {
 		key.own = b.client
 	}
+	if d.apart {
+		key.apart = d
+	}
 	if b.tls == nil || d.nodes[key] != nil {
 		return key, nil
 	}
 	var notes []note
 	for k, n := range d.nodes {
-		if k.network != network || k.addr != addr || k.tls == nil {
+		if k.network != network || k.addr != addr || k.apart != key.apart || k.tls == nil {
 			continue
 		}
 		switch same, sure := sameTLS(n.first, b); {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -163,6 +165,35 @@ func ExampleRetry() {
 	// Output:
 	// retry safe: unknown outcome: true; the server counted 1
 	// retry all: unknown outcome: false; the server counted 4
+}
+
+// Clients under names, and what a readiness probe is told of them.
+func ExampleManager() {
+	addr, stop := startServer()
+	defer stop()
+
+	m, err := driver.NewManager(driver.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer m.Close()
+
+	// Add waits until the server answers, as long as its context lasts.
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if _, err := m.Add(ctx, "orders", "redis://"+addr); err != nil {
+		log.Fatal(err)
+	}
+	err = m.With(ctx, "orders", func(ctx context.Context, rdb redis.UniversalClient) error {
+		return rdb.Incr(ctx, "visits").Err()
+	})
+	if errors.Is(err, driver.ErrNoHealthyNode) {
+		log.Print("orders can't be served now") // known at once, without a wait
+	}
+	probe := httptest.NewRecorder()
+	m.Handler().ServeHTTP(probe, httptest.NewRequest(http.MethodGet, "/ready?name=orders", nil))
+	fmt.Println(err, probe.Code)
+	// Output: <nil> 200
 }
 
 // What can't work is named when the driver is made, all of it at once.

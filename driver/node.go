@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/everpool/everpool/pooler"
@@ -27,6 +28,8 @@ type node struct {
 	forget  func(*node) bool // takes it out of the driver, unless it is in use
 
 	told map[string]bool // notes of settings that later clients asked for in vain; guarded by Driver.mu
+
+	answered atomic.Int64 // requests, when the node was last looked at for its health
 
 	mu         sync.Mutex
 	handles    int

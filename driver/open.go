@@ -67,7 +67,9 @@ type opening struct {
 	attached []attachment // after the hooks
 	replicas replicaReads
 
-	isCluster bool // the URL says cluster=true
+	defaults  map[string]int // changes that may be for URLs of other kinds
+	ownConfig bool           // of the client, not the manager's
+	isCluster bool           // the URL says cluster=true
 
 	notes []note // for the log
 }
@@ -81,9 +83,10 @@ type optionFunc func(*opening)
 func (f optionFunc) apply(o *opening) { f(o) }
 
 // WithConfig sets the driver's configuration. By default it is the zero Config, in
-// [Manager.Add] the manager's. Parameters of the URL override its fields.
+// [Manager.Add] the manager's; there a client that is given one shares nodes with others
+// unless a Dial or a MapAddr is in either. Parameters of the URL override its fields.
 func WithConfig(cfg Config) Option {
-	return optionFunc(func(o *opening) { o.cfg = cfg })
+	return optionFunc(func(o *opening) { o.cfg, o.ownConfig = cfg, true })
 }
 
 // WithClientOptions lets f change the options of a client of one node after the URL has
@@ -135,8 +138,8 @@ func WithHooks(hooks ...redis.Hook) Option {
 //
 // One node of a cluster looks like any node; cluster=true says that it is one. With
 // master_name and route_randomly, route_by_latency or cluster=true the client is made by
-// [redis.NewFailoverClusterClient], which reads from replicas; else it is a
-// [redis.NewFailoverClient].
+// [redis.NewFailoverClusterClient], which reads from replicas where the former two say
+// so; else it is a [redis.NewFailoverClient].
 //
 // These are parameters of this library:
 //
@@ -158,7 +161,7 @@ func WithHooks(hooks ...redis.Hook) Option {
 // never shows the URL, which may hold a password. So is an Option that is nil. Open
 // doesn't connect.
 func Open(rawURL string, opts ...Option) (*DB, error) {
-	o, s, err := prepare(Config{}, rawURL, opts)
+	o, s, err := prepare(Config{}, rawURL, nil, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -173,9 +176,21 @@ func Open(rawURL string, opts ...Option) (*DB, error) {
 	return db, nil
 }
 
-// prepare reads the URL and the options. Its error is all that is wrong with them.
-func prepare(cfg Config, rawURL string, opts []Option) (*opening, source, error) {
+// prepare reads the URL and the options, of which the defaults may be for URLs of other
+// kinds. Its error is all that is wrong with them.
+func prepare(cfg Config, rawURL string, defaults, opts []Option) (*opening, source, error) {
 	o := &opening{cfg: cfg}
+	o.take(defaults)
+	o.defaults, o.ownConfig = o.changes(), false
+	o.take(opts)
+	s, err := o.parse(rawURL)
+	if err == nil {
+		err = o.misplaced(s)
+	}
+	return o, s, errors.Join(errors.Join(o.wrong...), err, o.cfg.validate())
+}
+
+func (o *opening) take(opts []Option) {
 	for i, opt := range opts {
 		if opt == nil {
 			o.wrong.add("option %d is nil", i)
@@ -183,11 +198,6 @@ func prepare(cfg Config, rawURL string, opts []Option) (*opening, source, error)
 		}
 		opt.apply(o)
 	}
-	s, err := o.parse(rawURL)
-	if err == nil {
-		err = o.misplaced(s)
-	}
-	return o, s, errors.Join(errors.Join(o.wrong...), err, o.cfg.validate())
 }
 
 // client makes the client of what the URL has said. On an error nothing is left of it.
@@ -210,6 +220,9 @@ func (o *opening) client(d *Driver, s source) (*DB, error) {
 	}
 	if err != nil {
 		return nil, errors.Join(err, db.end(), c.Close())
+	}
+	if c, ok := c.(*redis.ClusterClient); ok {
+		d.Bind(c)
 	}
 	for _, n := range o.notes {
 		d.cfg.Logger.LogAttrs(context.Background(), slog.LevelWarn, n.text, n.attrs...)

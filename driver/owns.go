@@ -19,11 +19,11 @@ import (
 // nothing. A client that is nil isn't owned.
 func (d *Driver) Owns(c redis.UniversalClient) bool {
 	if db, ok := c.(*DB); ok && db != nil && db.source.failover != nil {
-		return db.binding.driver == d
+		return db.binding.driver.is(d)
 	}
 	dial, cfg := dialerOf(c)
 	b := bindingOf(dial)
-	return d != nil && b != nil && b.driver == d && cfg == b.returned.TLSConfig
+	return d != nil && b != nil && b.driver.is(d) && cfg == b.returned.TLSConfig
 }
 
 // dialerOf returns the Dialer and the TLSConfig in the options of a client.
@@ -74,7 +74,7 @@ func code(f dialFunc) uintptr { return reflect.ValueOf(f).Pointer() }
 // must not be.
 func (d *Driver) hasMade(o *redis.Options) bool {
 	b := bindingOf(o.Dialer)
-	return b != nil && b.driver == d && changedSince(&b.returned, o) == nil
+	return b != nil && b.driver.is(d) && changedSince(&b.returned, o) == nil
 }
 
 // changedSince returns what was changed on the options that should have been known
@@ -108,7 +108,7 @@ func (d *Driver) orUnmade() *Driver {
 
 // unmade complains of a driver that New hasn't made.
 func (d *Driver) unmade() error {
-	if d == nil || d.nodes == nil {
+	if d == nil || d.core == nil {
 		return errUnmade
 	}
 	return nil

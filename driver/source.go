@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"cmp"
 	"errors"
 	"log/slog"
 	"net/url"
@@ -103,19 +104,21 @@ func (o *opening) setReplicas(v string) error {
 	return err
 }
 
+// changes counts what changes options of one kind, by the option's name.
+func (o *opening) changes() map[string]int {
+	return map[string]int{
+		"WithClientOptions": len(o.single), "WithClusterOptions": len(o.cluster), "WithFailoverOptions": len(o.failover),
+	}
+}
+
 // misplaced returns what was asked for that clients of this kind don't have.
 func (o *opening) misplaced(s source) error {
 	var wrong complaints
-	for _, f := range []struct {
-		name  string
-		given int
-		kind  string
-	}{
-		{"WithClientOptions", len(o.single), kindSingle},
-		{"WithClusterOptions", len(o.cluster), kindCluster},
-		{"WithFailoverOptions", len(o.failover), kindSentinel},
+	given := o.changes()
+	for _, f := range []struct{ name, kind string }{
+		{"WithClientOptions", kindSingle}, {"WithClusterOptions", kindCluster}, {"WithFailoverOptions", kindSentinel},
 	} {
-		if f.given > 0 && f.kind != s.kind() {
+		if given[f.name] > o.defaults[f.name] && f.kind != s.kind() {
 			wrong.add("%s was given for a URL of the kind %s; it is for the kind %s", f.name, s.kind(), f.kind)
 		}
 	}
@@ -164,7 +167,7 @@ func (s *source) client(d *Driver) (redis.UniversalClient, *binding) {
 	case s.cluster != nil:
 		o := d.ClusterOptions(s.cluster)
 		return redis.NewClusterClient(o), bindingOf(o.Dialer)
-	case s.failover != nil && (s.clustered || s.failover.RouteRandomly || s.failover.RouteByLatency):
+	case s.failover != nil && s.reads():
 		o := d.FailoverOptions(s.failover)
 		return redis.NewFailoverClusterClient(o), bindingOf(o.Dialer)
 	case s.failover != nil:
@@ -174,6 +177,14 @@ func (s *source) client(d *Driver) (redis.UniversalClient, *binding) {
 	o := d.Options(s.single)
 	return redis.NewClient(o), bindingOf(o.Dialer)
 }
+
+// reads reports whether the client of what sentinels watch reads from replicas.
+func (s *source) reads() bool {
+	return s.clustered || s.failover.RouteRandomly || s.failover.RouteByLatency
+}
+
+// network is that of one node, as go-redis has it.
+func (s *source) network() string { return cmp.Or(s.single.Network, "tcp") }
 
 // parseBool reads true or false, in any case.
 func parseBool(v string) (bool, error) {

@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/everpool/everpool/pooler"
 )
 
 // ClusterOptions returns a copy of o with which [redis.NewClusterClient] makes a client
@@ -54,10 +56,13 @@ const clusterRedirects = 8
 
 // asking returns the options of clients that ask the topology's members: they have the
 // session of the topology's own, and wait for nothing.
-func (b *binding) asking() redis.Options {
+func (b *binding) asking() redis.Options { return b.askingAt(hasty{}) }
+
+// askingAt is asking, with those places to ask whether to wait for an ill node.
+func (b *binding) askingAt(places pooler.Places) redis.Options {
 	asker := *b
 	asker.late, asker.waits, asker.wait = nil, false, askTime
-	asker.topology, asker.places, asker.group = nil, hasty{}, nil
+	asker.topology, asker.places, asker.group = nil, places, nil
 	o := b.returned
 	o.Dialer = asker.connect
 	o.PoolSize, o.MinIdleConns, o.MaxIdleConns, o.PipelinePoolSize = 1, 0, 0, -1

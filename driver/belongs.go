@@ -1,0 +1,105 @@
+package driver
+
+import (
+	"maps"
+	"slices"
+)
+
+// What a DB knows of the nodes that are its client's.
+
+// topology is that of the client's nodes, or nil.
+func (db *DB) topology() *topology {
+	b := db.binding
+	if b.group != nil && db.source.reads() {
+		b = b.group.clustered
+	}
+	return b.topology
+}
+
+// health says how far what the client is for is served, from what is known.
+func (db *DB) health() health {
+	t := db.topology()
+	if t == nil || db.source.failover != nil && db.source.failover.ReplicaOnly {
+		nodes := db.inUse()
+		if len(nodes) == 0 {
+			return health{healthy: true} // as far as is known
+		}
+		return anyUp(nodes, knownState)
+	}
+	return t.health(knownState)
+}
+
+// viewed reports whether a cluster has said who serves its slots. Until then its health
+// is what is known of its first nodes.
+func (db *DB) viewed() bool { return db.source.cluster == nil || db.topology().view.Load() != nil }
+
+// inUse are the nodes of the client without sentinels.
+func (db *DB) inUse() []*node {
+	return slices.DeleteFunc(db.nodes(), func(n *node) bool {
+		g := db.binding.group
+		return g != nil && n.first.client == g.sentinels.client
+	})
+}
+
+// nodes are the nodes that connections were asked of, for the client or for its topology.
+func (db *DB) nodes() []*node {
+	d, b := db.Driver, db.binding
+	var all []*node
+	if db.source.single != nil {
+		if n := d.known(b, db.source.network(), db.source.single.Addr); n != nil {
+			all = append(all, n)
+		}
+		return all
+	}
+	t := db.topology()
+	joined := make(map[*node]bool)
+	if t != nil {
+		t.mu.Lock()
+		maps.Copy(joined, t.nodes)
+		t.mu.Unlock()
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, n := range d.nodes {
+		_, is := joined[n]
+		if is || n.first.client == b.client || b.group != nil && n.first.client == b.group.sentinels.client {
+			all = append(all, n)
+		}
+	}
+	return all
+}
+
+// heed has what is ill looked for though nobody asks for it.
+func (db *DB) heed() {
+	db.Driver.heed(db.inUse())
+	if t := db.topology(); t != nil {
+		t.heed()
+	}
+}
+
+// status is what is known of the client.
+func (db *DB) status(name string) ClientStatus {
+	h := db.health()
+	if !h.healthy {
+		db.heed()
+	}
+	return ClientStatus{
+		Name: name, Kind: db.source.kind(), URL: db.source.safe,
+		Healthy: h.healthy, Degraded: h.partly, Nodes: statuses(db.nodes()),
+	}
+}
+
+// forget takes the nodes out of the driver that were the closed client's alone. It reports
+// whether there were none any more.
+func (db *DB) forget() (none bool) {
+	if t := db.topology(); t != nil {
+		t.wanted.Store(0) // nobody wants to know of it any more
+	}
+	nodes := db.nodes()
+	for _, n := range nodes {
+		if db.Driver.forget(n) {
+			_ = n.close()
+		}
+	}
+	return len(nodes) == 0
+}
