@@ -21,8 +21,9 @@ import (
 // what to give to [Open], or to [Manager.Add]:
 //
 //	url                          required; see Open. A single node of a cluster must say so there: ?cluster=true
-//	max_connections              1 and more; 50. It bounds the sockets of each node
-//	max_connections_per_node     true or false (the default)
+//	max_connections              1 and more; 50. It bounds the sockets of all nodes together
+//	                             (see Config.MaxOpenConnsTotal)
+//	max_connections_per_node     true or false (the default); true: it bounds those of each node
 //	timeout                      how long a request waits for a connection, and the two below where they aren't given
 //	socket_connect_timeout       of a dial
 //	socket_timeout               of a reply, and of sending
@@ -31,10 +32,6 @@ import (
 //	                             master_name only if it is given
 //	track_key_reads_sample_rate  0 (the default), and 1e-9 to 1: the share of the reads whose keys are counted,
 //	track_key_writes_sample_rate in Baseplate's sorted sets. The program has to import package hotkey
-//
-// max_connections_per_node says in Baseplate whether max_connections is of each node or
-// of all together. This version has no bound on all nodes together: max_connections
-// bounds each node in either case.
 //
 // skip_full_coverage_check, nodemanager_follow_cluster and decode_responses are accepted,
 // have no effect, and are logged when the client is made. Times are timespans such as
@@ -82,6 +79,7 @@ type mapped struct {
 	prefix   string
 	url      string
 	max      int
+	perNode  bool
 	timeout  time.Duration
 	dial     time.Duration
 	socket   time.Duration
@@ -105,7 +103,7 @@ func (c *mapped) keys() map[string]func(string) error {
 	return map[string]func(string) error{
 		"url":                          func(v string) error { c.url = v; return nil },
 		"max_connections":              c.setMax,
-		"max_connections_per_node":     func(v string) error { _, err := parseBool(v); return err },
+		"max_connections_per_node":     func(v string) (err error) { c.perNode, err = parseBool(v); return err },
 		"timeout":                      timespan(&c.timeout),
 		"socket_connect_timeout":       timespan(&c.dial),
 		"socket_timeout":               timespan(&c.socket),
@@ -135,6 +133,9 @@ func (c *mapped) setReplicas(v string) (err error) {
 func (c *mapped) apply(o *opening) {
 	p := &o.cfg.Pool
 	p.MaxOpenConns = cmp.Or(c.max, p.MaxOpenConns, defaultMaxConnections)
+	if !c.perNode {
+		o.cfg.MaxOpenConnsTotal = p.MaxOpenConns
+	}
 	p.WaitTimeout = cmp.Or(c.timeout, p.WaitTimeout)
 	p.DialTimeout = cmp.Or(c.dial, p.DialTimeout, c.timeout)
 	o.common = append(o.common, func(options *redis.Options) {

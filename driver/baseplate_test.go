@@ -98,6 +98,25 @@ func TestTheTimeoutOfAMapStandsInForTheOthers(t *testing.T) {
 	}
 }
 
+// max_connections is of all nodes together, unless max_connections_per_node says of each.
+func TestMaxConnectionsOfAMapAreOfAllNodes(t *testing.T) {
+	server := miniredis.RunT(t)
+	for perNode, want := range map[string]bool{"": true, "false": true, "true": false} {
+		var together bool
+		config := driver.WithConfig(driver.Config{NewPooler: func(n pooler.Node, c pooler.Config) (pooler.Pooler, error) {
+			together = n.Budget != nil
+			return pooler.New(n, c)
+		}})
+		db := fromMap(t, map[string]string{"url": "redis://" + server.Addr(), "max_connections_per_node": perNode}, config)
+		if err := db.Ping(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if s := db.Driver.Nodes()[0].Stats; together != want || s.MaxOpenConnections != 50 {
+			t.Errorf("max_connections_per_node=%s: together is %v, want %v; %d connections of the node", perNode, together, want, s.MaxOpenConnections)
+		}
+	}
+}
+
 func TestReadsOfAMapStayWithMastersWhereItSaysSo(t *testing.T) {
 	for name, m := range map[string]map[string]string{
 		"map": {"url": "redis://10.0.0.1:1?cluster=true", "read_from_replicas": "False"},

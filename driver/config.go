@@ -51,6 +51,13 @@ type Config struct {
 	// holds for its own requests.
 	Pool pooler.Config
 
+	// MaxOpenConnsTotal bounds the sockets of all the driver's nodes together, sentinels
+	// among them, those being dialed included, streams apart, besides what
+	// Pool.MaxOpenConns bounds at each. Each node that is used may have one at once, so
+	// there may be more for a moment, and as many as nodes at least. See
+	// [pooler.Budget] for which node gets what is left. 0, -1: there is no such bound.
+	MaxOpenConnsTotal int
+
 	// Retry says what may be sent again. Default: RetrySafe.
 	Retry Retry
 
@@ -85,11 +92,23 @@ type Config struct {
 	NewPooler func(node pooler.Node, cfg pooler.Config) (pooler.Pooler, error)
 }
 
+// budget is for all nodes together, or nil.
+func (c Config) budget() *pooler.Budget {
+	if c.MaxOpenConnsTotal < 1 {
+		return nil
+	}
+	b, _ := pooler.NewBudget(c.MaxOpenConnsTotal) // which fails for less only
+	return b
+}
+
 // validate returns everything that is wrong, in one error.
 func (c Config) validate() error {
 	var wrong complaints
 	if c.Retry > RetryNone {
 		wrong.add("Retry is %d; allowed are RetrySafe (0), RetryAll (1) and RetryNone (2)", c.Retry)
+	}
+	if c.MaxOpenConnsTotal < -1 {
+		wrong.add("MaxOpenConnsTotal is %d; allowed are 1 and more, 0 and -1 (no bound)", c.MaxOpenConnsTotal)
 	}
 	if bindingOf(c.Dial) != nil {
 		wrong.add("Dial is everpool's own, as Options makes them; allowed is a function that opens sockets")

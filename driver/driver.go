@@ -21,8 +21,9 @@ import (
 // them, has no nodes, its knobs turn nothing, and the clients that it gives options to
 // have an error for every command.
 type Driver struct {
-	cfg   Config
-	apart bool // it reaches nodes in a way of its own, and shares none with others of its core
+	cfg    Config
+	budget *pooler.Budget // of the nodes that are first asked for with these settings; nil: none
+	apart  bool           // it reaches nodes in a way of its own, and shares none with others of its core
 	*core
 }
 
@@ -56,7 +57,7 @@ func New(cfg Config) (*Driver, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	return &Driver{cfg, false, &core{nodes: make(map[nodeKey]*node), done: make(chan struct{})}}, nil
+	return &Driver{cfg, cfg.budget(), false, &core{nodes: make(map[nodeKey]*node), done: make(chan struct{})}}, nil
 }
 
 // with returns a driver of other settings for the same nodes. The settings are valid. In
@@ -64,7 +65,11 @@ func New(cfg Config) (*Driver, error) {
 // by functions, which can't be compared.
 func (d *Driver) with(cfg Config, own bool) *Driver {
 	cfg.Logger = cmp.Or(cfg.Logger, d.cfg.Logger)
-	return &Driver{cfg, own && (d.cfg.reaches() || cfg.reaches()), d.core}
+	budget := d.budget
+	if cfg.MaxOpenConnsTotal != d.cfg.MaxOpenConnsTotal {
+		budget = cfg.budget()
+	}
+	return &Driver{cfg, budget, own && (d.cfg.reaches() || cfg.reaches()), d.core}
 }
 
 // reaches reports whether functions of the user's say where addresses lead.
@@ -244,7 +249,7 @@ func (d *Driver) newNode(b *binding, key nodeKey) (*node, error) {
 		}
 	}
 	pool, err := newPooler(pooler.Node{
-		Network: key.network, Addr: key.addr, Dial: d.dialer(b), Explain: b.explain(key.network, key.addr),
+		Network: key.network, Addr: key.addr, Dial: d.dialer(b), Explain: b.explain(key.network, key.addr), Budget: d.budget,
 	}, cfg)
 	if err == nil && pool == nil {
 		err = complaint("NewPooler has returned neither a pool nor an error")

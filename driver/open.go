@@ -143,7 +143,8 @@ func WithHooks(hooks ...redis.Hook) Option {
 //
 // These are parameters of this library:
 //
-//	max_open_conns, shared_conns, max_waiters       numbers
+//	max_open_conns, max_open_conns_total,           numbers
+//	shared_conns, max_waiters
 //	wait_timeout, health_check_interval,            durations, as go-redis's: 5s,
 //	health_check_timeout, silence_after,            or a number of seconds; 0 or
 //	fail_fast_after, backoff_min, backoff_max       less is off
@@ -321,6 +322,7 @@ func (o *opening) parameters() map[string]func(string) error {
 	}
 	return map[string]func(string) error{
 		"max_open_conns":        number(&p.MaxOpenConns),
+		"max_open_conns_total":  number(&o.cfg.MaxOpenConnsTotal),
 		"shared_conns":          number(&p.SharedConns),
 		"max_waiters":           number(&p.MaxWaiters),
 		"wait_timeout":          duration(&p.WaitTimeout),

@@ -9,9 +9,9 @@ import (
 )
 
 // Budget bounds the connections of several pools together, those being dialed
-// included, streams apart. Each pool may always have one, so that no node waits for
-// another's requests; with more pools than the bound there are as many connections as
-// pools. What is left goes to the pools whose requests wait: to those with the fewest
+// included, streams apart. Each pool may always have one, at once, so that no node waits
+// for another's requests: there are more than the bound until another has given one
+// back, and with more pools in use than the bound as many as pools. What is left goes to the pools whose requests wait: to those with the fewest
 // connections, in the order in which they have begun to wait. When nothing is left one
 // is taken back: from a pool that doesn't need it, the one that was idle for longest
 // first, or else from one that has more than the pool that asks. A pool keeps what it
@@ -20,9 +20,8 @@ import (
 // Make one with [NewBudget], and give it to pools by [Node]. It is safe for concurrent
 // use.
 //
-// Its invariants, under mu: total is the sum of the parts; no part is less than one; a
-// pool has at most as many connections as its part, and one more for each that it has
-// still to give back.
+// Its invariants, under mu: total is the sum of the parts; a pool has at most as many
+// connections as its part, or one, and one more if it has that still to give back.
 type Budget struct {
 	limit  int
 	wanted atomic.Bool // a pool waits for more
@@ -42,7 +41,7 @@ type part struct {
 	unused atomic.Int64 // since when, of the pool's time, one of it isn't needed; 0: all is
 
 	// Guarded by Pool.mu.
-	n     int  // connections that the pool may have
+	n     int  // connections that the pool may have; 0: it has none, and may have one
 	asked bool // for one more
 	owes  bool // one, as soon as it has closed it
 
@@ -64,13 +63,11 @@ func NewBudget(limit int) (*Budget, error) {
 	return &Budget{limit: limit, parts: make(map[*Pool]*part)}, nil
 }
 
-// join gives the pool its first connection.
 func (b *Budget) join(p *Pool) *part {
 	b.mu.Lock()
-	t := &part{budget: b, n: 1, booked: 1}
+	defer b.mu.Unlock()
+	t := &part{budget: b}
 	b.parts[p] = t
-	b.total++
-	b.settle()
 	return t
 }
 
@@ -94,13 +91,16 @@ func (b *Budget) ask(p *Pool) {
 	b.settle()
 }
 
-// returned takes back what the pool was asked for.
-func (b *Budget) returned(p *Pool) {
+// book takes note of connections that the pool has more, or fewer, what was recalled
+// among them; 0: that can't be given back.
+func (b *Budget) book(p *Pool, more int) {
 	b.mu.Lock()
 	if t := b.parts[p]; t != nil {
-		t.booked--
-		t.recalled = time.Time{}
-		b.total--
+		t.booked += more
+		b.total += more
+		if more <= 0 {
+			t.recalled = time.Time{}
+		}
 	}
 	b.settle()
 }
@@ -223,6 +223,11 @@ func (p *Pool) grant() {
 // One of several lanes is left for it.
 func (p *Pool) recall() {
 	p.mu.Lock()
+	if p.part.n < 2 { // it has given back what it didn't need meanwhile
+		p.unlock()
+		p.part.budget.book(p, 0)
+		return
+	}
 	p.part.n--
 	p.part.owes = true
 	if p.countedLocked() > p.part.n && !p.evictLocked(nil) {
@@ -249,7 +254,7 @@ func (p *Pool) maxLocked() int {
 	if p.part == nil {
 		return p.cfg.MaxOpenConns
 	}
-	return min(p.cfg.MaxOpenConns, p.part.n)
+	return min(p.cfg.MaxOpenConns, max(p.part.n, 1))
 }
 
 // settlePartLocked tells the budget what the pool lacks, owes, and could do without.
@@ -260,9 +265,19 @@ func (p *Pool) settlePartLocked() {
 	}
 	counted := p.countedLocked()
 	switch {
+	case t.n == 0 && counted > 0:
+		t.n = 1
+		p.work = append(p.work, func() { t.budget.book(p, 1) })
+	case t.n > 0 && counted == 0 && p.waiting == 0:
+		all := t.n
+		if t.owes {
+			all++
+		}
+		t.n, t.owes = 0, false
+		p.work = append(p.work, func() { t.budget.book(p, -all) })
 	case t.owes && counted <= t.n:
 		t.owes = false
-		p.work = append(p.work, func() { t.budget.returned(p) })
+		p.work = append(p.work, func() { t.budget.book(p, -1) })
 	case !t.asked && counted >= t.n && t.n < p.cfg.MaxOpenConns && p.health.state == StateUp && p.wantsMoreLocked():
 		t.asked = true
 		p.work = append(p.work, func() { t.budget.ask(p) })
