@@ -39,7 +39,7 @@ const (
 	CloseIdle        CloseReason = "idle"         // idle for ConnMaxIdleTime
 	CloseMaxIdle     CloseReason = "max_idle"     // more than MaxIdleConns
 	CloseLifetime    CloseReason = "lifetime"     // older than ConnMaxLifetime
-	CloseRoom        CloseReason = "room"         // made room for another session, or MaxOpenConns was lowered
+	CloseRoom        CloseReason = "room"         // made room for another session, or another node of the Budget; or MaxOpenConns was lowered
 	CloseDrained     CloseReason = "drained"      // the pool had no users left
 	ClosePeer        CloseReason = "peer_closed"  // the peer closed it
 	CloseRead        CloseReason = "read_error"   // a read failed
