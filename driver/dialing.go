@@ -35,7 +35,7 @@ func (b *binding) connect(ctx context.Context, network, addr string) (net.Conn, 
 		return broken(err, network, addr), nil
 	}
 	if !b.waits || n.pool.Serves() {
-		return b.handleOn(n), nil
+		return b.handleOn(n, addr), nil
 	}
 	// What the client gives to PoolTimeout is about a full pool: go-redis waits for a
 	// server that is away beyond it.
@@ -48,7 +48,7 @@ func (b *binding) connect(ctx context.Context, network, addr string) (net.Conn, 
 		ctx = context.WithoutCancel(ctx)
 	}
 	for err = n.await(ctx, b.places, limit); errors.Is(err, pooler.ErrElsewhere); err = n.await(ctx, b.places, limit) {
-		n.detach()
+		b.detach(n)
 		was := n
 		if n, err = b.nodeFor(network, addr); err != nil {
 			return broken(err, network, addr), nil
@@ -59,9 +59,9 @@ func (b *binding) connect(ctx context.Context, network, addr string) (net.Conn, 
 		}
 	}
 	if err == nil {
-		return b.handleOn(n), nil
+		return b.handleOn(n, addr), nil
 	}
-	n.detach()
+	b.detach(n)
 	if subscribes {
 		return nil, &dialError{net.OpError{Op: "dial", Net: network, Addr: address{network, addr}, Err: adapt(err)}}
 	}
@@ -76,8 +76,8 @@ func (e *dialError) Unwrap() error { return &e.OpError }
 
 // handleOn makes a handle. With client-side caching go-redis takes what a
 // connection's SyscallConn shows for its socket, so there is none then.
-func (b *binding) handleOn(n *node) net.Conn {
-	h := newHandle(n, b)
+func (b *binding) handleOn(n *node, dialed string) net.Conn {
+	h := newHandle(n, b, dialed)
 	if b.tracks {
 		return opaqueHandle{h}
 	}
@@ -153,8 +153,18 @@ func (b *binding) nodeFor(network, addr string) (*node, error) {
 	if heir == "" {
 		return n, nil
 	}
-	n.detach()
+	nudge(n) // it is asked for, and to be known as well when it is
+	b.topology.review()
+	b.detach(n)
 	return b.driver.node(b, network, heir)
+}
+
+// detach takes back what driver.attach has counted.
+func (b *binding) detach(n *node) {
+	n.detach()
+	if b.topology != nil {
+		b.topology.detach()
+	}
 }
 
 // await waits until the node serves.

@@ -171,6 +171,7 @@ func (d *Driver) attach(b *binding, network, addr string) (*node, []note, error)
 	}
 	n.attach()
 	if b.topology != nil {
+		b.topology.attach()
 		b.topology.join(n)
 	}
 	return n, notes, nil

@@ -26,6 +26,7 @@ import (
 type handle struct {
 	node   *node
 	bound  *binding
+	dialed string        // the address that go-redis has dialed: the node's, or whose heir it is
 	caller pooler.Caller // leaves when the handle is closed
 
 	writing sync.Mutex // held by Write, and by a Read that sends
@@ -52,8 +53,8 @@ type handle struct {
 	writeBy   time.Time
 }
 
-func newHandle(n *node, b *binding) *handle {
-	h := &handle{node: n, bound: b, ride: ride{rider: pooler.NewRider()}}
+func newHandle(n *node, b *binding, dialed string) *handle {
+	h := &handle{node: n, bound: b, dialed: dialed, ride: ride{rider: pooler.NewRider()}}
 	h.shake = handshake{memory: n.memory, client: b.client, in: n.memory.root}
 	h.b.init()
 	n.memory.enter(h.shake.in)
@@ -274,7 +275,7 @@ func (h *handle) Close() error {
 	}
 	h.ride.rider.Close()
 	h.caller.Leave()
-	h.node.detach()
+	h.bound.detach(h.node)
 	return nil
 }
 

@@ -3,6 +3,7 @@ package driver
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,7 +44,16 @@ type node struct {
 func (n *node) join(t *topology) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.topologies = append(n.topologies, t)
+	if !slices.Contains(n.topologies, t) {
+		n.topologies = append(n.topologies, t)
+	}
+}
+
+// part has the topology told nothing any more.
+func (n *node) part(t *topology) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.topologies = slices.DeleteFunc(slices.Clone(n.topologies), func(o *topology) bool { return o == t }) // others go through it
 }
 
 // tell tells the topologies what has happened.

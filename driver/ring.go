@@ -1,10 +1,12 @@
 package driver
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -37,44 +39,80 @@ func (d *Driver) RingOptions(o *redis.RingOptions) *redis.RingOptions {
 	transfer(&c, flat)
 	b.late = func() *redis.Options { return flatten(&c) }
 	if c.HeartbeatFn == nil {
-		shards := &shards{noes: make(map[string]int)}
+		shards := &shards{beats: make(map[string]map[*redis.Client]beat)}
 		b.places = shards
-		c.HeartbeatFn = func(ctx context.Context, c *redis.Client) bool { return shards.beat(ctx, b, c) }
+		every := cmp.Or(c.HeartbeatFrequency, defaultHeartbeat)
+		c.HeartbeatFn = func(ctx context.Context, c *redis.Client) bool { return shards.beat(ctx, b, c, every) }
 	}
 	return &c
 }
 
+// defaultHeartbeat is go-redis's.
+const defaultHeartbeat = 500 * time.Millisecond
+
 // outAfter is how many heartbeats in a row fail until go-redis takes a shard out.
 const outAfter = 3
 
-// shards are the places of a ring: a shard's keys are elsewhere when it is out.
+// shards are the places of a ring, or of several that were made with the same options,
+// each of which has clients of its own for the shards: a shard's keys are elsewhere when
+// it is out of all of them.
 type shards struct {
-	mu   sync.Mutex
-	noes map[string]int // heartbeats that have failed in a row, by the address
+	mu    sync.Mutex
+	beats map[string]map[*redis.Client]beat // by the address
 }
 
-// Here reports whether the shard of the address is in the ring.
+// beat is how the heartbeats of a ring for a shard are.
+type beat struct {
+	noes int // that have failed in a row
+	at   time.Time
+}
+
+// Here reports whether the shard of the address is in a ring.
 func (s *shards) Here(addr string, _ int, _ pooler.Illness) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.noes[addr] < outAfter
+	return s.inLocked(addr)
 }
 
-// beat is a heartbeat of a shard.
-func (s *shards) beat(ctx context.Context, b *binding, c *redis.Client) bool {
+func (s *shards) inLocked(addr string) bool {
+	for _, b := range s.beats[addr] {
+		if b.noes < outAfter {
+			return true
+		}
+	}
+	return len(s.beats[addr]) == 0
+}
+
+// note takes note of a heartbeat, and reports whether the shard has gone out of the last
+// ring by it. Rings that aren't heard of any more are closed.
+func (s *shards) note(addr string, c *redis.Client, well bool, every time.Duration) (out bool) {
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.inLocked(addr)
+	of := s.beats[addr]
+	if of == nil {
+		of = make(map[*redis.Client]beat)
+		s.beats[addr] = of
+	}
+	noes := of[c].noes + 1
+	if well {
+		noes = 0
+	}
+	of[c] = beat{noes, now}
+	maps.DeleteFunc(of, func(_ *redis.Client, b beat) bool { return now.Sub(b.at) > 2*outAfter*every })
+	return was && !s.inLocked(addr)
+}
+
+// beat is a heartbeat of a shard, of which there is one every so often.
+func (s *shards) beat(ctx context.Context, b *binding, c *redis.Client, every time.Duration) bool {
 	addr := c.Options().Addr
 	n := b.driver.known(b, c.Options().Network, addr)
 	if n == nil {
 		return c.Ping(ctx).Err() == nil // the first one makes the node known
 	}
 	well := !n.pool.Illness().Ill()
-	s.mu.Lock()
-	if s.noes[addr]++; well {
-		s.noes[addr] = 0
-	}
-	out := s.noes[addr] == outAfter
-	s.mu.Unlock()
-	if out {
+	if s.note(addr, c, well, every) {
 		n.pool.Release(s)
 	}
 	if !well {

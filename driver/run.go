@@ -1,6 +1,8 @@
 package driver
 
 import (
+	"strings"
+
 	"github.com/everpool/everpool/internal/command"
 	"github.com/everpool/everpool/pooler"
 )
@@ -109,6 +111,16 @@ func (r *run) name() string {
 		return "unknown command"
 	}
 	return r.info.Name
+}
+
+// anyMember is the slot of requests that any member of a topology answers.
+const anyMember = -2
+
+// ofMembers reports whether go-redis sends the command by itself, to find out about
+// members: if one isn't there it asks another.
+func (r *run) ofMembers() bool {
+	name := r.name()
+	return r.kind == session_ || name == "COMMAND" || strings.HasPrefix(name, "CLUSTER")
 }
 
 // mode is what the command makes of its connection.

@@ -25,6 +25,11 @@ const (
 	maxPause   = time.Second
 	pauseShare = 20
 
+	// restartTime is for how long a node that has gone is waited for by requests without
+	// a key, which may be for this node alone, as DBSIZE for each. It is as long as
+	// go-redis dials it by itself.
+	restartTime = 500 * time.Millisecond
+
 	// wantedFor is for how long after the last request for an ill node it is asked
 	// about.
 	wantedFor = time.Minute
@@ -48,6 +53,8 @@ type topology struct {
 
 	mu      sync.Mutex
 	nodes   map[*node]bool // that have, or had, handles; true: of clients
+	handles int            // of its clients, those to come included
+	linger  *time.Timer    // retires it when there are none
 	bound   []func()       // have clients look at the topology themselves
 	looking bool           // a goroutine asks
 	stirs   int            // reasons to ask that have come while it does
@@ -77,14 +84,79 @@ func (t *topology) Here(addr string, slot int, ill pooler.Illness) bool {
 	t.look()
 	switch {
 	case slot < 0 && (v == nil || v.master == ""):
-		// Any member does. One that is only silent may be slow, unless the others have
-		// done with it.
-		return ill.Silent && !(fresh && !v.owns(addr))
+		// Another member may do. One that is only silent may be slow, and one that has
+		// just gone be restarted, unless the others have done with it.
+		gone := fresh && !v.owns(addr)
+		return !gone && (ill.Silent || slot != anyMember && time.Since(ill.Since) < restartTime)
 	case !fresh:
 		return true
 	}
 	owner := v.owner(slot)
 	return owner == "" || owner == addr
+}
+
+// attach counts a handle of a client of the topology.
+func (t *topology) attach() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.handles++
+	if t.linger != nil {
+		t.linger.Stop()
+	}
+}
+
+// detach counts one less. A topology that is left without is retired: its clients are
+// closed, or come again.
+func (t *topology) detach() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.handles--; t.handles > 0 {
+		return
+	}
+	if t.linger == nil {
+		t.linger = time.AfterFunc(retireAfter, t.retire)
+	} else {
+		t.linger.Reset(retireAfter)
+	}
+}
+
+// retireAfter is later than a node is deserted, which is a reason to ask once more.
+const retireAfter = 2 * lingerFor
+
+// retire has nodes tell the topology nothing any more, until a client comes again.
+func (t *topology) retire() {
+	t.mu.Lock()
+	if t.handles > 0 {
+		t.mu.Unlock()
+		return
+	}
+	nodes := t.nodes
+	t.nodes = make(map[*node]bool)
+	t.wanted.Store(0)
+	t.mu.Unlock()
+	for n := range nodes {
+		n.part(t)
+	}
+	t.mu.Lock()
+	back := slices.Collect(maps.Keys(t.nodes))
+	t.mu.Unlock()
+	for _, n := range back { // they have come again meanwhile
+		n.join(t)
+	}
+}
+
+// review has a view asked for that is newer than what maxPause allows, while requests
+// depend on it.
+func (t *topology) review() {
+	v := t.view.Load()
+	if v == nil || time.Since(v.asked) < maxPause {
+		return
+	}
+	t.mu.Lock()
+	t.since = time.Now()
+	t.mu.Unlock()
+	t.wanted.Store(time.Now().UnixNano())
+	t.look()
 }
 
 // join has the topology know of a node that has a handle.
@@ -247,6 +319,22 @@ func (t *topology) take(v *view) {
 			reload()
 		}
 	}
+}
+
+// heirOf returns who has taken over all that the address had, if its node is ill, or "".
+func (t *topology) heirOf(addr string) string {
+	t.mu.Lock()
+	var dialed *node
+	for n := range t.nodes {
+		if n.key.addr == addr {
+			dialed = n
+		}
+	}
+	t.mu.Unlock()
+	if dialed == nil {
+		return ""
+	}
+	return t.heir(dialed)
 }
 
 // heir returns who has taken over all that an ill node had, or "".

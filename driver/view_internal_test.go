@@ -129,8 +129,14 @@ func TestWhoMayWaitForAnIllNode(t *testing.T) {
 		{"another has another part", known(after, a, b), 7, ill, true},
 		{"another has this part", known(after, a, b), 16000, ill, false},
 		{"nobody has the slot", known(after, []string{}), 7, ill, true},
-		{"no slot, and the node is away", known(before, a), -1, ill, false},
-		{"no slot, and nothing is known", nil, -1, ill, false},
+		{"no slot, and the node has just gone", known(before, a), -1, ill, true},
+		{"no slot, the node has just gone, and nothing is known", nil, -1, ill, true},
+		{"no slot, and it is the owner still", known(after, both), -1, ill, true},
+		{"no slot, and another has all that it had", known(after, b), -1, ill, false},
+		{"no slot, and the node is away", known(before, a), -1, pooler.Illness{Since: began.Add(-time.Minute)}, false},
+		{"for any member, and the node has just gone", known(before, a), anyMember, ill, false},
+		{"for any member, and nothing is known", nil, anyMember, ill, false},
+		{"for any member, and the node is silent", known(after, a, b), anyMember, silent, true},
 		{"no slot, and the node is silent", known(after, a, b), -1, silent, true},
 		{"no slot, and the others have done with the silent node", known(after, b), -1, silent, false},
 		{"the sentinels name another", primary, -1, ill, false},
@@ -240,4 +246,83 @@ func TestANodeThatHasLeftIsForgotten(t *testing.T) {
 // nobody is a dialer that reaches nobody.
 func nobody(context.Context, string, string) (net.Conn, error) {
 	return nil, errors.New("nobody is there")
+}
+
+// Rings that were made with the same options count their heartbeats each for itself: a
+// shard is elsewhere once it is out of all of them.
+func TestAShardIsOutWhenItIsOutOfAllRings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const every = time.Second
+		s := &shards{beats: make(map[string]map[*redis.Client]beat)}
+		a, b := new(redis.Client), new(redis.Client)
+		if !s.Here("s:1", -1, pooler.Illness{}) {
+			t.Error("out before a heartbeat")
+		}
+		s.note("s:1", b, true, every)
+		for i := range 3 {
+			if s.note("s:1", a, false, every) || !s.Here("s:1", -1, pooler.Illness{}) {
+				t.Errorf("out of the other ring too, at heartbeat %d of one", i+1)
+			}
+		}
+		for i := range 3 {
+			if out := s.note("s:1", b, false, every); out != (i == 2) || s.Here("s:1", -1, pooler.Illness{}) == (i == 2) {
+				t.Errorf("heartbeat %d of the other: out %v", i+1, out)
+			}
+		}
+		if s.note("s:1", a, true, every); !s.Here("s:1", -1, pooler.Illness{}) {
+			t.Error("out, though a ring has it back")
+		}
+		for range 8 { // the other ring is closed
+			time.Sleep(every)
+			s.note("s:1", b, false, every)
+		}
+		if s.Here("s:1", -1, pooler.Illness{}) {
+			t.Error("in, of a ring that isn't heard of any more")
+		}
+	})
+}
+
+// A topology whose clients are closed is told nothing any more, and is again when one
+// comes back.
+func TestATopologyWithoutHandlesLeavesItsNodes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, err := New(Config{
+			Logger: slog.New(slog.DiscardHandler),
+			Dial:   func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("nobody is there") },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = d.Close() }()
+		b := bindingOf(d.ClusterOptions(&redis.ClusterOptions{Addrs: []string{"10.0.0.1:1"}}).Dialer)
+		told := func(n *node) int {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			return len(n.topologies)
+		}
+		for range 2 {
+			var handles [2]*handle
+			var n *node
+			for i := range handles {
+				if n, err = d.node(b, "tcp", "10.0.0.1:1"); err != nil {
+					t.Fatal(err)
+				}
+				handles[i] = newHandle(n, b, n.key.addr)
+			}
+			time.Sleep(time.Minute)
+			if got := told(n); got != 1 {
+				t.Errorf("%d topologies are told, want 1", got)
+			}
+			_ = handles[0].Close()
+			time.Sleep(time.Minute)
+			if got := told(n); got != 1 {
+				t.Errorf("with a handle left %d topologies are told, want 1", got)
+			}
+			_ = handles[1].Close()
+			time.Sleep(retireAfter + time.Second)
+			if got := told(n); got != 0 {
+				t.Errorf("without handles %d topologies are told, want none", got)
+			}
+		}
+	})
 }

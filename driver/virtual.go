@@ -31,6 +31,8 @@ func (h *handle) SyscallConn() (syscall.RawConn, error) {
 	switch c := h.lease; {
 	case h.stale:
 		return nil, errStale
+	case c == nil && h.strayedLocked():
+		return nil, errStrayed
 	case c == nil && h.bound.waits && !h.node.pool.Serves():
 		return nil, errAway
 	case c == nil && h.shake.in.pool.Dead(): // a new handle is told by the server why
@@ -46,6 +48,15 @@ func (h *handle) SyscallConn() (syscall.RawConn, error) {
 
 // SyscallConn has go-redis drop the handle.
 func (b *brokenHandle) SyscallConn() (syscall.RawConn, error) { return nil, b.err }
+
+// strayedLocked reports whether the node is no longer the heir of the address that was
+// dialed. It would say MOVED, to where go-redis has dialed it for.
+func (h *handle) strayedLocked() bool {
+	t := h.bound.topology
+	return t != nil && h.dialed != h.node.key.addr && t.heirOf(h.dialed) != h.node.key.addr
+}
+
+var errStrayed = errors.New("everpool: the node that was dialed is back")
 
 var errRefused = errors.New("everpool: the server refuses the session")
 

@@ -469,6 +469,9 @@ func (h *handle) requestLocked(runs []run) pooler.Request {
 	req := pooler.Request{Session: h.shake.in.pool, Deadline: h.writeBy, WaitTimeout: h.bound.wait, Name: runs[0].name()}
 	if p := h.bound.places; p != nil {
 		req.Place = pooler.Place{Places: p, Slot: h.b.slotOf(runs)}
+		if req.Place.Slot < 0 && runs[0].ofMembers() {
+			req.Place.Slot = anyMember
+		}
 	}
 	wrote := false
 	for i := range runs {

@@ -7,7 +7,7 @@ import "time"
 type Place struct {
 	// Places is asked while the node isn't well. nil: the request waits here.
 	Places Places
-	// Slot is the part of the work that the request is for; -1: none.
+	// Slot is the part of the work that the request is for; negative: none.
 	Slot int
 }
 
