@@ -312,5 +312,5 @@ func (p *Pool) unusedLocked(counted int) int64 {
 			oldest = min(oldest, l.idle[0].idleSince)
 		}
 	}
-	return max(int64(p.start.UnixNano())+int64(oldest), 2)
+	return max(p.start.UnixNano()+int64(oldest), 2)
 }
