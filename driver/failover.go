@@ -64,7 +64,7 @@ func newGroup(b *binding, o *redis.FailoverOptions) {
 
 	b.topology = newTopology(b.driver, "sentinel", asks)
 	b.places = b.topology
-	many.topology = newTopology(b.driver, "sentinel", asks)
+	many.topology = newTopology(b.driver, "sentinel", clusterNames{asks})
 	many.topology.moves, many.places, many.waits, many.late = true, many.topology, false, nil
 	b.group = &group{nodes: b, clustered: &many, sentinels: &s, oracle: asks}
 }
@@ -148,6 +148,20 @@ func (o *sentinelOracle) ask(ctx context.Context, _ *view, _ []string) *view {
 		}
 	}
 	return best.view
+}
+
+// clusterNames names the primary as go-redis's cluster clients do, which leave out the
+// host of one on this machine. Another name would be another node, with a pool of its own.
+type clusterNames struct{ *sentinelOracle }
+
+func (o clusterNames) ask(ctx context.Context, known *view, ill []string) *view {
+	v := o.sentinelOracle.ask(ctx, known, ill)
+	if v == nil {
+		return nil
+	}
+	named := *v
+	named.master = seenFrom(v.master, "", "")
+	return &named
 }
 
 // testify asks a sentinel for the primary, and for the other sentinels.

@@ -2,6 +2,7 @@ package acceptance_test
 
 import (
 	"context"
+	"net"
 	"slices"
 	"sync"
 	"testing"
@@ -67,6 +68,36 @@ func TestASwitchOfSentinelsFailsNoCall(t *testing.T) {
 				served()
 			})
 		})
+	}
+}
+
+// A cluster client on sentinels names nodes of this machine without their host. By
+// another name a node would have a second pool.
+func TestAClusterClientOfSentinelsHasOnePoolForEachNode(t *testing.T) {
+	s := testkit.StartSentinels(t, testkit.Redis, testkit.SentinelConfig{})
+	d := patientDriver(t)
+	rdb := redis.NewFailoverClusterClient(d.FailoverOptions(&redis.FailoverOptions{MasterName: s.Name, SentinelAddrs: s.Addrs(), RouteRandomly: true}))
+	t.Cleanup(func() { _ = rdb.Close() })
+	work := func() bool { return rdb.Set(t.Context(), "k", 1, 0).Err() == nil }
+	testkit.Await(t, "the client works", work)
+	for range 50 { // all nodes are read from
+		_ = rdb.Get(t.Context(), "k").Err()
+	}
+	before := s.Master()
+	s.Server(before).Kill()
+	work() // waits
+	s.AwaitMaster(t, before)
+	testkit.Await(t, "the client works with the new primary", work)
+	ports := make(map[string]string)
+	for _, n := range d.Nodes() {
+		_, port, err := net.SplitHostPort(n.Addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if other := ports[port]; other != "" {
+			t.Errorf("%s and %s are one server", other, n.Addr)
+		}
+		ports[port] = n.Addr
 	}
 }
 
