@@ -42,6 +42,10 @@ func (h *handle) Write(p []byte) (int, error) {
 		return h.toldByReadLocked(p, h.err)
 	case h.lease != nil && h.lease.Mode() == pooler.Stream:
 		return h.stream(p)
+	case h.lease == nil && h.b.idle() && h.strayedLocked():
+		// Where go-redis didn't look. Read tells, for the reason below.
+		_ = h.fail(&lostError{h.node.key.addr, errStrayed}, pooler.Answered)
+		return len(p), nil
 	case h.b.idle():
 		h.b.begin(&h.node.buffers)
 	case h.stale:
