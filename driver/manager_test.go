@@ -297,7 +297,7 @@ func TestRemoveWaitsForWith(t *testing.T) {
 		if err := m.Remove(m.Context(), "one"); err == nil || !strings.Contains(err.Error(), `"two"`) {
 			m.Errorf("removed again: %v", err)
 		}
-		time.Sleep(3 * time.Second)
+		time.Sleep(4 * time.Second)
 		if n := m.server(1).Live(); n != 0 {
 			m.Errorf("%d connections are left", n)
 		}
