@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,22 +17,10 @@ import (
 // household is several pools with one budget.
 type household struct {
 	*testing.T
-	budget  *pooler.Budget
-	pools   []*pooler.Pool
-	session *pooler.Session
-
-	open, peak, dials atomic.Int64 // sockets of all pools
-}
-
-// oneOf counts a socket until it is closed.
-type oneOf struct {
-	net.Conn
-	close func()
-}
-
-func (c *oneOf) Close() error {
-	c.close()
-	return c.Conn.Close()
+	budget         *pooler.Budget
+	pools          []*pooler.Pool
+	session        *pooler.Session
+	testkit.Census // the sockets of all pools
 }
 
 // together runs the script with so many pools on a budget of so many connections.
@@ -55,7 +41,7 @@ func together(t *testing.T, pools, limit int, cfg pooler.Config, script func(h *
 				t.Errorf("Close: %v", err)
 			}
 		}
-		if n := h.open.Load(); n != 0 {
+		if n := h.Open(); n != 0 {
 			t.Errorf("%d sockets are left", n)
 		}
 	})
@@ -67,19 +53,7 @@ func (h *household) add(i int, cfg pooler.Config) {
 	h.Cleanup(fake.Close)
 	p, err := pooler.New(pooler.Node{
 		Network: "tcp", Addr: fmt.Sprintf("10.0.0.%d:6379", i+1), Budget: h.budget,
-		Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			h.dials.Add(1)
-			n := h.open.Add(1)
-			for old := h.peak.Load(); n > old && !h.peak.CompareAndSwap(old, n); old = h.peak.Load() {
-				continue
-			}
-			conn, err := fake.Dial(ctx, network, addr)
-			if err != nil {
-				h.open.Add(-1)
-				return nil, err
-			}
-			return &oneOf{conn, sync.OnceFunc(func() { h.open.Add(-1) })}, nil
-		},
+		Dial: h.Through(fake.Dial),
 	}, cfg)
 	if err != nil {
 		h.Fatal(err)
@@ -143,14 +117,14 @@ func TestABudgetBoundsAllPoolsTogetherAndEverybodyIsServed(t *testing.T) {
 		}
 		wg.Wait()
 		took := time.Since(began)
-		if n := h.peak.Load(); n > limit {
+		if n := h.Peak(); n > limit {
 			h.Errorf("%d connections at a time, want at most %d", n, limit)
 		}
 		// What was given is kept for a while, by each of them.
-		if n, most := h.dials.Load(), int64(limit*(2+took/(100*time.Millisecond))); n > most {
+		if n, most := h.Dials(), limit*(2+int(took/(100*time.Millisecond))); n > most {
 			h.Errorf("%d dials in %v, want at most %d", n, took, most)
 		}
-		h.Logf("%d calls in %v, %d dials", 90*calls, took, h.dials.Load())
+		h.Logf("%d calls in %v, %d dials", 90*calls, took, h.Dials())
 	})
 }
 
@@ -232,14 +206,14 @@ func TestABudgetSharesOutAmongBusyPools(t *testing.T) {
 		h.wantOpen(6, 0)
 		time.Sleep(2 * time.Second)
 		h.wantOpen(3, 3)
-		dials := h.dials.Load()
+		dials := h.Dials()
 		time.Sleep(10 * time.Second)
-		if n := h.dials.Load() - dials; n != 0 {
+		if n := h.Dials() - dials; n != 0 {
 			h.Errorf("%d dials while all have the same", n)
 		}
 		stop()
 		wg.Wait()
-		if n := h.peak.Load(); n > 7 { // one until the other pool has given back what the first needs
+		if n := h.Peak(); n > 7 { // one until the other pool has given back what the first needs
 			h.Errorf("%d connections at a time", n)
 		}
 	})
@@ -369,7 +343,7 @@ func TestMinIdleConnsTakeNothingFromOtherPools(t *testing.T) {
 		h.put(1, h.get(1))
 		time.Sleep(time.Minute)
 		h.wantOpen(3, 1)
-		if n := h.dials.Load(); n != 4 {
+		if n := h.Dials(); n != 4 {
 			h.Errorf("%d dials for 4 connections", n)
 		}
 	})

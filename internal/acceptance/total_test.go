@@ -1,11 +1,9 @@
 package acceptance_test
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,8 +22,8 @@ func TestOneBoundForAllNodesServesEverybody(t *testing.T) {
 	drivertest.BothWays(t, func(t *testing.T, shared int) {
 		const total = 5
 		c := testkit.StartCluster(t, testkit.Redis, testkit.ClusterConfig{Replicas: -1})
-		var sockets census
-		d, err := driver.New(driver.Config{MaxOpenConnsTotal: total, Dial: sockets.dial, Pool: pooler.Config{SharedConns: min(shared, 2), WaitTimeout: time.Minute}})
+		var sockets testkit.Census
+		d, err := driver.New(driver.Config{MaxOpenConnsTotal: total, Dial: sockets.Through(new(net.Dialer).DialContext), Pool: pooler.Config{SharedConns: min(shared, 2), WaitTimeout: time.Minute}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -37,7 +35,7 @@ func TestOneBoundForAllNodesServesEverybody(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		sockets.peak.Store(0)
+		sockets.ResetPeak()
 		var work sync.WaitGroup
 		for i := range 48 {
 			work.Go(func() {
@@ -51,39 +49,11 @@ func TestOneBoundForAllNodesServesEverybody(t *testing.T) {
 			})
 		}
 		work.Wait()
-		if n := sockets.peak.Load(); n > total {
+		if n := sockets.Peak(); n > total {
 			t.Errorf("%d sockets, want at most %d", n, total)
 		}
-		t.Logf("%d sockets at most, %d dials", sockets.peak.Load(), sockets.dials.Load())
+		t.Logf("%d sockets at most, %d dials", sockets.Peak(), sockets.Dials())
 	})
-}
-
-// census counts sockets.
-type census struct{ open, peak, dials atomic.Int64 }
-
-func (c *census) dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	c.dials.Add(1)
-	n := c.open.Add(1)
-	for old := c.peak.Load(); n > old && !c.peak.CompareAndSwap(old, n); old = c.peak.Load() {
-		continue
-	}
-	conn, err := new(net.Dialer).DialContext(ctx, network, addr)
-	if err != nil {
-		c.open.Add(-1)
-		return nil, err
-	}
-	return &counted{conn, sync.OnceFunc(func() { c.open.Add(-1) })}, nil
-}
-
-// counted is a socket until it is closed.
-type counted struct {
-	net.Conn
-	gone func()
-}
-
-func (c *counted) Close() error {
-	defer c.gone()
-	return c.Conn.Close()
 }
 
 // useInEveryWay uses keys of one slot, and of all.
