@@ -11,23 +11,23 @@ import (
 // Budget bounds the connections of several pools together, those being dialed
 // included, streams apart. Each pool may always have one, at once, so that no node waits
 // for another's requests: there are more than the bound until another has given one
-// back, and with more pools in use than the bound as many as pools. What is left goes to the pools whose requests wait: to those with the fewest
-// connections, in the order in which they have begun to wait. When nothing is left one
-// is taken back: from a pool that doesn't need it, the one that was idle for longest
-// first, or else from one that has more than the pool that asks. A pool keeps what it
-// was given for a tenth of a second at least.
+// back, and with more pools in use than the bound as many as pools. What is left goes to
+// the pools whose requests wait: to those with the fewest connections, in the order in
+// which they have begun to wait. When nothing is left one is taken back: from a pool that
+// doesn't need it, the one that was idle for longest first, or else from one that has at
+// least two more than the pool that asks. A pool keeps what it was given for a tenth of a
+// second at least.
 //
-// Make one with [NewBudget], and give it to pools by [Node]. It is safe for concurrent
-// use.
+// Make one with [NewBudget], and give it to pools by [Node]; those that [New] makes keep
+// to it. It is safe for concurrent use.
 //
 // Its invariants, under mu: total is the sum of the parts; a pool has at most as many
 // connections as its part, or one, and one more if it has that still to give back.
 type Budget struct {
 	limit  int
 	wanted atomic.Bool // a pool waits for more
-	free   atomic.Bool // there is something that no pool has
 
-	mu    sync.Mutex
+	mu    sync.Mutex // may be taken under Pool.mu; under it no pool is called
 	parts map[*Pool]*part
 	total int
 	wants []*Pool // in the order in which they have asked
@@ -105,6 +105,13 @@ func (b *Budget) book(p *Pool, more int) {
 	b.settle()
 }
 
+// hasFree reports whether there is something that no pool has.
+func (b *Budget) hasFree() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.total < b.limit
+}
+
 // look looks again who could give something.
 func (b *Budget) look() {
 	b.mu.Lock()
@@ -143,7 +150,6 @@ func (b *Budget) settle() {
 		todo = append(todo, p.recall)
 	}
 	b.wanted.Store(len(b.wants) > 0 || b.total > b.limit)
-	b.free.Store(b.total < b.limit)
 	b.mu.Unlock()
 	for _, do := range todo {
 		do()
@@ -231,22 +237,11 @@ func (p *Pool) recall() {
 	p.part.n--
 	p.part.owes = true
 	if p.countedLocked() > p.part.n && !p.evictLocked(nil) {
-		p.retireLeastLocked()
-	}
-	p.unlock()
-}
-
-// retireLeastLocked leaves the lane that carries least, if there are others.
-func (p *Pool) retireLeastLocked() {
-	var least *lane
-	for c := range p.all {
-		if c.lane != nil && (least == nil || c.lane.inFlight() < least.inFlight()) {
-			least = c.lane
+		if least := p.leastLaneLocked(); least != nil && p.lanes-p.yielding > 1 {
+			p.retireLocked(least)
 		}
 	}
-	if least != nil && p.lanes-p.yielding > 1 {
-		p.retireLocked(least)
-	}
+	p.unlock()
 }
 
 // maxLocked is how many connections the pool may have now.
@@ -292,7 +287,7 @@ func (p *Pool) settlePartLocked() {
 // kept for one that may come (MinIdleConns), which takes nothing from others.
 func (p *Pool) wantsMoreLocked() bool {
 	l := p.neediestLocked()
-	return l != nil && (l.needs() > l.dialing || p.part.budget.free.Load())
+	return l != nil && (l.needs() > l.dialing || p.part.budget.hasFree())
 }
 
 // unusedLocked is since when the pool could do without one of its connections: 1 if it
@@ -306,11 +301,5 @@ func (p *Pool) unusedLocked(counted int) int64 {
 	case p.idle == 0:
 		return 0
 	}
-	oldest := p.now()
-	for _, l := range p.lots {
-		if len(l.idle) > 0 {
-			oldest = min(oldest, l.idle[0].idleSince)
-		}
-	}
-	return max(p.start.UnixNano()+int64(oldest), 2)
+	return max(p.start.UnixNano()+int64(p.oldestIdleLocked(nil).idle[0].idleSince), 2)
 }

@@ -111,12 +111,7 @@ func (p *Pool) lookForRoom() {
 // evictLocked closes the connection that was idle for longest in another lot than
 // l, to make room.
 func (p *Pool) evictLocked(l *lot) bool {
-	var from *lot
-	for _, o := range p.lots {
-		if o != l && len(o.idle) > 0 && (from == nil || o.idle[0].idleSince < from.idle[0].idleSince) {
-			from = o
-		}
-	}
+	from := p.oldestIdleLocked(l)
 	if from == nil {
 		return false
 	}
@@ -124,6 +119,18 @@ func (p *Pool) evictLocked(l *lot) bool {
 	p.unlistLocked(c)
 	p.closeLocked(c, CloseRoom, nil)
 	return true
+}
+
+// oldestIdleLocked returns the lot whose first idle connection was idle for longest, of
+// all but the one that is given, or nil if none has one.
+func (p *Pool) oldestIdleLocked(but *lot) *lot {
+	var oldest *lot
+	for _, o := range p.lots {
+		if o != but && len(o.idle) > 0 && (oldest == nil || o.idle[0].idleSince < oldest.idle[0].idleSince) {
+			oldest = o
+		}
+	}
+	return oldest
 }
 
 // stuckLocked reports whether none of the pool's connections comes back by itself soon:
@@ -167,12 +174,7 @@ func (p *Pool) yieldLocked() {
 	if !p.stuckLocked() {
 		return
 	}
-	var least *lane
-	for c := range p.all {
-		if c.lane != nil && (least == nil || c.lane.inFlight() < least.inFlight()) {
-			least = c.lane
-		}
-	}
+	least := p.leastLaneLocked()
 	if least == nil {
 		return
 	}
@@ -182,6 +184,17 @@ func (p *Pool) yieldLocked() {
 	} else {
 		p.retireLocked(least)
 	}
+}
+
+// leastLaneLocked returns the lane that carries least, or nil if there is none.
+func (p *Pool) leastLaneLocked() *lane {
+	var least *lane
+	for c := range p.all {
+		if c.lane != nil && (least == nil || c.lane.inFlight() < least.inFlight()) {
+			least = c.lane
+		}
+	}
+	return least
 }
 
 // spareLaneLocked returns a lane that only spares a few callers each other's
