@@ -104,12 +104,7 @@ func (t *topology) health(state stateOf) health {
 	case v.master != "":
 		return health{healthy: states[v.master] == pooler.StateUp}
 	}
-	served := 0
-	for _, p := range v.parts {
-		if len(p.nodes) > 0 && states[p.nodes[0]] != pooler.StateDown {
-			served += p.last - p.first + 1
-		}
-	}
+	served := v.slots(func(owner string) bool { return states[owner] != pooler.StateDown })
 	return health{healthy: served >= clusterSlots, partly: 0 < served && served < clusterSlots}
 }
 
@@ -122,21 +117,19 @@ const clusterSlots = 16384
 // heed has what is ill looked for though nobody asks for it, slots among it that were
 // nobody's: members are asked for those once in maxPause.
 func (t *topology) heed() {
-	now := time.Now()
-	t.wanted.Store(now.UnixNano())
-	if v := t.view.Load(); v != nil && v.master == "" && v.slots() < clusterSlots && now.Sub(v.asked) >= maxPause {
-		t.mu.Lock()
-		t.since = now
-		t.mu.Unlock()
+	owned := func(string) bool { return true }
+	if v := t.view.Load(); v != nil && v.master == "" && v.slots(owned) < clusterSlots {
+		t.review()
 	}
+	t.wanted.Store(time.Now().UnixNano())
 	t.look()
 }
 
-// slots is how many slots are somebody's.
-func (v *view) slots() int {
+// slots is how many slots have an owner like that.
+func (v *view) slots(like func(owner string) bool) int {
 	n := 0
 	for _, p := range v.parts {
-		if len(p.nodes) > 0 {
+		if len(p.nodes) > 0 && like(p.nodes[0]) {
 			n += p.last - p.first + 1
 		}
 	}
