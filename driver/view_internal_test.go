@@ -326,3 +326,54 @@ func TestATopologyWithoutHandlesLeavesItsNodes(t *testing.T) {
 		}
 	})
 }
+
+// While handles for a node that is away are made on its heir, the node is looked for, and
+// the members are asked whether it still is.
+func TestANodeWithAnHeirIsLookedForWhenItIsDialed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const node, heir = "10.0.0.1:1", "10.0.0.2:1"
+		var dials atomic.Int64 // of the node
+		d, err := New(Config{
+			Logger: slog.New(slog.DiscardHandler),
+			Dial: func(_ context.Context, _, addr string) (net.Conn, error) {
+				if addr == node {
+					dials.Add(1)
+				}
+				return nil, errors.New("nobody is there")
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = d.Close() }()
+		b := bindingOf(d.ClusterOptions(&redis.ClusterOptions{Addrs: []string{node}}).Dialer)
+		oracle := new(silentOracle)
+		b.topology = newTopology(d, "cluster", oracle)
+		b.places = b.topology
+		n, err := d.node(b, "tcp", node)
+		if err != nil {
+			t.Fatal(err)
+		}
+		nudge(n)
+		time.Sleep(time.Hour) // nobody asks for it any more
+		v := viewOf(slotsOf([]string{heir}), "", time.Now())
+		v.heirs = map[string]string{node: heir}
+		oracle.view.Store(v)
+		b.topology.take(v)
+		time.Sleep(time.Minute)
+		before, asked := dials.Load(), oracle.asked.Load()
+		got, err := b.nodeFor("tcp", node)
+		if err != nil || got.key.addr != heir {
+			t.Fatalf("the handle is on %v: %v", got, err)
+		}
+		time.Sleep(time.Second)
+		if dials.Load() == before {
+			t.Error("the node isn't looked for")
+		}
+		if oracle.asked.Load() == asked {
+			t.Error("nobody is asked")
+		}
+		b.detach(got)
+		b.detach(n)
+	})
+}
