@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/everpool/everpool/internal/command"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -376,4 +377,28 @@ func TestANodeWithAnHeirIsLookedForWhenItIsDialed(t *testing.T) {
 		b.detach(got)
 		b.detach(n)
 	})
+}
+
+// What go-redis asks by itself waits for no member that is away; what may be for this
+// member alone does.
+func TestWhichRequestsAreForAnyMember(t *testing.T) {
+	for words, want := range map[[2]string]bool{
+		{"CLUSTER", "SLOTS"}: true, {"CLUSTER", "SHARDS"}: true, {"COMMAND", ""}: true,
+		{"PING", ""}: false, {"DBSIZE", ""}: false, {"SCRIPT", "LOAD"}: false, {"SCAN", "0"}: false, {"PUBLISH", "c"}: false,
+	} {
+		var sub []byte
+		if words[1] != "" {
+			sub = []byte(words[1])
+		}
+		info := command.Lookup([]byte(words[0]), sub)
+		if info == nil {
+			t.Fatalf("%v isn't in the table", words)
+		}
+		if got := (&run{info: info}).ofMembers(); got != want {
+			t.Errorf("%v: %v, want %v", words, got, want)
+		}
+	}
+	if !(&run{kind: session_}).ofMembers() {
+		t.Error("a handshake is this member's alone")
+	}
 }
