@@ -49,23 +49,37 @@ type handle struct {
 	wroteIn   *session     // the session that it was written in
 	toRead    gate         // Read waits for something to receive
 	received  gate         // Write waits for a Read to return
-	readBy    time.Time
-	writeBy   time.Time
+	readBy    time.Time    // as go-redis has it
+	writeBy   time.Time    // steady
 }
 
 func newHandle(n *node, b *binding, dialed string) *handle {
-	h := &handle{node: n, bound: b, dialed: dialed, ride: ride{rider: pooler.NewRider()}}
+	h := &handle{node: n, bound: b, dialed: dialed, ride: ride{Rider: pooler.NewRider()}}
 	h.shake = handshake{memory: n.memory, client: b.client, in: n.memory.root}
 	h.b.init()
 	n.memory.enter(h.shake.in)
 	return h
 }
 
-// outside runs f without the lock. It is the one place that lets go of it.
+// outside runs f without the lock. Here, and in the two that follow, is where the
+// handle lets go of it: what each request does goes through those, since a goroutine
+// that was woken on another processor pays for the depth of its stack.
 func (h *handle) outside(f func()) {
 	h.mu.Unlock()
 	defer h.mu.Lock() // whatever a user's code in there does
 	f()
+}
+
+func (h *handle) submitTo(s *pooler.Lanes, x *pooler.Exchange) error {
+	h.mu.Unlock()
+	defer h.mu.Lock()
+	return s.Submit(h.ride.Rider, *x)
+}
+
+func (h *handle) receiveFrom(w way, p []byte, by time.Time) (n int, done bool, err error) {
+	h.mu.Unlock()
+	defer h.mu.Lock()
+	return w.Receive(p, by)
 }
 
 // wait waits until something comes from ch. It fails when the handle was closed
@@ -101,17 +115,31 @@ func (h *handle) waitAt(g *gate, by time.Time) error {
 	return err
 }
 
-// sendOn sends an exchange on the way.
-func (h *handle) sendOn(w way, x pooler.Exchange) (n int, err error) {
+// sendOn sends p on the lease.
+func (h *handle) sendOn(c *pooler.Conn, p []byte) (n int, err error) {
+	by := h.writeBy
 	h.sending = true
-	h.outside(func() { n, err = w.send(x) })
+	h.outside(func() { n, err = c.Send(p, by) })
+	return n, h.sent(err)
+}
+
+// board sends an exchange on a shared connection. It reports whether some of it may
+// have gone out.
+func (h *handle) board(x *pooler.Exchange) (sent bool, err error) {
+	h.sending = true
+	err = h.submitTo(h.ride.shared, x)
+	return err == nil, h.sent(err)
+}
+
+// sent is what comes of sending: err, unless the handle has ended meanwhile.
+func (h *handle) sent(err error) error {
 	h.sending = false
 	if h.err != nil {
 		h.quit()
-		return n, h.err
+		return h.err
 	}
 	h.toRead.open()
-	return n, err
+	return err
 }
 
 // put gives a lease back.
@@ -212,7 +240,7 @@ func (h *handle) fail(err error, o pooler.Outcome) error {
 	if o == pooler.Unknown {
 		h.unknownLocked()
 	}
-	h.ride.rider.Forgive() // it won't go on
+	h.ride.Forgive() // it won't go on
 	h.end()
 	return err
 }
@@ -273,7 +301,7 @@ func (h *handle) Close() error {
 	if !h.close() {
 		return closedError(h.node.key.network)
 	}
-	h.ride.rider.Close()
+	h.ride.Close()
 	h.caller.Leave()
 	h.bound.detach(h.node)
 	return nil
@@ -331,7 +359,7 @@ var errLeft = errors.New("everpool: the client has closed the connection with th
 // transaction after the first), they must not be the next one's.
 func (h *handle) SetDeadline(t time.Time) error {
 	if h.setDeadlines(t) {
-		h.ride.rider.Close() // nobody reads what is left, and nobody else has to wait for that
+		h.ride.Close() // nobody reads what is left, and nobody else has to wait for that
 	}
 	return nil
 }
@@ -344,7 +372,7 @@ func (h *handle) setDeadlines(t time.Time) (leave bool) {
 	if t.IsZero() {
 		h.unstream()
 	}
-	h.writeBy = t
+	h.writeBy, _ = steady(t)
 	h.setReadByLocked(t)
 	return h.stale && h.ride.under
 }
@@ -401,8 +429,20 @@ func (h *handle) wayLocked() way {
 func (h *handle) SetWriteDeadline(t time.Time) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.writeBy = t
+	h.writeBy, _ = steady(t)
 	return nil
+}
+
+// steady is a deadline that stays where it is when the system's clock is set, and
+// whether it has passed. go-redis's are times of that clock, and every other time here
+// is of the monotonic one.
+func steady(t time.Time) (by time.Time, passed bool) {
+	if t.IsZero() {
+		return t, false
+	}
+	now := time.Now()
+	left := t.Sub(now)
+	return now.Add(left), left <= 0
 }
 
 // LocalAddr says that there is no local end.

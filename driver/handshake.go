@@ -48,6 +48,13 @@ func (s *handshake) lead(frame []byte) {
 // land ends the step that others wait for, whatever came of it.
 func (s *handshake) land() { s.end(s.take()) }
 
+// arrive ends the step whose connection is back.
+func (s *handshake) arrive() {
+	if s.landed.from != nil {
+		s.end(taken(&s.landed))
+	}
+}
+
 // take is the step under way, which is no longer the handshake's to end.
 func (s *handshake) take() flight { return taken(&s.flight) }
 

@@ -14,40 +14,32 @@ import (
 // Read returns bytes of the replies, in the order of the requests. It blocks
 // while there are none, until the read deadline. After a timeout the handle goes
 // on as before.
-func (h *handle) Read(p []byte) (int, error) {
+func (h *handle) Read(p []byte) (n int, err error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
 	h.reading.Lock()
 	defer h.reading.Unlock()
-	n, done, landed, err := h.read(p)
-	if done != nil {
-		h.node.pool.Put(done, pooler.Answered)
-	}
-	// Not before: the next step would have another connection dialed for the state
-	// that this one is in.
-	h.shake.end(landed)
-	return n, err
-}
-
-// read waits for bytes of replies and copies them to p. It returns the lease too, if
-// nothing needs it any more, and a step of the handshake that is over then.
-func (h *handle) read(p []byte) (n int, done *pooler.Conn, landed flight, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !h.readBy.IsZero() && !time.Now().Before(h.readBy) {
-		err = h.lateLocked() // as on a socket, whatever has come
-	}
 	for n == 0 && err == nil {
 		n, err = h.readSome(p)
 	}
-	done = h.settle(&h.receiving)
-	return n, done, taken(&h.shake.landed), err
+	if done := h.settle(&h.receiving); done != nil {
+		h.put(done, pooler.Answered)
+	}
+	// Not before: the next step would have another connection dialed for the state
+	// that this one is in.
+	h.shake.arrive()
+	return n, err
 }
 
 // readSome does the next step towards bytes of replies.
 func (h *handle) readSome(p []byte) (n int, err error) {
+	by, passed := steady(h.readBy)
 	switch {
+	case passed:
+		return 0, h.lateLocked() // as on a socket, whatever has come
 	case h.b.hasOut():
 		n = copy(p, h.b.out[h.b.outRead:])
 		h.b.outRead += n
@@ -55,12 +47,12 @@ func (h *handle) readSome(p []byte) (n int, err error) {
 	case h.err != nil:
 		return 0, h.err
 	case h.held:
-		return 0, h.sendHeld()
+		return 0, h.sendHeld(by)
 	case h.mayReceiveLocked():
-		n, err = h.receive(h.wayLocked(), p, h.readBy)
+		n, err = h.receive(h.wayLocked(), p, by)
 		h.received.open()
 	default:
-		err = h.waitAt(&h.toRead, h.readBy)
+		err = h.waitAt(&h.toRead, by)
 		if h.err != nil {
 			return 0, nil // what it has ended with is seen next, after what is to be read
 		}
@@ -85,14 +77,13 @@ func (h *handle) mayReceiveLocked() bool {
 
 // receive receives from the way, by that time. A batch that was lost may be under way
 // again then, with nothing received.
-func (h *handle) receive(w way, p []byte, by time.Time) (n int, err error) {
+func (h *handle) receive(w way, p []byte, by time.Time) (int, error) {
 	h.receiving = true
-	var done bool
-	h.outside(func() { n, done, err = w.receive(p, by) })
+	n, done, err := h.receiveFrom(w, p, by)
 	if err == nil && h.err == nil {
 		h.b.got = true
 		if c, isLeased := w.(leased); isLeased {
-			n = h.noteRepliesLocked(c.conn, p, n, done)
+			n = h.noteRepliesLocked(c.Conn, p, n, done)
 		}
 	}
 	h.receiving = false
@@ -239,10 +230,11 @@ func (h *handle) lost(cause error, ran bool) error {
 
 // repeat sends the batch, all of which is here, another time, by the read deadline.
 func (h *handle) repeat(why pooler.Again) error {
-	h.writeBy = h.readBy
+	h.writeBy, _ = steady(h.readBy)
 	if h.ride.under {
-		h.ride.shared.Again(h.ride.rider, why)
-		shared, err := h.submit(h.b.owed, h.b.exchange(h.b.owed, 0, h.readBy))
+		h.ride.shared.Again(h.ride.Rider, why)
+		x := h.b.exchange(h.b.owed, 0, h.writeBy)
+		shared, err := h.submit(h.b.owed, &x)
 		if err == nil && !shared {
 			err = pooler.ErrNotShared
 		}
@@ -254,7 +246,7 @@ func (h *handle) repeat(why pooler.Again) error {
 	}
 	c := h.lease
 	c.Owe(replies)
-	_, err := h.sendOn(leased{c}, pooler.Exchange{Request: h.b.req, Deadline: h.writeBy})
+	_, err := h.sendOn(c, h.b.req)
 	if err != nil && h.err == nil {
 		c.Fail(pooler.CloseWrite, err)
 	}

@@ -6,34 +6,27 @@ import (
 	"github.com/everpool/everpool/pooler"
 )
 
-// way carries requests to the server, and their replies back: a lease, or a ride on
-// shared connections. send and receive block; they are called without the handle's
-// lock, by one goroutine each.
+// way brings the replies back: a lease, or a ride on shared connections. Its methods
+// are called without the handle's lock, Receive by one goroutine at a time.
 type way interface {
-	// send sends an exchange, and returns how many of its bytes may have gone out.
-	send(x pooler.Exchange) (int, error)
-	// receive copies bytes of replies to p as they come, by that time; done says
+	// Receive copies bytes of replies to p as they come, by that time; done says
 	// that it has come to the end of what can be told of together: one reply on a
 	// lease, all that are owed on a ride.
-	receive(p []byte, by time.Time) (n int, done bool, err error)
-	// interrupt has a receive return and be called again.
+	Receive(p []byte, by time.Time) (n int, done bool, err error)
+	// interrupt has a Receive return and be called again.
 	interrupt()
-	// lost says of what was under way when receive failed with err whether the
+	// lost says of what was under way when Receive failed with err whether the
 	// server may have run some of it, and why it was lost.
 	lost(err error) (ran bool, cause error)
 }
 
 // leased is the way of requests that have a connection to themselves.
-type leased struct{ conn *pooler.Conn }
+type leased struct{ *pooler.Conn }
 
-func (w leased) send(x pooler.Exchange) (int, error) { return w.conn.Send(x.Request, x.Deadline) }
-
-func (w leased) receive(p []byte, by time.Time) (int, bool, error) { return w.conn.Receive(p, by) }
-
-func (w leased) interrupt() { w.conn.InterruptReceive() }
+func (w leased) interrupt() { w.InterruptReceive() }
 
 func (w leased) lost(err error) (bool, error) {
-	if dead := w.conn.Err(); dead != nil {
+	if dead := w.Err(); dead != nil {
 		err = dead
 	}
 	return true, err
@@ -41,25 +34,16 @@ func (w leased) lost(err error) (bool, error) {
 
 // ride is the way of requests that share a connection.
 type ride struct {
-	rider  *pooler.Rider // its place there
-	shared *pooler.Lanes // the connections of the session in
-	in     *session
-	under  bool // what is under way is there
+	*pooler.Rider               // its place there
+	shared        *pooler.Lanes // the connections of the session in
+	in            *session
+	under         bool // what is under way is there
 }
 
-func (r *ride) send(x pooler.Exchange) (int, error) {
-	if err := r.shared.Submit(r.rider, x); err != nil {
-		return 0, err
-	}
-	return len(x.Request), nil
-}
-
-func (r *ride) receive(p []byte, by time.Time) (int, bool, error) { return r.rider.Receive(p, by) }
-
-func (r *ride) interrupt() { r.rider.Interrupt() }
+func (r *ride) interrupt() { r.Interrupt() }
 
 func (r *ride) lost(err error) (bool, error) {
-	ran, cause := r.rider.Lost()
+	ran, cause := r.Lost()
 	if cause == nil {
 		cause = err
 	}

@@ -87,7 +87,7 @@ func beginsTransaction(r run) bool { return r.kind == multi }
 
 // stream passes p on, on a connection whose replies aren't counted.
 func (h *handle) stream(p []byte) (int, error) {
-	_, err := h.sendOn(leased{h.lease}, pooler.Exchange{Request: p, Deadline: h.writeBy})
+	_, err := h.sendOn(h.lease, p)
 	if err == nil {
 		return len(p), nil
 	}
@@ -127,15 +127,15 @@ func (h *handle) unsent(err error) error {
 	return h.tell(f, l, err)
 }
 
-// sendHeld sends what Write has accepted unsent, by the read deadline.
-func (h *handle) sendHeld() error {
+// sendHeld sends what Write has accepted unsent, by the read deadline, which is by.
+func (h *handle) sendHeld(by time.Time) error {
 	h.outside(h.writing.Lock) // Write may have more of it
 	defer h.writing.Unlock()
 	if h.err != nil || !h.held {
 		return h.err
 	}
 	h.held = false
-	h.writeBy = h.readBy
+	h.writeBy = by
 	err := h.flush()
 	if err == nil || h.err != nil {
 		return h.err
@@ -272,7 +272,7 @@ func (h *handle) transmit(none, replies int) (int, error) {
 	end := int(h.b.owed[len(h.b.owed)-1].end)
 	for {
 		c := h.lease
-		n, err := h.sendOn(leased{c}, pooler.Exchange{Request: h.b.req[h.b.sent:end], Deadline: h.writeBy})
+		n, err := h.sendOn(c, h.b.req[h.b.sent:end])
 		if err == nil {
 			h.b.flushed = true
 			h.b.trim(end, &h.node.buffers)
@@ -357,7 +357,7 @@ func (h *handle) sendPart() error {
 // in the middle of it, the server can't run it: what it has run is what came before.
 func (h *handle) sendPiece(part []byte) error {
 	c := h.lease
-	_, err := h.sendOn(leased{c}, pooler.Exchange{Request: part, Deadline: h.writeBy})
+	_, err := h.sendOn(c, part)
 	if err == nil || h.err != nil {
 		return err
 	}
@@ -376,7 +376,7 @@ func (h *handle) share() (bool, error) {
 	b.all = b.untouched()
 	x := b.exchange(b.plan, b.sent, h.writeBy)
 	x.Follows = h.ride.under
-	if shared, err := h.submit(b.plan, x); !shared || err != nil {
+	if shared, err := h.submit(b.plan, &x); !shared || err != nil {
 		return shared, err
 	}
 	b.owe()
@@ -392,18 +392,18 @@ func (h *handle) share() (bool, error) {
 }
 
 // submit finds a shared connection and submits the exchange of the commands.
-func (h *handle) submit(runs []run, x pooler.Exchange) (bool, error) {
+func (h *handle) submit(runs []run, x *pooler.Exchange) (bool, error) {
 	for {
 		if h.ride.shared == nil || h.ride.in != h.shake.in {
 			if shared, err := h.findShared(runs, x.Deadline); !shared || err != nil {
 				return shared, err
 			}
 		}
-		n, err := h.sendOn(&h.ride, x)
+		sent, err := h.board(x)
 		switch {
 		case err == nil:
 			return true, nil
-		case h.closed && n == 0 && !h.b.flushed:
+		case h.closed && !sent && !h.b.flushed:
 			h.err = closedError(h.node.key.network) // nothing was sent
 			return true, h.err
 		case h.err != nil:
@@ -425,7 +425,7 @@ func (h *handle) submit(runs []run, x pooler.Exchange) (bool, error) {
 // findShared gets the shared connections of the handle's session.
 func (h *handle) findShared(runs []run, by time.Time) (bool, error) {
 	req := h.requestLocked(runs)
-	req.Deadline, req.Rider = by, h.ride.rider
+	req.Deadline, req.Rider = by, h.ride.Rider
 	s, err := obtain(h, req, h.node.pool.Share)
 	if err != nil {
 		return true, err
@@ -437,11 +437,11 @@ func (h *handle) findShared(runs []run, by time.Time) (bool, error) {
 // arriveLocked ends the batch if all replies of shared connections were received. A
 // Write may have submitted more since the reader was told so; then it goes on.
 func (h *handle) arriveLocked() {
-	if h.sending || !h.ride.rider.Idle() {
+	if h.sending || !h.ride.Idle() {
 		return
 	}
 	h.ride.under, h.b.answered = false, len(h.b.owed)
-	h.wroteLocked(h.ride.rider.Conn())
+	h.wroteLocked(h.ride.Conn())
 }
 
 // alight waits until all replies that the handle is owed by a shared connection are

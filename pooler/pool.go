@@ -147,7 +147,8 @@ func New(node Node, cfg Config) (*Pool, error) {
 
 func (p *Pool) now() time.Duration { return time.Since(p.start) }
 
-// since is a deadline as a duration since the pool's start, 0 if there is none.
+// since is a deadline as a duration since the pool's start, 0 if there is none. One
+// that lacks a monotonic reading is wrong once the system's clock was set.
 func (p *Pool) since(deadline time.Time) time.Duration {
 	if deadline.IsZero() {
 		return 0
