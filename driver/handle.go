@@ -150,10 +150,10 @@ func (h *handle) put(c *pooler.Conn, o pooler.Outcome) {
 // keepsLocked reports whether the lease outlasts the replies.
 func (h *handle) keepsLocked() bool { return h.carried.keeps() || h.b.partial }
 
-// wroteLocked notes what carried a batch that is over.
-func (h *handle) wroteLocked(c *pooler.Conn) {
+// wroteLocked notes what carried a batch that is over, if it wrote.
+func (h *handle) wroteLocked(conn func() *pooler.Conn) {
 	if h.b.effect != command.Read {
-		h.lastWrite, h.wroteIn = c, h.shake.in
+		h.lastWrite, h.wroteIn = conn(), h.shake.in
 	}
 }
 
@@ -165,7 +165,7 @@ func (h *handle) settle(using *bool) *pooler.Conn {
 	if c == nil || h.sending || h.receiving || h.b.unanswered() || len(h.b.plan) > 0 {
 		return nil
 	}
-	h.wroteLocked(c)
+	h.wroteLocked(func() *pooler.Conn { return c })
 	switch {
 	case h.carried.told != h.carried.reason():
 		h.tellPin(using)

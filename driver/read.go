@@ -79,6 +79,7 @@ func (h *handle) mayReceiveLocked() bool {
 // again then, with nothing received.
 func (h *handle) receive(w way, p []byte, by time.Time) (int, error) {
 	h.receiving = true
+	owed := len(h.b.owed)
 	n, done, err := h.receiveFrom(w, p, by)
 	if err == nil && h.err == nil {
 		h.b.got = true
@@ -92,7 +93,8 @@ func (h *handle) receive(w way, p []byte, by time.Time) (int, error) {
 		h.quit()
 		return 0, h.err
 	case err == nil:
-		if done && h.ride.under {
+		// A Write may have submitted more since the rider was done.
+		if done && h.ride.under && !h.sending && (len(h.b.owed) == owed || h.ride.Idle()) {
 			h.arriveLocked()
 		}
 		return n, nil

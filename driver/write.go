@@ -385,8 +385,8 @@ func (h *handle) share() (bool, error) {
 	if !b.all {
 		b.req, b.sent, b.scanned = b.req[:0], 0, 0
 	}
-	if b.got && !h.receiving {
-		h.arriveLocked() // a Read may have had the replies before the sending was over
+	if b.got && !h.receiving && h.ride.Idle() {
+		h.arriveLocked() // a Read has had the replies before the sending was over
 	}
 	return true, nil
 }
@@ -434,14 +434,10 @@ func (h *handle) findShared(runs []run, by time.Time) (bool, error) {
 	return s != nil, nil
 }
 
-// arriveLocked ends the batch if all replies of shared connections were received. A
-// Write may have submitted more since the reader was told so; then it goes on.
+// arriveLocked ends the batch: all replies of shared connections were received.
 func (h *handle) arriveLocked() {
-	if h.sending || !h.ride.Idle() {
-		return
-	}
 	h.ride.under, h.b.answered = false, len(h.b.owed)
-	h.wroteLocked(h.ride.Conn())
+	h.wroteLocked(h.ride.Conn)
 }
 
 // alight waits until all replies that the handle is owed by a shared connection are
