@@ -79,6 +79,7 @@ type Pool struct {
 	doubts    int           // silent lanes are being looked into, on so many connections
 	doubted   time.Duration // when that last began
 	turnedAt  time.Duration // when what the server says of itself had consequences, 0: never
+	turnPause time.Duration // until it may have some again
 	retiredTo uint64        // connections up to this number are retired
 
 	// Of requests for lanes: all, and those that were lost.

@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// retireEvery is the least time between two conclusions from what a server says: one
-// that keeps saying it isn't to be dialed all the time.
+// retireEvery is the time between two conclusions from what a server keeps saying: it
+// isn't to be dialed all the time. Up to that the pauses double from BackoffMin on, since
+// the name of a server that has become a replica may lead elsewhere a moment later.
 const retireEvery = time.Second
 
 var errTurned = errors.New("everpool: the server says that it can't serve these requests any more")
@@ -51,8 +52,13 @@ func (p *Pool) turn(c *Conn) {
 	p.mu.Lock()
 	defer p.unlock()
 	now, last := p.now(), p.lastID
-	if p.closed || p.turnedAt != 0 && now-p.turnedAt < max(retireEvery, p.cfg.BackoffMax) {
+	if p.closed || p.turnedAt != 0 && now-p.turnedAt < p.turnPause {
 		return
+	}
+	if most := max(retireEvery, p.cfg.BackoffMax); p.turnedAt == 0 || now-p.turnedAt > 2*most {
+		p.turnPause = min(p.cfg.BackoffMin, most)
+	} else {
+		p.turnPause = min(2*p.turnPause, most)
 	}
 	p.turnedAt = max(now, 1)
 	if p.fullLocked() && !p.evictLocked(nil) {

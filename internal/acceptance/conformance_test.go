@@ -14,6 +14,16 @@ import (
 	"github.com/everpool/everpool/pooler"
 )
 
+// conformingDriver is a driver whose clients wait for a slow machine's servers, however
+// long all of them are silent, but not for long where nobody listens.
+func conformingDriver(tb testing.TB, shared int, nobodyListens bool) *driver.Driver {
+	cfg := driver.Config{Pool: pooler.Config{FailFastAfter: time.Minute, SilenceAfter: -1, SharedConns: shared}, LeaveContextTimeout: true}
+	if nobodyListens {
+		cfg.Pool.FailFastAfter = time.Second
+	}
+	return drivertest.New(tb, cfg)
+}
+
 // A client on everpool does all that a client on the stock pool does. The same
 // suite runs over the stock client in its own package.
 func TestConformsToTheStockClient(t *testing.T) {
@@ -39,14 +49,27 @@ func TestConformsToTheStockClient(t *testing.T) {
 			conformance.Run(t, conformance.Target{
 				Server:  string(w.kind),
 				Options: func() *redis.Options { return &redis.Options{Addr: addr, Protocol: w.protocol} },
-				NewClient: func(tb testing.TB, o *redis.Options) *redis.Client {
-					cfg := driver.Config{Pool: pooler.Config{FailFastAfter: time.Minute, SharedConns: w.shared}, LeaveContextTimeout: true}
-					if o.Addr != addr {
-						cfg.Pool.FailFastAfter = time.Second // nobody listens there
-					}
-					return redis.NewClient(drivertest.New(tb, cfg).Options(o))
+				NewClient: func(tb testing.TB, o *redis.Options) redis.UniversalClient {
+					return redis.NewClient(conformingDriver(tb, w.shared, o.Addr != addr).Options(o))
 				},
 			})
 		})
 	}
+}
+
+// So do clients of clusters, of sentinels and of rings. With a lease for each request
+// the connections are others, not the ways to them: one topology stands for all.
+func TestConformsToTheStockClientOnTopologies(t *testing.T) {
+	run := func(way conformance.Way, shared int, name string) {
+		t.Run(way.String()+" "+name, func(t *testing.T) {
+			t.Parallel()
+			conformance.Run(t, way.Target(t, func(tb testing.TB, o *redis.Options) conformance.Layer {
+				return conformingDriver(tb, shared, o.Addr != "")
+			}))
+		})
+	}
+	for _, way := range conformance.Ways {
+		run(way, 0, "shared")
+	}
+	run(conformance.Way{Topology: conformance.Cluster, Kind: testkit.Redis, Protocol: 3}, -1, "leased")
 }

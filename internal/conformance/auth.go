@@ -31,12 +31,12 @@ var authGuarantees = []guarantee{
 			return nil
 		})
 		// A refusal is nothing to remember: the same credentials may become right.
-		ok(w, w.rdb.Do(w.ctx, "ACL", "SETUSER", user, ">guess").Err())
+		ok(w, w.everywhere("ACL", "SETUSER", user, ">guess"))
 		want(w, "PONG")(c.Ping(w.ctx).Result())
 	}},
 	{name: "clients with different users never share a connection", check: func(w *world) {
 		const n = 4
-		users, clients := make([]string, n), make([]*redis.Client, n)
+		users, clients := make([]string, n), make([]redis.UniversalClient, n)
 		for i := range n {
 			users[i] = w.user(fmt.Sprint("u", i), "same")
 			clients[i] = w.client(asUser(users[i], "same"))
@@ -66,7 +66,7 @@ var authGuarantees = []guarantee{
 		user := w.user("u", "secret")
 		me, err := w.rdb.Do(w.ctx, "ACL", "WHOAMI").Text()
 		ok(w, err)
-		conn := w.rdb.EphemeralConn()
+		conn := w.node(w.rdb).EphemeralConn()
 		defer conn.Close()
 		want(w, "OK")(conn.AuthACL(w.ctx, user, "secret").Result())
 		for range 3 {
@@ -88,9 +88,9 @@ var authGuarantees = []guarantee{
 		})
 		each(w, 8, func(int) error { return c.Ping(w.ctx).Err() })
 		for _, next := range []string{"p2", "p3"} {
-			ok(w, w.rdb.Do(w.ctx, "ACL", "SETUSER", user, "resetpass", ">"+next).Err())
+			ok(w, w.everywhere("ACL", "SETUSER", user, "resetpass", ">"+next))
 			password.Store(next)
-			ok(w, w.rdb.ClientKillByFilter(w.ctx, "USER", user).Err())
+			ok(w, w.everywhere("CLIENT", "KILL", "USER", user))
 			each(w, 8, func(int) error {
 				got, err := c.Do(w.ctx, "ACL", "WHOAMI").Text()
 				return answer("ACL WHOAMI after the rotation", got, err, user)
@@ -100,17 +100,17 @@ var authGuarantees = []guarantee{
 	{name: "a password changed without the client knowing fails new connections only", check: func(w *world) {
 		user := w.user("u", "p1")
 		c := w.client(asUser(user, "p1"))
-		conn := c.Conn()
+		conn := w.node(c).Conn()
 		defer conn.Close()
 		ok(w, conn.Ping(w.ctx).Err())
-		ok(w, w.rdb.Do(w.ctx, "ACL", "SETUSER", user, "resetpass", ">p2").Err())
+		ok(w, w.everywhere("ACL", "SETUSER", user, "resetpass", ">p2"))
 		want(w, "PONG")(conn.Ping(w.ctx).Result())
 		ok(w, conn.Close())
-		ok(w, w.rdb.ClientKillByFilter(w.ctx, "USER", user).Err())
+		ok(w, w.everywhere("CLIENT", "KILL", "USER", user))
 		if err := c.Ping(w.ctx).Err(); !redis.IsAuthError(err) {
 			w.Fatalf("PING with the old password: %v (%T)", err, err)
 		}
-		ok(w, w.rdb.Do(w.ctx, "ACL", "SETUSER", user, ">p1").Err())
+		ok(w, w.everywhere("ACL", "SETUSER", user, ">p1"))
 		want(w, "PONG")(c.Ping(w.ctx).Result())
 	}},
 	{name: "a provider's error is the command's", check: func(w *world) {
@@ -143,9 +143,9 @@ func (w *world) user(name, password string, rules ...string) string {
 	for _, r := range rules {
 		args = append(args, r)
 	}
-	ok(w, w.rdb.Do(w.ctx, args...).Err())
+	ok(w, w.everywhere(args...))
 	w.Cleanup(func() {
-		if err := w.rdb.Do(context.WithoutCancel(w.ctx), "ACL", "DELUSER", user).Err(); err != nil {
+		if err := w.everywhere("ACL", "DELUSER", user); err != nil {
 			w.Errorf("removing a user: %v", err)
 		}
 	})

@@ -57,7 +57,9 @@ var blockingGuarantees = []guarantee{
 		})
 	}},
 	{name: "a blocking command may outlast ReadTimeout", check: func(w *world) {
-		c := w.client(func(o *redis.Options) { o.ReadTimeout = 200 * time.Millisecond })
+		// Left to itself, the time to write would be as short, and with it the time to
+		// wait for a connection.
+		c := w.client(func(o *redis.Options) { o.ReadTimeout, o.WriteTimeout = 200*time.Millisecond, 5*time.Second })
 		start := time.Now()
 		wantErr(w, c.BLPop(w.ctx, time.Second, w.key("empty")).Err(), redis.Nil)
 		if d := time.Since(start); d < 900*time.Millisecond {
@@ -65,45 +67,45 @@ var blockingGuarantees = []guarantee{
 		}
 	}},
 	{name: "BRPOPLPUSH moves a value that comes later", check: laterValue(
-		func(ctx context.Context, c *redis.Client, k string) (any, error) {
-			return c.BRPopLPush(ctx, k, k+"-dest", blockFor).Result()
+		func(w *world, c redis.UniversalClient, k string) (any, error) {
+			return c.BRPopLPush(w.ctx, k, k+"-dest", blockFor).Result()
 		},
-		func(ctx context.Context, c *redis.Client, k string) error { return c.RPush(ctx, k, "v").Err() },
+		func(w *world, c redis.UniversalClient, k string) error { return c.RPush(w.ctx, k, "v").Err() },
 		func(string) any { return "v" },
 	)},
 	{name: "BLMOVE moves a value that comes later", check: laterValue(
-		func(ctx context.Context, c *redis.Client, k string) (any, error) {
-			return c.BLMove(ctx, k, k+"-dest", "LEFT", "RIGHT", blockFor).Result()
+		func(w *world, c redis.UniversalClient, k string) (any, error) {
+			return c.BLMove(w.ctx, k, k+"-dest", "LEFT", "RIGHT", blockFor).Result()
 		},
-		func(ctx context.Context, c *redis.Client, k string) error { return c.RPush(ctx, k, "v").Err() },
+		func(w *world, c redis.UniversalClient, k string) error { return c.RPush(w.ctx, k, "v").Err() },
 		func(string) any { return "v" },
 	)},
 	{name: "BZPOPMIN takes a member that comes later", check: laterValue(
-		func(ctx context.Context, c *redis.Client, k string) (any, error) {
-			z, err := c.BZPopMin(ctx, blockFor, k).Result()
+		func(w *world, c redis.UniversalClient, k string) (any, error) {
+			z, err := c.BZPopMin(w.ctx, blockFor, k).Result()
 			if err != nil {
 				return nil, err
 			}
 			return *z, nil
 		},
-		func(ctx context.Context, c *redis.Client, k string) error {
-			return c.ZAdd(ctx, k, redis.Z{Score: 1.5, Member: "m"}).Err()
+		func(w *world, c redis.UniversalClient, k string) error {
+			return c.ZAdd(w.ctx, k, redis.Z{Score: 1.5, Member: "m"}).Err()
 		},
 		func(k string) any { return redis.ZWithKey{Z: redis.Z{Score: 1.5, Member: "m"}, Key: k} },
 	)},
 	{name: "XREAD BLOCK takes a message that comes later", check: laterValue(
-		func(ctx context.Context, c *redis.Client, k string) (any, error) {
-			return c.XRead(ctx, &redis.XReadArgs{Streams: []string{k, "0"}, Block: blockFor}).Result()
+		func(w *world, c redis.UniversalClient, k string) (any, error) {
+			return c.XRead(w.ctx, &redis.XReadArgs{Streams: []string{k, "0"}, Block: blockFor}).Result()
 		},
 		addMessage,
 		func(k string) any { return []redis.XStream{{Stream: k, Messages: []redis.XMessage{aMessage}}} },
 	)},
 	{name: "XREADGROUP BLOCK takes a message that comes later", check: laterValue(
-		func(ctx context.Context, c *redis.Client, k string) (any, error) {
-			if err := c.XGroupCreateMkStream(ctx, k, "g", "0").Err(); err != nil {
+		func(w *world, c redis.UniversalClient, k string) (any, error) {
+			if err := c.XGroupCreateMkStream(w.ctx, k, "g", "0").Err(); err != nil {
 				return nil, err
 			}
-			return c.XReadGroup(ctx, &redis.XReadGroupArgs{
+			return c.XReadGroup(w.ctx, &redis.XReadGroupArgs{
 				Group: "g", Consumer: "c", Streams: []string{k, ">"}, Block: blockFor,
 			}).Result()
 		},
@@ -113,9 +115,9 @@ var blockingGuarantees = []guarantee{
 		func(k string) any { return []redis.XStream{{Stream: k, Messages: []redis.XMessage{aMessage}}} },
 	)},
 	{name: "XREAD BLOCK written by hand blocks in any case and type of argument", check: laterValue(
-		func(ctx context.Context, c *redis.Client, k string) (any, error) {
+		func(w *world, c redis.UniversalClient, k string) (any, error) {
 			// Do's own read timeout doesn't know BLOCK, hence the clone's.
-			res, err := c.WithTimeout(blockFor).Do(ctx, []byte("xReAd"), "COUNT", 1, []byte("bLoCk"), 20_000, "STREAMS", k, "0").Result()
+			res, err := w.node(c).WithTimeout(blockFor).Do(w.ctx, []byte("xReAd"), "COUNT", 1, []byte("bLoCk"), 20_000, "STREAMS", k, "0").Result()
 			return res != nil, err
 		},
 		addMessage,
@@ -159,6 +161,7 @@ var blockingGuarantees = []guarantee{
 	}},
 	{name: "a deadline ends a blocked command when ContextTimeoutEnabled", check: func(w *world) {
 		c := w.client(func(o *redis.Options) { o.ContextTimeoutEnabled, o.MaxRetries = true, -1 })
+		each(w, 4, func(int) error { return c.Exists(w.ctx, w.key("empty")).Err() }) // the way there isn't the subject
 		each(w, 4, func(i int) error {
 			ctx, cancel := context.WithTimeout(w.ctx, 100*time.Millisecond)
 			defer cancel()
@@ -202,15 +205,15 @@ var blockingGuarantees = []guarantee{
 
 var aMessage = redis.XMessage{ID: "1-1", Values: map[string]any{"f": "v"}}
 
-func addMessage(ctx context.Context, c *redis.Client, k string) error {
-	return c.XAdd(ctx, &redis.XAddArgs{Stream: k, ID: aMessage.ID, Values: aMessage.Values}).Err()
+func addMessage(w *world, c redis.UniversalClient, k string) error {
+	return c.XAdd(w.ctx, &redis.XAddArgs{Stream: k, ID: aMessage.ID, Values: aMessage.Values}).Err()
 }
 
 // laterValue checks that take blocks until give has given, in several
 // goroutines at once, each with a key of its own.
 func laterValue(
-	take func(ctx context.Context, c *redis.Client, key string) (any, error),
-	give func(ctx context.Context, c *redis.Client, key string) error,
+	take func(w *world, c redis.UniversalClient, key string) (any, error),
+	give func(w *world, c redis.UniversalClient, key string) error,
 	value func(key string) any,
 ) func(*world) {
 	return func(w *world) {
@@ -224,13 +227,13 @@ func laterValue(
 		results := make(chan result, n)
 		for i := range n {
 			go func() {
-				v, err := take(w.ctx, c, w.key(fmt.Sprint(i)))
+				v, err := take(w, c, w.key(fmt.Sprint(i)))
 				results <- result{i, v, err}
 			}()
 		}
 		w.awaitBlocked("blocked", n)
 		for i := range n {
-			ok(w, give(w.ctx, w.rdb, w.key(fmt.Sprint(i))))
+			ok(w, give(w, w.rdb, w.key(fmt.Sprint(i))))
 		}
 		for range n {
 			r := receive(w, results, "a blocked command's reply")

@@ -13,7 +13,7 @@ var cacheGuarantees = []guarantee{
 		ok(w, w.rdb.Set(w.ctx, k, "v0", 0).Err())
 		w.eventually("an answer from the cache", func() bool {
 			want(w, "v0")(c.Get(w.ctx, k).Result())
-			return c.CSCStats().Hits > 0
+			return w.node(c).CSCStats().Hits > 0
 		})
 		for i := range 5 {
 			v := fmt.Sprintf("v%d", i+1)
@@ -33,7 +33,7 @@ var cacheGuarantees = []guarantee{
 		c := w.client(withCache)
 		w.eventually("an answer from the cache", func() bool {
 			wantErr(w, c.Get(w.ctx, k).Err(), redis.Nil)
-			return c.CSCStats().Hits > 0
+			return w.node(c).CSCStats().Hits > 0
 		})
 		ok(w, w.rdb.Set(w.ctx, k, "created", 0).Err())
 		w.eventually("the invalidation", func() bool { return c.Get(w.ctx, k).Val() == "created" })
@@ -64,10 +64,10 @@ var cacheGuarantees = []guarantee{
 		ok(w, w.rdb.Set(w.ctx, k, "v0", 0).Err())
 		w.eventually("an answer from the cache", func() bool {
 			want(w, "v0")(c.Get(w.ctx, k).Result())
-			return c.CSCStats().Hits > 0
+			return w.node(c).CSCStats().Hits > 0
 		})
 		for _, conn := range w.conns("cached") {
-			ok(w, w.rdb.ClientKillByFilter(w.ctx, "ID", conn["id"]).Err())
+			conn.kill(w)
 		}
 		// Nobody is left whom the server would tell of this write.
 		ok(w, w.rdb.Set(w.ctx, k, "v1", 0).Err())

@@ -18,7 +18,7 @@ var clientGuarantees = []guarantee{
 	{name: "hooks see dials, commands and pipelines", check: func(w *world) {
 		seen := &recorder{}
 		c := w.client()
-		c.AddHook(seen)
+		addHook(c, seen)
 		k := w.key("k")
 		ok(w, c.Set(w.ctx, k, "v", 0).Err())
 		wantErr(w, c.Get(w.ctx, w.key("none")).Err(), redis.Nil)
@@ -34,7 +34,7 @@ var clientGuarantees = []guarantee{
 		})
 		ok(w, err)
 		ok(w, c.Watch(w.ctx, func(tx *redis.Tx) error { return tx.Exists(w.ctx, k).Err() }, k))
-		conn := c.Conn()
+		conn := w.node(c).Conn()
 		defer conn.Close()
 		ok(w, conn.Echo(w.ctx, "x").Err())
 		for _, what := range []string{"dial", "set", "get redis: nil", "pipeline get strlen", "pipeline multi append exec", "watch", "exists", "unwatch", "echo"} {
@@ -73,7 +73,7 @@ var clientGuarantees = []guarantee{
 		want(w, "PONG")(c.Ping(w.ctx).Result())
 	}},
 	{name: "a closed client answers ErrClosed to everything", check: func(w *world) {
-		c := w.client()
+		c := w.client(soonAgain)
 		want(w, "PONG")(c.Ping(w.ctx).Result())
 		ok(w, c.Close())
 		each(w, 8, func(int) error {
@@ -92,8 +92,17 @@ var clientGuarantees = []guarantee{
 			return nil
 		})
 		wantErr(w, err, redis.ErrClosed)
-		wantErr(w, c.Watch(w.ctx, func(*redis.Tx) error { return nil }, "k"), redis.ErrClosed)
-		wantErr(w, c.BLPop(w.ctx, 0, "k").Err(), redis.ErrClosed)
+		wantErr(w, c.BLPop(w.ctx, 0, w.key("k")).Err(), redis.ErrClosed)
+	}},
+	{name: "a closed client watches nothing", check: func(w *world) {
+		c := w.client()
+		want(w, "PONG")(c.Ping(w.ctx).Result())
+		ok(w, c.Close())
+		wantErr(w, c.Watch(w.ctx, func(*redis.Tx) error { return nil }, w.key("k")), redis.ErrClosed)
+	}},
+	{name: "a client that is closed again says that it is", check: func(w *world) {
+		c := w.client()
+		ok(w, c.Close())
 		wantErr(w, c.Close(), redis.ErrClosed)
 	}},
 	{name: "closing one client leaves another of the same options alone", check: func(w *world) {
@@ -104,7 +113,7 @@ var clientGuarantees = []guarantee{
 		want(w, "PONG")(b.Ping(w.ctx).Result())
 	}},
 	{name: "Close under load ends every command", check: func(w *world) {
-		c := w.client(func(o *redis.Options) { o.MaxRetries = -1 })
+		c := w.client(soonAgain, func(o *redis.Options) { o.MaxRetries = -1 })
 		running := make(chan struct{}, 16)
 		done := make(chan error, 16)
 		for i := range 16 {
@@ -158,8 +167,11 @@ var clientGuarantees = []guarantee{
 	}},
 	{name: "options are readable and limits on idle connections harmless", check: func(w *world) {
 		c := w.client(func(o *redis.Options) { o.MaxIdleConns, o.MinRetryBackoff = 1, 7*time.Millisecond })
-		equal(w, c.Options().MinRetryBackoff, 7*time.Millisecond)
-		equal(w, c.Options().Addr, w.target.Options().Addr)
+		o := w.node(c).Options()
+		equal(w, o.MinRetryBackoff, 7*time.Millisecond)
+		if addr := w.target.Options().Addr; addr != "" {
+			equal(w, o.Addr, addr)
+		}
 		each(w, 8, func(int) error { return c.Ping(w.ctx).Err() })
 	}},
 	{name: "MinIdleConns have it dialed before it is needed", check: func(w *world) {
@@ -218,6 +230,12 @@ var clientGuarantees = []guarantee{
 		})
 		ok(w, ap.Close())
 	}},
+}
+
+// soonAgain has no pauses that matter between two tries: a closed cluster client looks
+// for another node as often as MaxRedirects lets it before it tells that it is closed.
+func soonAgain(o *redis.Options) {
+	o.MinRetryBackoff, o.MaxRetryBackoff = time.Millisecond, time.Millisecond
 }
 
 // recorder is a hook that notes what passes it.

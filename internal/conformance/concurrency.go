@@ -75,7 +75,7 @@ var concurrencyGuarantees = []guarantee{
 				}, w.key(tag))
 			},
 			func(tag string) error {
-				conn := w.rdb.Conn()
+				conn := w.node(w.rdb).Conn()
 				defer conn.Close()
 				got, err := conn.Echo(w.ctx, tag).Result()
 				return answer("ECHO on a Conn", got, err, tag)

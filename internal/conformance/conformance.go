@@ -8,11 +8,14 @@
 //	conformance.Run(t, conformance.Target{
 //		Server:    "redis",
 //		Options:   func() *redis.Options { return &redis.Options{Addr: addr, Protocol: 3} },
-//		NewClient: func(t testing.TB, o *redis.Options) *redis.Client { return redis.NewClient(o) },
+//		NewClient: func(t testing.TB, o *redis.Options) redis.UniversalClient { return redis.NewClient(o) },
 //	})
 //
+// It runs over clients of clusters, of sentinels and of rings as well: a [Target]
+// says which [Topology] it is of.
+//
 // A guarantee is skipped only where the list in skips.go says that the server
-// can't do it, and why.
+// or the topology can't do it, and why.
 package conformance
 
 import (
@@ -43,8 +46,11 @@ type Target struct {
 	// it gets, so nothing in it may be shared. The user needs all permissions.
 	Options func() *redis.Options
 
+	// Topology is what NewClient makes clients of. It selects the skips, too.
+	Topology Topology
+
 	// NewClient makes the client under test. The suite closes it.
-	NewClient func(t testing.TB, o *redis.Options) *redis.Client
+	NewClient func(t testing.TB, o *redis.Options) redis.UniversalClient
 }
 
 // guarantee is one promise and the code that checks it.
@@ -54,6 +60,9 @@ type guarantee struct {
 	// serial guarantees change what every client of the server sees. They run
 	// before the others and one after the other.
 	serial bool
+
+	// of are the topologies that the guarantee is about; nil: any.
+	of []Topology
 
 	check func(w *world)
 }
@@ -80,6 +89,7 @@ func guarantees() []guarantee {
 		cacheGuarantees,
 		clientGuarantees,
 		concurrencyGuarantees,
+		topologyGuarantees,
 	)
 }
 
@@ -93,7 +103,10 @@ func Run(t *testing.T, target Target) {
 	for _, g := range all {
 		t.Run(g.name, func(t *testing.T) {
 			w := newWorld(t, target)
-			if reason, ok := skipReason(target.Server, w.protocol, g.name); ok {
+			if g.of != nil && !slices.Contains(g.of, target.Topology) {
+				t.Skipf("it is about %v", g.of)
+			}
+			if reason, ok := skipReason(target, w.protocol, g.name); ok {
 				t.Skip(reason)
 			}
 			if !g.serial {
@@ -111,7 +124,7 @@ type world struct {
 	*testing.T
 
 	ctx      context.Context
-	rdb      *redis.Client
+	rdb      redis.UniversalClient
 	target   Target
 	protocol int
 	id       string
@@ -139,11 +152,13 @@ func (w *world) open() {
 	w.rdb = w.client()
 }
 
-// key returns a key, channel or user name that belongs to this guarantee.
-func (w *world) key(name string) string { return w.id + ":" + name }
+// key returns a key, channel or client name that belongs to this guarantee. All
+// of a guarantee's keys are in one slot of a cluster and on one shard of a ring, so
+// that a command may have several; another guarantee's keys are elsewhere.
+func (w *world) key(name string) string { return "{" + w.id + "}:" + name }
 
 // client makes another client of the target; change edits its options.
-func (w *world) client(change ...func(*redis.Options)) *redis.Client {
+func (w *world) client(change ...func(*redis.Options)) redis.UniversalClient {
 	w.Helper()
 	o := w.target.Options()
 	// The stock client would ask each server whether it knows maintenance
@@ -163,28 +178,42 @@ func (w *world) client(change ...func(*redis.Options)) *redis.Client {
 
 // named makes a client whose connections the server lists under the given
 // name, so that clients can be watched without touching another guarantee's.
-func (w *world) named(name string, change ...func(*redis.Options)) *redis.Client {
+func (w *world) named(name string, change ...func(*redis.Options)) redis.UniversalClient {
 	w.Helper()
 	return w.client(append(change, func(o *redis.Options) { o.ClientName = w.key(name) })...)
 }
 
-// conns returns the server's CLIENT LIST entries for connections of a named
-// client, each as its fields.
-func (w *world) conns(name string) []map[string]string {
+// serverConn is a connection as CLIENT LIST shows it.
+type serverConn struct {
+	node   *redis.Client // whose list it is in: only there its id is its own
+	fields map[string]string
+}
+
+// kill has the node close the connection.
+func (c serverConn) kill(w *world) {
 	w.Helper()
-	list, err := w.rdb.ClientList(w.ctx).Result()
-	if err != nil {
-		w.Fatalf("CLIENT LIST: %v", err)
-	}
-	var conns []map[string]string
-	for line := range strings.Lines(list) {
-		fields := map[string]string{}
-		for field := range strings.FieldsSeq(line) {
-			k, v, _ := strings.Cut(field, "=")
-			fields[k] = v
+	ok(w, c.node.ClientKillByFilter(w.ctx, "ID", c.fields["id"]).Err())
+}
+
+// conns returns the CLIENT LIST entries, of all nodes, for connections of a named
+// client.
+func (w *world) conns(name string) []serverConn {
+	w.Helper()
+	var conns []serverConn
+	for _, node := range w.nodes(w.rdb) {
+		list, err := node.ClientList(w.ctx).Result()
+		if err != nil {
+			w.Fatalf("CLIENT LIST: %v", err)
 		}
-		if fields["name"] == w.key(name) {
-			conns = append(conns, fields)
+		for line := range strings.Lines(list) {
+			fields := map[string]string{}
+			for field := range strings.FieldsSeq(line) {
+				k, v, _ := strings.Cut(field, "=")
+				fields[k] = v
+			}
+			if fields["name"] == w.key(name) {
+				conns = append(conns, serverConn{node, fields})
+			}
 		}
 	}
 	return conns
@@ -201,7 +230,7 @@ func (w *world) awaitBlocked(name string, n int) {
 	w.eventually(fmt.Sprintf("%d blocked connections of %s", n, name), func() bool {
 		blocked := 0
 		for _, c := range w.conns(name) {
-			if strings.Contains(c["flags"], "b") {
+			if strings.Contains(c.fields["flags"], "b") {
 				blocked++
 			}
 		}

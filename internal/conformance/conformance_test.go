@@ -12,7 +12,16 @@ import (
 	"github.com/everpool/everpool/internal/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// A cluster client on sentinels leaves its subscription to them behind when it is
+// closed.
+func TestMain(m *testing.M) {
+	const goRedis = "github.com/redis/go-redis/v9."
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction(goRedis+"(*sentinelFailover).listen"),
+		goleak.IgnoreAnyFunction(goRedis+"(*channel).initMsgChan.func1"),
+		goleak.IgnoreAnyFunction(goRedis+"(*channel).initHealthCheck.func1"),
+	)
+}
 
 // The stock client defines the guarantees: it has to keep them all, or they
 // are none of go-redis's.
@@ -41,6 +50,16 @@ func TestStockClientKeepsItsGuaranteesOnOtherTransports(t *testing.T) {
 	})
 }
 
+// Nor is a guarantee of a topology's clients one that the stock client doesn't keep.
+func TestStockClientKeepsItsGuaranteesOnTopologies(t *testing.T) {
+	for _, way := range conformance.Ways {
+		t.Run(way.String(), func(t *testing.T) {
+			t.Parallel()
+			conformance.Run(t, way.Target(t, func(testing.TB, *redis.Options) conformance.Layer { return conformance.Stock{} }))
+		})
+	}
+}
+
 // start returns the address of a server of this test's own: some guarantees
 // pause it.
 func start(t *testing.T, server string) string {
@@ -60,6 +79,6 @@ func run(t *testing.T, server string, o redis.Options) {
 			}
 			return &fresh
 		},
-		NewClient: func(_ testing.TB, o *redis.Options) *redis.Client { return redis.NewClient(o) },
+		NewClient: func(_ testing.TB, o *redis.Options) redis.UniversalClient { return redis.NewClient(o) },
 	})
 }

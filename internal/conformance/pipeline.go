@@ -115,7 +115,7 @@ var pipelineGuarantees = []guarantee{
 		})
 	}},
 	{name: "a pipeline on a Conn stays on its connection", check: func(w *world) {
-		conn := w.rdb.EphemeralConn()
+		conn := w.node(w.rdb).EphemeralConn()
 		defer conn.Close()
 		id, err := conn.ClientID(w.ctx).Result()
 		ok(w, err)
@@ -159,7 +159,7 @@ func pipelineOf(n int) func(*world) {
 
 // checkPipeline runs n commands of which every fifth, from the third on, fails
 // on the string at bad, and compares each reply with its command.
-func checkPipeline(w *world, c *redis.Client, bad string, n int, tag string) error {
+func checkPipeline(w *world, c redis.UniversalClient, bad string, n int, tag string) error {
 	fails := func(i int) bool { return i%5 == 2 }
 	cmds, err := c.Pipelined(w.ctx, func(p redis.Pipeliner) error {
 		for i := range n {

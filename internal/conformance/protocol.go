@@ -21,48 +21,54 @@ var protocolGuarantees = []guarantee{
 			return nil
 		})
 		ok(w, err)
-		same(w, two, three, "HGETALL", func(c *redis.Client) (map[string]string, error) { return c.HGetAll(w.ctx, h).Result() })
-		same(w, two, three, "HINCRBYFLOAT", func(c *redis.Client) (float64, error) { return c.HIncrByFloat(w.ctx, h, "a", 0).Result() })
-		same(w, two, three, "ZRANGE WITHSCORES", func(c *redis.Client) ([]redis.Z, error) { return c.ZRangeWithScores(w.ctx, z, 0, -1).Result() })
-		same(w, two, three, "ZSCORE", func(c *redis.Client) (float64, error) { return c.ZScore(w.ctx, z, "a").Result() })
-		same(w, two, three, "ZINCRBY", func(c *redis.Client) (float64, error) { return c.ZIncrBy(w.ctx, z, 0, "a").Result() })
-		same(w, two, three, "ZRANDMEMBER", func(c *redis.Client) (int, error) {
+		same(w, two, three, "HGETALL", func(c redis.UniversalClient) (map[string]string, error) { return c.HGetAll(w.ctx, h).Result() })
+		same(w, two, three, "HINCRBYFLOAT", func(c redis.UniversalClient) (float64, error) { return c.HIncrByFloat(w.ctx, h, "a", 0).Result() })
+		same(w, two, three, "ZRANGE WITHSCORES", func(c redis.UniversalClient) ([]redis.Z, error) { return c.ZRangeWithScores(w.ctx, z, 0, -1).Result() })
+		same(w, two, three, "ZSCORE", func(c redis.UniversalClient) (float64, error) { return c.ZScore(w.ctx, z, "a").Result() })
+		same(w, two, three, "ZINCRBY", func(c redis.UniversalClient) (float64, error) { return c.ZIncrBy(w.ctx, z, 0, "a").Result() })
+		same(w, two, three, "ZRANDMEMBER", func(c redis.UniversalClient) (int, error) {
 			v, err := c.ZRandMemberWithScores(w.ctx, z, 2).Result()
 			return len(v), err
 		})
-		same(w, two, three, "ZUNION WITHSCORES", func(c *redis.Client) ([]redis.Z, error) {
+		same(w, two, three, "ZUNION WITHSCORES", func(c redis.UniversalClient) ([]redis.Z, error) {
 			return c.ZUnionWithScores(w.ctx, redis.ZStore{Keys: []string{z, z}}).Result()
 		})
-		same(w, two, three, "SMEMBERS", func(c *redis.Client) ([]string, error) { return c.SMembers(w.ctx, s).Result() })
-		same(w, two, three, "SISMEMBER", func(c *redis.Client) (bool, error) { return c.SIsMember(w.ctx, s, "only").Result() })
-		same(w, two, three, "XRANGE", func(c *redis.Client) ([]redis.XMessage, error) { return c.XRange(w.ctx, x, "-", "+").Result() })
-		same(w, two, three, "XREAD", func(c *redis.Client) ([]redis.XStream, error) {
+		same(w, two, three, "SMEMBERS", func(c redis.UniversalClient) ([]string, error) { return c.SMembers(w.ctx, s).Result() })
+		same(w, two, three, "SISMEMBER", func(c redis.UniversalClient) (bool, error) { return c.SIsMember(w.ctx, s, "only").Result() })
+		same(w, two, three, "XRANGE", func(c redis.UniversalClient) ([]redis.XMessage, error) { return c.XRange(w.ctx, x, "-", "+").Result() })
+		same(w, two, three, "XREAD", func(c redis.UniversalClient) ([]redis.XStream, error) {
 			return c.XRead(w.ctx, &redis.XReadArgs{Streams: []string{x, "0"}, Block: -1}).Result()
 		})
-		same(w, two, three, "GEODIST", func(c *redis.Client) (float64, error) { return c.GeoDist(w.ctx, g, "m", "m", "m").Result() })
-		same(w, two, three, "GEOPOS", func(c *redis.Client) ([]*redis.GeoPos, error) { return c.GeoPos(w.ctx, g, "m", "none").Result() })
-		same(w, two, three, "EVAL", func(c *redis.Client) (any, error) { return c.Eval(w.ctx, `return {1, "a", {"b"}}`, nil).Result() })
+		same(w, two, three, "GEODIST", func(c redis.UniversalClient) (float64, error) { return c.GeoDist(w.ctx, g, "m", "m", "m").Result() })
+		same(w, two, three, "GEOPOS", func(c redis.UniversalClient) ([]*redis.GeoPos, error) {
+			return c.GeoPos(w.ctx, g, "m", "none").Result()
+		})
+		same(w, two, three, "EVAL", func(c redis.UniversalClient) (any, error) {
+			return c.Eval(w.ctx, `return {1, "a", {"b"}}`, nil).Result()
+		})
 		wantErr(w, two.Get(w.ctx, w.key("none")).Err(), redis.Nil)
 		wantErr(w, three.Get(w.ctx, w.key("none")).Err(), redis.Nil)
 	}},
 	{name: "RESP2 and RESP3 give the same values of server commands", check: func(w *world) {
 		two := w.client(func(o *redis.Options) { o.Protocol = 2 })
 		three := w.client(func(o *redis.Options) { o.Protocol = 3 })
-		same(w, two, three, "CONFIG GET", func(c *redis.Client) (map[string]string, error) { return c.ConfigGet(w.ctx, "maxmemory*").Result() })
-		same(w, two, three, "COMMAND INFO", func(c *redis.Client) (int, error) {
+		same(w, two, three, "CONFIG GET", func(c redis.UniversalClient) (map[string]string, error) {
+			return c.ConfigGet(w.ctx, "maxmemory*").Result()
+		})
+		same(w, two, three, "COMMAND INFO", func(c redis.UniversalClient) (int, error) {
 			v, err := c.Do(w.ctx, "COMMAND", "INFO", "get", "nosuch").Slice()
 			return len(v), err
 		})
 		// Verbatim strings lose their format prefix.
-		same(w, two, three, "LOLWUT", func(c *redis.Client) (bool, error) {
+		same(w, two, three, "LOLWUT", func(c redis.UniversalClient) (bool, error) {
 			v, err := c.Do(w.ctx, "LOLWUT", "VERSION", "0").Text()
 			return strings.Contains(v, "ver"), err
 		})
-		same(w, two, three, "INFO", func(c *redis.Client) (bool, error) {
+		same(w, two, three, "INFO", func(c redis.UniversalClient) (bool, error) {
 			v, err := c.Info(w.ctx, "server").Result()
 			return strings.HasPrefix(v, "# Server"), err
 		})
-		same(w, two, three, "ACL GETUSER", func(c *redis.Client) (bool, error) {
+		same(w, two, three, "ACL GETUSER", func(c redis.UniversalClient) (bool, error) {
 			v, err := c.Do(w.ctx, "ACL", "GETUSER", "default").Result()
 			return v != nil, err
 		})
@@ -90,7 +96,7 @@ var protocolGuarantees = []guarantee{
 }
 
 // same compares what a command gives over RESP2 and RESP3.
-func same[V any](t testing.TB, two, three *redis.Client, what string, run func(*redis.Client) (V, error)) {
+func same[V any](t testing.TB, two, three redis.UniversalClient, what string, run func(redis.UniversalClient) (V, error)) {
 	t.Helper()
 	v2, err := run(two)
 	if err != nil {

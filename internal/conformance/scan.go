@@ -16,7 +16,7 @@ var scanGuarantees = []guarantee{
 		}
 		ok(w, w.rdb.MSet(w.ctx, pairs...).Err())
 		each(w, 4, func(int) error {
-			return complete(w, w.rdb.Scan(w.ctx, 0, w.key("*"), 200).Iterator(), scanned)
+			return complete(w, w.node(w.rdb).Scan(w.ctx, 0, w.key("*"), 200).Iterator(), scanned)
 		})
 	}},
 	{name: "HSCAN's iterator sees every field and value", check: func(w *world) {
@@ -52,14 +52,18 @@ var scanGuarantees = []guarantee{
 		ok(w, err)
 		ok(w, complete(w, w.rdb.ZScan(w.ctx, k, 0, "", 100).Iterator(), 2*scanned))
 	}},
-	{name: "SORT orders, limits and looks up", check: func(w *world) {
+	{name: "SORT orders, limits and stores", check: func(w *world) {
 		k := w.key("l")
 		ok(w, w.rdb.RPush(w.ctx, k, "3", "1", "2").Err())
 		want(w, []string{"1", "2", "3"})(w.rdb.Sort(w.ctx, k, &redis.Sort{}).Result())
 		want(w, []string{"3", "2"})(w.rdb.Sort(w.ctx, k, &redis.Sort{Order: "DESC", Count: 2}).Result())
+		want(w, int64(3))(w.rdb.SortStore(w.ctx, k, w.key("sorted"), &redis.Sort{}).Result())
+	}},
+	{name: "SORT looks values up", check: func(w *world) {
+		k := w.key("l")
+		ok(w, w.rdb.RPush(w.ctx, k, "3", "1", "2").Err())
 		ok(w, w.rdb.Set(w.ctx, w.key("name-1"), "one", 0).Err())
 		want(w, []any{"one", nil})(w.rdb.SortInterfaces(w.ctx, k, &redis.Sort{Get: []string{w.key("name-*")}, Count: 2}).Result())
-		want(w, int64(3))(w.rdb.SortStore(w.ctx, k, w.key("sorted"), &redis.Sort{}).Result())
 	}},
 	{name: "OBJECT tells how a value is kept", check: func(w *world) {
 		k := w.key("k")

@@ -32,7 +32,7 @@ var scriptGuarantees = []guarantee{
 	{name: "Script.Run loads what the server doesn't know, from many goroutines", check: func(w *world) {
 		// The comment makes the script, and so its hash, this guarantee's own.
 		s := redis.NewScript("-- " + w.id + "\nreturn {KEYS[1], ARGV[1], redis.call('INCR', KEYS[1])}")
-		want(w, []bool{false})(s.Exists(w.ctx, w.rdb).Result())
+		want(w, []bool{false})(s.Exists(w.ctx, w.node(w.rdb)).Result())
 		each(w, 16, func(i int) error {
 			k := w.key(fmt.Sprint(i))
 			for n := range 10 {
@@ -46,7 +46,7 @@ var scriptGuarantees = []guarantee{
 			}
 			return nil
 		})
-		want(w, []bool{true})(s.Exists(w.ctx, w.rdb).Result())
+		want(w, []bool{true})(s.Exists(w.ctx, w.node(w.rdb)).Result())
 	}},
 	{name: "SCRIPT LOAD is seen by every connection", check: func(w *world) {
 		sha, err := w.rdb.ScriptLoad(w.ctx, "-- "+w.id+"\nreturn ARGV[1]").Result()
@@ -74,14 +74,15 @@ var scriptGuarantees = []guarantee{
 		}
 	}},
 	{name: "functions are loaded, called and deleted", check: func(w *world) {
+		node := w.node(w.rdb)
 		code := fmt.Sprintf("#!lua name=%[1]s\nredis.register_function('%[1]s_echo', function(keys, args) return args[1] end)", w.id)
-		want(w, w.id)(w.rdb.FunctionLoad(w.ctx, code).Result())
+		want(w, w.id)(node.FunctionLoad(w.ctx, code).Result())
 		each(w, 8, func(i int) error {
-			got, err := w.rdb.FCall(w.ctx, w.id+"_echo", nil, i).Text()
+			got, err := node.FCall(w.ctx, w.id+"_echo", nil, i).Text()
 			return answer("FCALL", got, err, fmt.Sprint(i))
 		})
-		want(w, "OK")(w.rdb.FunctionDelete(w.ctx, w.id).Result())
-		if err := w.rdb.FCall(w.ctx, w.id+"_echo", nil).Err(); err == nil || errors.Is(err, redis.Nil) {
+		want(w, "OK")(node.FunctionDelete(w.ctx, w.id).Result())
+		if err := node.FCall(w.ctx, w.id+"_echo", nil).Err(); err == nil || errors.Is(err, redis.Nil) {
 			w.Fatalf("FCALL of a deleted function: %v", err)
 		}
 	}},

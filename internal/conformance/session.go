@@ -14,7 +14,7 @@ import (
 var sessionGuarantees = []guarantee{
 	{name: "SELECT on a Conn holds there and nowhere else", check: func(w *world) {
 		k := w.key("k")
-		conn := w.rdb.EphemeralConn()
+		conn := w.node(w.rdb).EphemeralConn()
 		want(w, "OK")(conn.Select(w.ctx, 5).Result())
 		want(w, "OK")(conn.Set(w.ctx, k, "five", 0).Result())
 		each(w, 8, func(int) error {
@@ -33,7 +33,7 @@ var sessionGuarantees = []guarantee{
 	}},
 	{name: "a SELECT that fails changes nothing", check: func(w *world) {
 		k := w.key("k")
-		conn := w.rdb.EphemeralConn()
+		conn := w.node(w.rdb).EphemeralConn()
 		defer conn.Close()
 		ok(w, conn.Set(w.ctx, k, "v", 0).Err())
 		if err := conn.Select(w.ctx, 100_000).Err(); err == nil {
@@ -43,23 +43,23 @@ var sessionGuarantees = []guarantee{
 	}},
 	{name: "a name set on a Conn holds there and nowhere else", check: func(w *world) {
 		name := w.key("me")
-		conn := w.rdb.EphemeralConn()
+		conn := w.node(w.rdb).EphemeralConn()
 		want(w, true)(conn.ClientSetName(w.ctx, name).Result())
 		for range 5 {
 			want(w, name)(conn.ClientGetName(w.ctx).Result())
 		}
 		each(w, 8, func(int) error {
-			if got := w.rdb.ClientGetName(w.ctx).Val(); got != "" {
+			if got := w.node(w.rdb).ClientGetName(w.ctx).Val(); got != "" {
 				return wrongf("another connection is named %q", got)
 			}
 			return nil
 		})
 		ok(w, conn.Close())
-		equal(w, w.rdb.ClientGetName(w.ctx).Val(), "")
+		equal(w, w.node(w.rdb).ClientGetName(w.ctx).Val(), "")
 	}},
 	{name: "Conns side by side keep their own state", check: func(w *world) {
 		each(w, 8, func(i int) error {
-			conn := w.rdb.EphemeralConn()
+			conn := w.node(w.rdb).EphemeralConn()
 			defer conn.Close()
 			name := w.key(fmt.Sprint(i))
 			if err := conn.ClientSetName(w.ctx, name).Err(); err != nil {
@@ -85,7 +85,7 @@ var sessionGuarantees = []guarantee{
 		})
 	}},
 	{name: "CLIENT ID is one within a Conn and another in another", check: func(w *world) {
-		a, b := w.rdb.Conn(), w.rdb.Conn()
+		a, b := w.node(w.rdb).Conn(), w.node(w.rdb).Conn()
 		defer a.Close()
 		defer b.Close()
 		id, err := a.ClientID(w.ctx).Result()
@@ -104,7 +104,7 @@ var sessionGuarantees = []guarantee{
 	{name: "a Conn gives its connection back", check: func(w *world) {
 		one := w.client(func(o *redis.Options) { o.PoolSize, o.PipelinePoolSize = 1, -1 })
 		for range 5 {
-			conn := one.Conn()
+			conn := w.node(one).Conn()
 			want(w, "PONG")(conn.Ping(w.ctx).Result())
 			ok(w, conn.Close())
 			want(w, "PONG")(one.Ping(w.ctx).Result())
@@ -112,7 +112,7 @@ var sessionGuarantees = []guarantee{
 	}},
 	{name: "the DB option isolates", check: func(w *world) {
 		k := w.key("k")
-		var dbs []*redis.Client
+		var dbs []redis.UniversalClient
 		for i := range 4 {
 			c := w.client(func(o *redis.Options) { o.DB = i + 1 })
 			ok(w, c.Set(w.ctx, k, i+1, 0).Err())
@@ -144,8 +144,8 @@ var sessionGuarantees = []guarantee{
 		c := w.named("lib", func(o *redis.Options) { o.IdentitySuffix = "suffix" })
 		ok(w, c.Ping(w.ctx).Err())
 		for _, conn := range w.conns("lib") {
-			if !strings.Contains(conn["lib-name"], "go-redis") || !strings.Contains(conn["lib-name"], "suffix") || conn["lib-ver"] == "" {
-				w.Fatalf("lib-name %q, lib-ver %q", conn["lib-name"], conn["lib-ver"])
+			if !strings.Contains(conn.fields["lib-name"], "go-redis") || !strings.Contains(conn.fields["lib-name"], "suffix") || conn.fields["lib-ver"] == "" {
+				w.Fatalf("lib-name %q, lib-ver %q", conn.fields["lib-name"], conn.fields["lib-ver"])
 			}
 		}
 	}},
@@ -197,9 +197,11 @@ var sessionGuarantees = []guarantee{
 		want(w, "PONG")(c.Ping(w.ctx).Result())
 	}},
 	{name: "RESET on a Conn ends its state and only its", check: func(w *world) {
-		conn := w.rdb.EphemeralConn()
+		conn := w.node(w.rdb).EphemeralConn()
 		defer conn.Close()
-		ok(w, conn.Select(w.ctx, 3).Err())
+		if !w.inCluster() { // it has one database
+			ok(w, conn.Select(w.ctx, 3).Err())
+		}
 		ok(w, conn.ClientSetName(w.ctx, w.key("me")).Err())
 		want(w, any("RESET"))(conn.Do(w.ctx, "RESET").Result())
 		if o := w.target.Options(); o.Password != "" {
@@ -214,7 +216,7 @@ var sessionGuarantees = []guarantee{
 	{name: "HELLO on a Conn changes the protocol there and nowhere else", check: func(w *world) {
 		k := w.key("h")
 		ok(w, w.rdb.HSet(w.ctx, k, "f", "v").Err())
-		conn := w.rdb.EphemeralConn()
+		conn := w.node(w.rdb).EphemeralConn()
 		defer conn.Close()
 		other := 5 - w.protocol
 		hello, err := conn.Hello(w.ctx, other, "", "", "").Result()

@@ -13,7 +13,7 @@ var timeoutGuarantees = []guarantee{
 	{name: "a reply later than ReadTimeout is a timeout and shifts no later reply", check: func(w *world) {
 		c := w.client(func(o *redis.Options) { o.MaxRetries = -1 })
 		// The clone shares the pool; only its commands are that impatient.
-		hasty := c.WithTimeout(50 * time.Millisecond)
+		hasty := w.node(c).WithTimeout(50 * time.Millisecond)
 		each(w, 6, func(i int) error {
 			for j := range 3 {
 				if err := hasty.Do(w.ctx, "BLPOP", w.key("empty"), 1).Err(); !isTimeout(err) {
@@ -35,10 +35,10 @@ var timeoutGuarantees = []guarantee{
 		// belongs to the next one.
 		k := w.key("l")
 		c := w.named("gone", func(o *redis.Options) { o.MaxRetries = -1 })
-		wantTimeout(w, c.WithTimeout(50*time.Millisecond).Do(w.ctx, "BLPOP", k, 30).Err())
+		wantTimeout(w, w.node(c).WithTimeout(50*time.Millisecond).Do(w.ctx, "BLPOP", k, 30).Err())
 		w.eventually("the abandoned pop gone", func() bool {
 			for _, conn := range w.conns("gone") {
-				if conn["cmd"] == "blpop" && conn["flags"] == "b" {
+				if conn.fields["cmd"] == "blpop" && conn.fields["flags"] == "b" {
 					return false
 				}
 			}
@@ -49,11 +49,11 @@ var timeoutGuarantees = []guarantee{
 	}},
 	{name: "writes that a paused server holds back time out and shift no later reply", serial: true, check: func(w *world) {
 		c := w.client(func(o *redis.Options) { o.MaxRetries = -1 })
-		hasty := c.WithTimeout(100 * time.Millisecond)
+		hasty := w.node(c).WithTimeout(100 * time.Millisecond)
 		// Connections are there before the pause: only the writes meet it.
 		each(w, 8, func(int) error { return c.Ping(w.ctx).Err() })
-		ok(w, w.rdb.Do(w.ctx, "CLIENT", "PAUSE", 60_000, "WRITE").Err())
-		unpause := func() error { return w.rdb.Do(w.ctx, "CLIENT", "UNPAUSE").Err() }
+		ok(w, w.everywhere("CLIENT", "PAUSE", 60_000, "WRITE"))
+		unpause := func() error { return w.everywhere("CLIENT", "UNPAUSE") }
 		w.Cleanup(func() { _ = unpause() })
 		each(w, 8, func(i int) error {
 			if err := hasty.Set(w.ctx, w.key(fmt.Sprint(i)), i, 0).Err(); !isTimeout(err) {
@@ -81,10 +81,10 @@ var timeoutGuarantees = []guarantee{
 	}},
 	{name: "a pipeline that a paused server holds back times out and shifts no later reply", serial: true, check: func(w *world) {
 		c := w.client(func(o *redis.Options) { o.MaxRetries = -1 })
-		hasty := c.WithTimeout(100 * time.Millisecond)
+		hasty := w.node(c).WithTimeout(100 * time.Millisecond)
 		each(w, 4, func(int) error { return c.Ping(w.ctx).Err() })
-		ok(w, w.rdb.Do(w.ctx, "CLIENT", "PAUSE", 60_000, "WRITE").Err())
-		unpause := func() error { return w.rdb.Do(w.ctx, "CLIENT", "UNPAUSE").Err() }
+		ok(w, w.everywhere("CLIENT", "PAUSE", 60_000, "WRITE"))
+		unpause := func() error { return w.everywhere("CLIENT", "UNPAUSE") }
 		w.Cleanup(func() { _ = unpause() })
 		each(w, 4, func(i int) error {
 			cmds, err := hasty.Pipelined(w.ctx, func(p redis.Pipeliner) error {
@@ -105,6 +105,7 @@ var timeoutGuarantees = []guarantee{
 	}},
 	{name: "a deadline ends a waiting command when ContextTimeoutEnabled", check: func(w *world) {
 		c := w.client(func(o *redis.Options) { o.ContextTimeoutEnabled, o.MaxRetries = true, -1 })
+		each(w, 4, func(int) error { return c.Exists(w.ctx, w.key("empty")).Err() }) // the way there isn't the subject
 		each(w, 4, func(i int) error {
 			ctx, cancel := context.WithTimeout(w.ctx, 50*time.Millisecond)
 			defer cancel()
@@ -117,6 +118,7 @@ var timeoutGuarantees = []guarantee{
 		})
 	}},
 	{name: "a deadline doesn't end a waiting command unless ContextTimeoutEnabled", check: func(w *world) {
+		ok(w, w.rdb.Exists(w.ctx, w.key("empty")).Err()) // the deadline does end a dial
 		ctx, cancel := context.WithTimeout(w.ctx, 100*time.Millisecond)
 		defer cancel()
 		want(w, any(nil))(nilIsNil(w.rdb.Do(ctx, "BLPOP", w.key("empty"), 0.3).Result()))
@@ -134,16 +136,17 @@ var timeoutGuarantees = []guarantee{
 		wantErr(w, w.rdb.Get(w.ctx, k).Err(), redis.Nil)
 	}},
 	{name: "a clone made by WithTimeout shares the pool", check: func(w *world) {
-		clone := w.rdb.WithTimeout(3 * time.Second)
+		node := w.node(w.rdb)
+		clone := node.WithTimeout(3 * time.Second)
 		equal(w, clone.Options().ReadTimeout, 3*time.Second)
 		ok(w, clone.Set(w.ctx, w.key("k"), "v", 0).Err())
 		want(w, "v")(w.rdb.Get(w.ctx, w.key("k")).Result())
-		equal(w, clone.PoolStats().TotalConns, w.rdb.PoolStats().TotalConns)
+		equal(w, clone.PoolStats().TotalConns, node.PoolStats().TotalConns)
 	}},
 	{name: "a pool whose connections are all held answers ErrPoolTimeout", check: func(w *world) {
-		one := w.client(func(o *redis.Options) {
+		one := w.node(w.client(func(o *redis.Options) {
 			o.PoolSize, o.PipelinePoolSize, o.PoolTimeout, o.MaxRetries = 1, -1, 30*time.Millisecond, -1
-		})
+		}))
 		conn := one.Conn()
 		ok(w, conn.Do(w.ctx, "WATCH", w.key("held")).Err()) // so that it can't be shared
 		wantErr(w, one.Ping(w.ctx).Err(), redis.ErrPoolTimeout)
