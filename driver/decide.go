@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -137,8 +138,18 @@ func (h *handle) verdictLocked(f fate, l loss, err error) (pooler.Outcome, error
 		if l.effect != command.Read {
 			outcome = pooler.Unknown
 		}
+	case f == tellUnsent && h.endedLocked(l):
+		told = &endedError{unsent(node, l.cause, err)}
 	case f == tellUnsent:
 		told = unsent(node, l.cause, err)
+	case (l.cause == late || errors.Is(err, pooler.ErrWaitTimeout)) && h.endedLocked(l):
+		// After an error of a dial, or a timeout, go-redis would try again, find that the
+		// context has ended, and stamp that on the whole pipeline: on what other nodes of
+		// a cluster have run and answered, too.
+		told = context.DeadlineExceeded
+	case l.cause == late && l.write && !l.ran:
+		// As of a dial: go-redis tries commands that block again after no other timeout.
+		told = &net.OpError{Op: "dial", Net: "everpool", Err: h.deadlineError("write")}
 	case l.cause == late && l.write:
 		told = h.deadlineError("write")
 	case l.cause == late:

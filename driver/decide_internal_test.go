@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -154,6 +155,55 @@ func TestWhatACallerIsTold(t *testing.T) {
 		}
 		if unknown := errors.Is(err, pooler.ErrUnknownOutcome); unknown && (!row.l.ran || row.l.effect == command.Read) {
 			t.Errorf("%s: its outcome is known, told %v", row.what, err)
+		}
+	}
+}
+
+// Whoever waits with a context is told when that has ended, and go-redis tries nothing
+// again: it would stamp the end of the context on a whole pipeline, on what has run
+// elsewhere, too. A client's own timeout is none. Not in a bubble: contexts there are
+// not to be told from it.
+func TestACallerIsToldThatItsContextHasEnded(t *testing.T) {
+	waited := &pooler.Error{Err: pooler.ErrWaitTimeout, Node: "n"}
+	ended := time.Now().Add(-time.Millisecond)
+	for _, row := range []struct {
+		what string
+		l    loss
+		err  error
+		want []error
+	}{
+		{"never sent, waited too long", loss{cause: refused, write: true}, waited, nil},
+		{"never sent in time", loss{cause: late, write: true}, os.ErrDeadlineExceeded, nil},
+		{"lost, and no connection for it in time", loss{cause: refused}, waited, nil},
+		{"a late SET", loss{cause: late, ran: true, effect: command.Idempotent}, os.ErrDeadlineExceeded, nil},
+		{"a late INCR", loss{cause: late, ran: true, effect: command.Unsafe}, os.ErrDeadlineExceeded, []error{pooler.ErrUnknownOutcome}},
+		{"never sent in time, of a pipeline", loss{cause: late, sticks: true}, os.ErrDeadlineExceeded, []error{pooler.ErrWaitTimeout}},
+		{"never sent, a pipeline that waited too long", loss{cause: refused, sticks: true}, waited, []error{pooler.ErrWaitTimeout}},
+	} {
+		for _, by := range []struct {
+			of   string
+			at   time.Time
+			told bool
+		}{
+			{"a context's deadline", ended, true},
+			{"a context's deadline that is to come", ended.Add(time.Hour), false},
+			{"a client's timeout", ended.Round(0), false},
+		} {
+			h := &handle{node: &node{key: nodeKey{network: "tcp", addr: "n"}}, readBy: by.at}
+			h.writeBy, _ = steady(by.at)
+			f := row.l.decide(RetrySafe)
+			_, err := h.verdictLocked(f, row.l, row.err)
+			var timeout net.Error
+			if told := errors.Is(err, context.DeadlineExceeded); told != (by.told || f == tellUnknown) {
+				t.Errorf("%s, %s: told so: %t, %v", row.what, by.of, told, err)
+			} else if told && (triedAgain(err) || !errors.As(err, &timeout) || !timeout.Timeout()) {
+				t.Errorf("%s, %s: go-redis tries again or takes for no timeout %v", row.what, by.of, err)
+			}
+			for _, want := range row.want {
+				if !errors.Is(err, want) {
+					t.Errorf("%s, %s: %v, want %v", row.what, by.of, err, want)
+				}
+			}
 		}
 	}
 }

@@ -153,6 +153,23 @@ func (e *lateError) Is(target error) bool {
 	return target == pooler.ErrUnknownOutcome || target == os.ErrDeadlineExceeded || target == context.DeadlineExceeded
 }
 
+// endedError: the caller's context has ended, and what it was to end was never sent.
+type endedError struct{ error }
+
+// Timeout is true.
+func (*endedError) Timeout() bool { return true }
+
+// Temporary is false.
+func (*endedError) Temporary() bool { return false }
+
+// Unwrap returns what was waited for.
+func (e *endedError) Unwrap() error { return e.error }
+
+// Is knows the context's names of what has happened.
+func (*endedError) Is(target error) bool {
+	return target == context.DeadlineExceeded || target == os.ErrDeadlineExceeded
+}
+
 // protocolError: the peer has answered a request with what is no RESP. Running it
 // again would be answered no better.
 type protocolError struct {

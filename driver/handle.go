@@ -50,7 +50,7 @@ type handle struct {
 	toRead    gate         // Read waits for something to receive
 	received  gate         // Write waits for a Read to return
 	readBy    time.Time    // as go-redis has it
-	writeBy   time.Time    // steady
+	writeBy   deadline
 }
 
 func newHandle(n *node, b *binding, dialed string) *handle {
@@ -117,7 +117,7 @@ func (h *handle) waitAt(g *gate, by time.Time) error {
 
 // sendOn sends p on the lease.
 func (h *handle) sendOn(c *pooler.Conn, p []byte) (n int, err error) {
-	by := h.writeBy
+	by := h.writeBy.Time
 	h.sending = true
 	h.outside(func() { n, err = c.Send(p, by) })
 	return n, h.sent(err)
@@ -433,16 +433,31 @@ func (h *handle) SetWriteDeadline(t time.Time) error {
 	return nil
 }
 
-// steady is a deadline that stays where it is when the system's clock is set, and
-// whether it has passed. go-redis's are times of that clock, and every other time here
-// is of the monotonic one.
-func steady(t time.Time) (by time.Time, passed bool) {
+// deadline is a deadline of go-redis's. Zero: none.
+type deadline struct {
+	time.Time      // stays where it is when the system's clock is set
+	ofContext bool // it is the caller's context's, and not what is left of the client's patience
+}
+
+// steady makes a deadline of t, and says whether it has passed. What go-redis adds up by
+// itself is a time of the system's clock; contexts, and all else here, go by the monotonic
+// one.
+func steady(t time.Time) (by deadline, passed bool) {
 	if t.IsZero() {
-		return t, false
+		return deadline{}, false
 	}
 	now := time.Now()
 	left := t.Sub(now)
-	return now.Add(left), left <= 0
+	return deadline{now.Add(left), t != t.Round(0)}, left <= 0
+}
+
+// endedLocked reports whether the caller's context has ended what can't go on.
+func (h *handle) endedLocked(l loss) bool {
+	by := h.writeBy
+	if !l.write {
+		by, _ = steady(h.readBy)
+	}
+	return by.ofContext && !time.Now().Before(by.Time)
 }
 
 // LocalAddr says that there is no local end.

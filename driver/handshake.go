@@ -137,11 +137,11 @@ func (h *handle) answerLocal(r *run) {
 // awaitFlight waits for another handle's step, by the write deadline, and no longer
 // than such a step should take.
 func (h *handle) awaitFlight(a answer) error {
-	err := h.wait(a.wait, earlier(h.writeBy, a.until))
+	err := h.wait(a.wait, earlier(h.writeBy.Time, a.until))
 	switch {
 	case err == nil || h.err != nil:
 		return h.err
-	case h.writeBy.IsZero() || time.Now().Before(h.writeBy):
+	case h.writeBy.IsZero() || time.Now().Before(h.writeBy.Time):
 		return nil
 	}
 	return &pooler.Error{Err: pooler.ErrWaitTimeout, Node: h.node.key.addr}
@@ -215,7 +215,7 @@ func (h *handle) fillIn() error {
 
 // credentials asks the client's provider, by the write deadline.
 func (h *handle) credentials(login *login, frame []byte) (filled []byte, err error) {
-	by := h.writeBy
+	by := h.writeBy.Time
 	h.outside(func() {
 		ctx := context.Context(&h.caller)
 		if !by.IsZero() {

@@ -49,10 +49,10 @@ func (h *handle) readSome(p []byte) (n int, err error) {
 	case h.held:
 		return 0, h.sendHeld(by)
 	case h.mayReceiveLocked():
-		n, err = h.receive(h.wayLocked(), p, by)
+		n, err = h.receive(h.wayLocked(), p, by.Time)
 		h.received.open()
 	default:
-		err = h.waitAt(&h.toRead, by)
+		err = h.waitAt(&h.toRead, by.Time)
 		if h.err != nil {
 			return 0, nil // what it has ended with is seen next, after what is to be read
 		}
@@ -235,7 +235,7 @@ func (h *handle) repeat(why pooler.Again) error {
 	h.writeBy, _ = steady(h.readBy)
 	if h.ride.under {
 		h.ride.shared.Again(h.ride.Rider, why)
-		x := h.b.exchange(h.b.owed, 0, h.writeBy)
+		x := h.b.exchange(h.b.owed, 0, h.writeBy.Time)
 		shared, err := h.submit(h.b.owed, &x)
 		if err == nil && !shared {
 			err = pooler.ErrNotShared

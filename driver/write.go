@@ -128,7 +128,7 @@ func (h *handle) unsent(err error) error {
 }
 
 // sendHeld sends what Write has accepted unsent, by the read deadline, which is by.
-func (h *handle) sendHeld(by time.Time) error {
+func (h *handle) sendHeld(by deadline) error {
 	h.outside(h.writing.Lock) // Write may have more of it
 	defer h.writing.Unlock()
 	if h.err != nil || !h.held {
@@ -374,7 +374,7 @@ func (h *handle) share() (bool, error) {
 		b.effect = max(b.effect, b.plan[i].effect)
 	}
 	b.all = b.untouched()
-	x := b.exchange(b.plan, b.sent, h.writeBy)
+	x := b.exchange(b.plan, b.sent, h.writeBy.Time)
 	x.Follows = h.ride.under
 	if shared, err := h.submit(b.plan, &x); !shared || err != nil {
 		return shared, err
@@ -447,12 +447,12 @@ func (h *handle) alight() error {
 	var buf [4 << 10]byte
 	for h.ride.under {
 		if h.receiving {
-			if err := h.waitAt(&h.received, h.writeBy); err != nil {
+			if err := h.waitAt(&h.received, h.writeBy.Time); err != nil {
 				return err
 			}
 			continue
 		}
-		n, err := h.receive(&h.ride, buf[:], h.writeBy)
+		n, err := h.receive(&h.ride, buf[:], h.writeBy.Time)
 		if err != nil {
 			return err
 		}
@@ -466,7 +466,7 @@ func (h *handle) alight() error {
 // an earlier write needs the connection of that write, unless the write is among
 // the commands themselves.
 func (h *handle) requestLocked(runs []run) pooler.Request {
-	req := pooler.Request{Session: h.shake.in.pool, Deadline: h.writeBy, WaitTimeout: h.bound.wait, Name: runs[0].name()}
+	req := pooler.Request{Session: h.shake.in.pool, Deadline: h.writeBy.Time, WaitTimeout: h.bound.wait, Name: runs[0].name()}
 	if p := h.bound.places; p != nil {
 		req.Place = pooler.Place{Places: p, Slot: h.b.slotOf(runs)}
 		if req.Place.Slot < 0 && runs[0].ofMembers() {

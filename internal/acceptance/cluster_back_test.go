@@ -126,6 +126,50 @@ func TestRequestsForEachNodeOutlastARestart(t *testing.T) {
 	}
 }
 
+// A pipeline's context may end while one of its nodes is away. What the others have
+// answered by then stays answered.
+func TestWhatOtherNodesHaveAnsweredOutlastsThePipelinesContext(t *testing.T) {
+	c := testkit.StartCluster(t, testkit.Redis, testkit.ClusterConfig{Replicas: -1, NodeTimeout: time.Minute, Extra: soonElected.Extra})
+	victim := c.Nodes()[0]
+	there, elsewhere := keysAt(c, victim.Addr, "key", 4)
+	d := drivertest.New(t, driver.Config{})
+	clients := map[string]*redis.ClusterClient{
+		"everpool": redis.NewClusterClient(d.ClusterOptions(&redis.ClusterOptions{Addrs: c.Addrs()})),
+		"stock":    redis.NewClusterClient(&redis.ClusterOptions{Addrs: c.Addrs(), ContextTimeoutEnabled: true}),
+	}
+	ours := clients["everpool"]
+	for _, key := range slices.Concat(there, elsewhere) {
+		for _, rdb := range clients {
+			if err := rdb.Set(t.Context(), key, 0, 0).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	victim.Kill()
+	for name, rdb := range clients {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		cmds, _ := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+			p.Incr(ctx, there[0])
+			for _, key := range elsewhere {
+				p.Incr(ctx, key)
+			}
+			return nil
+		})
+		cancel()
+		for i, cmd := range cmds {
+			t.Logf("%s: %v", name, cmd)
+			switch err := cmd.Err(); {
+			case rdb != ours:
+			case i == 0 && !errors.Is(err, context.DeadlineExceeded):
+				t.Errorf("at the node that is away: %v", err)
+			case i > 0 && err != nil:
+				t.Errorf("at another node: %v", err)
+			}
+		}
+		_ = rdb.Close()
+	}
+}
+
 // A driver asks no cluster about nodes on behalf of clients that are closed.
 func TestClosedClusterClientsAskNothing(t *testing.T) {
 	c := testkit.StartCluster(t, testkit.Redis, testkit.ClusterConfig{NodeTimeout: time.Minute, Extra: soonElected.Extra}) // nobody is elected
