@@ -37,6 +37,7 @@ type core struct {
 	done   chan struct{}                  // closed when Close has finished
 
 	asking atomic.Bool // quiet nodes are being asked for their health
+	ailing ailing
 	tasks
 }
 
@@ -235,8 +236,8 @@ func (d *Driver) newNode(b *binding, key nodeKey) (*node, error) {
 		if ev.Kind == pooler.EventState {
 			n.stateChanged(d.cfg.Logger, ev)
 		}
-		if ev.Kind == pooler.EventSilent && b.places == (hasty{flees: true}) {
-			n.pool.Release(b.places)
+		if s, ok := b.places.(sentinels); ok {
+			s.heed(n, ev, cfg.Limits().HealthCheckTimeout)
 		}
 		n.tell(ev)
 		if tell != nil {

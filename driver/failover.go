@@ -2,6 +2,7 @@ package driver
 
 import (
 	"context"
+	"math"
 	"net"
 	"slices"
 	"strconv"
@@ -54,13 +55,14 @@ type group struct {
 
 func newGroup(b *binding, o *redis.FailoverOptions) {
 	s, many := *b, *b
+	asks := &sentinelOracle{driver: b.driver, master: o.MasterName, addrs: slices.Clone(o.SentinelAddrs)}
 	// Sentinels have users of their own.
-	s.client, s.places, s.waits, s.wait, s.late = &client{}, hasty{flees: true}, false, sentinelWait, nil
+	s.client, s.places, s.waits, s.wait, s.late = &client{}, sentinels{asks}, false, sentinelWait, nil
 	options := b.asking()
 	options.Dialer, options.DB = s.connect, 0
 	options.Username, options.Password = o.SentinelUsername, o.SentinelPassword
 	options.CredentialsProvider, options.CredentialsProviderContext, options.StreamingCredentialsProvider = nil, nil, nil
-	asks := &sentinelOracle{driver: b.driver, options: options, master: o.MasterName, sentinels: slices.Clone(o.SentinelAddrs)}
+	asks.options = options
 
 	b.topology = newTopology(b.driver, "sentinel", asks)
 	b.places = b.topology
@@ -90,12 +92,55 @@ func (g *group) bindingOf(addr string) *binding {
 }
 
 // hasty are places where nothing waits for a node that is ill: there are others.
-type hasty struct {
-	flees bool // what has been sent leaves one that is silent, too
-}
+type hasty struct{}
 
 // Here is false.
 func (hasty) Here(string, int, pooler.Illness) bool { return false }
+
+// sentinels are places of which go-redis asks all and, under a lock, waits for all. So
+// nothing waits for one that has gone, and nothing for one that is silent, be it sent,
+// while another is well. Where all are silent, this process or the network is slow.
+type sentinels struct{ *sentinelOracle }
+
+// Here reports whether the sentinel is silent as all others are.
+func (s sentinels) Here(addr string, _ int, ill pooler.Illness) bool {
+	return ill.Silent && !s.anyOther(addr, s.driver.ailing.isWell)
+}
+
+// heed takes note of what happens to the sentinel n.
+func (s sentinels) heed(n *node, ev pooler.Event, silentFor time.Duration) {
+	switch {
+	case ev.Kind == pooler.EventSilent:
+		s.driver.ailing.note(ev.Node, ev.Time.Add(silentFor))
+		n.pool.Release(s)
+	case ev.Kind == pooler.EventState && ev.State == pooler.StateUp:
+		s.driver.ailing.note(ev.Node, time.Time{})
+	case ev.Kind == pooler.EventState:
+		s.driver.ailing.note(ev.Node, ev.Time.Add(math.MaxInt64))
+	}
+}
+
+// ailing are the addresses of sentinels that weren't well when something was last heard
+// of them, and until when they count as such. Its lock is taken under all others.
+type ailing struct {
+	mu    sync.Mutex
+	until map[string]time.Time
+}
+
+func (a *ailing) note(addr string, until time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.until == nil {
+		a.until = make(map[string]time.Time)
+	}
+	a.until[addr] = until
+}
+
+func (a *ailing) isWell(addr string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return !time.Now().Before(a.until[addr])
+}
 
 // sentinelOracle asks sentinels for the primary.
 type sentinelOracle struct {
@@ -103,14 +148,21 @@ type sentinelOracle struct {
 	options redis.Options // of a client that asks
 	master  string
 
-	mu        sync.Mutex
-	sentinels []string
+	mu    sync.Mutex
+	addrs []string
+}
+
+// anyOther reports whether another sentinel is like that.
+func (o *sentinelOracle) anyOther(addr string, like func(addr string) bool) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.ContainsFunc(o.addrs, func(other string) bool { return other != addr && like(other) })
 }
 
 func (o *sentinelOracle) isSentinel(addr string) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return slices.Contains(o.sentinels, addr)
+	return slices.Contains(o.addrs, addr)
 }
 
 // testimony is what a sentinel says.
@@ -123,15 +175,15 @@ type testimony struct {
 // those who answer soon.
 func (o *sentinelOracle) ask(ctx context.Context, _ *view, _ []string) *view {
 	o.mu.Lock()
-	sentinels := slices.Clone(o.sentinels)
+	addrs := slices.Clone(o.addrs)
 	o.mu.Unlock()
-	answers := make(chan testimony, len(sentinels))
-	for _, addr := range sentinels {
+	answers := make(chan testimony, len(addrs))
+	for _, addr := range addrs {
 		o.driver.start(func(context.Context) { answers <- o.testify(ctx, addr) })
 	}
 	var best testimony
 	soon := ctx.Done()
-	for range sentinels {
+	for range addrs {
 		select {
 		case t := <-answers:
 			if t.view == nil || best.view != nil && t.epoch <= best.epoch {
@@ -188,8 +240,8 @@ func (o *sentinelOracle) learn(others []map[string]string) {
 	defer o.mu.Unlock()
 	for _, s := range others {
 		addr := net.JoinHostPort(s["ip"], s["port"])
-		if s["ip"] != "" && s["port"] != "" && !slices.Contains(o.sentinels, addr) {
-			o.sentinels = append(o.sentinels, addr)
+		if s["ip"] != "" && s["port"] != "" && !slices.Contains(o.addrs, addr) {
+			o.addrs = append(o.addrs, addr)
 		}
 	}
 }

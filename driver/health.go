@@ -222,7 +222,7 @@ func (d *Driver) services() []*service {
 				add(places, nil, n)
 			}
 			continue
-		case hasty: // a sentinel, or a member that was only asked
+		case hasty, sentinels: // or a member that was only asked
 			if len(topologies) == 0 {
 				continue
 			}

@@ -145,10 +145,8 @@ func (n *node) status() NodeStatus {
 // place says what the node is to others.
 func (n *node) place(s *NodeStatus) {
 	switch n.first.places.(type) {
-	case hasty:
-		if n.first.places == (hasty{flees: true}) {
-			s.Topology, s.Role = "sentinel", "sentinel"
-		}
+	case sentinels:
+		s.Topology, s.Role = "sentinel", "sentinel"
 	case *shards:
 		s.Topology, s.Role = "ring", "shard"
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -113,6 +114,47 @@ func TestAFrozenSentinelHoldsNobodyUp(t *testing.T) {
 		s.AwaitMaster(t, before)
 		served()
 	})
+}
+
+// Sentinels that are all slow, or a machine on which they seem so, fail no call: those
+// who need them wait, as with the stock client.
+func TestSentinelsThatAreAllSilentAreWaitedFor(t *testing.T) {
+	s := testkit.StartSentinels(t, testkit.Redis, testkit.SentinelConfig{DownAfter: time.Minute})
+	d := patientDriver(t)
+	for name, open := range map[string]func() redis.UniversalClient{
+		"plain": func() redis.UniversalClient {
+			return redis.NewFailoverClient(d.FailoverOptions(&redis.FailoverOptions{MasterName: s.Name, SentinelAddrs: s.Addrs()}))
+		},
+		"cluster": func() redis.UniversalClient {
+			return redis.NewFailoverClusterClient(d.FailoverOptions(&redis.FailoverOptions{MasterName: s.Name, SentinelAddrs: s.Addrs()}))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			first := open()
+			defer first.Close()
+			testkit.Await(t, "a client works", func() bool { return first.Ping(t.Context()).Err() == nil })
+			for _, sentinel := range s.Sentinels {
+				sentinel.Freeze()
+			}
+			// Each client asks the sentinels.
+			const many = 16
+			told := make(chan error, many)
+			for range many {
+				rdb := open()
+				defer rdb.Close()
+				go func() { told <- rdb.Ping(context.Background()).Err() }()
+			}
+			pause(1200 * time.Millisecond)
+			for _, sentinel := range s.Sentinels {
+				sentinel.Thaw()
+			}
+			for range many {
+				if err := <-told; err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
 }
 
 // A replica that dies costs those who read from replicas nothing.
