@@ -17,8 +17,9 @@ import (
 // driver. o isn't changed. Its fields do what those of the same name do in
 // [Driver.Options], for each shard.
 //
-// Where HeartbeatFn isn't set a shard is up as long as its node is well, as far as its
-// pool knows: a heartbeat doesn't wait, so that one shard doesn't hold up the others'.
+// Where HeartbeatFn isn't set a shard is up as long as its node is, as far as its pool
+// knows: a heartbeat doesn't wait, so that one shard doesn't hold up the others'. One that
+// is silent counts as up until it says nothing on a new connection either.
 // At the third that fails go-redis takes the shard out of the ring, and who waits for it
 // goes to where its keys are then. It is looked for until it is back.
 //
@@ -111,7 +112,7 @@ func (s *shards) beat(ctx context.Context, b *binding, c *redis.Client, every ti
 	if n == nil {
 		return c.Ping(ctx).Err() == nil // the first one makes the node known
 	}
-	well := !n.pool.Illness().Ill()
+	well := knownState(n) == pooler.StateUp // silent, too: it may be this machine that is slow
 	if s.note(addr, c, well, every) {
 		n.pool.Release(s)
 	}

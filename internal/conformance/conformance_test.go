@@ -54,7 +54,6 @@ func TestStockClientKeepsItsGuaranteesOnOtherTransports(t *testing.T) {
 func TestStockClientKeepsItsGuaranteesOnTopologies(t *testing.T) {
 	for _, way := range conformance.Ways {
 		t.Run(way.String(), func(t *testing.T) {
-			t.Parallel()
 			conformance.Run(t, way.Target(t, func(testing.TB, *redis.Options) conformance.Layer { return conformance.Stock{} }))
 		})
 	}
