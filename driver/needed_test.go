@@ -156,6 +156,28 @@ func TestNodesThatAreAwayAreInUseForALimit(t *testing.T) {
 	}
 }
 
+// A ring's heartbeats say that it lives, whether it is called or not.
+func TestAShardThatIsAwayIsKnownWhileItsRingLives(t *testing.T) {
+	inKind(t, "ring", true, func(m *managed, d *driver.Driver, c redis.UniversalClient) {
+		m.all(2, (*testkit.Fake).DownRefused)
+		touch(m.T, c)
+		time.Sleep(2 * expectedFor)
+		if code, body := get(m.T, d.Handler(), ""); code != http.StatusServiceUnavailable {
+			m.Errorf("without calls: %d, %v", code, body)
+		}
+		for _, n := range d.Nodes() {
+			if n.Stats.Answered == 0 {
+				m.Errorf("a node is new: %+v", n)
+			}
+		}
+		_ = c.Close()
+		time.Sleep(expectedFor + 2*time.Second)
+		if n := d.Nodes(); len(n) != 0 {
+			m.Errorf("nodes of a ring that is closed: %+v", n)
+		}
+	})
+}
+
 // Callers that come now and then, each of which finds the node away, fail fast as those of
 // a client that shares its nodes.
 func TestANodeOfAClientsOwnOutlivesItsHandlesInAnOutage(t *testing.T) {
