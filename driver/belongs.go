@@ -89,6 +89,25 @@ func (db *DB) status(name string) ClientStatus {
 	}
 }
 
+// hold keeps what the client stands on, and so what is known of it, until release is
+// called: go-redis has no handles in an outage.
+func (db *DB) hold() (release func()) {
+	if t := db.topology(); t != nil {
+		t.attach()
+		return t.detach
+	}
+	d := db.Driver
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	key, _ := d.keyLocked(db.binding, db.source.network(), db.source.single.Addr)
+	n := d.nodes[key]
+	if n == nil {
+		return func() {}
+	}
+	n.hold()
+	return n.release
+}
+
 // forget takes the nodes out of the driver that were the closed client's alone. It reports
 // whether there were none any more.
 func (db *DB) forget() (none bool) {

@@ -1,6 +1,7 @@
 package driver_test
 
 import (
+	"errors"
 	"net"
 	"reflect"
 	"testing"
@@ -64,7 +65,7 @@ func TestDeadlinesHoldWhenTheSystemsClockWasSet(t *testing.T) {
 				go func() { told <- hasty.Get(t.Context(), "k").Err() }()
 				testkit.Await(t, "a caller's time was over", func() bool { return len(told) > 0 })
 				err := <-told
-				if timeout, ok := err.(net.Error); !ok || !timeout.Timeout() {
+				if timeout, ok := errors.AsType[net.Error](err); !ok || !timeout.Timeout() {
 					t.Errorf("GET: %v", err)
 				}
 			})

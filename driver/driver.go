@@ -84,7 +84,7 @@ type NodeStatus = pooler.NodeStatus
 
 // Nodes returns the state of every node that a client has asked for, ordered by
 // address. A node with TLS, or with a client's own Dialer, is forgotten a second
-// after its last client has gone; others stay.
+// after its last client has gone, or five minutes if it is away; others stay.
 func (d *Driver) Nodes() []NodeStatus {
 	if d.unmade() != nil {
 		return []NodeStatus{}
@@ -210,14 +210,14 @@ func (d *Driver) keyLocked(b *binding, network, addr string) (nodeKey, []note) {
 	return key, notes
 }
 
-// forget takes a node without handles out of the driver. It reports false if it
-// has handles again, or the driver is being closed.
+// forget takes a node out of the driver, though it may be away only for now. It reports
+// false if a client is known to need it, or the driver is being closed.
 func (d *Driver) forget(n *node) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.handles > 0 || n.closed || d.closed {
+	if n.closed || d.closed || n.neededLocked(false) {
 		return false
 	}
 	delete(d.nodes, n.key)

@@ -213,8 +213,9 @@ func (d *Driver) services() []*service {
 		s.nodes = append(s.nodes, n)
 	}
 	for _, n := range nodes {
+		used := n.needed()
 		n.mu.Lock()
-		used, topologies := n.handles > 0, n.topologies
+		topologies := n.topologies
 		n.mu.Unlock()
 		switch places := n.first.places.(type) {
 		case *shards:
@@ -228,7 +229,7 @@ func (d *Driver) services() []*service {
 			}
 		}
 		for _, t := range topologies {
-			if t.hasClients() {
+			if t.used() {
 				add(t, t, n)
 			}
 		}
@@ -237,13 +238,6 @@ func (d *Driver) services() []*service {
 		}
 	}
 	return all
-}
-
-// hasClients reports whether a client has handles on any of the nodes.
-func (t *topology) hasClients() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return slices.Contains(slices.Collect(maps.Values(t.nodes)), true)
 }
 
 // verdict returns the error of what isn't healthy, or nil.
@@ -270,7 +264,9 @@ func statuses(nodes []*node) []NodeStatus {
 // Health asks the nodes that clients use now, with a PING each, and returns nil if all
 // that they serve is served: of a node by itself if it answers, of what sentinels watch
 // if its master does, of a cluster if every slot has a master that does, of a ring if any
-// shard does. Replicas and sentinels aren't needed. Otherwise it fails with
+// shard does. Replicas and sentinels aren't needed. Nodes that are away count as used for
+// five minutes after the last call, since their clients have no handles then; those of a
+// ring as long as it lives. Otherwise it fails with
 // [ErrNoHealthyNode]. It blocks until all have answered, for 2 seconds, or until ctx ends.
 // A driver that no client has used has no nodes and is healthy; one that is closed fails
 // with [pooler.ErrClosed].

@@ -28,7 +28,8 @@ import (
 // down. A node that owes replies is up: it may be slow. All that is known at once, from
 // the state of the pools: no PING is sent for it. Nodes without traffic are sent a PING
 // every HealthCheckInterval, so that their end is known after two of them at most. That
-// keeps a connection to each.
+// keeps a connection to each. What is known of a client is known until it is removed,
+// however long an outage lasts and whether it is called or not.
 type Manager struct {
 	driver *Driver
 	opts   []Option
@@ -55,7 +56,10 @@ type entry struct {
 type managed struct {
 	db    *DB
 	plain bool // it was added without options, so that the URL says all of it
-	names int  // Manager.mu guards it
+
+	// Manager.mu guards these.
+	names   int
+	release func() // of what it stands on, once it has answered
 }
 
 const (
@@ -114,7 +118,8 @@ func (m *Manager) heed(ctx context.Context, every time.Duration) {
 // it is healthy and answers. Until then it blocks; when ctx ends first it fails with
 // [ErrNoHealthyNode], and with ctx's error, and the client isn't kept. A server that
 // refuses the client (a wrong password) fails it at once, with the server's error, and so
-// does what [Open] would fail with.
+// does what [Open] would fail with. If the client is removed meanwhile, or the manager
+// closed, it fails with [pooler.ErrClosed].
 //
 // The same name and URL again: the same client, of which later options change nothing.
 // The same URL under another name is the same client too if no options come with either.
@@ -127,8 +132,8 @@ func (m *Manager) Add(ctx context.Context, name, url string, opts ...Option) (re
 		return nil, err
 	}
 	err = e.client.db.serves(ctx)
-	if gone := m.settle(ctx, e, err == nil); gone && err == nil {
-		err = &pooler.Error{Err: pooler.ErrClosed}
+	if gone := m.settle(ctx, e, err == nil); gone && (err == nil || errors.Is(err, redis.ErrClosed)) {
+		err = m.whyGone()
 	}
 	if e := (*NoHealthyNodeError)(nil); errors.As(err, &e) {
 		e.Name = name
@@ -140,6 +145,26 @@ func (m *Manager) Add(ctx context.Context, name, url string, opts ...Option) (re
 	}
 	return e.client.db, nil
 }
+
+// whyGone is the error of a call of Add whose client was taken out meanwhile.
+func (m *Manager) whyGone() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return &pooler.Error{Err: pooler.ErrClosed}
+	}
+	return errRemoved
+}
+
+// removedError is an ErrClosed of which the manager isn't closed.
+type removedError struct{}
+
+var errRemoved error = removedError{}
+
+func (removedError) Error() string { return "it was removed while it was added" }
+
+// Is knows it as what was closed.
+func (removedError) Is(target error) bool { return target == pooler.ErrClosed }
 
 // enter finds or makes the entry for a call of Add.
 func (m *Manager) enter(name, url string, opts []Option) (*entry, error) {
@@ -204,6 +229,9 @@ func (m *Manager) settle(ctx context.Context, e *entry, serves bool) (gone bool)
 	m.mu.Lock()
 	e.adding--
 	e.serves = e.serves || serves
+	if c := e.client; e.serves && !e.removed && c.release == nil {
+		c.release = c.db.hold()
+	}
 	drop := e.adding == 0 && !e.serves && !e.removed
 	if drop {
 		m.takeOutLocked(e)
@@ -378,6 +406,12 @@ func (m *Manager) finish(ctx context.Context, e *entry) error {
 
 // end closes a client and forgets the nodes that are left without one.
 func (m *Manager) end(c *managed) error {
+	m.mu.Lock()
+	release := c.release
+	m.mu.Unlock()
+	if release != nil {
+		release()
+	}
 	err := c.db.Close()
 	if errors.Is(err, redis.ErrClosed) { // by the caller of Add
 		err = nil

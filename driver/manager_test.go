@@ -38,6 +38,16 @@ type managed struct {
 // the servers at 10.0.0.1 and so on, of which there are that many.
 func inManager(t *testing.T, servers int, cfg driver.Config, run func(m *managed), opts ...driver.Option) {
 	t.Helper()
+	inServers(t, servers, func(m *managed) {
+		cfg.Dial = m.dial
+		m.open(cfg, opts...)
+		run(m)
+	})
+}
+
+// inServers runs the test in a bubble, without a manager yet.
+func inServers(t *testing.T, servers int, run func(m *managed)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		m := &managed{T: t, servers: make(map[string]*testkit.Fake)}
 		for i := range servers {
@@ -45,23 +55,30 @@ func inManager(t *testing.T, servers int, cfg driver.Config, run func(m *managed
 			t.Cleanup(f.Close)
 			m.servers[fmt.Sprintf("10.0.0.%d:6379", i+1)] = f
 		}
-		cfg.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
-			if f := m.servers[addr]; f != nil {
-				return f.Dial(ctx, network, addr)
-			}
-			return nil, errors.New("no route to " + addr)
-		}
-		cfg.Logger = slog.New(slog.DiscardHandler)
-		var err error
-		if m.Manager, err = driver.NewManager(cfg, opts...); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := m.Close(); err != nil {
-				t.Error(err)
-			}
-		})
 		run(m)
+	})
+}
+
+// dial reaches the servers.
+func (m *managed) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	if f := m.servers[addr]; f != nil {
+		return f.Dial(ctx, network, addr)
+	}
+	return nil, errors.New("no route to " + addr)
+}
+
+// open makes the manager.
+func (m *managed) open(cfg driver.Config, opts ...driver.Option) {
+	m.Helper()
+	cfg.Logger = slog.New(slog.DiscardHandler)
+	var err error
+	if m.Manager, err = driver.NewManager(cfg, opts...); err != nil {
+		m.Fatal(err)
+	}
+	m.Cleanup(func() {
+		if err := m.Close(); err != nil {
+			m.Error(err)
+		}
 	})
 }
 
@@ -467,10 +484,13 @@ func TestTheHandlerOfAManagerTellsProbes(t *testing.T) {
 	})
 }
 
-// asCluster makes servers a cluster of masters, each with an equal share of the slots,
-// of which the last few may be nobody's.
-func (m *managed) asCluster(unserved int) {
+// asCluster makes servers, all or the first few, a cluster of masters, each with an equal
+// share of the slots, of which the last few may be nobody's.
+func (m *managed) asCluster(unserved int, of ...int) {
 	addrs := slices.Sorted(maps.Keys(m.servers))
+	for _, n := range of {
+		addrs = addrs[:n]
+	}
 	var slots [][]byte
 	for i, addr := range addrs {
 		last := (i+1)*16384/len(addrs) - 1
@@ -679,6 +699,29 @@ func TestAddWaitsForItself(t *testing.T) {
 		wg.Wait()
 		m.serves("one")
 	})
+}
+
+// A call of Add whose client is taken out meanwhile says so: the client is closed, and the
+// manager may be.
+func TestAddSaysThatItsClientIsGone(t *testing.T) {
+	for what, end := range map[string]func(m *managed) error{
+		"everpool: closed": func(m *managed) error { return m.Close() },
+		"was removed":      func(m *managed) error { return m.Remove(m.Context(), "dead") },
+	} {
+		inManager(t, 1, driver.Config{}, func(m *managed) {
+			m.server(1).DownRefused()
+			time.AfterFunc(10*time.Second, func() {
+				if err := end(m); err != nil {
+					m.Error(err)
+				}
+			})
+			began := time.Now()
+			_, err := m.Add(m.within(time.Minute), "dead", "redis://10.0.0.1")
+			if !errors.Is(err, pooler.ErrClosed) || !strings.Contains(err.Error(), what) || !strings.Contains(err.Error(), `"dead"`) || strings.Count(err.Error(), "closed") > 1 || time.Since(began) > 11*time.Second {
+				m.Errorf("%s: %v after %s", what, err, time.Since(began))
+			}
+		})
+	}
 }
 
 // A user that may not PING may do other things, and a server that says so serves.

@@ -15,6 +15,11 @@ import (
 // go-redis may be without a handle for a moment between two requests.
 const lingerFor = time.Second
 
+// expectedFor is for how long after its last handle a node that is away is kept. go-redis
+// drops its handles in an outage, and a client that was closed can't be told from one whose
+// next call is to come.
+const expectedFor = 5 * time.Minute
+
 // node is one address: its pool, what is remembered of its sessions, and how
 // many handles there are.
 type node struct {
@@ -34,6 +39,7 @@ type node struct {
 
 	mu         sync.Mutex
 	handles    int
+	holders    int // managers' clients that stand on it
 	closed     bool
 	linger     *time.Timer
 	left       time.Time   // when the last handle was closed
@@ -78,27 +84,92 @@ func (n *node) attach() {
 func (n *node) detach() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.handles--; n.handles > 0 || n.closed {
-		return
+	if n.handles--; n.handles == 0 {
+		n.left = time.Now()
+		n.lingerLocked()
 	}
-	n.left = time.Now()
-	if n.linger == nil {
+}
+
+// lingerLocked has what nobody uses any more closed in a while.
+func (n *node) lingerLocked() {
+	switch {
+	case n.closed:
+	case n.linger == nil:
 		n.linger = time.AfterFunc(lingerFor, n.drain)
-	} else {
+	default:
 		n.linger.Reset(lingerFor)
 	}
+}
+
+// hold keeps the node until release is called, whatever handles it has.
+func (n *node) hold() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.holders++
+}
+
+func (n *node) release() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.holders--; n.holders == 0 && n.handles == 0 {
+		n.lingerLocked()
+	}
+}
+
+// expect has handles of a client expected that is known to live.
+func (n *node) expect() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.left = time.Now()
+}
+
+// needed reports whether the node is some client's: one that is away also if it has lost
+// its handles by that.
+func (n *node) needed() bool {
+	ill := n.pool.Illness().Ill()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.neededLocked(ill)
+}
+
+// neededLocked is needed, of a node that is known to be ill or isn't.
+func (n *node) neededLocked(ill bool) bool {
+	return n.handles > 0 || n.holders > 0 || ill && time.Since(n.left) < expectedFor ||
+		slices.ContainsFunc(n.topologies, func(t *topology) bool { return t.needs(n.key.addr, ill) })
 }
 
 // isDeserted reports whether the node has been without handles for so long that none
 // is expected.
 func (n *node) isDeserted() bool {
+	if n.needed() {
+		return false
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.handles == 0 && time.Since(n.left) >= lingerFor
+	return time.Since(n.left) >= lingerFor
 }
 
-// drain closes what nobody uses any more.
+// drain closes what nobody uses any more. What is needed is looked at again.
 func (n *node) drain() {
+	ill := n.pool.Illness().Ill()
+	n.mu.Lock()
+	needed, topologies := n.neededLocked(ill), n.topologies
+	unused := n.handles == 0 && !n.closed
+	if unused && needed {
+		n.lingerLocked()
+	}
+	n.mu.Unlock()
+	if !unused {
+		return
+	}
+	if !needed || !ill {
+		for _, t := range topologies {
+			t.deserted(n)
+		}
+	}
+	if needed {
+		return
+	}
 	if n.key.tls != nil || n.key.own != nil {
 		// Others like it may never come, and there may be any number of those.
 		if n.forget(n) {
@@ -106,17 +177,7 @@ func (n *node) drain() {
 		}
 		return
 	}
-	n.mu.Lock()
-	unused := n.handles == 0 && !n.closed
-	topologies := n.topologies
-	n.mu.Unlock()
-	if !unused {
-		return
-	}
 	n.pool.Drain()
-	for _, t := range topologies {
-		t.deserted(n)
-	}
 }
 
 func (n *node) close() error {

@@ -113,6 +113,9 @@ func (s *shards) beat(ctx context.Context, b *binding, c *redis.Client, every ti
 		return c.Ping(ctx).Err() == nil // the first one makes the node known
 	}
 	well := knownState(n) == pooler.StateUp // silent, too: it may be this machine that is slow
+	if !well {
+		n.expect() // the ring is there
+	}
 	if s.note(addr, c, well, every) {
 		n.pool.Release(s)
 	}

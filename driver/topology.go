@@ -53,7 +53,8 @@ type topology struct {
 
 	mu      sync.Mutex
 	nodes   map[*node]bool // that have, or had, handles; true: of clients
-	handles int            // of its clients, those to come included
+	handles int            // of its clients, those to come included, and managers' clients
+	left    time.Time      // when the last of them has gone
 	linger  *time.Timer    // retires it when there are none
 	bound   []func()       // have clients look at the topology themselves
 	looking bool           // a goroutine asks
@@ -113,6 +114,11 @@ func (t *topology) detach() {
 	if t.handles--; t.handles > 0 {
 		return
 	}
+	t.left = time.Now()
+	t.lingerLocked()
+}
+
+func (t *topology) lingerLocked() {
 	if t.linger == nil {
 		t.linger = time.AfterFunc(retireAfter, t.retire)
 	} else {
@@ -123,16 +129,45 @@ func (t *topology) detach() {
 // retireAfter is later than a node is deserted, which is a reason to ask once more.
 const retireAfter = 2 * lingerFor
 
-// retire has nodes tell the topology nothing any more, until a client comes again.
+// used reports whether clients have handles, or have lost them lately while a node was
+// ill, and may come again.
+func (t *topology) used() bool {
+	t.mu.Lock()
+	used, nodes := t.handles > 0, slices.Collect(maps.Keys(t.nodes))
+	expected := t.expectedLocked()
+	t.mu.Unlock()
+	return used || expected && slices.ContainsFunc(nodes, func(n *node) bool { return n.pool.Illness().Ill() })
+}
+
+func (t *topology) expectedLocked() bool { return t.handles > 0 || time.Since(t.left) < expectedFor }
+
+// needs reports whether a client of the topology may ask for the address, whose node is
+// ill or isn't.
+func (t *topology) needs(addr string, ill bool) bool {
+	t.mu.Lock()
+	clients := t.handles > 0 || ill && t.expectedLocked()
+	t.mu.Unlock()
+	v := t.view.Load()
+	return clients && v != nil && v.knows(addr)
+}
+
+// retire has nodes tell the topology nothing any more, until a client comes again. Until
+// then nobody wants to know of them; they are kept while they may be away only for now.
 func (t *topology) retire() {
+	used := t.used()
 	t.mu.Lock()
 	if t.handles > 0 {
 		t.mu.Unlock()
 		return
 	}
+	t.wanted.Store(0)
+	if used {
+		t.lingerLocked()
+		t.mu.Unlock()
+		return
+	}
 	nodes := t.nodes
 	t.nodes = make(map[*node]bool)
-	t.wanted.Store(0)
 	t.mu.Unlock()
 	for n := range nodes {
 		n.part(t)
@@ -204,13 +239,12 @@ func (t *topology) changed(ev pooler.Event) {
 // topology's own questions are no reason to ask again.
 func (t *topology) deserted(n *node) {
 	t.mu.Lock()
-	asks := !t.nodes[n]
-	t.nodes[n] = false
-	if !asks {
-		t.since = time.Now()
+	left := t.nodes[n]
+	if left {
+		t.nodes[n], t.since = false, time.Now()
 	}
 	t.mu.Unlock()
-	if asks {
+	if !left {
 		return
 	}
 	t.wanted.Store(time.Now().UnixNano())

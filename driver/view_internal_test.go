@@ -284,7 +284,7 @@ func TestAShardIsOutWhenItIsOutOfAllRings(t *testing.T) {
 }
 
 // A topology whose clients are closed is told nothing any more, and is again when one
-// comes back.
+// comes back. While a node is away they may not be closed, for all that is known.
 func TestATopologyWithoutHandlesLeavesItsNodes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, err := New(Config{
@@ -320,6 +320,10 @@ func TestATopologyWithoutHandlesLeavesItsNodes(t *testing.T) {
 				t.Errorf("with a handle left %d topologies are told, want 1", got)
 			}
 			_ = handles[1].Close()
+			time.Sleep(expectedFor - time.Second)
+			if got := told(n); got != 1 {
+				t.Errorf("without handles %d topologies are told of a node that is away, want 1", got)
+			}
 			time.Sleep(retireAfter + time.Second)
 			if got := told(n); got != 0 {
 				t.Errorf("without handles %d topologies are told, want none", got)
