@@ -45,6 +45,7 @@ func (d *Driver) ClusterOptions(o *redis.ClusterOptions) *redis.ClusterOptions {
 		asks := &clusterOracle{driver: d, options: b.asking(), seeds: c.Addrs}
 		b.topology = newTopology(d, "cluster", asks)
 		b.topology.moves = true
+		b.topology.reads = c.ReadOnly || c.RouteByLatency || c.RouteRandomly
 		b.places = b.topology
 	}
 	return &c
