@@ -155,7 +155,7 @@ func (d *Driver) attach(b *binding, network, addr string) (*node, []note, error)
 	key, notes := d.keyLocked(b, network, addr)
 	n := d.nodes[key]
 	if n == nil {
-		err := checkAddr(network, addr, b.custom()) // which may be another than in the options
+		err := b.checkDialed(network, addr)
 		if err == nil {
 			n, err = d.newNode(b, key)
 		}

@@ -2,10 +2,12 @@ package driver_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -50,7 +52,11 @@ func inShard(t *testing.T, addrs []string, run func(s *shard)) {
 		s.d = newDriver(t, driver.Config{
 			Logger: slog.New(slog.DiscardHandler),
 			Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
-				return s.nodes[addr].Dial(ctx, network, addr)
+				f := s.nodes[addr]
+				if f == nil {
+					return nil, fmt.Errorf("%w: %s", syscall.ECONNREFUSED, addr)
+				}
+				return f.Dial(ctx, network, addr)
 			},
 		})
 		run(s)

@@ -32,7 +32,8 @@ func (d *Driver) RingOptions(o *redis.RingOptions) *redis.RingOptions {
 	c := *o
 	c.Addrs = maps.Clone(c.Addrs)
 	flat := flatten(&c)
-	b := d.complete(flat, slices.Sorted(maps.Values(c.Addrs))...)
+	// Each shard is a part of the data: one that can't be dialed isn't made up for.
+	b := d.completeBy(flat, badAddrs(flat.Network, slices.Sorted(maps.Values(c.Addrs)), d.cfg.Dial != nil || flat.Dialer != nil))
 	if b == nil {
 		return &c
 	}
