@@ -83,7 +83,8 @@ type NodeStatus = pooler.NodeStatus
 
 // Nodes returns the state of every node that a client has asked for, ordered by
 // address. A node with TLS, or with a client's own Dialer, is forgotten a second
-// after its last client has gone; others stay.
+// after its last client has gone, one of a ring or a cluster when that has it no more;
+// others stay.
 func (d *Driver) Nodes() []NodeStatus {
 	if d.unmade() != nil {
 		return []NodeStatus{}
