@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"errors"
 	"net"
 	"strconv"
 	"strings"
@@ -44,3 +45,24 @@ func checkAddr(network, addr string, custom bool) error {
 	}
 	return nil
 }
+
+// checkDialed returns what is wrong with an address that go-redis dials, which may be
+// another than in the options. One that a cluster or its sentinels have announced, as
+// ":0" for a node that they know no address of, is no mistake of the program's and may be
+// another one soon: that is the error of a dial, after which go-redis tries again. So is
+// a seed or a sentinel that is wrong among others.
+func (b *binding) checkDialed(network, addr string) error {
+	err := checkAddr(network, addr, b.custom())
+	_, port, _ := net.SplitHostPort(addr)
+	others := b.topology != nil
+	switch b.places.(type) {
+	case hasty, sentinels:
+		others = true
+	}
+	if !others || err == nil && port != "0" {
+		return err
+	}
+	return &dialError{net.OpError{Op: "dial", Net: network, Addr: address{network, safeaddr.Of(addr)}, Err: errNoAddress}}
+}
+
+var errNoAddress = errors.New("everpool: this is no address that can be dialed")

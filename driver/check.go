@@ -20,17 +20,22 @@ func complaint(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{pooler.ErrConfig}, args...)...)
 }
 
-// checkOptions returns everything that is wrong with the client's options and the
-// addresses of its nodes. custom says that a dialer of the user's own opens the
-// sockets.
-func checkOptions(o *redis.Options, addrs []string, custom bool) error {
-	var wrong complaints
-	wrong.network(o)
+// badAddrs returns what is wrong with the addresses, in their order.
+func badAddrs(network string, addrs []string, custom bool) (bad []error) {
 	for _, addr := range addrs {
-		if err := checkAddr(o.Network, addr, custom); err != nil {
-			wrong = append(wrong, err)
+		if err := checkAddr(network, addr, custom); err != nil {
+			bad = append(bad, err)
 		}
 	}
+	return bad
+}
+
+// checkOptions returns everything that is wrong with the client's options, and with the
+// addresses of its nodes, which are wrong already.
+func checkOptions(o *redis.Options, bad []error) error {
+	var wrong complaints
+	wrong.network(o)
+	wrong = append(wrong, bad...)
 	wrong.sizes(o)
 	wrong.times(o)
 	if bindingOf(o.Dialer) != nil {

@@ -84,7 +84,8 @@ type NodeStatus = pooler.NodeStatus
 
 // Nodes returns the state of every node that a client has asked for, ordered by
 // address. A node with TLS, or with a client's own Dialer, is forgotten a second
-// after its last client has gone, or five minutes if it is away; others stay.
+// after its last client has gone, or five minutes if it is away, one of a ring or a
+// cluster when that has it no more; others stay.
 func (d *Driver) Nodes() []NodeStatus {
 	if d.unmade() != nil {
 		return []NodeStatus{}
@@ -156,7 +157,7 @@ func (d *Driver) attach(b *binding, network, addr string) (*node, []note, error)
 	key, notes := d.keyLocked(b, network, addr)
 	n := d.nodes[key]
 	if n == nil {
-		err := checkAddr(network, addr, b.custom()) // which may be another than in the options
+		err := b.checkDialed(network, addr)
 		if err == nil {
 			n, err = d.newNode(b, key)
 		}

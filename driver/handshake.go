@@ -93,6 +93,9 @@ func (h *handle) answer() error {
 		if h.shake.flight.from != nil {
 			return nil // leading already
 		}
+		if err := h.turnAway(); err != nil {
+			return err
+		}
 		frame := h.b.req[r.start:r.end]
 		a := h.shake.memory.ask(h.shake.in, frame, h.shake.client)
 		switch {

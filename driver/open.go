@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -205,8 +206,8 @@ func (o *opening) take(opts []Option) {
 func (o *opening) client(d *Driver, s source) (*DB, error) {
 	o.change(&s)
 	c, b := s.client(d)
-	if b.err != nil {
-		return nil, errors.Join(b.err, c.Close())
+	if err := cmp.Or(b.err, s.badAddrs(d.cfg.Dial != nil)); err != nil {
+		return nil, errors.Join(err, c.Close())
 	}
 	db := &DB{UniversalClient: c, Driver: d, source: s, binding: b}
 	err := db.addHooks(o.hooks)

@@ -146,10 +146,27 @@ func (d *Driver) Options(o *redis.Options) *redis.Options {
 	return &c
 }
 
-// complete makes of c, which is a copy, options of a client on this driver, whose
-// nodes begin with those addresses. It returns the binding, or nil if c is complete
-// already.
+// complete makes of c, which is a copy, options of a client on this driver, which finds
+// its nodes by those addresses. It returns the binding, or nil if c is complete already.
+// One of several addresses that can't be dialed is only logged: the others do.
 func (d *Driver) complete(c *redis.Options, addrs ...string) *binding {
+	bad := badAddrs(c.Network, addrs, d.cfg.Dial != nil || c.Dialer != nil)
+	if len(bad) == len(addrs) {
+		return d.completeBy(c, bad)
+	}
+	b := d.completeBy(c, nil)
+	if b == nil || b.err != nil {
+		return b
+	}
+	for _, err := range bad {
+		d.cfg.Logger.LogAttrs(context.Background(), slog.LevelWarn,
+			"everpool: one of several addresses can't be dialed; the others are used", slog.String("error", err.Error()))
+	}
+	return b
+}
+
+// completeBy is complete, of options with whose addresses that is wrong.
+func (d *Driver) completeBy(c *redis.Options, bad []error) *binding {
 	if mn := c.MaintNotificationsConfig; mn != nil {
 		own := *mn
 		c.MaintNotificationsConfig = &own
@@ -157,7 +174,7 @@ func (d *Driver) complete(c *redis.Options, addrs ...string) *binding {
 	if d.hasMade(c) {
 		return nil
 	}
-	b := d.bind(c, addrs...)
+	b := d.bind(c, bad)
 	if c.MaintNotificationsConfig == nil {
 		c.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	}
@@ -203,7 +220,7 @@ func pinsHandles(o *redis.Options) bool {
 }
 
 // bind takes from the options what the driver has to know.
-func (d *Driver) bind(o *redis.Options, addrs ...string) *binding {
+func (d *Driver) bind(o *redis.Options, bad []error) *binding {
 	b := &binding{
 		driver: d, pool: d.cfg.Pool, tls: o.TLSConfig.Clone(), waits: true,
 		tracks: o.ClientSideCache != nil || o.ClientSideCacheConfig != nil,
@@ -211,7 +228,7 @@ func (d *Driver) bind(o *redis.Options, addrs ...string) *binding {
 	if d.cfg.Dial == nil && o.Dialer != nil {
 		b.dial, b.tls = o.Dialer, nil
 	}
-	if b.err = errors.Join(d.unmade(), checkOptions(o, addrs, b.custom())); b.err == nil {
+	if b.err = errors.Join(d.unmade(), checkOptions(o, bad)); b.err == nil {
 		b.adopt(o)
 		b.err = inTermsOf(b.pool.Validate(), o)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/everpool/everpool/pooler"
 )
@@ -21,7 +22,12 @@ import (
 // knows: a heartbeat doesn't wait, so that one shard doesn't hold up the others'. One that
 // is silent counts as up until it says nothing on a new connection either.
 // At the third that fails go-redis takes the shard out of the ring, and who waits for it
-// goes to where its keys are then. It is looked for until it is back.
+// goes to where its keys are then. It is looked for until it is back. Nodes of shards that
+// SetAddrs takes out are forgotten after six heartbeats, while the ring has others; with
+// a HeartbeatFn they stay, as those of a single client do.
+//
+// The shards' clients are made without maintenance notifications, unless NewClient sets
+// them in the options that it is given.
 //
 // If the options can't work every command fails with an error that names each mistake,
 // as with Options.
@@ -33,11 +39,13 @@ func (d *Driver) RingOptions(o *redis.RingOptions) *redis.RingOptions {
 	c := *o
 	c.Addrs = maps.Clone(c.Addrs)
 	flat := flatten(&c)
-	b := d.complete(flat, slices.Sorted(maps.Values(c.Addrs))...)
+	// Each shard is a part of the data: one that can't be dialed isn't made up for.
+	b := d.completeBy(flat, badAddrs(flat.Network, slices.Sorted(maps.Values(c.Addrs)), d.cfg.Dial != nil || flat.Dialer != nil))
 	if b == nil {
 		return &c
 	}
 	transfer(&c, flat)
+	c.NewClient = quietClients(c.NewClient)
 	b.late = func() *redis.Options { return flatten(&c) }
 	if c.HeartbeatFn == nil {
 		shards := &shards{beats: make(map[string]map[*redis.Client]beat)}
@@ -46,6 +54,20 @@ func (d *Driver) RingOptions(o *redis.RingOptions) *redis.RingOptions {
 		c.HeartbeatFn = func(ctx context.Context, c *redis.Client) bool { return shards.beat(ctx, b, c, every) }
 	}
 	return &c
+}
+
+// quietClients has the shards' clients made without maintenance notifications, which the
+// options of a ring have no field for. A function of the user's can switch them on.
+func quietClients(newClient func(*redis.Options) *redis.Client) func(*redis.Options) *redis.Client {
+	if newClient == nil {
+		newClient = redis.NewClient
+	}
+	return func(o *redis.Options) *redis.Client {
+		if o.MaintNotificationsConfig == nil {
+			o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+		}
+		return newClient(o)
+	}
 }
 
 // defaultHeartbeat is go-redis's.
@@ -105,12 +127,53 @@ func (s *shards) note(addr string, c *redis.Client, well bool, every time.Durati
 	return was && !s.inLocked(addr)
 }
 
+// left returns the shards of which no ring has a heartbeat any more: go-redis says nothing
+// else of shards that SetAddrs takes out.
+func (s *shards) left(every time.Duration) (addrs []string) {
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for addr, of := range s.beats {
+		live := false
+		for _, b := range of {
+			live = live || now.Sub(b.at) <= 2*outAfter*every
+		}
+		if !live {
+			addrs = append(addrs, addr)
+		}
+	}
+	return addrs
+}
+
+// drop forgets a shard.
+func (s *shards) drop(addr string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.beats, addr)
+}
+
+// leaveBehind has the driver forget the node of a shard that has left, if these rings have
+// made it and nobody uses it. It reports false if it has handles still.
+func (d *Driver) leaveBehind(s *shards, b *binding, network, addr string) bool {
+	n := d.known(b, network, addr)
+	if n == nil || n.first.places != s {
+		return true
+	}
+	if !d.forget(n) {
+		return false
+	}
+	d.start(func(context.Context) { _ = n.close() })
+	return true
+}
+
 // beat is a heartbeat of a shard, of which there is one every so often.
 func (s *shards) beat(ctx context.Context, b *binding, c *redis.Client, every time.Duration) bool {
 	addr := c.Options().Addr
 	n := b.driver.known(b, c.Options().Network, addr)
 	if n == nil {
-		return c.Ping(ctx).Err() == nil // the first one makes the node known
+		well := c.Ping(ctx).Err() == nil // the first one makes the node known
+		s.note(addr, c, well, every)
+		return well
 	}
 	well := knownState(n) == pooler.StateUp // silent, too: it may be this machine that is slow
 	if !well {
@@ -118,6 +181,11 @@ func (s *shards) beat(ctx context.Context, b *binding, c *redis.Client, every ti
 	}
 	if s.note(addr, c, well, every) {
 		n.pool.Release(s)
+	}
+	for _, addr := range s.left(every) {
+		if b.driver.leaveBehind(s, b, c.Options().Network, addr) {
+			s.drop(addr)
+		}
 	}
 	if !well {
 		nudge(n)

@@ -1,6 +1,9 @@
 package driver_test
 
 import (
+	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -38,4 +41,75 @@ func TestAShardIsNotTakenOutForBeingSilentForAMoment(t *testing.T) {
 		}
 		t.f.Freeze(false)
 	})
+}
+
+// shardsAt names so many shards, from that number on.
+func shardsAt(from, n int) map[string]string {
+	addrs := make(map[string]string)
+	for i := from; i < from+n; i++ {
+		addrs[fmt.Sprint(i)] = fmt.Sprintf("10.0.0.%d:6379", i+1)
+	}
+	return addrs
+}
+
+func (l *lab) ring(o *redis.RingOptions) *redis.Ring {
+	rdb := redis.NewRing(l.d.RingOptions(o))
+	l.Cleanup(func() { _ = rdb.Close() })
+	return rdb
+}
+
+// A ring whose shards are replaced over and over leaves nothing of those that it has no
+// more, well or ill; what another client has made stays.
+func TestShardsThatARingHasNoMoreAreForgotten(t *testing.T) {
+	inLab(t, driver.Config{}, func(t *lab) {
+		other := t.client() // of a shard
+		if err := errors.Join(other.Ping(t.Context()).Err(), other.Close()); err != nil {
+			t.Fatal(err)
+		}
+		ring := t.ring(&redis.RingOptions{Addrs: shardsAt(0, 3)})
+		for i := range 20 {
+			ring.SetAddrs(shardsAt(3*i, 3))
+			for key := range 20 {
+				if err := ring.Set(t.Context(), fmt.Sprint(key), "x", 0).Err(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(time.Second)
+			if i%2 == 1 {
+				t.f.DownRefused()
+				time.Sleep(time.Second)
+				ring.SetAddrs(shardsAt(3*i+1, 2))
+				time.Sleep(10 * time.Second)
+				if n := len(t.d.Nodes()); n != 3 {
+					t.Errorf("%d nodes while all are away, want the two shards and the other client's", n)
+				}
+				t.f.Up()
+				time.Sleep(5 * time.Second)
+			}
+		}
+		time.Sleep(10 * time.Second)
+		if n := len(t.d.Nodes()); n != 3 {
+			t.Errorf("%d nodes, want the two shards and the other client's", n)
+		}
+	})
+}
+
+// Shards are asked for no maintenance notifications, as single nodes aren't, whoever makes
+// their clients.
+func TestARingAsksForNoMaintenanceNotifications(t *testing.T) {
+	for name, newClient := range map[string]func(*redis.Options) *redis.Client{"": nil, "NewClient": redis.NewClient} {
+		t.Run(name, func(t *testing.T) {
+			inLab(t, driver.Config{}, func(t *lab) {
+				ring := t.ring(&redis.RingOptions{Addrs: shardsAt(0, 2), NewClient: newClient})
+				if err := ring.Set(t.Context(), "k", "x", 0).Err(); err != nil {
+					t.Error(err)
+				}
+				for _, c := range t.f.Commands() {
+					if strings.Contains(strings.ToUpper(c), "MAINT_NOTIFICATIONS") {
+						t.Errorf("executed: %s", c)
+					}
+				}
+			})
+		})
+	}
 }

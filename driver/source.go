@@ -184,6 +184,18 @@ func (s *source) reads() bool {
 }
 
 // network is that of one node, as go-redis has it.
+// badAddrs returns what is wrong with the addresses of several nodes: what is written for
+// this library needn't be taken as go-redis takes it.
+func (s *source) badAddrs(custom bool) error {
+	switch {
+	case s.cluster != nil:
+		return errors.Join(badAddrs("tcp", s.cluster.Addrs, custom || s.cluster.Dialer != nil)...)
+	case s.failover != nil:
+		return errors.Join(badAddrs("tcp", s.failover.SentinelAddrs, custom || s.failover.Dialer != nil)...)
+	}
+	return nil
+}
+
 func (s *source) network() string { return cmp.Or(s.single.Network, "tcp") }
 
 // parseBool reads true or false, in any case.

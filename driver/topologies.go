@@ -23,8 +23,13 @@ import (
 // to another node. New connections to an address all of whose slots another node has
 // taken over go to that node, which brings subscriptions back.
 //
+// With ClusterSlots set there is no such topology: what isn't asked of the nodes isn't
+// known by them. Callers wait at a node that is away until FailFastAfter and get
+// [pooler.ErrNodeDown] then, until go-redis calls ClusterSlots again by itself and that
+// says otherwise.
+//
 // If the options can't work every command fails with an error that names each mistake,
-// as with Options.
+// as with Options. A seed among several that can't be dialed is only logged.
 func (d *Driver) ClusterOptions(o *redis.ClusterOptions) *redis.ClusterOptions {
 	d = d.orUnmade()
 	if o == nil {
@@ -45,6 +50,7 @@ func (d *Driver) ClusterOptions(o *redis.ClusterOptions) *redis.ClusterOptions {
 		asks := &clusterOracle{driver: d, options: b.asking(), seeds: c.Addrs}
 		b.topology = newTopology(d, "cluster", asks)
 		b.topology.moves = true
+		b.topology.reads = c.ReadOnly || c.RouteByLatency || c.RouteRandomly
 		b.places = b.topology
 	}
 	return &c

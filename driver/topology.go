@@ -48,6 +48,7 @@ type topology struct {
 	name   string // for NodeStatus
 	oracle oracle
 	moves  bool // its clients follow MOVED
+	reads  bool // its clients read from replicas
 	view   atomic.Pointer[view]
 	wanted atomic.Int64 // when a request last asked, as UnixNano
 
@@ -61,6 +62,8 @@ type topology struct {
 	stirs   int            // reasons to ask that have come while it does
 	since   time.Time      // a view asked for before that isn't enough
 	stirred chan struct{}  // capacity 1: something has happened to a node
+
+	saidAway map[string]time.Time // since when a client is told that a replica is away
 }
 
 // oracle asks members of a topology for a view.
@@ -71,7 +74,10 @@ type oracle interface {
 }
 
 func newTopology(d *Driver, name string, o oracle) *topology {
-	return &topology{driver: d, name: name, oracle: o, nodes: make(map[*node]bool), stirred: make(chan struct{}, 1)}
+	return &topology{
+		driver: d, name: name, oracle: o, nodes: make(map[*node]bool), stirred: make(chan struct{}, 1),
+		saidAway: make(map[string]time.Time),
+	}
 }
 
 // Here reports whether a request may wait at the address. See [pooler.Places].

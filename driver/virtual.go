@@ -35,6 +35,8 @@ func (h *handle) SyscallConn() (syscall.RawConn, error) {
 		return nil, errStrayed
 	case c == nil && h.bound.waits && !h.node.pool.Serves():
 		return nil, errAway
+	case c == nil && h.turnedAwayLocked():
+		return nil, errReplicaAway // a new handle says so
 	case c == nil && h.shake.in.pool.Dead(): // a new handle is told by the server why
 		return nil, errRefused
 	case c != nil && h.b.idle() && !h.sending && !h.receiving:

@@ -1,0 +1,219 @@
+package driver_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/everpool/everpool/driver"
+	"github.com/everpool/everpool/internal/testkit"
+)
+
+// shard is a cluster in a bubble: a primary of all slots, and its replicas.
+type shard struct {
+	*testing.T
+	nodes map[string]*testkit.Fake
+	d     *driver.Driver
+	asked atomic.Int64 // for the slots
+}
+
+const primary, replica, replica2 = "10.0.0.1:6379", "10.0.0.2:6379", "10.0.0.3:6379"
+
+// inShard runs the test in a bubble with a primary and its replicas.
+func inShard(t *testing.T, addrs []string, run func(s *shard)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		t.Cleanup(func() { time.Sleep(time.Minute) }) // go-redis rests from its reloads
+		s := &shard{T: t, nodes: make(map[string]*testkit.Fake)}
+		nodes := [][]byte{testkit.ReplyInt(0), testkit.ReplyInt(16383)}
+		for _, addr := range addrs {
+			host, _, _ := net.SplitHostPort(addr)
+			nodes = append(nodes, testkit.ReplyArray(testkit.ReplyBulk(host), testkit.ReplyInt(6379), testkit.ReplyBulk("")))
+		}
+		for _, addr := range addrs {
+			f := testkit.NewFake()
+			t.Cleanup(f.Close)
+			f.Handle("CLUSTER", func(*testkit.FakeConn, []string) []byte {
+				s.asked.Add(1)
+				return testkit.ReplyArray(testkit.ReplyArray(nodes...))
+			})
+			f.Handle("GET", func(*testkit.FakeConn, []string) []byte { return testkit.ReplyBulk(addr) })
+			s.nodes[addr] = f
+		}
+		s.d = newDriver(t, driver.Config{
+			Logger: slog.New(slog.DiscardHandler),
+			Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+				f := s.nodes[addr]
+				if f == nil {
+					return nil, fmt.Errorf("%w: %s", syscall.ECONNREFUSED, addr)
+				}
+				return f.Dial(ctx, network, addr)
+			},
+		})
+		run(s)
+	})
+}
+
+func (s *shard) client(o *redis.ClusterOptions) *redis.ClusterClient {
+	o.Addrs = []string{primary}
+	rdb := redis.NewClusterClient(s.d.ClusterOptions(o))
+	s.Cleanup(func() { _ = rdb.Close() })
+	return rdb
+}
+
+// read reads n keys in one pipeline, and returns who has answered, and after what time.
+func (s *shard) read(rdb *redis.ClusterClient, n int) (by string, took time.Duration) {
+	s.Helper()
+	began := time.Now()
+	cmds, err := rdb.Pipelined(s.Context(), func(p redis.Pipeliner) error {
+		for i := range n {
+			p.Get(s.Context(), string(rune('a'+i)))
+		}
+		return nil
+	})
+	if err != nil {
+		s.Errorf("a pipeline of %d reads: %v", n, err)
+	}
+	return cmds[0].(*redis.StringCmd).Val(), time.Since(began)
+}
+
+// readsFromReplicas are the ways to have a client do so.
+var readsFromReplicas = map[string]redis.ClusterOptions{
+	"ReadOnly": {ReadOnly: true}, "RouteRandomly": {RouteRandomly: true}, "RouteByLatency": {RouteByLatency: true},
+	"ReadOnly, few handles": {ReadOnly: true, PipelinePoolSize: -1},
+}
+
+// A replica that is away costs those who read from replicas a pause once in a while: not
+// each pipeline.
+func TestPipelinesLeaveAReplicaThatIsAway(t *testing.T) {
+	if !driver.Vetoes {
+		t.Skip("handles that exist already aren't asked")
+	}
+	for name, o := range readsFromReplicas {
+		for _, n := range []int{1, 2} {
+			t.Run(name, func(t *testing.T) {
+				inShard(t, []string{primary, replica}, func(s *shard) {
+					rdb := s.client(&o)
+					for range 20 {
+						s.read(rdb, n)
+					}
+					s.nodes[replica].DownRefused()
+					s.read(rdb, n)
+					time.Sleep(200 * time.Millisecond)
+					synctest.Wait()
+					asked, paused := s.asked.Load(), 0
+					for range 1000 { // in 10 s
+						by, took := s.read(rdb, n)
+						if by != primary {
+							s.Errorf("answered by %q", by)
+						}
+						if took > 0 {
+							paused++
+						}
+						time.Sleep(10*time.Millisecond - min(took, 10*time.Millisecond))
+					}
+					if paused > 3 {
+						s.Errorf("%d of 1000 pipelines have paused", paused)
+					}
+					if more := s.asked.Load() - asked; more > 5 {
+						s.Errorf("the slots were asked for %d times in 10 s", more)
+					}
+				})
+			})
+		}
+	}
+}
+
+// A single command follows MOVED, without a pause.
+func TestCommandsPauseForNoReplicaThatIsAway(t *testing.T) {
+	for name, o := range readsFromReplicas {
+		t.Run(name, func(t *testing.T) {
+			inShard(t, []string{primary, replica}, func(s *shard) {
+				rdb := s.client(&o)
+				for range 20 {
+					s.read(rdb, 2)
+					rdb.Get(s.Context(), "a")
+				}
+				s.nodes[replica].DownRefused()
+				rdb.Get(s.Context(), "a")
+				time.Sleep(200 * time.Millisecond)
+				for range 100 {
+					began := time.Now()
+					if by, err := rdb.Get(s.Context(), "a").Result(); err != nil || by != primary || time.Since(began) > 0 {
+						s.Fatalf("answered by %q after %v: %v", by, time.Since(began), err)
+					}
+				}
+			})
+		})
+	}
+}
+
+// While all nodes of a slot are away pipelines wait for the primary, however often they
+// are sent to replicas that go-redis takes for no worse.
+func TestPipelinesWaitForThePrimaryWhenReplicasAreAwayToo(t *testing.T) {
+	for name, o := range readsFromReplicas {
+		t.Run(name, func(t *testing.T) {
+			inShard(t, []string{primary, replica, replica2}, func(s *shard) {
+				rdb := s.client(&o)
+				for range 20 {
+					s.read(rdb, 2)
+				}
+				for _, f := range s.nodes {
+					f.DownRefused()
+				}
+				const outage = 3 * time.Second
+				done := make(chan string, 64)
+				for range cap(done) {
+					go func() {
+						by, took := s.read(rdb, 2)
+						if took > outage+time.Second {
+							by += ", late"
+						}
+						done <- by
+					}()
+				}
+				time.Sleep(outage)
+				s.nodes[primary].Up()
+				for range cap(done) {
+					if by := <-done; by != primary {
+						s.Errorf("answered by %q", by)
+					}
+				}
+			})
+		})
+	}
+}
+
+// A pipeline goes to another node whatever it consists of: commands that go-redis doesn't
+// try again among it.
+func TestPipelinesThatAreNotTriedAgainLeaveAReplicaThatIsAway(t *testing.T) {
+	inShard(t, []string{primary, replica}, func(s *shard) {
+		rdb := s.client(&redis.ClusterOptions{ReadOnly: true})
+		for range 20 {
+			s.read(rdb, 2)
+		}
+		s.nodes[replica].DownRefused()
+		s.read(rdb, 2)
+		for range 3 {
+			time.Sleep(20 * time.Second)
+			var bufs [2][64]byte
+			cmds, err := rdb.Pipelined(s.Context(), func(p redis.Pipeliner) error {
+				p.GetToBuffer(s.Context(), "a", bufs[0][:])
+				p.GetToBuffer(s.Context(), "b", bufs[1][:])
+				return nil
+			})
+			if err != nil || !strings.HasPrefix(string(bufs[1][:]), primary) {
+				s.Errorf("%v, %q: %v", cmds, bufs[1][:], err)
+			}
+		}
+	})
+}
