@@ -41,9 +41,12 @@ func (way Way) String() string {
 // Ways are those that suffice: each topology, each server and each protocol. The
 // combinations of the latter are run over single nodes.
 var Ways = []Way{
-	{Cluster, testkit.Redis, 3}, {Cluster, testkit.Valkey, 2},
-	{Failover, testkit.Redis, 3}, {FailoverCluster, testkit.Valkey, 2},
-	{Ring, testkit.Redis, 2}, {Ring, testkit.Valkey, 3},
+	{Cluster, testkit.Redis, 3},
+	{Cluster, testkit.Valkey, 2},
+	{Failover, testkit.Redis, 3},
+	{FailoverCluster, testkit.Valkey, 2},
+	{Ring, testkit.Redis, 2},
+	{Ring, testkit.Valkey, 3},
 }
 
 // Target starts the servers of the topology for one test and returns them as a target;
