@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
+	"os/exec"
 	"runtime"
 	"slices"
 	"strings"
@@ -115,6 +117,17 @@ func (g *members) slots(*testkit.FakeConn, []string) []byte {
 // What a driver has of nodes that have gone is nothing: no entry, no goroutine, no socket
 // and no memory, however many there were.
 func TestNodesThatComeAndGoLeaveNothing(t *testing.T) {
+	const alone = "EVERPOOL_TEST_ALONE"
+	if os.Getenv(alone) == "" {
+		// In a process of its own: what other tests have left would be counted.
+		test := exec.CommandContext(t.Context(), os.Args[0], "-test.v", "-test.run=^"+t.Name()+"$")
+		test.Env = append(os.Environ(), alone+"=1")
+		out, err := test.CombinedOutput()
+		if t.Logf("%s", out); err != nil {
+			t.Error(err)
+		}
+		return
+	}
 	for name, prepare := range map[string]func(t *testing.T, census *testkit.Census) guests{
 		"clients of a manager": func(t *testing.T, census *testkit.Census) guests {
 			server := testkit.Start(t, testkit.Redis)

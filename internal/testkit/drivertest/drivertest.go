@@ -5,6 +5,7 @@ package drivertest
 
 import (
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9/logging"
 
@@ -48,3 +49,14 @@ func Leased(cfg driver.Config) driver.Config {
 
 // Leases returns how many connections are leased, those apart that are shared.
 func Leases(s pooler.Stats) int { return s.InUse - s.Lanes }
+
+// Conforming returns a driver for the conformance suite: its clients wait for a slow
+// machine's servers, but not for long where nobody listens.
+func Conforming(tb testing.TB, shared int, nobodyListens bool) *driver.Driver {
+	tb.Helper()
+	cfg := driver.Config{Pool: pooler.Config{FailFastAfter: time.Minute, SharedConns: shared}, LeaveContextTimeout: true}
+	if nobodyListens {
+		cfg.Pool.FailFastAfter = time.Second
+	}
+	return New(tb, cfg)
+}
