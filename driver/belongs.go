@@ -99,8 +99,7 @@ func (db *DB) hold() (release func()) {
 	d := db.Driver
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	key, _ := d.keyLocked(db.binding, db.source.network(), db.source.single.Addr)
-	n := d.nodes[key]
+	n := d.knownLocked(db.binding, db.source.network(), db.source.single.Addr)
 	if n == nil {
 		return func() {}
 	}

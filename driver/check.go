@@ -20,10 +20,11 @@ func complaint(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{pooler.ErrConfig}, args...)...)
 }
 
-// badAddrs returns what is wrong with the addresses, in their order.
-func badAddrs(network string, addrs []string, custom bool) (bad []error) {
+// badAddrs returns what is wrong with the addresses of a client's nodes, in their order.
+func (d *Driver) badAddrs(o *redis.Options, addrs []string) (bad []error) {
+	custom := d.cfg.Dial != nil || o.Dialer != nil // a dialer of the user's own opens the sockets
 	for _, addr := range addrs {
-		if err := checkAddr(network, addr, custom); err != nil {
+		if err := checkAddr(o.Network, addr, custom); err != nil {
 			bad = append(bad, err)
 		}
 	}

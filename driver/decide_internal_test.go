@@ -89,8 +89,9 @@ func TestABatchIsToldNothingThatIsTriedAgainUnlessItMayHaveRun(t *testing.T) {
 }
 
 // triedAgain reports whether go-redis sends a request again after the error, where
-// it does so after timeouts (error.go, shouldRetry).
-func triedAgain(err error) bool {
+// it does so after timeouts (error.go, shouldRetry), which it doesn't for commands that
+// block.
+func triedAgain(err error, blocks bool) bool {
 	var op *net.OpError
 	var timeout interface{ Timeout() bool }
 	switch {
@@ -101,7 +102,7 @@ func triedAgain(err error) bool {
 	case errors.Is(err, redis.ErrPoolTimeout):
 		return true
 	}
-	return errors.As(err, &timeout)
+	return !blocks && errors.As(err, &timeout)
 }
 
 // The table of docs/design.md, section 7, row by row.
@@ -150,8 +151,11 @@ func TestWhatACallerIsTold(t *testing.T) {
 				t.Errorf("%s: %v, want %v", row.what, err, want)
 			}
 		}
-		if got := triedAgain(err); got != row.again {
+		if got := triedAgain(err, false); got != row.again {
 			t.Errorf("%s: go-redis tries %v again: %t", row.what, err, got)
+		}
+		if !row.l.ran && triedAgain(err, true) != row.again {
+			t.Errorf("%s, of a command that blocks: go-redis tries %v again: %t", row.what, err, !row.again)
 		}
 		if unknown := errors.Is(err, pooler.ErrUnknownOutcome); unknown && (!row.l.ran || row.l.effect == command.Read) {
 			t.Errorf("%s: its outcome is known, told %v", row.what, err)
@@ -196,7 +200,7 @@ func TestACallerIsToldThatItsContextHasEnded(t *testing.T) {
 			var timeout net.Error
 			if told := errors.Is(err, context.DeadlineExceeded); told != (by.told || f == tellUnknown) {
 				t.Errorf("%s, %s: told so: %t, %v", row.what, by.of, told, err)
-			} else if told && (triedAgain(err) || !errors.As(err, &timeout) || !timeout.Timeout()) {
+			} else if told && (triedAgain(err, false) || !errors.As(err, &timeout) || !timeout.Timeout()) {
 				t.Errorf("%s, %s: go-redis tries again or takes for no timeout %v", row.what, by.of, err)
 			}
 			for _, want := range row.want {

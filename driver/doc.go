@@ -84,6 +84,9 @@
 //     HealthCheckTimeout.
 //   - The server has answered with what is no RESP: [pooler.ErrProtocol], which is
 //     ErrUnknownOutcome too unless the request only reads; no retry.
+//   - The context's deadline has ended any of these waits, but for an unknown
+//     outcome: [context.DeadlineExceeded], at once; no retry. Several commands that
+//     don't only read and were never sent are told ErrWaitTimeout with it.
 //   - The driver is closed: [pooler.ErrClosed], which is [redis.ErrClosed] too.
 //
 // A transaction, or a pipeline that doesn't only read, that was never sent is told

@@ -232,13 +232,14 @@ func (d *Driver) forget(n *node) bool {
 func (d *Driver) newNode(b *binding, key nodeKey) (*node, error) {
 	n := &node{key: key, first: b, memory: newMemory(), forget: d.forget}
 	cfg := b.pool
+	limits := cfg.Limits()
 	tell := d.cfg.Pool.OnEvent
 	cfg.OnEvent = func(ev pooler.Event) {
 		if ev.Kind == pooler.EventState {
 			n.stateChanged(d.cfg.Logger, ev)
 		}
 		if s, ok := b.places.(sentinels); ok {
-			s.heed(n, ev, cfg.Limits().HealthCheckTimeout)
+			s.heed(n, ev, limits.HealthCheckTimeout)
 		}
 		n.tell(ev)
 		if tell != nil {
@@ -261,7 +262,7 @@ func (d *Driver) newNode(b *binding, key nodeKey) (*node, error) {
 		return nil, err
 	}
 	n.pool = pool
-	n.shares = cfg.Limits().SharedConns > 0
+	n.shares = limits.SharedConns > 0
 	for _, turn := range d.turned {
 		turn(pool)
 	}

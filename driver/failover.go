@@ -20,12 +20,13 @@ import (
 //
 // Callers wait for a primary that is away in the dial, until it is back or the sentinels
 // name another one, which they are asked about at once; the client's connections are made
-// to that one then. Nothing waits for a sentinel: go-redis asks all of them, and one that
-// doesn't answer would hold up every dial. A client made with NewFailoverClusterClient is
-// sent to the new primary by MOVED.
+// to that one then. Nothing waits for a sentinel that has gone, or is silent while another
+// may answer: go-redis asks all of them, and one that doesn't answer would hold up every
+// dial. Where all are silent callers wait, for ReadTimeout at most. A client made with
+// NewFailoverClusterClient is sent to the new primary by MOVED.
 //
 // If the options can't work every command fails with an error that names each mistake,
-// as with Options.
+// as with Options. A sentinel among several that can't be dialed is only logged.
 func (d *Driver) FailoverOptions(o *redis.FailoverOptions) *redis.FailoverOptions {
 	d = d.orUnmade()
 	if o == nil {
@@ -114,7 +115,7 @@ func (s sentinels) heed(n *node, ev pooler.Event, silentFor time.Duration) {
 		s.driver.ailing.note(ev.Node, ev.Time.Add(silentFor))
 		n.pool.Release(s)
 	case ev.Kind == pooler.EventState && ev.State == pooler.StateUp:
-		s.driver.ailing.note(ev.Node, time.Time{})
+		s.driver.ailing.forget(ev.Node)
 	case ev.Kind == pooler.EventState:
 		s.driver.ailing.note(ev.Node, ev.Time.Add(math.MaxInt64))
 	}
@@ -134,6 +135,12 @@ func (a *ailing) note(addr string, until time.Time) {
 		a.until = make(map[string]time.Time)
 	}
 	a.until[addr] = until
+}
+
+func (a *ailing) forget(addr string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.until, addr)
 }
 
 func (a *ailing) isWell(addr string) bool {

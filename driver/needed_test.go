@@ -245,6 +245,46 @@ func TestANodeThatHasLeftAndIsAwayIsForgottenInTime(t *testing.T) {
 	}
 }
 
+// One that is well is forgotten as soon as go-redis has done with it, whether the driver
+// knows by then that it has left or not: that its handles are gone is a reason to ask.
+func TestANodeThatHasLeftAndIsWellIsForgotten(t *testing.T) {
+	for _, own := range []bool{false, true} {
+		for _, told := range []bool{false, true} {
+			t.Run(fmt.Sprint("own ", own, " told ", told), func(t *testing.T) {
+				inKind(t, "cluster", own, func(m *managed, d *driver.Driver, c redis.UniversalClient) {
+					look := func() { // an outage has the driver look; go-redis does once a minute
+						m.server(2).DownRefused()
+						touch(m.T, c)
+						m.server(2).Up()
+						time.Sleep(5 * time.Second)
+						touch(m.T, c)
+					}
+					m.asCluster(0, 3)
+					time.Sleep(2 * time.Minute)
+					touch(m.T, c)
+					time.Sleep(time.Second)
+					touch(m.T, c)
+					look()
+					if n := d.Nodes(); len(n) != 3 {
+						m.Fatalf("nodes %+v", n)
+					}
+					m.asCluster(0, 2)
+					if told {
+						look()
+					}
+					for range 18 { // go-redis looks in a minute, and keeps it for another one
+						touch(m.T, c)
+						time.Sleep(10 * time.Second)
+					}
+					if n := d.Nodes(); len(n) != 2 {
+						m.Errorf("left are %+v", n)
+					}
+				})
+			})
+		}
+	}
+}
+
 // managedKinds are clients of a manager on the first two servers, as kinds are.
 func managedKinds(t *testing.T, run func(m *managed, add func(name, query string) (redis.UniversalClient, error))) {
 	kinds(func(kind string, own bool) {

@@ -92,13 +92,19 @@ func (n *node) detach() {
 
 // lingerLocked has what nobody uses any more closed in a while.
 func (n *node) lingerLocked() {
-	switch {
-	case n.closed:
-	case n.linger == nil:
-		n.linger = time.AfterFunc(lingerFor, n.drain)
-	default:
-		n.linger.Reset(lingerFor)
+	if !n.closed {
+		n.linger = rearm(n.linger, lingerFor, n.drain)
 	}
+}
+
+// rearm has f called after that time, and not before, by the timer, which is made if there
+// is none yet.
+func rearm(t *time.Timer, after time.Duration, f func()) *time.Timer {
+	if t == nil {
+		return time.AfterFunc(after, f)
+	}
+	t.Reset(after)
+	return t
 }
 
 // hold keeps the node until release is called, whatever handles it has.
@@ -111,9 +117,7 @@ func (n *node) hold() {
 func (n *node) release() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.holders--; n.holders == 0 && n.handles == 0 {
-		n.lingerLocked()
-	}
+	n.holders--
 }
 
 // expect has handles of a client expected that is known to live.
@@ -159,25 +163,20 @@ func (n *node) drain() {
 		n.lingerLocked()
 	}
 	n.mu.Unlock()
-	if !unused {
-		return
-	}
-	if !needed || !ill {
+	switch {
+	case !unused || needed && ill:
+	case needed: // go-redis has done with what its topology knows: it may have left
 		for _, t := range topologies {
 			t.deserted(n)
 		}
-	}
-	if needed {
-		return
-	}
-	if n.key.tls != nil || n.key.own != nil {
+	case n.key.tls != nil || n.key.own != nil || slices.ContainsFunc(topologies, func(t *topology) bool { return t.lost(n) }):
 		// Others like it may never come, and there may be any number of those.
 		if n.forget(n) {
 			_ = n.close()
 		}
-		return
+	default:
+		n.pool.Drain()
 	}
-	n.pool.Drain()
 }
 
 func (n *node) close() error {

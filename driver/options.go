@@ -150,7 +150,7 @@ func (d *Driver) Options(o *redis.Options) *redis.Options {
 // its nodes by those addresses. It returns the binding, or nil if c is complete already.
 // One of several addresses that can't be dialed is only logged: the others do.
 func (d *Driver) complete(c *redis.Options, addrs ...string) *binding {
-	bad := badAddrs(c.Network, addrs, d.cfg.Dial != nil || c.Dialer != nil)
+	bad := d.badAddrs(c, addrs)
 	if len(bad) == len(addrs) {
 		return d.completeBy(c, bad)
 	}

@@ -40,7 +40,7 @@ func (d *Driver) RingOptions(o *redis.RingOptions) *redis.RingOptions {
 	c.Addrs = maps.Clone(c.Addrs)
 	flat := flatten(&c)
 	// Each shard is a part of the data: one that can't be dialed isn't made up for.
-	b := d.completeBy(flat, badAddrs(flat.Network, slices.Sorted(maps.Values(c.Addrs)), d.cfg.Dial != nil || flat.Dialer != nil))
+	b := d.completeBy(flat, d.badAddrs(flat, slices.Sorted(maps.Values(c.Addrs))))
 	if b == nil {
 		return &c
 	}
@@ -90,6 +90,12 @@ type beat struct {
 	at   time.Time
 }
 
+// isOver reports whether the ring is closed, or has the shard no more: by then it would
+// have been out twice.
+func (b beat) isOver(now time.Time, every time.Duration) bool {
+	return now.Sub(b.at) > 2*outAfter*every
+}
+
 // Here reports whether the shard of the address is in a ring.
 func (s *shards) Here(addr string, _ int, _ pooler.Illness) bool {
 	s.mu.Lock()
@@ -123,7 +129,7 @@ func (s *shards) note(addr string, c *redis.Client, well bool, every time.Durati
 		noes = 0
 	}
 	of[c] = beat{noes, now}
-	maps.DeleteFunc(of, func(_ *redis.Client, b beat) bool { return now.Sub(b.at) > 2*outAfter*every })
+	maps.DeleteFunc(of, func(_ *redis.Client, b beat) bool { return b.isOver(now, every) })
 	return was && !s.inLocked(addr)
 }
 
@@ -134,11 +140,8 @@ func (s *shards) left(every time.Duration) (addrs []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for addr, of := range s.beats {
-		live := false
-		for _, b := range of {
-			live = live || now.Sub(b.at) <= 2*outAfter*every
-		}
-		if !live {
+		lives := func(b beat) bool { return !b.isOver(now, every) }
+		if !slices.ContainsFunc(slices.Collect(maps.Values(of)), lives) {
 			addrs = append(addrs, addr)
 		}
 	}
@@ -204,6 +207,10 @@ func nudge(n *node) {
 func (d *Driver) known(b *binding, network, addr string) *node {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	return d.knownLocked(b, network, addr)
+}
+
+func (d *Driver) knownLocked(b *binding, network, addr string) *node {
 	key, _ := d.keyLocked(b, network, addr)
 	return d.nodes[key]
 }

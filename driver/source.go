@@ -183,15 +183,14 @@ func (s *source) reads() bool {
 	return s.clustered || s.failover.RouteRandomly || s.failover.RouteByLatency
 }
 
-// network is that of one node, as go-redis has it.
 // badAddrs returns what is wrong with the addresses of several nodes: what is written for
 // this library needn't be taken as go-redis takes it.
-func (s *source) badAddrs(custom bool) error {
+func (s *source) badAddrs(d *Driver) error {
 	switch {
 	case s.cluster != nil:
-		return errors.Join(badAddrs("tcp", s.cluster.Addrs, custom || s.cluster.Dialer != nil)...)
+		return errors.Join(d.badAddrs(flatten(s.cluster), s.cluster.Addrs)...)
 	case s.failover != nil:
-		return errors.Join(badAddrs("tcp", s.failover.SentinelAddrs, custom || s.failover.Dialer != nil)...)
+		return errors.Join(d.badAddrs(flatten(s.failover), s.failover.SentinelAddrs)...)
 	}
 	return nil
 }

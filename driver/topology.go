@@ -124,13 +124,7 @@ func (t *topology) detach() {
 	t.lingerLocked()
 }
 
-func (t *topology) lingerLocked() {
-	if t.linger == nil {
-		t.linger = time.AfterFunc(retireAfter, t.retire)
-	} else {
-		t.linger.Reset(retireAfter)
-	}
-}
+func (t *topology) lingerLocked() { t.linger = rearm(t.linger, retireAfter, t.retire) }
 
 // retireAfter is later than a node is deserted, which is a reason to ask once more.
 const retireAfter = 2 * lingerFor
@@ -241,7 +235,7 @@ func (t *topology) changed(ev pooler.Event) {
 	t.look()
 }
 
-// deserted is told that the last handle of a node is gone: it may have left. The
+// deserted is told that the last handle of a node is gone that the topology knows. The
 // topology's own questions are no reason to ask again.
 func (t *topology) deserted(n *node) {
 	t.mu.Lock()
@@ -350,7 +344,7 @@ func (t *topology) take(v *view) {
 		if n.pool.Illness().Ill() {
 			n.pool.Release(t)
 		}
-		if !v.knows(n.key.addr) && n.isDeserted() && t.driver.forget(n) {
+		if t.lost(n) && n.isDeserted() && t.driver.forget(n) {
 			t.driver.start(func(context.Context) { _ = n.close() })
 		}
 	}
@@ -359,6 +353,12 @@ func (t *topology) take(v *view) {
 			reload()
 		}
 	}
+}
+
+// lost reports whether the node isn't of the topology any more.
+func (t *topology) lost(n *node) bool {
+	v := t.view.Load()
+	return v != nil && !v.knows(n.key.addr)
 }
 
 // heirOf returns who has taken over all that the address had, if its node is ill, or "".

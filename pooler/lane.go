@@ -132,7 +132,8 @@ type Exchange struct {
 	// Follows says that the rider has not received all its replies yet. The
 	// exchange then goes where the earlier ones went.
 	Follows bool
-	// Deadline ends waiting for room, and writing; zero: it doesn't.
+	// Deadline ends waiting for room, and writing; zero: it doesn't. As
+	// [Request.Deadline] it should have a monotonic reading.
 	Deadline time.Time
 }
 

@@ -217,12 +217,8 @@ var pubsubGuarantees = []guarantee{
 				if err := answer("ECHO", got, err, v); err != nil {
 					return err
 				}
-				msg, err := sub.ReceiveMessage(w.ctx)
-				if err != nil {
+				if err := w.hears(sub, ch, v); err != nil {
 					return err
-				}
-				if msg.Channel != ch || msg.Payload != v {
-					return wrongf("message %v, want %s on %s", msg, v, ch)
 				}
 			}
 			return nil
@@ -270,6 +266,15 @@ func (w *world) subscribe(channel string) *redis.PubSub {
 	})
 	w.confirm(sub, "subscribe", channel, 1)
 	return sub
+}
+
+// hears receives the next message, which must be this one.
+func (w *world) hears(sub *redis.PubSub, channel, payload string) error {
+	msg, err := sub.ReceiveMessage(w.ctx)
+	if err == nil && (msg.Channel != channel || msg.Payload != payload) {
+		err = wrongf("message %v, want %s on %s", msg, payload, channel)
+	}
+	return err
 }
 
 // confirm receives the server's confirmation of a change of subscriptions.
