@@ -195,6 +195,7 @@ func (s *source) badAddrs(d *Driver) error {
 	return nil
 }
 
+// network is that of one node, as go-redis has it.
 func (s *source) network() string { return cmp.Or(s.single.Network, "tcp") }
 
 // parseBool reads true or false, in any case.
