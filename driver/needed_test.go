@@ -407,3 +407,25 @@ func TestClientsTakeNoNodesFromOthersInAnOutage(t *testing.T) {
 		})
 	}
 }
+
+// Whoever asked for a node that is away has gone: nobody is asked about it on their behalf.
+func TestClosedClientsAskNothing(t *testing.T) {
+	inServers(t, 2, func(m *managed) {
+		m.asCluster(0, 2)
+		d := newDriver(m.T, driver.Config{Dial: m.dial, Logger: slog.New(slog.DiscardHandler)})
+		c := redis.NewClusterClient(d.ClusterOptions(&redis.ClusterOptions{Addrs: []string{"10.0.0.1:6379"}}))
+		touch(m.T, c)
+		m.server(1).DownRefused()
+		touch(m.T, c)
+		if n := m.server(2).Count("CLUSTER"); n == 0 {
+			m.Error("nobody was asked before the client was closed")
+		}
+		_ = c.Close()
+		time.Sleep(4 * time.Second)
+		m.server(2).ResetLog()
+		time.Sleep(time.Minute)
+		if n := m.server(2).Count("CLUSTER"); n != 0 {
+			m.Errorf("asked %d times after the client was closed", n)
+		}
+	})
+}

@@ -85,7 +85,7 @@ type binding struct {
 //	Network, Addr                 the node: host:port, or the path of a unix socket
 //	TLSConfig                     TLS, put on what Config.Dial or the driver opens. Clients share a node if theirs are equal
 //	DialTimeout                   bounds the dial of a socket, TLS and login included; 0 or less: 5 seconds. The first client of a node decides
-//	PoolTimeout                   how long this client's requests wait for a connection, unless Config.Pool.WaitTimeout says it; 0: 5 seconds
+//	PoolTimeout                   how long this client's requests wait for a connection of a full pool, unless Config.Pool.WaitTimeout bounds all waits; 0: 5 seconds
 //	CredentialsProvider           asked when a socket is opened, not for each handle; go-redis has a token in place of the password
 //	CredentialsProviderContext    the same
 //	StreamingCredentialsProvider  each handle keeps a socket for itself; new ones take the newest credentials

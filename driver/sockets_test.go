@@ -213,6 +213,25 @@ func TestEachClientsOwnPoolTimeoutHolds(t *testing.T) {
 	}
 }
 
+// PoolTimeout is about a full pool. Where a node is away, or a connection is being opened,
+// a client with a short one waits as any other.
+func TestAShortPoolTimeoutEndsNoWaitForANodeThatIsAway(t *testing.T) {
+	inServers(t, 2, func(m *managed) {
+		m.asCluster(0, 2)
+		d := newDriver(m.T, driver.Config{Dial: m.dial})
+		c := redis.NewClusterClient(d.ClusterOptions(&redis.ClusterOptions{Addrs: []string{"10.0.0.1:6379"}, PoolTimeout: 50 * time.Millisecond, MaxRedirects: -1}))
+		touch(m.T, c)
+		m.server(1).DownRefused()
+		time.AfterFunc(3*time.Second, m.server(1).Up)
+		began := time.Now()
+		if err := c.Set(m.Context(), "{b}", 1, 0).Err(); err != nil || time.Since(began) < 3*time.Second { // slot 3300, the first server's
+			m.Errorf("after %s: error %v", time.Since(began), err)
+		}
+		_ = c.Close()
+		time.Sleep(time.Second) // it may be about to look once more
+	})
+}
+
 // The stock client takes such options, and opens what it may.
 func TestMinIdleConnsOverTheOtherOptionsAreCappedAndLoggedOnce(t *testing.T) {
 	for name, c := range map[string]struct {

@@ -64,7 +64,8 @@ type Config struct {
 	DialTimeout time.Duration
 
 	// WaitTimeout bounds how long a request waits for a connection, besides
-	// its own deadline, unless Request.WaitTimeout says otherwise. 0: 5 seconds.
+	// its own deadline, whatever it waits for, unless Request.WaitTimeout says
+	// otherwise. 0: 5 seconds.
 	// -1: only the request's own deadline.
 	WaitTimeout time.Duration
 

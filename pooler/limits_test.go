@@ -1,6 +1,8 @@
 package pooler_test
 
 import (
+	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -45,6 +47,83 @@ func TestARequestsOwnWaitTimeoutHoldsInThePlaceOfThePools(t *testing.T) {
 				t.Errorf("WaitTimeout %v: it waited for %v, want %v", own, w.took, want)
 			}
 			pt.put(c)
+		})
+	}
+}
+
+// A request's own WaitTimeout is about a full pool, as PoolTimeout is of the stock pool:
+// neither a dial that takes longer nor an outage is one. Its deadline ends both.
+func TestARequestsOwnWaitTimeoutIsOfAFullPool(t *testing.T) {
+	const own, deadline = 100 * time.Millisecond, 5050 * time.Millisecond
+	type end struct {
+		conn *pooler.Conn
+		err  error
+		took time.Duration
+	}
+	for _, shared := range []bool{false, true} {
+		// begin has a request wait.
+		begin := func(pt *tester) <-chan end {
+			ended := make(chan end, 1)
+			began := time.Now()
+			r := pooler.Request{Session: pt.plain, WaitTimeout: own, Deadline: began.Add(deadline)}
+			go func() {
+				var e end
+				if shared {
+					_, e.err = pt.pool.Share(context.Background(), r)
+				} else {
+					e.conn, e.err = pt.pool.Get(context.Background(), r)
+				}
+				e.took = time.Since(began)
+				ended <- e
+			}()
+			pt.settle()
+			return ended
+		}
+		want := func(pt *tester, what string, ended <-chan end, took time.Duration, err error) {
+			pt.Helper()
+			e := <-ended
+			if e.conn != nil {
+				defer pt.put(e.conn)
+			}
+			if e.took != took || !errors.Is(e.err, err) {
+				pt.Errorf("shared %t, %s: error %v after %v, want %v after %v", shared, what, e.err, e.took, err, took)
+			}
+		}
+		cfg := pooler.Config{MaxOpenConns: 2, SharedConns: 1, MaxConcurrentDials: 1, FailFastAfter: time.Minute}
+		bubble(t, cfg, func(pt *tester) {
+			pt.dialer.take(time.Second)
+			first, second := begin(pt), begin(pt)
+			want(pt, "the first of two dials", first, time.Second, nil)
+			want(pt, "the second", second, time.Second, nil)
+			pt.sleep(time.Second) // the second dial ends
+		})
+		bubble(t, cfg, func(pt *tester) {
+			held := pt.get(pt.plain)
+			pt.dialer.take(time.Second)
+			first, second := begin(pt), begin(pt)
+			if !shared {
+				want(pt, "a full pool that opens a connection for another one", second, own, pooler.ErrWaitTimeout)
+			} else {
+				want(pt, "a full pool that opens one for all", second, time.Second, nil)
+			}
+			want(pt, "a full pool that opens a connection", first, time.Second, nil)
+			pt.put(held)
+		})
+		bubble(t, cfg, func(pt *tester) {
+			pt.fake.DownRefused()
+			time.AfterFunc(1500*time.Millisecond, pt.fake.Up)
+			ended := begin(pt)
+			e := <-ended
+			if e.conn != nil {
+				pt.put(e.conn)
+			}
+			if e.err != nil || e.took < 1500*time.Millisecond {
+				pt.Errorf("shared %t, an outage of 1.5 s: error %v after %v", shared, e.err, e.took)
+			}
+		})
+		bubble(t, cfg, func(pt *tester) {
+			pt.fake.DownRefused()
+			want(pt, "an outage without end", begin(pt), deadline, pooler.ErrWaitTimeout)
 		})
 	}
 }

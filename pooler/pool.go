@@ -367,15 +367,17 @@ func (p *Pool) enqueueLocked(r Request, share bool, now time.Duration) *waiter {
 	}
 	p.waiting++
 	p.n.waitCount++
-
 	limit := r.waitLimit(p.cfg.WaitTimeout)
 	if !r.Deadline.IsZero() {
-		if d := p.since(r.Deadline) - now; limit == 0 || d < limit {
-			limit = max(d, 1)
-		}
+		w.ends = max(p.since(r.Deadline), now+1)
 	}
-	if limit > 0 {
-		w.until = now + limit
+	if r.WaitTimeout > 0 && r.Want == nil {
+		w.patience = limit
+	}
+	if w.until = w.ends; limit > 0 {
+		w.waitOn(now, limit)
+	}
+	if w.until != 0 {
 		p.expireAtLocked(w.until, now)
 	}
 	return w
@@ -402,9 +404,13 @@ func (p *Pool) expire() {
 	defer p.unlock()
 	now := p.now()
 	var next time.Duration
-	look := func(l *waiterList, end func(*waiter)) {
+	// opening: so many of the first have connections opened for them.
+	look := func(l *waiterList, opening int, end func(*waiter)) {
 		for w := l.head; w != nil; {
 			after := w.next
+			if w.until <= now && w.patience > 0 && (opening > 0 || !p.fullLocked()) {
+				w.waitOn(now, w.patience)
+			}
 			switch {
 			case w.until == 0:
 			case w.until <= now:
@@ -412,6 +418,7 @@ func (p *Pool) expire() {
 			case next == 0 || w.until < next:
 				next = w.until
 			}
+			opening--
 			w = after
 		}
 	}
@@ -421,13 +428,13 @@ func (p *Pool) expire() {
 		p.wakeLocked(w, nil, p.busyErrorLocked(ErrWaitTimeout, now-w.since), now)
 	}
 	for _, l := range p.lots {
-		look(&l.waiters, late)
-		look(&l.riders, late)
+		look(&l.waiters, l.dialing, late)
+		look(&l.riders, l.dialing*l.riders.n, late) // they share what is opened
 	}
 	for c := range p.all {
-		look(&c.wanted, late)
+		look(&c.wanted, 0, late)
 	}
-	look(&p.health.awaiting, func(w *waiter) { w.release(p.awaitedErrorLocked(now - w.since)) })
+	look(&p.health.awaiting, 0, func(w *waiter) { w.release(p.awaitedErrorLocked(now - w.since)) })
 	p.expires = 0
 	if next != 0 && !p.closed {
 		p.expireAtLocked(next, now)

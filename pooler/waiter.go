@@ -12,7 +12,9 @@ type waiter struct {
 	err      error
 	done     bool // woken: conn or err is set
 	since    time.Duration
-	until    time.Duration // when it gives up, 0: never
+	until    time.Duration // when it gives up, or looks whether to, 0: never
+	ends     time.Duration // when it gives up in any case, 0: never
+	patience time.Duration // how long it waits where the pool is full, 0: until is in any case
 	seq      uint64        // order of arrival
 	session  *Session
 	name     string // what for, see Request
@@ -30,6 +32,13 @@ type waiter struct {
 type granted struct {
 	conn   *Conn
 	shared *Lanes
+}
+
+// waitOn has it wait for so much longer, within its bounds.
+func (w *waiter) waitOn(now, limit time.Duration) {
+	if w.until = now + limit; w.ends != 0 {
+		w.until = min(w.until, w.ends)
+	}
 }
 
 // wake hands over what was waited for. The waiter must have left its list.

@@ -3,7 +3,6 @@ package acceptance_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -15,7 +14,6 @@ import (
 	"github.com/everpool/everpool/driver"
 	"github.com/everpool/everpool/internal/testkit"
 	"github.com/everpool/everpool/internal/testkit/drivertest"
-	"github.com/everpool/everpool/pooler"
 )
 
 // pipelines runs ten pipelines at a time on two of the keys, and returns why some have
@@ -168,29 +166,4 @@ func TestWhatOtherNodesHaveAnsweredOutlastsThePipelinesContext(t *testing.T) {
 		}
 		_ = rdb.Close()
 	}
-}
-
-// A driver asks no cluster about nodes on behalf of clients that are closed.
-func TestClosedClusterClientsAskNothing(t *testing.T) {
-	c := testkit.StartCluster(t, testkit.Redis, testkit.ClusterConfig{NodeTimeout: time.Minute, Extra: soonElected.Extra}) // nobody is elected
-	d := drivertest.New(t, driver.Config{})
-	for range 30 {
-		rdb := redis.NewClusterClient(d.ClusterOptions(&redis.ClusterOptions{Addrs: c.Addrs()}))
-		for i := range 10 { // of all primaries
-			if err := rdb.Set(t.Context(), fmt.Sprint("k", i), 1, 0).Err(); err != nil {
-				t.Fatal(err)
-			}
-		}
-		_ = rdb.Close()
-	}
-	witness := c.Nodes()[1]
-	c.Nodes()[0].Kill()
-	testkit.Await(t, "one is known to be away, since its driver has looked once more", func() bool {
-		return slices.ContainsFunc(d.Nodes(), func(n driver.NodeStatus) bool { return n.State != pooler.StateUp })
-	})
-	testkit.Await(t, "nobody asks any more", func() bool {
-		witness.Do(t, "CONFIG", "RESETSTAT")
-		pause(2 * time.Second) // each would ask every second
-		return !strings.Contains(witness.Do(t, "INFO", "commandstats"), "cluster|slots")
-	})
 }
