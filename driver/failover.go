@@ -22,7 +22,8 @@ import (
 // name another one, which they are asked about at once; the client's connections are made
 // to that one then. Nothing waits for a sentinel that has gone, or is silent while another
 // may answer: go-redis asks all of them, and one that doesn't answer would hold up every
-// dial. Where all are silent callers wait, for ReadTimeout at most. A client made with
+// dial. Where all are silent callers wait, for ReadTimeout at most; go-redis asks again
+// then, DialerRetries times (5, as on the stock pool). A client made with
 // NewFailoverClusterClient is sent to the new primary by MOVED.
 //
 // If the options can't work every command fails with an error that names each mistake,
@@ -40,6 +41,7 @@ func (d *Driver) FailoverOptions(o *redis.FailoverOptions) *redis.FailoverOption
 		return &c
 	}
 	transfer(&c, flat)
+	c.DialerRetries = o.DialerRetries // go-redis asks the sentinels in the dial, which may fail
 	b.late = func() *redis.Options { return flatten(&c) }
 	newGroup(b, &c)
 	return &c
