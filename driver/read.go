@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"slices"
@@ -79,12 +80,15 @@ func (h *handle) mayReceiveLocked() bool {
 // again then, with nothing received.
 func (h *handle) receive(w way, p []byte, by time.Time) (int, error) {
 	h.receiving = true
-	owed := len(h.b.owed)
+	owed, first := len(h.b.owed), !h.b.got
 	n, done, err := h.receiveFrom(w, p, by)
 	if err == nil && h.err == nil {
 		h.b.got = true
 		if c, isLeased := w.(leased); isLeased {
 			n = h.noteRepliesLocked(c.Conn, p, n, done)
+		}
+		if t := h.bound.topology; first && t != nil && t.moves && refusedByCluster(p[:n]) {
+			h.sitOut(by)
 		}
 	}
 	h.receiving = false
@@ -105,6 +109,26 @@ func (h *handle) receive(w way, p []byte, by time.Time) (int, error) {
 	}
 	ran, why := w.lost(err)
 	return 0, h.lost(why, ran || h.b.got)
+}
+
+// refusalPause is how long a cluster's refusal isn't passed on, unless its reader has less
+// than twice the time: go-redis tries it MaxRedirects times, 8 by default, which is to be
+// longer than the 2 s for which a primary that has just started refuses writes.
+const refusalPause = 250 * time.Millisecond
+
+// refusedByCluster reports whether the replies begin with a cluster's refusal. That of a
+// transaction comes later, and go-redis doesn't try it again.
+func refusedByCluster(replies []byte) bool {
+	return bytes.HasPrefix(replies, []byte("-CLUSTERDOWN "))
+}
+
+// sitOut lets time pass before a reader that has until then gets a refusal.
+func (h *handle) sitOut(by time.Time) {
+	until := time.Now().Add(refusalPause)
+	if !by.IsZero() && time.Until(by) < 2*refusalPause {
+		until = time.Now().Add(time.Until(by) / 2)
+	}
+	_ = h.wait(nil, until)
 }
 
 // noteRepliesLocked takes note of p[:n], and of whole replies that have come with it,

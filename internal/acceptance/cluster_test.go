@@ -2,6 +2,8 @@ package acceptance_test
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,20 +19,23 @@ import (
 // only: what a cluster refuses as a whole meanwhile is no client's doing.
 var soonElected = testkit.ClusterConfig{NodeTimeout: time.Second, Extra: []string{"cluster-require-full-coverage no"}}
 
-// clusterCrews are the ways to use a cluster.
-func clusterCrews(t *testing.T, c *testkit.Cluster) []*crew {
+// clusterCrews are the ways to use a cluster, with these options beside.
+func clusterCrews(t *testing.T, c *testkit.Cluster, more ...func(*redis.ClusterOptions)) []*crew {
 	d := patientDriver(t)
-	crewOf := func(name string, set func(*redis.ClusterOptions)) *crew {
+	crewOf := func(name string, sets ...func(*redis.ClusterOptions)) *crew {
 		o := &redis.ClusterOptions{Addrs: c.Addrs()}
-		set(o)
+		for _, set := range append(sets, more...) {
+			set(o)
+		}
 		return newCrew(t, name, redis.NewClusterClient(d.ClusterOptions(o)))
 	}
-	tx := crewOf("tx", func(*redis.ClusterOptions) {})
+	tx := crewOf("tx")
 	tx.tx = true
 	return []*crew{
-		crewOf("plain", func(*redis.ClusterOptions) {}), tx,
+		crewOf("plain"), tx,
 		crewOf("replicas", func(o *redis.ClusterOptions) { o.ReadOnly = true }),
 		crewOf("random", func(o *redis.ClusterOptions) { o.RouteRandomly = true }),
+		crewOf("latency", func(o *redis.ClusterOptions) { o.RouteByLatency = true }),
 	}
 }
 
@@ -119,6 +124,98 @@ func TestAClusterThatChangesFailsNoCall(t *testing.T) {
 		c.MoveSlots(t, extra, to, slot)
 		c.RemoveNode(t, extra)
 		c.Failover(t, c.ReplicasOf(from)[0])
+		for i, w := range crews {
+			w.served(t, there[i])
+		}
+	})
+}
+
+// A replica that dies and comes back costs nobody anything, whoever reads from it.
+func TestADeadReplicaOfAClusterFailsNoCall(t *testing.T) {
+	c := testkit.StartCluster(t, testkit.Valkey, soonElected)
+	primary := c.Nodes()[0]
+	crews := clusterCrews(t, c)
+	atWork(t, c, crews, primary.Addr, func(there [][]string) {
+		replica := c.ReplicasOf(primary)[0]
+		replica.Kill()
+		for i, w := range crews {
+			w.served(t, there[i])
+		}
+		replica.StartAgain(t)
+		c.AwaitSettled(t)
+		for i, w := range crews {
+			w.served(t, there[i])
+		}
+	})
+}
+
+// withoutTx leaves away the crew whose writes are transactions, where a cluster refuses
+// everything for a while: go-redis doesn't try a transaction again that is refused as it is
+// queued, on the stock pool as on this one.
+func withoutTx(crews []*crew) []*crew {
+	return slices.DeleteFunc(crews, func(c *crew) bool { return c.tx })
+}
+
+// All nodes of a cluster are killed, and all come back.
+func TestAClusterThatRestartsFailsNoCall(t *testing.T) {
+	c := testkit.StartCluster(t, testkit.Redis, soonElected)
+	crews := withoutTx(clusterCrews(t, c))
+	atWork(t, c, crews, c.Nodes()[0].Addr, func(there [][]string) {
+		for _, n := range c.Nodes() {
+			n.Kill()
+		}
+		pause(500 * time.Millisecond)
+		for _, n := range c.Nodes() {
+			n.StartAgain(t)
+		}
+		c.AwaitSettled(t)
+		for i, w := range crews {
+			w.served(t, there[i])
+		}
+	})
+}
+
+// A password is changed on all nodes of a cluster, and what was opened with the one before
+// is closed; clients have a provider that knows the new one.
+func TestARotatedPasswordOfAClusterFailsNoCall(t *testing.T) {
+	var now atomic.Value
+	now.Store("first")
+	config := soonElected
+	config.Extra = append(slices.Clone(config.Extra), "user app on >first ~* &* +@all")
+	c := testkit.StartCluster(t, testkit.Redis, config)
+	crews := clusterCrews(t, c, func(o *redis.ClusterOptions) {
+		o.CredentialsProvider = func() (string, string) { return "app", now.Load().(string) }
+	})
+	for _, w := range crews {
+		w.reads = true // of an INCR whose connection the server closes nobody knows
+	}
+	atWork(t, c, crews, c.Nodes()[0].Addr, func(there [][]string) {
+		for i := range 3 {
+			old := now.Load().(string)
+			password := fmt.Sprint("password-", i)
+			for _, n := range c.Nodes() {
+				n.Do(t, "ACL", "SETUSER", "app", ">"+password)
+			}
+			now.Store(password)
+			for _, n := range c.Nodes() {
+				n.Do(t, "ACL", "SETUSER", "app", "<"+old)
+				n.Do(t, "CLIENT", "KILL", "USER", "app")
+			}
+			for i, w := range crews {
+				w.served(t, there[i])
+			}
+		}
+	})
+}
+
+// All of a cluster that needs all its slots refuses everything while it elects.
+func TestAnElectionOfAClusterThatNeedsAllItsSlotsFailsNoCall(t *testing.T) {
+	c := testkit.StartCluster(t, testkit.Valkey, testkit.ClusterConfig{NodeTimeout: time.Second})
+	victim := c.Nodes()[0]
+	crews := withoutTx(clusterCrews(t, c))
+	atWork(t, c, crews, victim.Addr, func(there [][]string) {
+		victim.Kill()
+		c.AwaitOwner(t, 0, victim.Addr)
 		for i, w := range crews {
 			w.served(t, there[i])
 		}

@@ -1,0 +1,80 @@
+package driver_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/everpool/everpool/driver"
+	"github.com/everpool/everpool/internal/testkit"
+)
+
+// A cluster that refuses everything for two seconds, as one that has just started does,
+// fails no call: go-redis's tries last that long. One for whom that is too long is told of
+// the refusal, and not that time is over.
+func TestACallOutlastsAClusterThatRefusesAllForAWhile(t *testing.T) {
+	ctx := context.Background()
+	calls := map[string]func(c *redis.ClusterClient) error{
+		"SET":  func(c *redis.ClusterClient) error { return c.Set(ctx, "{b}", 1, 0).Err() },
+		"INCR": func(c *redis.ClusterClient) error { return c.Incr(ctx, "{b}n").Err() },
+		"BLPOP": func(c *redis.ClusterClient) error {
+			err := c.BLPop(ctx, time.Second, "{b}l").Err()
+			if err == redis.Nil {
+				return nil
+			}
+			return err
+		},
+		"a pipeline": func(c *redis.ClusterClient) error {
+			cmds, err := c.Pipelined(ctx, func(p redis.Pipeliner) error {
+				p.Incr(ctx, "{b}n")
+				p.Set(ctx, "{b}", 1, 0)
+				return nil
+			})
+			if err == nil && cmds[0].Err() == nil {
+				return cmds[1].Err()
+			}
+			return err
+		},
+	}
+	for name, call := range calls {
+		t.Run(name, func(t *testing.T) {
+			inServers(t, 2, func(m *managed) {
+				m.asCluster(0, 2)
+				refuse := func(on bool) {
+					var fn testkit.Handler
+					if on {
+						fn = func(*testkit.FakeConn, []string) []byte { return []byte("-CLUSTERDOWN The cluster is down\r\n") }
+					}
+					for _, command := range []string{"SET", "INCR", "BLPOP"} {
+						m.all(2, func(f *testkit.Fake) { f.Handle(command, fn) })
+					}
+				}
+				refuse(true)
+				time.AfterFunc(1900*time.Millisecond, func() { refuse(false) })
+				// No pause between the tries: what is left is the driver's.
+				o := &redis.ClusterOptions{Addrs: []string{"10.0.0.1:6379"}, MinRetryBackoff: -1}
+				d := newDriver(m.T, driver.Config{Dial: m.dial})
+				c := redis.NewClusterClient(d.ClusterOptions(o))
+				if err := call(c); err != nil {
+					m.Error(err)
+				}
+				_ = c.Close()
+				time.Sleep(time.Second) // it may be about to look once more
+
+				refuse(true)
+				o.ReadTimeout, o.MaxRedirects = 100*time.Millisecond, -1
+				c = redis.NewClusterClient(d.ClusterOptions(o))
+				began := time.Now()
+				// BLPOP has its own second more.
+				if err := call(c); err == nil || !strings.HasPrefix(err.Error(), "CLUSTERDOWN") || time.Since(began) >= o.ReadTimeout && name != "BLPOP" {
+					m.Errorf("with little time: %v after %s", err, time.Since(began))
+				}
+				_ = c.Close()
+				time.Sleep(time.Second)
+			})
+		})
+	}
+}
