@@ -2,6 +2,7 @@ package driver_test
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -22,7 +23,7 @@ func TestACallOutlastsAClusterThatRefusesAllForAWhile(t *testing.T) {
 		"INCR": func(c *redis.ClusterClient) error { return c.Incr(ctx, "{b}n").Err() },
 		"BLPOP": func(c *redis.ClusterClient) error {
 			err := c.BLPop(ctx, time.Second, "{b}l").Err()
-			if err == redis.Nil {
+			if errors.Is(err, redis.Nil) {
 				return nil
 			}
 			return err
