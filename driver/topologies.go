@@ -13,8 +13,9 @@ import (
 // ClusterOptions returns a copy of o with which [redis.NewClusterClient] makes a client
 // on this driver. o isn't changed. Its fields do what those of the same name do in
 // [Driver.Options], for each node: PoolSize is of a node, as in go-redis. MaxRedirects
-// is 8 where it isn't set: while a cluster elects a primary all its nodes may refuse for
-// a second or two, which three tries don't outlast.
+// is 8 where it isn't set, and go-redis learns of CLUSTERDOWN after 250 ms, or half of the
+// time that is left: while a cluster elects a primary all its nodes may refuse for a
+// second or two, which go-redis's tries are to outlast.
 //
 // Requests for a node that is ill don't wait in the dial but where they are known: the
 // other nodes are asked for the slots at once. While none of them says otherwise a
