@@ -3,7 +3,10 @@ package acceptance_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"net"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -11,8 +14,11 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/everpool/everpool/driver"
 	"github.com/everpool/everpool/internal/hashslot"
 	"github.com/everpool/everpool/internal/testkit"
+	"github.com/everpool/everpool/internal/testkit/drivertest"
+	"github.com/everpool/everpool/pooler"
 )
 
 // soonElected has elections begin soon, and slots without an owner fail by themselves
@@ -21,7 +27,11 @@ var soonElected = testkit.ClusterConfig{NodeTimeout: time.Second, Extra: []strin
 
 // clusterCrews are the ways to use a cluster, with these options beside.
 func clusterCrews(t *testing.T, c *testkit.Cluster, more ...func(*redis.ClusterOptions)) []*crew {
-	d := patientDriver(t)
+	return crewsOn(t, patientDriver(t), c, more...)
+}
+
+// crewsOn are the same on that driver.
+func crewsOn(t *testing.T, d *driver.Driver, c *testkit.Cluster, more ...func(*redis.ClusterOptions)) []*crew {
 	crewOf := func(name string, sets ...func(*redis.ClusterOptions)) *crew {
 		o := &redis.ClusterOptions{Addrs: c.Addrs()}
 		for _, set := range append(sets, more...) {
@@ -56,7 +66,7 @@ func atWork(t *testing.T, c *testkit.Cluster, crews []*crew, addr string, f func
 	f(there)
 	close(stop)
 	wg.Wait()
-	read := counter(t, redis.NewClusterClient(&redis.ClusterOptions{Addrs: c.Addrs()}))
+	read := counter(t, redis.NewClusterClient(&redis.ClusterOptions{Addrs: c.Addrs(), TLSConfig: c.TLSConfig()}))
 	for _, w := range crews {
 		t.Logf("%s: %d increments of unknown outcome", w.name, w.check(t, read))
 	}
@@ -298,25 +308,40 @@ func TestAClientBornDuringAnElectionWaits(t *testing.T) {
 	wg.Wait()
 }
 
-// With TLS each node's certificate is checked for that node's name.
-func TestAClusterWithTLS(t *testing.T) {
+// Nodes whose announced addresses can't be dialed from here, with TLS and a user: each is
+// dialed where MapAddr says, and its certificate is of the announced name.
+func TestAClusterBehindNATElects(t *testing.T) {
 	config := soonElected
 	config.TLS = true
+	config.Extra = append(slices.Clone(config.Extra), "user app on >secret ~* &* +@all")
 	c := testkit.StartCluster(t, testkit.Redis, config)
-	rdb := redis.NewClusterClient(patientDriver(t).ClusterOptions(&redis.ClusterOptions{Addrs: c.Addrs()[:1], TLSConfig: c.TLSConfig()}))
-	defer rdb.Close()
-	ctx := context.Background()
+	const outside = "outside-"
+	d := drivertest.New(t, driver.Config{
+		Pool:    pooler.Config{FailFastAfter: time.Minute},
+		Logger:  slog.New(slog.DiscardHandler),
+		MapAddr: func(announced string) string { return outside + announced },
+		Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			announced, mapped := strings.CutPrefix(addr, outside)
+			if !mapped {
+				t.Errorf("%s was dialed as it was announced", addr)
+			}
+			return new(net.Dialer).DialContext(ctx, network, announced)
+		},
+	})
 	victim := c.Nodes()[0]
-	there, elsewhere := keysAt(c, victim.Addr, "key", 2)
-	for _, key := range append(there, elsewhere...) {
-		if err := rdb.Set(ctx, key, 1, 0).Err(); err != nil {
-			t.Error(err)
+	crews := crewsOn(t, d, c, func(o *redis.ClusterOptions) {
+		o.Addrs, o.TLSConfig, o.Username, o.Password = c.Addrs()[1:2], c.TLSConfig(), "app", "secret"
+	})
+	atWork(t, c, crews, victim.Addr, func(there [][]string) {
+		victim.Kill()
+		c.AwaitOwner(t, 0, victim.Addr)
+		for i, w := range crews {
+			w.served(t, there[i])
 		}
-	}
-	victim.Kill()
-	for _, key := range append(there, elsewhere...) {
-		if err := rdb.Set(ctx, key, 1, 0).Err(); err != nil {
-			t.Error(err)
+	})
+	for _, n := range d.Nodes() {
+		if strings.HasPrefix(n.Addr, outside) || !n.TLS {
+			t.Errorf("a node's name is %s, with TLS %t", n.Addr, n.TLS)
 		}
 	}
 }
