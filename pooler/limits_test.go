@@ -121,9 +121,12 @@ func TestARequestsOwnWaitTimeoutIsOfAFullPool(t *testing.T) {
 				pt.Errorf("shared %t, an outage of 1.5 s: error %v after %v", shared, e.err, e.took)
 			}
 		})
-		bubble(t, cfg, func(pt *tester) {
-			pt.fake.DownRefused()
-			want(pt, "an outage without end", begin(pt), deadline, pooler.ErrWaitTimeout)
-		})
+		for pools, most := range map[time.Duration]time.Duration{0: 5 * time.Second, -1: deadline, time.Second: time.Second, own / 2: own, time.Hour: deadline} {
+			cfg.WaitTimeout = pools
+			bubble(t, cfg, func(pt *tester) {
+				pt.fake.DownRefused()
+				want(pt, "an outage without end", begin(pt), most, pooler.ErrWaitTimeout)
+			})
+		}
 	}
 }

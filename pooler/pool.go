@@ -373,6 +373,9 @@ func (p *Pool) enqueueLocked(r Request, share bool, now time.Duration) *waiter {
 	}
 	if r.WaitTimeout > 0 && r.Want == nil {
 		w.patience = limit
+		if most := now + max(limit, p.cfg.WaitTimeout); p.cfg.WaitTimeout > 0 && (w.ends == 0 || most < w.ends) {
+			w.ends = most
+		}
 	}
 	if w.until = w.ends; limit > 0 {
 		w.waitOn(now, limit)

@@ -37,8 +37,8 @@ type Request struct {
 	Deadline time.Time
 	// WaitTimeout bounds the waiting in the place of Config.WaitTimeout, which
 	// many clients may share, but only where the pool is full: while the node is
-	// away, or a connection may be opened for the request, it waits on.
-	// 0: Config.WaitTimeout, in any case. -1: only the deadline.
+	// away, or a connection may be opened for the request, it waits on, until
+	// Config.WaitTimeout if that is longer. 0: that one. -1: only the deadline.
 	WaitTimeout time.Duration
 	// Name is the command, for errors that say who holds the connections.
 	Name string
