@@ -84,8 +84,8 @@ type NodeStatus = pooler.NodeStatus
 
 // Nodes returns the state of every node that a client has asked for, ordered by
 // address. A node with TLS, or with a client's own Dialer, is forgotten a second
-// after its last client has gone, or five minutes if it is away, one of a ring or a
-// cluster when that has it no more; others stay.
+// after its last client has gone, or five minutes if it is away, one of a ring, a
+// cluster or a sentinel group when that has it no more; others stay.
 func (d *Driver) Nodes() []NodeStatus {
 	if d.unmade() != nil {
 		return []NodeStatus{}
@@ -211,8 +211,8 @@ func (d *Driver) keyLocked(b *binding, network, addr string) (nodeKey, []note) {
 	return key, notes
 }
 
-// forget takes a node out of the driver, though it may be away only for now. It reports
-// false if a client is known to need it, or the driver is being closed.
+// forget takes a node out of the driver, though it may be away only for now, and has it
+// closed. It reports false if a client is known to need it, or the driver is being closed.
 func (d *Driver) forget(n *node) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -221,10 +221,12 @@ func (d *Driver) forget(n *node) bool {
 	if n.closed || d.closed || n.neededLocked(false) {
 		return false
 	}
+	n.closed = true
 	delete(d.nodes, n.key)
 	for _, t := range n.topologies {
 		t.leave(n)
 	}
+	d.start(func(context.Context) { _ = n.close() })
 	return true
 }
 

@@ -20,9 +20,9 @@ import (
 //
 // Callers wait for a primary that is away in the dial, until it is back or the sentinels
 // name another one, which they are asked about at once; the client's connections are made
-// to that one then. Nothing waits for a sentinel that has gone, or is silent while another
-// may answer: go-redis asks all of them, and one that doesn't answer would hold up every
-// dial. Where all are silent callers wait, for ReadTimeout at most; go-redis asks again
+// to that one then. Nothing waits for a sentinel that has gone, or, for more than a quarter
+// of a second, for one that is silent or can't be reached while another may answer: go-redis
+// asks all of them, and one that doesn't answer would hold up every dial. Where all are silent callers wait, for ReadTimeout at most; go-redis asks again
 // then, DialerRetries times (5, as on the stock pool). A client made with
 // NewFailoverClusterClient is sent to the new primary by MOVED.
 //
@@ -60,7 +60,7 @@ func newGroup(b *binding, o *redis.FailoverOptions) {
 	s, many := *b, *b
 	asks := &sentinelOracle{driver: b.driver, master: o.MasterName, addrs: slices.Clone(o.SentinelAddrs)}
 	// Sentinels have users of their own.
-	s.client, s.places, s.waits, s.wait, s.late = &client{}, sentinels{asks}, false, sentinelWait, nil
+	s.client, s.places, s.waits, s.late = &client{}, sentinels{asks}, false, nil
 	options := b.asking()
 	options.Dialer, options.DB = s.connect, 0
 	options.Username, options.Password = o.SentinelUsername, o.SentinelPassword
@@ -74,9 +74,9 @@ func newGroup(b *binding, o *redis.FailoverOptions) {
 	b.group = &group{nodes: b, clustered: &many, sentinels: &s, oracle: asks}
 }
 
-// sentinelWait is how long a request waits for a first connection to a sentinel. The dial
-// goes on, and go-redis tries again; meanwhile it asks others, or waits for this one under
-// a lock.
+// sentinelWait is how long a request waits for a connection to a sentinel while another one
+// may answer: a dial may hang for long before it fails. The dial goes on, and go-redis
+// tries again.
 const sentinelWait = 250 * time.Millisecond
 
 // masterDialer is the function of go-redis by which a failover client dials what the
@@ -108,6 +108,20 @@ type sentinels struct{ *sentinelOracle }
 // Here reports whether the sentinel is silent as all others are.
 func (s sentinels) Here(addr string, _ int, ill pooler.Illness) bool {
 	return ill.Silent && !s.anyOther(addr, s.driver.ailing.isWell)
+}
+
+// by is when a request's wait for a connection to the sentinel ends, if another one may
+// answer, or zero.
+func (s sentinels) by(addr string) time.Time {
+	if !s.anyOther(addr, s.driver.ailing.isWell) {
+		return time.Time{}
+	}
+	return time.Now().Add(sentinelWait)
+}
+
+// unreached takes note that a request has waited for a connection to the sentinel in vain.
+func (s sentinels) unreached(addr string) {
+	s.driver.ailing.note(addr, time.Now().Add(askTime))
 }
 
 // heed takes note of what happens to the sentinel n.

@@ -117,7 +117,9 @@ func (n *node) hold() {
 func (n *node) release() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.holders--
+	if n.holders--; n.holders == 0 && n.handles == 0 {
+		n.lingerLocked() // it may have kept the node from being forgotten
+	}
 }
 
 // expect has handles of a client expected that is known to live.
@@ -171,9 +173,7 @@ func (n *node) drain() {
 		}
 	case n.key.tls != nil || n.key.own != nil || slices.ContainsFunc(topologies, func(t *topology) bool { return t.lost(n) }):
 		// Others like it may never come, and there may be any number of those.
-		if n.forget(n) {
-			_ = n.close()
-		}
+		n.forget(n)
 	default:
 		n.pool.Drain()
 	}

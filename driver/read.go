@@ -23,6 +23,7 @@ func (h *handle) Read(p []byte) (n int, err error) {
 	defer h.reading.Unlock()
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	first := !h.b.got
 	for n == 0 && err == nil {
 		n, err = h.readSome(p)
 	}
@@ -32,6 +33,9 @@ func (h *handle) Read(p []byte) (n int, err error) {
 	// Not before: the next step would have another connection dialed for the state
 	// that this one is in.
 	h.shake.arrive()
+	if t := h.bound.topology; first && t != nil && t.moves && h.lease == nil && refusedByCluster(p[:n]) {
+		h.sitOut()
+	}
 	return n, err
 }
 
@@ -80,15 +84,12 @@ func (h *handle) mayReceiveLocked() bool {
 // again then, with nothing received.
 func (h *handle) receive(w way, p []byte, by time.Time) (int, error) {
 	h.receiving = true
-	owed, first := len(h.b.owed), !h.b.got
+	owed := len(h.b.owed)
 	n, done, err := h.receiveFrom(w, p, by)
 	if err == nil && h.err == nil {
 		h.b.got = true
 		if c, isLeased := w.(leased); isLeased {
 			n = h.noteRepliesLocked(c.Conn, p, n, done)
-		}
-		if t := h.bound.topology; first && t != nil && t.moves && refusedByCluster(p[:n]) {
-			h.sitOut(by)
 		}
 	}
 	h.receiving = false
@@ -122,13 +123,14 @@ func refusedByCluster(replies []byte) bool {
 	return bytes.HasPrefix(replies, []byte("-CLUSTERDOWN "))
 }
 
-// sitOut lets time pass before a reader that has until then gets a refusal.
-func (h *handle) sitOut(by time.Time) {
-	until := time.Now().Add(refusalPause)
-	if !by.IsZero() && time.Until(by) < 2*refusalPause {
-		until = time.Now().Add(time.Until(by) / 2)
+// sitOut lets time pass before a refusal is passed on, whose connection has gone back: a
+// pool of few would be full of those that wait.
+func (h *handle) sitOut() {
+	pause := refusalPause
+	if by, _ := steady(h.readBy); !by.IsZero() {
+		pause = min(pause, time.Until(by.Time)/2)
 	}
-	_ = h.wait(nil, until)
+	_ = h.wait(nil, time.Now().Add(pause))
 }
 
 // noteRepliesLocked takes note of p[:n], and of whole replies that have come with it,

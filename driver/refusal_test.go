@@ -11,6 +11,7 @@ import (
 
 	"github.com/everpool/everpool/driver"
 	"github.com/everpool/everpool/internal/testkit"
+	"github.com/everpool/everpool/pooler"
 )
 
 // A cluster that refuses everything for two seconds, as one that has just started does,
@@ -78,4 +79,35 @@ func TestACallOutlastsAClusterThatRefusesAllForAWhile(t *testing.T) {
 			})
 		})
 	}
+}
+
+// While a refusal isn't passed on it keeps no connection, and it is what its caller is told
+// whatever happens meanwhile.
+func TestARefusalThatIsHeldBackIsInNobodysWay(t *testing.T) {
+	bothWays(t, func(t *testing.T, shared int) {
+		inServers(t, 1, func(m *managed) {
+			m.asCluster(0)
+			m.server(1).Handle("INCR", func(*testkit.FakeConn, []string) []byte { return []byte("-CLUSTERDOWN The cluster is down\r\n") })
+			d := newDriver(m.T, driver.Config{Dial: m.dial, Pool: pooler.Config{MaxOpenConns: 1, SharedConns: shared}})
+			c := redis.NewClusterClient(d.ClusterOptions(&redis.ClusterOptions{Addrs: []string{"10.0.0.1:6379"}, MaxRedirects: -1}))
+			touch(m.T, c)
+			const callers = 20
+			began := time.Now()
+			told := make(chan error, callers)
+			for range callers {
+				go func() { told <- c.Incr(context.Background(), "n").Err() }()
+			}
+			time.Sleep(100 * time.Millisecond)
+			if err := c.Get(context.Background(), "k").Err(); !errors.Is(err, redis.Nil) || time.Since(began) > 100*time.Millisecond {
+				m.Errorf("a GET meanwhile: %v after %s", err, time.Since(began))
+			}
+			_ = c.Close()
+			for range callers {
+				if err := <-told; err == nil || !strings.HasPrefix(err.Error(), "CLUSTERDOWN") {
+					m.Errorf("an INCR that was refused before the client was closed: %v", err)
+				}
+			}
+			time.Sleep(time.Second) // it may be about to look once more
+		})
+	})
 }

@@ -162,11 +162,7 @@ func (d *Driver) leaveBehind(s *shards, b *binding, network, addr string) bool {
 	if n == nil || n.first.places != s {
 		return true
 	}
-	if !d.forget(n) {
-		return false
-	}
-	d.start(func(context.Context) { _ = n.close() })
-	return true
+	return d.forget(n)
 }
 
 // beat is a heartbeat of a shard, of which there is one every so often.

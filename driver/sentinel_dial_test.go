@@ -1,6 +1,7 @@
 package driver_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -30,6 +31,42 @@ func TestSentinelsThatAreSilentForLongerThanADialAreAskedAgain(t *testing.T) {
 				// One caller: a bubble stands still while another one waits for a mutex.
 				if err := c.Set(m.Context(), "k", 1, 0).Err(); err != nil {
 					m.Error(err)
+				}
+				_ = c.Close()
+				time.Sleep(time.Minute) // it may be dialing still
+			})
+		})
+	}
+}
+
+// The first connection to a sentinel may hang for as long as a dial does. Nothing waits for
+// that while another one answers: go-redis waits for all that it has asked, with a lock on
+// every other dial. If all of them hang there is nothing better than to wait.
+func TestSentinelsWhoseDialsHang(t *testing.T) {
+	for _, row := range []struct {
+		hang        int // so many of three
+		until, most time.Duration
+	}{
+		{1, 4 * time.Second, time.Second},
+		{2, 4 * time.Second, time.Second},
+		{3, 4 * time.Second, 4*time.Second + 500*time.Millisecond},
+	} {
+		t.Run(fmt.Sprintf("%d of 3", row.hang), func(t *testing.T) {
+			inServers(t, 4, func(m *managed) {
+				var addrs []string
+				for i := range 3 {
+					m.asSentinel(i+2, 1)
+					addrs = append(addrs, fmt.Sprintf("10.0.0.%d:6379", i+2))
+					if i < row.hang {
+						m.server(i + 2).HangDials(true)
+						time.AfterFunc(row.until, func() { m.server(i + 2).HangDials(false) })
+					}
+				}
+				d := newDriver(m.T, driver.Config{Dial: m.dial})
+				c := redis.NewFailoverClient(d.FailoverOptions(&redis.FailoverOptions{MasterName: "main", SentinelAddrs: addrs, MaxRetries: -1}))
+				began := time.Now()
+				if err := c.Set(m.Context(), "k", 1, 0).Err(); err != nil || time.Since(began) > row.most {
+					m.Errorf("%v after %s", err, time.Since(began))
 				}
 				_ = c.Close()
 				time.Sleep(time.Minute) // it may be dialing still

@@ -344,8 +344,8 @@ func (t *topology) take(v *view) {
 		if n.pool.Illness().Ill() {
 			n.pool.Release(t)
 		}
-		if t.lost(n) && n.isDeserted() && t.driver.forget(n) {
-			t.driver.start(func(context.Context) { _ = n.close() })
+		if t.lost(n) && n.isDeserted() {
+			t.driver.forget(n)
 		}
 	}
 	if before != nil && !v.agrees(before) {

@@ -472,6 +472,9 @@ func (h *handle) requestLocked(runs []run) pooler.Request {
 		if req.Place.Slot < 0 && runs[0].ofMembers() {
 			req.Place.Slot = anyMember
 		}
+		if s, ok := p.(sentinels); ok {
+			req.Deadline = earlier(req.Deadline, s.by(h.node.key.addr))
+		}
 	}
 	wrote := false
 	for i := range runs {
@@ -490,7 +493,7 @@ func (h *handle) requestLocked(runs []run) pooler.Request {
 
 // earlier returns the deadline that comes first; the zero one never does.
 func earlier(a, b time.Time) time.Time {
-	if a.IsZero() || b.Before(a) {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b
 	}
 	return a
@@ -543,6 +546,9 @@ func (h *handle) keep(c *pooler.Conn, err error) (*pooler.Conn, error) {
 // obtain asks the pool for something on the handle's behalf.
 func obtain[T any](h *handle, req pooler.Request, get func(context.Context, pooler.Request) (T, error)) (got T, err error) {
 	h.outside(func() { got, err = get(&h.caller, req) })
+	if s, ok := h.bound.places.(sentinels); ok && errors.Is(err, pooler.ErrWaitTimeout) {
+		s.unreached(h.node.key.addr)
+	}
 	if h.err != nil {
 		err = h.err
 	}

@@ -121,6 +121,24 @@ func TestARequestsOwnWaitTimeoutIsOfAFullPool(t *testing.T) {
 				pt.Errorf("shared %t, an outage of 1.5 s: error %v after %v", shared, e.err, e.took)
 			}
 		})
+		for _, conns := range []int{1, 2} { // the prober's dial is all that fits into a pool of one
+			cfg.MaxOpenConns = conns
+			bubble(t, cfg, func(pt *tester) {
+				pt.fake.DownRefused()
+				time.AfterFunc(1500*time.Millisecond, func() { pt.fake.HangDials(true); pt.fake.Up() })
+				time.AfterFunc(2500*time.Millisecond, func() { pt.fake.HangDials(false) })
+				first, second := begin(pt), begin(pt)
+				pt.sleep(2400 * time.Millisecond)
+				if len(second) > 0 {
+					pt.Errorf("shared %t, %d connections: the second's wait ended in the outage", shared, conns)
+				}
+				want(pt, "an outage that ends with a dial that hangs", first, 2500*time.Millisecond, nil)
+				if e := <-second; e.conn != nil {
+					pt.put(e.conn)
+				}
+				pt.sleep(time.Second) // another dial may be under way
+			})
+		}
 		for pools, most := range map[time.Duration]time.Duration{0: 5 * time.Second, -1: deadline, time.Second: time.Second, own / 2: own, time.Hour: deadline} {
 			cfg.WaitTimeout = pools
 			bubble(t, cfg, func(pt *tester) {

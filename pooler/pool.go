@@ -401,6 +401,10 @@ func (p *Pool) expireAtLocked(at, now time.Duration) {
 	}
 }
 
+// lookAgain is how soon a waiter is looked at again that a full pool has less patience
+// for, and that waits for something else: there may be thousands.
+const lookAgain = 10 * time.Millisecond
+
 // expire wakes the waiters whose time is over, and sets the time of the next.
 func (p *Pool) expire() {
 	p.mu.Lock()
@@ -411,8 +415,8 @@ func (p *Pool) expire() {
 	look := func(l *waiterList, opening int, end func(*waiter)) {
 		for w := l.head; w != nil; {
 			after := w.next
-			if w.until <= now && w.patience > 0 && (opening > 0 || !p.fullLocked()) {
-				w.waitOn(now, w.patience)
+			if w.until <= now && w.patience > 0 && (opening > 0 || p.health.state != StateUp || !p.fullLocked()) {
+				w.waitOn(now, max(w.patience, lookAgain))
 			}
 			switch {
 			case w.until == 0:
