@@ -66,6 +66,7 @@ type progress struct {
 	outRead  int            // of out
 	moves    int            // on another connection, unsent
 	effect   command.Effect // the worst of what was sent
+	size     int64          // bytes of replies that have come on a lease
 	begun    command.Facts  // of the command that was sent in part
 	partial  bool           // there is one
 	all      bool           // req is all of the batch, and was sent in one piece
@@ -74,6 +75,7 @@ type progress struct {
 	resent   bool
 	got      bool // bytes of a reply were handed to the caller
 	unknown  bool // the caller was told that the outcome is unknown
+	large    bool // it leases its connection only since its replies were large
 	shaking  bool // it is part of go-redis's handshake
 
 	redirected bool // what comes is inside a transaction that was sent elsewhere
@@ -327,9 +329,11 @@ func (b *batch) replies() int {
 
 // exchange is the exchange of the commands, which begin at req[from].
 func (b *batch) exchange(runs []run, from int, by time.Time) pooler.Exchange {
+	reads := b.effect == command.Read
 	x := pooler.Exchange{
 		Request: b.req[from:], First: int(runs[0].first) - from, Deadline: by,
-		Transaction: slices.ContainsFunc(runs, beginsTransaction), Again: b.all && !b.resent && b.effect == command.Read,
+		Transaction: slices.ContainsFunc(runs, beginsTransaction),
+		Reads:       reads, Again: reads && b.all && !b.resent,
 	}
 	for i := range runs {
 		x.Replies += int(runs[i].n)

@@ -294,3 +294,23 @@ func TestTheConnectionIsGivenBackAlsoIfTheReplyIsReadBeforeTheWriteIsOver(t *tes
 		}
 	}, testkit.WithConnWrapper(func(c net.Conn) net.Conn { return slowWriter{c} }))
 }
+
+// A reply whose caller has left is read even if no other request ever comes.
+func TestAReplyThatNobodyWaitsForIsReadBeforeTheNextRequest(t *testing.T) {
+	for name, silence := range map[string]time.Duration{"with a watch for silence": 0, "without": -1} {
+		t.Run(name, func(t *testing.T) {
+			inLab(t, driver.Config{Pool: pooler.Config{SharedConns: 1, SilenceAfter: silence}}, func(t *lab) {
+				t.slow(time.Second)
+				stays, leaves := t.handle(), t.handle()
+				stays.do("ECHO x", "$1 x")
+				leaves.send("GET slow")
+				leaves.expire(10 * time.Millisecond)
+				leaves.close()
+				time.Sleep(10 * time.Second)
+				if s := t.stats(); s.InFlight != 0 || s.Abandoned != 1 {
+					t.Errorf("%d are in flight, %d abandoned", s.InFlight, s.Abandoned)
+				}
+			})
+		})
+	}
+}

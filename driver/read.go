@@ -90,6 +90,7 @@ func (h *handle) receive(w way, p []byte, by time.Time) (int, error) {
 		h.b.got = true
 		if c, isLeased := w.(leased); isLeased {
 			n = h.noteRepliesLocked(c.Conn, p, n, done)
+			h.sizeLocked(n)
 		}
 	}
 	h.receiving = false
@@ -146,6 +147,15 @@ func (h *handle) noteRepliesLocked(c *pooler.Conn, p []byte, n int, done bool) i
 		n += m
 	}
 	return n
+}
+
+// sizeLocked takes note of n bytes of replies, and of how large all were when these are
+// the last.
+func (h *handle) sizeLocked(n int) {
+	if h.b.size += int64(n); h.b.large && !h.b.unanswered() {
+		h.ride.shared.Answered(h.ride.Rider, h.b.size)
+		h.b.large = false
+	}
 }
 
 // noteLocked takes note of bytes of a reply, and of its end.
@@ -262,16 +272,18 @@ func (h *handle) repeat(why pooler.Again) error {
 	if h.ride.under {
 		h.ride.shared.Again(h.ride.Rider, why)
 		x := h.b.exchange(h.b.owed, 0, h.writeBy.Time)
-		shared, err := h.submit(h.b.owed, &x)
-		if err == nil && !shared {
-			err = pooler.ErrNotShared
+		x.Leaves = x.Reads
+		if shared, err := h.submit(h.b.owed, &x); shared || err != nil {
+			return err
 		}
+		h.ride.under = false
+		if err := h.acquire(h.requestLocked(h.b.owed)); err != nil {
+			return err
+		}
+	} else if err := h.replace(h.requestLocked(h.b.pending()), why); err != nil {
 		return err
 	}
 	replies := h.b.replies()
-	if err := h.replace(h.requestLocked(h.b.pending()), why); err != nil {
-		return err
-	}
 	c := h.lease
 	c.Owe(replies)
 	_, err := h.sendOn(c, h.b.req)

@@ -375,7 +375,7 @@ func (h *handle) share() (bool, error) {
 	}
 	b.all = b.untouched()
 	x := b.exchange(b.plan, b.sent, h.writeBy.Time)
-	x.Follows = h.ride.under
+	x.Follows, x.Leaves = h.ride.under, true
 	if shared, err := h.submit(b.plan, &x); !shared || err != nil {
 		return shared, err
 	}
@@ -391,7 +391,8 @@ func (h *handle) share() (bool, error) {
 	return true, nil
 }
 
-// submit finds a shared connection and submits the exchange of the commands.
+// submit finds a shared connection and submits the exchange of the commands. It
+// reports false if there is none, or they had better lease a connection.
 func (h *handle) submit(runs []run, x *pooler.Exchange) (bool, error) {
 	for {
 		if h.ride.shared == nil || h.ride.in != h.shake.in {
@@ -408,6 +409,9 @@ func (h *handle) submit(runs []run, x *pooler.Exchange) (bool, error) {
 			return true, h.err
 		case h.err != nil:
 			return true, h.err
+		case errors.Is(err, pooler.ErrLarge):
+			h.b.large = true
+			return false, nil
 		case errors.Is(err, pooler.ErrLost) && !x.Follows,
 			errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, net.ErrClosed):
 			return true, err
@@ -475,6 +479,9 @@ func (h *handle) requestLocked(runs []run) pooler.Request {
 		if s, ok := p.(sentinels); ok {
 			req.Deadline = earlier(req.Deadline, s.by(h.node.key.addr))
 		}
+	}
+	if h.b.large {
+		req.Rider = h.ride.Rider
 	}
 	wrote := false
 	for i := range runs {

@@ -127,3 +127,22 @@ func TestCloseDoesNotWaitForLateReplies(t *testing.T) {
 		pt.fake.Freeze(false)
 	})
 }
+
+// What is announced to be more than that isn't read at all.
+func TestALateReplyThatIsAnnouncedTooLargeIsNotAwaited(t *testing.T) {
+	for _, size := range []string{"3000000", "1000000"} {
+		byHand(t, pooler.Config{}, 0, func(pt *tester, h *hand) {
+			c := pt.get(pt.plain)
+			pt.send(c, "GET", "k")
+			pt.abandon(c)
+			h.wire(0).hear(&ride{x: ask("GET", "k")})
+			h.wire(0).say("$" + size + "\r\n")
+			if size == "1000000" {
+				pt.wantOpen(1)
+				return
+			}
+			pt.wantOpen(0)
+			pt.wantCloses(pooler.CloseAbandoned, 1)
+		})
+	}
+}

@@ -110,6 +110,26 @@ func (r *Rider) unsent(p *Pool) {
 	}
 }
 
+// account is where the end of a request is counted.
+type account interface{ conclude(p *Pool, o Outcome) }
+
+// handOver returns the account of the request that the rider has begun, which ends
+// elsewhere then, or nil.
+func (r *Rider) handOver() account {
+	if r == nil {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := r.counted
+	if r.counted = nil; t == nil {
+		return nil
+	}
+	return t
+}
+
+func (t *tally) conclude(_ *Pool, o Outcome) { t.end(o) }
+
 // conclude counts a request that ends before it has got on a lane.
 func (r *Rider) conclude(p *Pool, o Outcome) {
 	r.mu.Lock()

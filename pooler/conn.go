@@ -90,6 +90,7 @@ type Conn struct {
 	leasedAt  time.Duration
 	leasedIn  *Session // its session then
 	holder    string   // what the lease is for
+	account   account  // where the end of the lease's request is counted, nil: among the leases
 	blocking  bool
 	pin       string
 	wanted    waiterList // requests that only this connection can serve
@@ -576,7 +577,7 @@ func (c *Conn) discard(ctx context.Context, deadline time.Time, limit int) bool 
 		if errors.Is(err, ErrInterrupted) && ctx.Err() == nil {
 			continue // left over from the one who abandoned it
 		}
-		if limit -= n; err != nil || limit < 0 {
+		if limit -= n; err != nil || int64(limit) < c.scan.BulkRemaining() {
 			return false
 		}
 	}

@@ -63,6 +63,11 @@ var (
 	// now. The request was never sent; [Pool.Share] finds or opens one.
 	ErrNotShared = errors.New("everpool: no shared connection")
 
+	// ErrLarge: the request had a large reply when it was last answered, which others
+	// on a shared connection would have to wait for. It was not sent; it had better
+	// lease a connection.
+	ErrLarge = errors.New("everpool: too large a reply for a shared connection")
+
 	// ErrProtocol: the peer sent what is not RESP, or a reply that nobody
 	// asked for.
 	ErrProtocol = errors.New("everpool: protocol violation by the peer")

@@ -92,6 +92,7 @@ type lane struct {
 	tail  atomic.Uint64 // guarded by mu for writing
 	head  atomic.Uint64 // the leader's for writing
 	left  int32         // replies to come for the slot at head, 0: not begun; the leader's
+	size  int64         // bytes of its replies that have come; the leader's
 
 	leader  atomic.Pointer[Rider] // leads, or is the next to
 	parked  atomic.Int32          // riders that wait for a leader's work
@@ -113,7 +114,10 @@ type lane struct {
 type slot struct {
 	rider atomic.Pointer[Rider]
 	n     int32
-	tx    bool // a whole transaction
+	like  likeness // what the request is known by
+	since uint32   // Lanes.deaths when it was submitted
+	tx    bool     // a whole transaction
+	reads bool     // changes nothing, so its reply may be of any size
 }
 
 // Exchange is what a rider submits.
@@ -132,9 +136,16 @@ type Exchange struct {
 	// Follows says that the rider has not received all its replies yet. The
 	// exchange then goes where the earlier ones went.
 	Follows bool
+	// Reads says that the request changes nothing.
+	Reads bool
+	// Leaves says that the rider can lease a connection, if others would have to
+	// wait for a large reply: Submit fails with [ErrLarge] then.
+	Leaves bool
 	// Deadline ends waiting for room, and writing; zero: it doesn't. As
 	// [Request.Deadline] it should have a monotonic reading.
 	Deadline time.Time
+
+	like likeness
 }
 
 // mourner stands for whoever clears up after a lane.
@@ -290,7 +301,7 @@ func (l *lane) boardLocked(r *Rider, x *Exchange) error {
 	l.appended += int64(len(x.Request))
 	tail := l.tail.Load()
 	s := &l.slots[tail%maxExchanges]
-	s.n, s.tx = int32(x.Replies), x.Transaction
+	s.n, s.like, s.since, s.tx, s.reads = int32(x.Replies), x.like, l.group.deaths.Load(), x.Transaction, x.Reads
 	s.rider.Store(r)
 	l.conn.Owe(x.Replies)
 	l.tail.Store(tail + 1)
@@ -527,6 +538,9 @@ func (l *lane) handOut() *Rider {
 			l.left = s.n
 		}
 		full := l.deliverTo(r, s)
+		if l.left > 0 {
+			l.foresee(s.like)
+		}
 		switch {
 		case c.Err() != nil:
 			return nil
@@ -571,6 +585,7 @@ func (l *lane) deliverTo(r *Rider, s *slot) (full bool) {
 		}
 		n, done, err := c.ReceiveBuffered(to)
 		r.began = r.began || n > 0
+		l.size += int64(n)
 		switch {
 		case r.closed:
 			l.dropped += int64(n)
@@ -595,6 +610,8 @@ func (l *lane) deliverTo(r *Rider, s *slot) (full bool) {
 		}
 	}
 	if l.left == 0 {
+		l.group.sizes.note(s.like, l.size)
+		l.size = 0
 		s.rider.Store(nil) // before r can go anywhere else
 	}
 	if (l.left == 0 || r.p != nil && r.got == len(r.p)) && r.unparkLocked() {
@@ -639,6 +656,7 @@ func (l *lane) fill(r *Rider) {
 		n, _ = c.read(p[:min(int64(len(p)), rest)], time.Time{}) // what went wrong shows in Err
 		c.scan.Skip(int64(n))
 		r.got += n
+		l.size += int64(n)
 	} else {
 		c.r, c.w = 0, 0
 		n, _ = c.read(c.rbuf, time.Time{})
@@ -742,6 +760,7 @@ func (l *lane) bury() {
 	l.closeLocked()
 	tail, issued := l.tail.Load(), l.issued
 	l.mu.Unlock()
+	l.suspect(tail)
 	for i, head := l.head.Load(), l.head.Load(); i != tail; i++ {
 		s := &l.slots[i%maxExchanges]
 		if i == head+1 && errors.Is(cause, ErrProtocol) {

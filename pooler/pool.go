@@ -200,9 +200,11 @@ func (p *Pool) lotLocked(s *Session) *lot {
 
 // Get leases a connection. See [Pooler].
 func (p *Pool) Get(ctx context.Context, r Request) (*Conn, error) {
-	r.Rider = nil
+	r.account = r.Rider.handOver()
 	p.mu.Lock()
-	p.n.admitted++
+	if r.account == nil {
+		p.n.admitted++
+	}
 	return p.lease(ctx, r)
 }
 
@@ -217,8 +219,8 @@ func (p *Pool) Replace(ctx context.Context, c *Conn, r Request, why Again) (*Con
 		p.n.resent++
 	}
 	c.Fail(CloseRead, errors.New("everpool: replaced"))
+	r.account = c.account
 	p.returnLocked(c)
-	r.Rider = nil
 	return p.lease(ctx, r)
 }
 
@@ -229,7 +231,7 @@ func (p *Pool) lease(ctx context.Context, r Request) (*Conn, error) {
 	p.lastUse, p.unused = now, false
 	for {
 		if err := p.refuseLocked(r); err != nil {
-			p.n.failed++
+			p.concludeLocked(r.account, Failed)
 			p.unlock()
 			return nil, err
 		}
@@ -239,6 +241,7 @@ func (p *Pool) lease(ctx context.Context, r Request) (*Conn, error) {
 			return w.conn, err
 		}
 		p.leaseLocked(c, r.Name, r.Blocking, now)
+		c.account = r.account
 		p.grow = p.grow || p.lackLocked() != nil
 		p.unlock()
 		// However briefly it was idle: the peer may have closed it, which would
@@ -299,7 +302,7 @@ func (p *Pool) unlistLocked(c *Conn) {
 
 func (p *Pool) leaseLocked(c *Conn, name string, blocking bool, now time.Duration) {
 	c.place, c.holder, c.blocking, c.leasedAt = placeLeased, name, blocking, now
-	c.crowded, c.leasedIn = p.waiting > 0, c.session
+	c.crowded, c.leasedIn, c.account = p.waiting > 0, c.session, nil
 }
 
 // wait queues the request and waits for its turn. It is called with mu held and
@@ -307,19 +310,19 @@ func (p *Pool) leaseLocked(c *Conn, name string, blocking bool, now time.Duratio
 func (p *Pool) wait(ctx context.Context, r Request, share bool, now time.Duration) (granted, error) {
 	if err := p.elsewhereLocked(r.Place); err != nil {
 		p.startProbeLocked()
-		p.concludeLocked(r.Rider, Failed)
+		p.concludeLocked(r.account, Failed)
 		p.unlock()
 		return granted{}, err
 	}
 	if !p.askLocked(now) && r.Want == nil {
 		err := p.downErrorLocked(ErrNodeDown)
-		p.concludeLocked(r.Rider, Failed)
+		p.concludeLocked(r.account, Failed)
 		p.unlock()
 		return granted{}, err
 	}
 	if p.waiting >= p.cfg.MaxWaiters {
 		err := p.busyErrorLocked(ErrPoolExhausted, 0)
-		p.concludeLocked(r.Rider, Failed)
+		p.concludeLocked(r.account, Failed)
 		p.unlock()
 		return granted{}, err
 	}
@@ -356,7 +359,7 @@ func (p *Pool) enqueueLocked(r Request, share bool, now time.Duration) *waiter {
 	}
 	p.seq++
 	w.seq, w.since, w.name, w.blocking, w.session = p.seq, now, r.Name, r.Blocking, r.Session
-	w.place, w.rider = r.Place, r.Rider
+	w.place, w.account = r.Place, r.account
 	switch {
 	case r.Want != nil:
 		r.Want.wanted.push(w)
@@ -431,7 +434,7 @@ func (p *Pool) expire() {
 	}
 	late := func(w *waiter) {
 		p.n.waitTimeouts++
-		p.concludeLocked(w.rider, Failed)
+		p.concludeLocked(w.account, Failed)
 		p.wakeLocked(w, nil, p.busyErrorLocked(ErrWaitTimeout, now-w.since), now)
 	}
 	for _, l := range p.lots {
@@ -461,7 +464,7 @@ func (p *Pool) giveUp(w *waiter, cause error) {
 	case w.shared == nil:
 		return
 	}
-	p.concludeLocked(w.rider, Abandoned)
+	p.concludeLocked(w.account, Abandoned)
 	w.granted, w.err = granted{}, cause
 }
 
@@ -470,17 +473,18 @@ func (p *Pool) abandon(w *waiter, cause error) {
 	p.mu.Lock()
 	defer p.unlock()
 	if !w.done {
-		p.concludeLocked(w.rider, Abandoned)
+		p.concludeLocked(w.account, Abandoned)
 		p.wakeLocked(w, nil, cause, p.now())
 	}
 }
 
-// concludeLocked counts the end of a request that had no connection yet, or has none
-// any more: one for a shared connection if there is a rider, one for a lease if not.
-func (p *Pool) concludeLocked(r *Rider, o Outcome) {
+// concludeLocked counts the end of a request in its account, or among the leases.
+func (p *Pool) concludeLocked(a account, o Outcome) {
 	switch {
-	case r != nil:
-		r.conclude(p, o)
+	case a != nil:
+		a.conclude(p, o)
+	case o == Answered:
+		p.n.answered++
 	case o == Abandoned:
 		p.n.abandoned++
 	default:
@@ -497,6 +501,7 @@ func (p *Pool) wakeLocked(w *waiter, c *Conn, err error, now time.Duration) {
 	p.n.waitDuration += max(0, now-w.since) // it may have come since
 	if c != nil {
 		p.leaseLocked(c, w.name, w.blocking, now)
+		c.account = w.account
 	}
 	w.wake(c, err)
 }
@@ -507,7 +512,7 @@ const everyone = time.Duration(math.MaxInt64)
 // wakeAllLocked fails those on the list who had come by the given time.
 func (p *Pool) wakeAllLocked(l *waiterList, by time.Duration, err error) {
 	for now := p.now(); l.head != nil && l.head.since <= by; {
-		p.concludeLocked(l.head.rider, Failed)
+		p.concludeLocked(l.head.account, Failed)
 		p.wakeLocked(l.head, nil, err, now)
 	}
 }
@@ -518,16 +523,9 @@ func (p *Pool) Put(c *Conn, o Outcome) {
 		p.turn(c)
 	}
 	p.mu.Lock()
-	switch o {
-	case Answered:
-		p.n.answered++
-	case Failed:
-		p.n.failed++
-	case Unknown:
-		p.n.failed++
+	p.concludeLocked(c.account, o)
+	if o == Unknown {
 		p.n.unknown++
-	case Abandoned:
-		p.n.abandoned++
 	}
 	p.returnLocked(c)
 	p.unlock()
@@ -590,7 +588,7 @@ func (p *Pool) placeLocked(c *Conn, now time.Duration) {
 			p.wakeLocked(w, c, nil, now)
 			return
 		}
-		p.concludeLocked(w.rider, Failed)
+		p.concludeLocked(w.account, Failed)
 		p.wakeLocked(w, nil, &Error{Err: ErrConnGone, Node: p.node.Addr}, now) // it serves another session now
 	}
 	l := p.lotLocked(c.session)

@@ -50,8 +50,12 @@ type Request struct {
 	// Place is what the request is for among several nodes.
 	Place Place
 	// Rider is what the request will be submitted with, for Share: while it waits
-	// there it is counted as under way. nil: it begins when it is submitted.
+	// there it is counted as under way. nil: it begins when it is submitted. For Get: a
+	// request that has begun with the rider, as one may that was refused with
+	// [ErrLarge], goes on with the lease, and is counted once.
 	Rider *Rider
+
+	account account // where its end is counted, nil: among the leases
 }
 
 // waitLimit is how long the request may wait where the pool has byDefault, 0: as

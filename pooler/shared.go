@@ -16,13 +16,15 @@ type Lanes struct {
 	lanes   atomic.Pointer[[]*lane] // open ones; changed under Pool.mu
 	turns   atomic.Uint32
 	growing atomic.Bool // another lane was asked for
+	sizes   sizes
+	deaths  atomic.Uint32 // lanes that the peer has closed
 }
 
 // Submit sends the exchange on one of the connections; its request is not kept.
 // Where others' requests go out just then it goes with them, and Submit doesn't
 // wait for that. It blocks until the exchange's deadline at most. It fails with
-// [ErrNotShared], [ErrLost], os.ErrDeadlineExceeded or net.ErrClosed; then nothing
-// of the exchange was sent. After ErrNotShared the request isn't over: it may be
+// [ErrNotShared], [ErrLarge], [ErrLost], os.ErrDeadlineExceeded or net.ErrClosed; then
+// nothing of the exchange was sent. After ErrNotShared the request isn't over: it may be
 // submitted to what Share returns next. A rider that is owed replies must say so in the
 // exchange, which is then part of the request that it is owed them for.
 func (s *Lanes) Submit(r *Rider, x Exchange) error {
@@ -31,6 +33,10 @@ func (s *Lanes) Submit(r *Rider, x Exchange) error {
 			return err
 		}
 		return ErrNotShared
+	}
+	if x.like = likenessOf(x.Request); x.Leaves && s.sizes.level(x.like) == large {
+		r.like = x.like
+		return ErrLarge
 	}
 	if r.turn == 0 {
 		r.turn = s.turns.Add(1)
@@ -60,6 +66,10 @@ func (s *Lanes) Submit(r *Rider, x Exchange) error {
 	}
 	return ErrNotShared
 }
+
+// Answered notes how many bytes of replies the rider's request had on another
+// connection, which Submit has refused with [ErrLarge].
+func (s *Lanes) Answered(r *Rider, size int64) { s.sizes.note(r.like, size) }
 
 // lanesOfMany is how many of a session's lanes many callers use.
 func lanesOfMany(limit int) int { return max(min(limit, 2), limit/2) }
@@ -153,7 +163,7 @@ func (p *Pool) Share(ctx context.Context, r Request) (*Lanes, error) {
 			if r.Rider != nil {
 				r.Rider.admit(p)
 			}
-			r.Rider = orNew(r.Rider)
+			r.account = orNew(r.Rider)
 			w, err := p.wait(ctx, r, true, now)
 			return w.shared, err
 		case c.place == placeIdle:

@@ -20,7 +20,7 @@ type waiter struct {
 	name     string // what for, see Request
 	blocking bool
 	place    Place
-	rider    *Rider // of a request for a shared connection, else nil
+	account  account // where its end is counted, nil: among the leases
 
 	in         *waiterList
 	prev, next *waiter

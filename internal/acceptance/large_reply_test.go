@@ -2,8 +2,11 @@ package acceptance_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -11,18 +14,20 @@ import (
 
 	"github.com/everpool/everpool/driver"
 	"github.com/everpool/everpool/internal/testkit"
+	"github.com/everpool/everpool/pooler"
 )
 
 const large = 64 << 20
 
-// allocated is what a GET of the large value allocates: the least of a few.
+// allocated is what reading the large value allocates: the least of a few. No request
+// is known for its large reply.
 func (s side) allocated(t *testing.T) uint64 {
 	t.Helper()
 	least := ^uint64(0)
-	for range 3 {
+	for i := range 3 {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		value, err := s.rdb.Get(context.Background(), "large").Bytes()
+		value, err := s.rdb.GetRange(context.Background(), "large", 0, large+int64(i)).Bytes()
 		runtime.ReadMemStats(&after)
 		if err != nil || len(value) != large {
 			t.Fatalf("%s: %d bytes, %v", s.name, len(value), err)
@@ -57,9 +62,11 @@ func TestSmallReadsGoOnBesideALargeSharedReply(t *testing.T) {
 	server.Do(t, "SETRANGE", "large", fmt.Sprint(large-1), "x")
 	for _, s := range []side{ourSide(t, driver.Config{}, redis.Options{Addr: server.Addr}), stockSide(t, redis.Options{Addr: server.Addr})} {
 		s.warm(t, 8)
+		transfers := int64(0) // no request is known for its large reply
 		transfer := func() time.Duration {
 			began := time.Now()
-			if value, err := s.rdb.Get(context.Background(), "large").Bytes(); err != nil || len(value) != large {
+			transfers++
+			if value, err := s.rdb.GetRange(context.Background(), "large", 0, large+transfers).Bytes(); err != nil || len(value) != large {
 				t.Errorf("%s: %d bytes, %v", s.name, len(value), err)
 			}
 			return time.Since(began)
@@ -85,5 +92,61 @@ func TestSmallReadsGoOnBesideALargeSharedReply(t *testing.T) {
 		if small == 0 {
 			t.Errorf("%s: no small read was answered beside the large ones", s.name)
 		}
+	}
+}
+
+// A server that bounds what it keeps for a client closes the connection of replies that
+// are larger together, and with it the lane: not again and again for the same requests.
+func TestRepliesThatAreTooLargeForTheServerCostFewLanes(t *testing.T) {
+	server := testkit.Start(t, testkit.Redis, testkit.WithArgs("--client-output-buffer-limit", "normal", "1mb", "1mb", "0"))
+	ctx := context.Background()
+	const others, gets = 16, 200
+	for _, c := range []struct {
+		name    string
+		readers int
+		size    int
+		comes   bool  // alone on its connection
+		lanes   int64 // that they may cost: the first ones come on several at a time
+	}{{"1 of 5 MB", 1, 5 << 20, false, 3}, {"16 of 200 KB", 16, 200 << 10, true, 8}} {
+		t.Run(c.name, func(t *testing.T) {
+			for i := range c.readers {
+				key := fmt.Sprint("large", i)
+				server.Do(t, "DEL", key)
+				server.Do(t, "SETRANGE", key, fmt.Sprint(c.size), "x")
+			}
+			s := ourSide(t, driver.Config{}, redis.Options{Addr: server.Addr, MaxRetries: -1})
+			s.warm(t, 8)
+			stop := make(chan struct{})
+			var unknown, ran, lost atomic.Int64
+			wg := repeat(t, stop, others, func(int, int) {
+				if err := s.rdb.Incr(ctx, "n").Err(); err == nil {
+					ran.Add(1)
+				} else if errors.Is(err, pooler.ErrUnknownOutcome) {
+					unknown.Add(1)
+				} else {
+					t.Error(err)
+				}
+			})
+			var readers sync.WaitGroup
+			for i := range c.readers {
+				readers.Go(func() {
+					for range gets / c.readers {
+						if err := s.rdb.Get(ctx, fmt.Sprint("large", i)).Err(); err != nil {
+							lost.Add(1)
+						}
+					}
+				})
+			}
+			readers.Wait()
+			close(stop)
+			wg.Wait()
+			t.Logf("%d INCRs beside %d GETs, of which %d failed: %d unknown, closes %v", ran.Load(), gets, lost.Load(), unknown.Load(), s.settled(t).Closes)
+			if unknown.Load() > c.lanes*others {
+				t.Errorf("%d INCRs are unknown, more than %d lanes had", unknown.Load(), c.lanes)
+			}
+			if most := int64(2 * c.readers); c.comes && lost.Load() > most || !c.comes && lost.Load() != gets {
+				t.Errorf("%d of %d GETs failed", lost.Load(), gets)
+			}
+		})
 	}
 }

@@ -1,0 +1,233 @@
+package pooler_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/everpool/everpool/pooler"
+)
+
+// read is an exchange of one command that changes nothing, of a rider that can lease.
+func read(args ...string) pooler.Exchange {
+	x := again(args...)
+	x.Reads, x.Leaves = true, true
+	return x
+}
+
+// wantLarge says whether the request is refused as one of a large reply.
+func (pt *tester) wantLarge(sh *pooler.Lanes, x pooler.Exchange, want bool) {
+	pt.Helper()
+	r := pt.ride(sh, x)
+	if want {
+		r.wantErr(pooler.ErrLarge)
+		return
+	}
+	r.wantWaiting()
+}
+
+// die lets the peer close a lane with the requests under way, and returns the others.
+func (h *hand) die(i int, how func(*lineEnd), requests ...pooler.Exchange) *pooler.Lanes {
+	h.pt.Helper()
+	sh := h.pt.share(h.pt.plain)
+	w := h.wire(i)
+	var rides []*ride
+	for _, x := range requests {
+		rides = append(rides, h.pt.ride(sh, x))
+	}
+	w.hear(rides...)
+	how(w)
+	for _, r := range rides {
+		r.wantErr(pooler.ErrLost)
+	}
+	return h.pt.share(h.pt.plain)
+}
+
+// end ends the connections, so that no request is left.
+func (h *hand) end() {
+	h.pt.settle()
+	for _, w := range h.wires {
+		w.Reset()
+	}
+	h.pt.settle()
+}
+
+func closes(w *lineEnd) { _ = w.CloseWrite() }
+
+// A server closes a connection for a reply that is too large for it, and sends nothing
+// of that. A request under which three lanes have died is suspected, however many ask for
+// the same.
+func TestARequestUnderWhichThreeLanesDiedRidesNoMore(t *testing.T) {
+	for name, death := range map[string]struct {
+		how  func(*lineEnd)
+		x    pooler.Exchange
+		last bool // it is suspected after three
+	}{
+		"closed":  {closes, read("GET", "k"), true},
+		"reset":   {func(w *lineEnd) { w.Reset() }, read("GET", "k"), true},
+		"no RESP": {func(w *lineEnd) { w.say("what?\r\n") }, read("GET", "k"), false},
+		"one that may ride only": {closes, func() pooler.Exchange {
+			x := read("GET", "k")
+			x.Leaves = false
+			return x
+		}(), false},
+		"one that writes": {closes, func() pooler.Exchange {
+			x := ask("INCR", "k")
+			x.Leaves = true
+			return x
+		}(), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			byHand(t, pooler.Config{SharedConns: 1}, 0, func(pt *tester, h *hand) {
+				defer h.end()
+				sh := h.die(0, death.how, death.x, death.x, death.x)
+				sh = h.die(1, death.how, death.x)
+				pt.wantLarge(sh, death.x, false)
+				h.wire(2).hear(&ride{x: death.x})
+				death.how(h.wire(2))
+				pt.settle()
+				pt.wantLarge(pt.share(pt.plain), death.x, death.last)
+				other := death.x
+				other.Request = read("GET", "another").Request
+				pt.wantLarge(pt.share(pt.plain), other, false)
+			})
+		})
+	}
+}
+
+func TestASmallReplyClearsARequestUnderWhichALaneDied(t *testing.T) {
+	byHand(t, pooler.Config{SharedConns: 1}, 0, func(pt *tester, h *hand) {
+		defer h.end()
+		x := read("GET", "k")
+		for i := range 2 {
+			sh := h.die(2*i, closes, x)
+			r := pt.ride(sh, x)
+			h.wire(2*i + 1).hear(r)
+			h.wire(2*i + 1).say(":1\r\n")
+			r.wantReply(":1\r\n")
+			h.die(2*i+1, closes, x)
+			r = pt.ride(pt.share(pt.plain), x)
+			h.wire(2*i + 2).hear(r)
+			h.wire(2*i + 2).say(":1\r\n")
+			r.wantReply(":1\r\n")
+		}
+		pt.wantLarge(pt.share(pt.plain), x, false)
+	})
+}
+
+// Lanes that die together die of something else.
+func TestLanesThatDieTogetherCountOnce(t *testing.T) {
+	bubble(t, pooler.Config{SharedConns: 4, SilenceAfter: time.Hour}, func(pt *tester) {
+		sh := pt.share(pt.plain)
+		pt.load(sh, 4)
+		pt.wantLanes(4)
+		pt.fake.Freeze(true)
+		x := read("GET", "k")
+		var rides []*ride
+		for range 4 { // each on a lane of its own
+			rides = append(rides, pt.ride(sh, x))
+			pt.settle()
+		}
+		pt.fake.ResetAll()
+		pt.fake.Freeze(false)
+		for _, r := range rides {
+			r.wantErr(pooler.ErrLost)
+		}
+		r := pt.ride(pt.share(pt.plain), x)
+		r.await()
+		if r.err != nil {
+			t.Errorf("the next one: %v", r.err)
+		}
+	})
+}
+
+// The rider that is owed replies stays where they come.
+func TestWhatFollowsOnALaneStaysThere(t *testing.T) {
+	byHand(t, pooler.Config{SharedConns: 1}, 1<<20, func(pt *tester, h *hand) {
+		defer h.end()
+		sh := pt.share(pt.plain)
+		x := read("GET", "k")
+		large := pt.ride(sh, x)
+		h.wire(0).hear(large)
+		h.wire(0).say(bigReply("large", "100000"))
+		large.wantReply(bigReply("large", "100000"))
+		pt.wantLarge(sh, x, true)
+		r := pt.submit(sh, ask("ECHO", "x"))
+		x.Follows = true
+		if err := sh.Submit(r.rider, x); err != nil {
+			t.Error(err)
+		}
+		r.receive().wantWaiting()
+	})
+}
+
+// A request that has waited for a lane, and is refused there, goes on with a lease: it is
+// one request.
+func TestARequestThatIsRefusedAsLargeIsCountedOnce(t *testing.T) {
+	byHand(t, pooler.Config{SharedConns: 1}, 1<<20, func(pt *tester, h *hand) {
+		defer h.end()
+		x := read("GET", "k")
+		sh := pt.share(pt.plain)
+		first := pt.ride(sh, x)
+		h.wire(0).hear(first)
+		h.wire(0).say(bigReply("large", "100000"))
+		first.wantReply(bigReply("large", "100000"))
+		pt.pool.Drain()
+		pt.wantOpen(0)
+
+		r := pooler.NewRider()
+		sh, err := pt.pool.Share(pt.Context(), pooler.Request{Session: pt.plain, Rider: r}) // a lane is dialed
+		if err == nil {
+			err = sh.Submit(r, x)
+		}
+		pt.wantErr(err, pooler.ErrLarge)
+		pt.wantCounts(2, 1)
+		c, err := pt.tryGet(pooler.Request{Session: pt.plain, Rider: r})
+		if err != nil {
+			t.Fatal(err)
+		}
+		pt.wantCounts(2, 1)
+		pt.put(c)
+		pt.wantCounts(2, 0)
+	})
+}
+
+// wantCounts says how many requests there were, and how many of them are under way.
+func (pt *tester) wantCounts(admitted, inFlight int64) {
+	pt.Helper()
+	if s := pt.pool.Stats(); s.Admitted != admitted || s.InFlight != inFlight {
+		pt.Errorf("%d requests, %d under way; want %d and %d", s.Admitted, s.InFlight, admitted, inFlight)
+	}
+}
+
+// Pieces count together: an array of many small strings is as large as one string.
+func TestALargeReplyIsKnownHoweverItComes(t *testing.T) {
+	for name, reply := range map[string]struct {
+		said  string // all of it, or its beginning
+		large bool
+	}{
+		"a string":                  {bigReply("large", "65536"), true},
+		"its beginning":             {bigReply("large", "65536")[:20], true},
+		"a string that isn't large": {bigReply("large", "65500"), false},
+		"many in an array":          {"*40\r\n" + repeated(bigReply("part", "2000"), 40), true},
+		"most of these":             {"*40\r\n" + repeated(bigReply("part", "2000"), 35), true},
+		"fewer":                     {"*20\r\n" + repeated(bigReply("part", "2000"), 20), false},
+		"after a push":              {">2\r\n$1\r\na\r\n" + bigReply("push", "100000") + ":1\r\n", false},
+	} {
+		for caller, left := range map[string]bool{"waits": false, "has left": true} {
+			t.Run(name+", whose caller "+caller, func(t *testing.T) {
+				byHand(t, pooler.Config{SharedConns: 1, SilenceAfter: -1}, 1<<20, func(pt *tester, h *hand) {
+					defer h.end()
+					sh := pt.share(pt.plain)
+					r := pt.ride(sh, read("GET", "k"))
+					small := pt.ride(sh, read("GET", "small")) // has the reply read if its caller has left
+					h.wire(0).hear(r, small)
+					if left {
+						pt.leave(r)
+					}
+					h.wire(0).say(reply.said)
+					pt.wantLarge(sh, read("GET", "k"), reply.large)
+				})
+			})
+		}
+	}
+}
