@@ -47,7 +47,9 @@ type Config struct {
 	// (PoolSize or MaxActiveConns, MinIdleConns, MaxIdleConns, MaxConcurrentDials,
 	// ConnMaxIdleTime, ConnMaxLifetime and its jitter, DialTimeout), and the default
 	// otherwise. The first client to use a node decides for it; what a later one
-	// asks for in vain is logged. If WaitTimeout is 0 the PoolTimeout of each client
+	// asks for in vain is logged. If MaxOpenConns is 0 the clients that have handles
+	// on a node bring it their bounds together, as each has sockets of its own with the
+	// stock pool. If WaitTimeout is 0 the PoolTimeout of each client
 	// holds for its own requests.
 	Pool pooler.Config
 

@@ -161,7 +161,8 @@ func (b *binding) nodeFor(network, addr string) (*node, error) {
 
 // detach takes back what driver.attach has counted.
 func (b *binding) detach(n *node) {
-	n.detach()
+	n.detach(b)
+	b.driver.resize(n)
 	if b.topology != nil {
 		b.topology.detach()
 	}

@@ -134,6 +134,9 @@ func (d *Driver) node(b *binding, network, addr string) (*node, error) {
 	for _, note := range notes {
 		d.cfg.Logger.LogAttrs(context.Background(), slog.LevelWarn, note.text, note.attrs...)
 	}
+	if n != nil {
+		d.resize(n)
+	}
 	return n, err
 }
 
@@ -171,7 +174,7 @@ func (d *Driver) attach(b *binding, network, addr string) (*node, []note, error)
 	if b.capped != nil {
 		notes, b.capped = append(notes, *b.capped), nil
 	}
-	n.attach()
+	n.attach(b)
 	if b.topology != nil {
 		b.topology.attach()
 		b.topology.join(n)
@@ -264,6 +267,7 @@ func (d *Driver) newNode(b *binding, key nodeKey) (*node, error) {
 		return nil, err
 	}
 	n.pool = pool
+	n.clients = clients{bound: limits.MaxOpenConns, first: limits.MaxOpenConns}
 	n.shares = limits.SharedConns > 0
 	for _, turn := range d.turned {
 		turn(pool)

@@ -32,6 +32,13 @@ func (d *Driver) SetConnMaxLifetime(t time.Duration) {
 	d.turn("ConnMaxLifetime", func(p pooler.Pooler) { p.SetConnMaxLifetime(t) })
 }
 
+// knob returns what the knob of that name was turned to, or nil.
+func (d *Driver) knob(name string) func(pooler.Pooler) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.turned[name]
+}
+
 // turn applies a knob to the pools of all nodes, and of those to come.
 func (d *Driver) turn(name string, to func(pooler.Pooler)) {
 	if d.unmade() != nil {

@@ -39,7 +39,8 @@ type node struct {
 
 	mu         sync.Mutex
 	handles    int
-	holders    int // managers' clients that stand on it
+	clients    clients // that have them
+	holders    int     // managers' clients that stand on it
 	closed     bool
 	linger     *time.Timer
 	left       time.Time   // when the last handle was closed
@@ -72,18 +73,20 @@ func (n *node) tell(ev pooler.Event) {
 	}
 }
 
-func (n *node) attach() {
+func (n *node) attach(b *binding) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.handles++
+	n.clients.add(b)
 	if n.linger != nil {
 		n.linger.Stop()
 	}
 }
 
-func (n *node) detach() {
+func (n *node) detach(b *binding) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.clients.remove(b)
 	if n.handles--; n.handles == 0 {
 		n.left = time.Now()
 		n.lingerLocked()

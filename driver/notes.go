@@ -19,7 +19,6 @@ var pooled = []struct {
 	field, options string
 	of             func(pooler.Config) any
 }{
-	{"MaxOpenConns", "PoolSize, MaxActiveConns, PipelinePoolSize", func(c pooler.Config) any { return c.MaxOpenConns }},
 	{"MinIdleConns", "MinIdleConns", func(c pooler.Config) any { return c.MinIdleConns }},
 	{"MaxIdleConns", "MaxIdleConns", func(c pooler.Config) any { return c.MaxIdleConns }},
 	{"MaxConcurrentDials", "MaxConcurrentDials", func(c pooler.Config) any { return c.MaxConcurrentDials }},

@@ -54,15 +54,18 @@ func TestALaterClientsSettingsThatArentInForceAreLoggedOnceEach(t *testing.T) {
 			t.Errorf("logged of clients that agree, or whose own settings hold: %q", all)
 		}
 		for range 3 {
-			ping(func(o *redis.Options) { o.PoolSize, o.DialTimeout = 50, 3*time.Second })
+			ping(func(o *redis.Options) { o.PoolSize, o.MaxIdleConns, o.DialTimeout = 50, 7, 3*time.Second })
 		}
 		for field, facts := range map[string]string{
-			"field=MaxOpenConns": "node=" + labAddr + ` field=MaxOpenConns options="PoolSize, MaxActiveConns, PipelinePoolSize" asked=60 in_force=20`,
+			"field=MaxIdleConns": "node=" + labAddr + ` field=MaxIdleConns options=MaxIdleConns asked=7 in_force=20`,
 			"field=DialTimeout":  "asked=3s in_force=5s",
 		} {
 			if all := log.with(field); len(all) != 1 || !strings.Contains(all[0], facts) {
 				t.Errorf("%q; want one line with %q", all, facts)
 			}
+		}
+		if all := log.with("field=MaxOpenConns "); len(all) != 0 {
+			t.Errorf("logged although they have their sockets together: %q", all)
 		}
 		t.d.SetConnMaxLifetime(time.Hour)
 		ping(func(o *redis.Options) { o.PoolSize, o.ConnMaxLifetime = 10, time.Minute })

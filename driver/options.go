@@ -65,7 +65,8 @@ type binding struct {
 // this driver. o isn't changed. What each of its fields does then:
 //
 // These are about sockets, as they always were. They go to the node's pool, each
-// where Config.Pool leaves the same thing 0; the first client of a node decides.
+// where Config.Pool leaves the same thing 0; the first client of a node decides, but
+// for the bound, which is what its clients bring together.
 // go-redis itself is given what suits handles: they don't expire, with PoolSize
 // 4096 callers wait for connections, in order, and not for handles, and of those that
 // nobody uses it keeps 384 (MaxIdleConns).

@@ -189,7 +189,7 @@ func TestMembersAreAskedWhileAnIllNodeOwnsSomething(t *testing.T) {
 		top := newTopology(d, "cluster", o)
 		p := &illPool{}
 		n := &node{key: nodeKey{addr: "a:1"}, pool: p}
-		n.attach()
+		n.attach(&binding{})
 		top.join(n)
 		time.Sleep(time.Minute)
 		if got := o.asked.Load(); got != 1 {
