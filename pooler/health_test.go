@@ -30,6 +30,26 @@ func TestAFirstFailedDialMakesTheNodeSuspectAndASecondDown(t *testing.T) {
 	})
 }
 
+// A reply to what was asked before the node failed may have been under way: it says
+// nothing of the node now. One to what was asked since does.
+func TestAnOldReplyDoesNotMakeADeadNodeSuspect(t *testing.T) {
+	bubble(t, pooler.Config{FailFastAfter: -1, WaitTimeout: -1}, func(pt *tester) {
+		old := pt.get(pt.plain)
+		pt.sleep(time.Second)
+		pt.fake.DownRefused()
+		line := pt.wait(pt.plain)
+		pt.sleep(time.Second)
+		pt.wantState(pooler.StateDown)
+		pt.put(old)
+		again := line.wantConn()
+		pt.wantState(pooler.StateDown)
+		pt.put(again)
+		pt.wantState(pooler.StateSuspect)
+		pt.fake.Up()
+		pt.sleep(2 * time.Second)
+	})
+}
+
 func TestOneProberDialsForEverybody(t *testing.T) {
 	bubble(t, pooler.Config{MaxOpenConns: 20, FailFastAfter: -1, WaitTimeout: -1}, func(pt *tester) {
 		s := session(1)

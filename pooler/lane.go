@@ -400,12 +400,9 @@ func (l *lane) makeRoom() {
 
 // admitLocked lets the next one in who waits for room, if there is some.
 func (l *lane) admitLocked() {
-	for len(l.room) > 0 && !l.fullLocked(0) {
-		e := l.room[0]
+	if len(l.room) > 0 && !l.fullLocked(0) {
+		l.room[0].call() // whoever can't use it passes it on
 		l.room = slices.Delete(l.room, 0, 1)
-		if e.call(); !e.expired {
-			break
-		}
 	}
 	l.crowded.Store(len(l.room) > 0)
 }

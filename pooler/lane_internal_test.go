@@ -5,6 +5,7 @@ import (
 	"net"
 	"runtime"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -48,6 +49,55 @@ func TestRetiringAnIdleLaneCallsWhoeverWaitsForRoom(t *testing.T) {
 	default:
 		t.Error("the lane has ended, and who waits for room in it wasn't called")
 	}
+}
+
+// A rider that was let in, or called, and can't use its turn passes it on: no other event
+// comes for those behind it.
+func TestARiderThatCantUseItsTurnPassesItOn(t *testing.T) {
+	for name, spoil := range map[string]func(r *Rider, e *entrant){
+		"its time is over":    func(_ *Rider, e *entrant) { e.expired = true },
+		"its caller has left": func(r *Rider, _ *entrant) { r.mu.Lock(); r.closed = true; r.mu.Unlock() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := &Pool{start: time.Now()}
+				l := newLane(p, newConn(testConn(t), nil), &Lanes{pool: p})
+				l.forsaken.Store(maxForsaken) // full
+				l.leader.Store(&mourner)      // nobody attends
+				riders := []*Rider{NewRider(), NewRider()}
+				in := make(chan error, len(riders))
+				for _, r := range riders {
+					go func() {
+						l.mu.Lock()
+						err := l.awaitRoomLocked(r, 0)
+						l.mu.Unlock()
+						in <- err
+					}()
+					synctest.Wait()
+				}
+				l.mu.Lock()
+				spoil(riders[0], l.room[0])
+				l.forsaken.Store(0)
+				l.admitLocked()
+				l.mu.Unlock()
+				synctest.Wait()
+				if len(in) != 2 {
+					t.Errorf("%d of 2 go on", len(in))
+					l.makeRoom()
+				}
+				for range riders {
+					<-in
+				}
+			})
+		})
+	}
+}
+
+// testConn is a connection on which nothing happens.
+func testConn(t *testing.T) net.Conn {
+	near, far := net.Pipe()
+	t.Cleanup(func() { _, _ = near.Close(), far.Close() })
+	return near
 }
 
 // lanesWith returns lanes with so many exchanges under way.

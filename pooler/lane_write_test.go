@@ -37,6 +37,26 @@ func TestRequestsThatComeWhileAWriteIsHeldUpGoOutTogether(t *testing.T) {
 	})
 }
 
+// A caller writes for others, but not for ever: then a goroutine does.
+func TestACallerWritesForOthersAFewTimes(t *testing.T) {
+	byHand(t, pooler.Config{SharedConns: 1}, 0, func(pt *tester, h *hand) {
+		defer h.end()
+		sh := pt.share(pt.plain)
+		w := h.wire(0)
+		last := pt.submitting(sh, ask("SET", "first", "0"))
+		first := last
+		for i := range 20 {
+			next := pt.submitting(sh, ask("SET", "k", strconv.Itoa(i))) // while the one before is being written
+			w.hear(last)
+			defer last.rider.Close()
+			last = next
+		}
+		first.wantSubmitted()
+		w.hear(last)
+		last.rider.Close()
+	})
+}
+
 // Whose replies come together, ask together again: who writes first waits for the
 // others, unless what it has itself is more than they are likely to bring.
 func TestAWriterWaitsForCompanyThatIsWorthIt(t *testing.T) {
