@@ -39,7 +39,7 @@ func TestRequestsThatComeWhileAWriteIsHeldUpGoOutTogether(t *testing.T) {
 
 // A caller writes for others, but not for ever: then a goroutine does.
 func TestACallerWritesForOthersAFewTimes(t *testing.T) {
-	byHand(t, pooler.Config{SharedConns: 1}, 0, func(pt *tester, h *hand) {
+	byHand(t, pooler.Config{SharedConns: 1}, 16, func(pt *tester, h *hand) {
 		defer h.end()
 		sh := pt.share(pt.plain)
 		w := h.wire(0)
