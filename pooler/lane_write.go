@@ -1,0 +1,276 @@
+package pooler
+
+import (
+	"errors"
+	"math"
+	"net"
+	"os"
+	"runtime"
+	"slices"
+	"time"
+)
+
+// entrant is a rider that waits for room. Guarded by Lane.mu but for its channel.
+type entrant struct {
+	in      chan struct{} // capacity 1
+	by      time.Duration
+	expired bool
+}
+
+// call ends the wait, or the next look at it.
+func (e *entrant) call() {
+	select {
+	case e.in <- struct{}{}:
+	default:
+	}
+}
+
+// submit appends the exchange to the lane and writes it, unless somebody else
+// does. It reports false if the lane takes nothing more, and blocks while it has
+// no room, and while it writes.
+func (l *lane) submit(r *Rider, x *Exchange) (bool, error) {
+	by := l.pool.since(x.Deadline)
+	if x.Follows {
+		defer r.comeBack()
+		if r.goAway(l) {
+			l.handOn() // it won't come to lead before this is over
+		}
+	}
+	l.mu.Lock()
+	idle := l.inFlight() == 0 && !l.writing
+	if idle && !l.closed && !l.lookLocked(r) {
+		l.mu.Unlock()
+		l.die()
+		return false, nil
+	}
+	for came := true; !l.closed && (came && len(l.room) > 0 || l.crowdedLocked(len(x.Request))); came = false {
+		if err := l.awaitRoomLocked(r, by); err != nil {
+			l.mu.Unlock()
+			return false, err
+		}
+		idle = false
+	}
+	if l.closed {
+		l.mu.Unlock()
+		return false, nil
+	}
+	if !l.writing && by > 0 && by <= l.pool.now() {
+		l.admitLocked() // in its place
+		l.mu.Unlock()
+		r.unsent(l.pool)
+		return false, os.ErrDeadlineExceeded // it would be cut short in the middle
+	}
+	if err := l.boardLocked(r, x); err != nil {
+		l.admitLocked() // in its place
+		l.mu.Unlock()
+		return false, err
+	}
+	if len(l.room) > 0 {
+		l.admitLocked()
+	}
+	company := l.company.Load()
+	alone := idle && len(x.Request) <= aloneUpTo && company <= 1
+	if !alone {
+		l.out = append(l.out, x.Request...)
+	}
+	if l.writing {
+		l.mu.Unlock()
+		return true, nil
+	}
+	l.writing = true
+	if len(l.out) > aloneUpTo {
+		l.mu.Unlock()
+		l.pool.wg.Go(l.flush)
+		return true, nil
+	}
+	l.writeBy = by
+	gathered := len(l.out)
+	if alone {
+		l.issued = l.appended
+	}
+	l.mu.Unlock()
+	l.watch.by(l, by)
+	if alone {
+		if !l.write(x.Request) {
+			l.pool.wg.Go(l.flush)
+			return true, nil
+		}
+	} else if company >= int64(x.Replies) {
+		l.awaitCompany(gathered) // what is larger than that gains little by it
+	}
+	if !l.flushRounds(writerRounds) {
+		l.pool.wg.Go(l.flush)
+	}
+	return true, nil
+}
+
+// awaitCompany lets those run who are about to submit, so that their requests go
+// out together with the writer's, for as long as that brings any.
+func (l *lane) awaitCompany(gathered int) {
+	for range maxYields {
+		runtime.Gosched()
+		l.mu.Lock()
+		n := len(l.out)
+		l.mu.Unlock()
+		if n == gathered {
+			return
+		}
+		gathered = n
+	}
+}
+
+// boardLocked gives the exchange the next slot.
+func (l *lane) boardLocked(r *Rider, x *Exchange) error {
+	r.mu.Lock()
+	if err := r.mayBoardLocked(l); err != nil {
+		r.mu.Unlock()
+		return err
+	}
+	r.admitLocked(l.pool)
+	if r.owed == 0 {
+		r.lane, r.mark = l, l.appended+int64(x.First)
+		r.again, r.slow, r.began, r.spills = true, false, false, false
+		r.ran = x.Follows // what went before has run, if its replies are here
+	}
+	r.again = r.again && x.Again
+	r.slow = r.slow || x.Slow
+	r.owed += x.Replies
+	r.mu.Unlock()
+	l.appended += int64(len(x.Request))
+	tail := l.tail.Load()
+	s := &l.slots[tail%maxExchanges]
+	s.n, s.like, s.since, s.tx, s.reads = int32(x.Replies), x.like, l.group.deaths.Load(), x.Transaction, x.Reads
+	s.rider.Store(r)
+	l.conn.Owe(x.Replies)
+	l.tail.Store(tail + 1)
+	l.watch.start(l)
+	return nil
+}
+
+// fullLocked keeps one slot for retire.
+func (l *lane) fullLocked(n int) bool {
+	return l.inFlight() >= maxExchanges-1 || l.forsaken.Load() >= maxForsaken || len(l.out) > 0 && len(l.out)+n > maxUnsent
+}
+
+// crowdedLocked reports whether a request of n bytes has to wait for room. Who makes
+// room looks at crowded after that, so it is set before the last look.
+func (l *lane) crowdedLocked(n int) bool {
+	if !l.fullLocked(n) {
+		return false
+	}
+	l.crowded.Store(true)
+	return l.fullLocked(n)
+}
+
+// awaitRoomLocked waits, without the lock, until there may be room.
+func (l *lane) awaitRoomLocked(r *Rider, by time.Duration) error {
+	e := &entrant{in: make(chan struct{}, 1), by: by}
+	l.room = append(l.room, e)
+	r.admit(l.pool)
+	l.crowded.Store(true)
+	l.mu.Unlock()
+	l.watch.by(l, by)
+	l.attend() // room is made by reading
+	left := r.enter(e)
+	if !left {
+		<-e.in
+		left = r.enter(nil)
+	}
+	l.mu.Lock()
+	if i := slices.Index(l.room, e); i >= 0 {
+		l.room = slices.Delete(l.room, i, i+1)
+	}
+	switch {
+	case left:
+		l.admitLocked() // who may have been let in for nothing
+		return net.ErrClosed
+	case e.expired:
+		l.admitLocked()
+		r.unsent(l.pool)
+		return os.ErrDeadlineExceeded
+	}
+	return nil
+}
+
+// makeRoom is called when a slot, or bytes to be written, have become free.
+func (l *lane) makeRoom() {
+	l.mu.Lock()
+	l.admitLocked()
+	l.mu.Unlock()
+}
+
+// admitLocked lets the next one in who waits for room, if there is some.
+func (l *lane) admitLocked() {
+	if len(l.room) > 0 && !l.fullLocked(0) {
+		l.room[0].call() // whoever can't use it passes it on
+		l.room = slices.Delete(l.room, 0, 1)
+	}
+	l.crowded.Store(len(l.room) > 0)
+}
+
+// flush writes all that gathers, until nothing is left.
+func (l *lane) flush() {
+	for !l.flushRounds(math.MaxInt) {
+		continue // what one caller's time was too short for
+	}
+}
+
+// flushRounds writes what has gathered, so many times. It reports whether all is
+// written; then nobody is the writer any more.
+func (l *lane) flushRounds(rounds int) bool {
+	for {
+		l.mu.Lock()
+		if len(l.out) == 0 || l.conn.Err() != nil {
+			l.writing, l.writeBy = false, 0
+			if l.over {
+				l.pool.wg.Done()
+			}
+			l.mu.Unlock()
+			return true
+		}
+		if rounds--; rounds < 0 || rounds < writerRounds && len(l.out) > aloneUpTo {
+			l.writeBy = 0
+			l.mu.Unlock()
+			return false
+		}
+		b := l.out
+		l.out, l.spare = l.spare[:0], nil
+		l.issued += int64(len(b))
+		l.mu.Unlock()
+		if l.crowded.Load() {
+			l.makeRoom()
+		}
+		if !l.write(b) {
+			return false
+		}
+		if cap(b) <= maxHeld {
+			l.mu.Lock()
+			l.spare = b[:0]
+			l.mu.Unlock()
+		}
+	}
+}
+
+// write writes b, which counts as issued already. It reports false if its
+// caller's time is over first, or the connection has died; the rest is then the
+// first thing to be written next.
+func (l *lane) write(b []byte) bool {
+	n, err := l.conn.nc.Write(b)
+	if err == nil {
+		return true
+	}
+	again := errors.Is(err, os.ErrDeadlineExceeded) && l.conn.Err() == nil && !l.conn.opaque
+	l.mu.Lock()
+	l.issued -= int64(len(b) - n)
+	if again {
+		_ = l.conn.nc.SetWriteDeadline(time.Time{})
+		l.out = append(append(make([]byte, 0, len(b)-n+len(l.out)), b[n:]...), l.out...)
+		l.writeBy = 0
+	}
+	l.mu.Unlock()
+	if !again {
+		l.conn.Fail(CloseWrite, err)
+		l.die()
+	}
+	return false
+}
