@@ -29,7 +29,8 @@ func (a account) plus(b account) account {
 // sound says whether every write is accounted for.
 func (a account) sound() bool { return a.Lost == 0 && a.Twice == 0 && a.Torn == 0 && a.Foreign == 0 }
 
-// span is how many values a counter has; those of other counters are foreign to it.
+// span is how far the counters are from each other: a value that is nearer to another one
+// is foreign. Where there is no counter any more, values begin at 0.
 const span = 1 << 40
 
 // counter accounts for the INCRs of one caller, on a key that nobody else writes. Each
@@ -56,7 +57,10 @@ func (c *counter) ack(value int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.account.Acked++
-	if value <= c.base || value >= c.base+span {
+	if value < span/2 {
+		value += c.base // all that was written is lost
+	}
+	if value <= c.base-span/2 || value >= c.base+span/2 {
 		c.account.Foreign++
 		c.open++ // its own reply went elsewhere, so whether it has run isn't known
 		return
@@ -82,10 +86,13 @@ func (c *counter) soFar() account {
 	return c.account
 }
 
-// settle takes note of the value that the server has in the end.
+// settle takes note of the value that the server has in the end, 0 if it has none.
 func (c *counter) settle(found int64) account {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if found < span/2 {
+		found += c.base
+	}
 	c.moveLocked(found)
 	c.account.Found = found - c.base
 	return c.account

@@ -41,7 +41,9 @@ func TestACountersAccount(t *testing.T) {
 		{"one unknown outcome that has run twice", counted(3, unknown, ack(3)), account{Acked: 1, Unknown: 1, Found: 3, Twice: 1}},
 		{"one unknown outcome explains one run only", counted(4, unknown, ack(2), ack(4)), account{Acked: 2, Unknown: 1, Found: 4, Twice: 1}},
 		{"a reply of another counter", counted(2, ack(1), ack(span+7)), account{Acked: 2, Found: 2, Foreign: 1}},
-		{"a reply that is no counter's", counted(2, ack(1), func(c *counter) { c.ack(1) }), account{Acked: 2, Found: 2, Foreign: 1}},
+		{"a reply of the counter before", counted(2, ack(1), ack(7-span)), account{Acked: 2, Found: 2, Foreign: 1}},
+		{"a lost key, seen by the next", counted(1, ack(1), ack(2), func(c *counter) { c.ack(1) }), account{Acked: 3, Found: 1, Lost: 2}},
+		{"a lost key, seen in the end", counted(-newCounter("key", 3).base, ack(1), ack(2)), account{Acked: 2, Lost: 2}},
 	} {
 		if diff := cmp.Diff(test.want, test.got); diff != "" {
 			t.Errorf("%s:\n%s", test.name, diff)

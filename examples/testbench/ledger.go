@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -54,7 +55,7 @@ func (l *ledger) taken() string { return l.key("{queue}:taken") }
 // read checks the reply to a GET of a key whose value is [content].
 func (l *ledger) read(key string, cmd *redis.StringCmd) {
 	switch value, err := cmd.Result(); {
-	case err == redis.Nil: //nolint:errorlint // the command's own, never wrapped
+	case errors.Is(err, redis.Nil):
 		l.missing.Add(1)
 	case err == nil && value != content(key):
 		l.foreign.Add(1)
@@ -125,7 +126,7 @@ func (l *ledger) fetch(ctx context.Context, admin redis.UniversalClient) ([]int6
 	values := make([]int64, len(l.counters))
 	for i, c := range l.counters {
 		var err error
-		if values[i], err = admin.Get(ctx, c.key).Int64(); err != nil {
+		if values[i], err = admin.Get(ctx, c.key).Int64(); err != nil && !errors.Is(err, redis.Nil) {
 			return nil, nil, fmt.Errorf("%s: %w", c.key, err)
 		}
 	}

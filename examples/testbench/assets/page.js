@@ -56,6 +56,7 @@
         ctx.clip();
         ctx.font = 10.5 * scale + "px system-ui, sans-serif";
         ctx.textBaseline = "bottom";
+        ctx.textAlign = "left";
         let free = 0; // where the next name has room
         for (const f of faults) {
           const from = u.valToPos(f.at, "x", true), to = u.valToPos(f.over ?? now(), "x", true);

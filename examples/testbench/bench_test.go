@@ -1,0 +1,347 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9/logging"
+	"go.uber.org/goleak"
+
+	"github.com/everpool/everpool/internal/testkit"
+)
+
+func TestMain(m *testing.M) {
+	logging.Disable()
+	// go-redis's own pool looks for a dead server once a second, closed or not.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
+}
+
+// bench is the program while it runs.
+type running struct {
+	t    *testing.T
+	out  *output
+	url  string
+	stop context.CancelFunc
+	done chan error
+}
+
+// start runs the program until stop is called, and waits for its page.
+func start(t *testing.T, args ...string) *running {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	b := &running{t: t, out: &output{}, stop: stop, done: make(chan error, 1)}
+	go func() {
+		b.done <- run(ctx, append([]string{"-listen", "127.0.0.1:0", "-wave", "20", "-timeout", "300ms"}, args...), b.out)
+	}()
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(b.out.String())
+		}
+	})
+	testkit.Await(t, "the page's address is printed", func() bool {
+		b.url = regexp.MustCompile(`http://[^/]+/`).FindString(b.out.String())
+		return b.url != "" || len(b.done) > 0
+	})
+	return b
+}
+
+// end stops the program and returns its error.
+func (b *running) end() error {
+	b.stop()
+	return <-b.done
+}
+
+func (b *running) request(method, path string, header ...string) (status int, body string) {
+	b.t.Helper()
+	r, err := http.NewRequestWithContext(b.t.Context(), method, b.url+path, http.NoBody)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	r.Close = true
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return res.StatusCode, string(text)
+}
+
+// entry is any entry of the journal.
+type entry struct {
+	Kind    string
+	Fault   string
+	By      string
+	Error   string
+	Drivers map[string]sample
+	Verdict verdict
+}
+
+// events follows the page's events until they end, and calls each with every one.
+func (b *running) events(each func(entry)) {
+	b.t.Helper()
+	res, err := http.Get(b.url + "events")
+	if err != nil {
+		b.t.Error(err)
+		return
+	}
+	defer res.Body.Close()
+	lines := bufio.NewScanner(res.Body)
+	for lines.Scan() {
+		if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
+			var e entry
+			if err := json.Unmarshal([]byte(data), &e); err != nil {
+				b.t.Errorf("%s: %v", data, err)
+			}
+			each(e)
+		}
+	}
+}
+
+// Both drivers go through every fault, by schedule and by button, and in the end every
+// write is accounted for.
+func TestARunEndsWithAVerdict(t *testing.T) {
+	for _, server := range []string{"embedded", "redis"} {
+		t.Run(server, func(t *testing.T) {
+			if server == "redis" {
+				testkit.Start(t, testkit.Redis).Close() // skips the test, or fails it
+			}
+			report := filepath.Join(t.TempDir(), "report.html")
+			b := start(t, "-server", server, "-report", report, "-duration", "0",
+				"-faults", "kill@500ms+300ms,freeze@1s+500ms,reset@1600ms,silence@1700ms,slow@1800ms+200ms")
+			over := make(map[string]bool)
+			pressed, worked := false, false
+			var last entry
+			b.events(func(e entry) {
+				last = e
+				switch e.Kind {
+				case "faultOver":
+					over[e.Fault+" by "+e.By] = true
+					if e.Error != "" {
+						t.Errorf("%s: %s", e.Fault, e.Error)
+					}
+				case "sample":
+					for _, s := range e.Drivers {
+						worked = worked || s.Totals.Writes.Unknown > 0 && s.Conns.Used > 0 && len(s.Hot) > 0
+					}
+				}
+				if over["slow by schedule"] && !pressed {
+					if status, text := b.request(http.MethodPost, "faults/reset"); status != http.StatusAccepted {
+						t.Errorf("the button says %d %s", status, text)
+					}
+					pressed = true
+				}
+				if over["reset by button"] && e.Kind == "sample" {
+					b.stop()
+				}
+			})
+			if err := <-b.done; err != nil {
+				t.Error(err)
+			}
+			for _, want := range []string{"kill by schedule", "freeze by schedule", "reset by schedule", "silence by schedule", "slow by schedule", "reset by button"} {
+				if !over[want] {
+					t.Errorf("there was no %s", want)
+				}
+			}
+			if last.Kind != "end" || !last.Verdict.Passed || len(last.Verdict.Drivers) != 2 {
+				t.Errorf("the last event is %+v", last)
+			}
+			for name, d := range last.Verdict.Drivers {
+				w := d.Writes
+				if w.Acked == 0 || w.Found < w.Acked || name == driverEverpool && w.Found > w.Acked+w.Unknown {
+					t.Errorf("%s: %+v", name, w)
+				}
+			}
+			if !strings.Contains(b.out.String(), "Verdict: passed.") {
+				t.Error("no verdict is printed")
+			}
+			wantReport(t, report)
+		})
+	}
+}
+
+// wantReport fails the test unless the report has all of the run and needs no network.
+func wantReport(t *testing.T, file string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`"kind":"sample"`, `"fault":"kill"`, `"passed":true`, "uPlot"} {
+		if !bytes.Contains(text, []byte(want)) {
+			t.Errorf("no %s in the report", want)
+		}
+	}
+	if found := regexp.MustCompile(`(src|href)="?(https?:)?//[^"]*`).Find(text); found != nil {
+		t.Errorf("the report needs %s", found)
+	}
+}
+
+func TestTheEndpoints(t *testing.T) {
+	b := start(t, "-server", "embedded", "-faults", "none", "-workloads", "steady")
+	if status, page := b.request(http.MethodGet, ""); status != http.StatusOK || !strings.Contains(page, `id="plots"`) {
+		t.Errorf("the page is %d %.100s", status, page)
+	}
+	for _, want := range []string{
+		`redis_client_command_duration_seconds_count{client="everpool",command="GET",outcome="ok"}`,
+		`redis_client_command_duration_seconds_count{client="stock",command="INCR",outcome="ok"}`,
+		`redis_client_pool_connections{client="everpool"`, `redis_client_pool_connections{client="stock"`,
+	} {
+		testkit.Await(t, want+" is in /metrics", func() bool {
+			_, text := b.request(http.MethodGet, "metrics")
+			return strings.Contains(text, want)
+		})
+	}
+	for _, test := range []struct {
+		method, path string
+		header       []string
+		status       int
+		text         string
+	}{
+		{http.MethodPost, "faults/flood", nil, http.StatusConflict, `fault "flood"; allowed are kill,`},
+		{http.MethodPost, "faults/failover", nil, http.StatusConflict, "there is no failover with an embedded server"},
+		{http.MethodPost, "faults/reset", []string{"Sec-Fetch-Site", "cross-site"}, http.StatusForbidden, ""},
+		{http.MethodGet, "faults/reset", nil, http.StatusMethodNotAllowed, ""},
+		{http.MethodGet, "nowhere", nil, http.StatusNotFound, ""},
+	} {
+		if status, text := b.request(test.method, test.path, test.header...); status != test.status || !strings.Contains(text, test.text) {
+			t.Errorf("%s %s: %d %s", test.method, test.path, status, text)
+		}
+	}
+	// While a fault is under way there is no other.
+	if status, _ := b.request(http.MethodPost, "faults/slow"); status != http.StatusAccepted {
+		t.Errorf("slow: %d", status)
+	}
+	if status, text := b.request(http.MethodPost, "faults/reset"); status != http.StatusConflict || !strings.Contains(text, errBusy.Error()) {
+		t.Errorf("a reset meanwhile: %d %s", status, text)
+	}
+	if err := b.end(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestADriverAlone(t *testing.T) {
+	for _, name := range []string{driverEverpool, driverStock} {
+		b := start(t, "-server", "embedded", "-driver", name, "-faults", "reset@200ms", "-duration", "1s")
+		if err := <-b.done; err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestWhatCantBeIsAnErrorBeforeTheRun(t *testing.T) {
+	for _, test := range []struct{ args, want string }{
+		{"-server embedded -faults failover@1s", "-faults has a failover: there is none with an embedded server"},
+		{"-server embedded -listen 256.0.0.1:0", `-listen is "256.0.0.1:0"`},
+		{"-server embedded -report /nowhere/report.html", "-report: open /nowhere/report.html"},
+	} {
+		err := run(t.Context(), append(strings.Fields(test.args), "-duration", "1s"), io.Discard)
+		if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v, want %q", test.args, err, test.want)
+		}
+	}
+}
+
+// A side whose writes don't add up fails the run, whichever way the verdict is asked for.
+func TestAWriteThatIsGoneFailsTheRun(t *testing.T) {
+	ctx := t.Context()
+	set, err := parse([]string{"-server", "embedded", "-listen", "127.0.0.1:0", "-workloads", "steady", "-duration", "1s", "-faults", "none"}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		driver string
+		by     int64 // that somebody else adds to a counter meanwhile
+		fails  bool
+	}{
+		{driverEverpool, -1, true}, {driverEverpool, 1, true}, {driverStock, -1, true}, {driverStock, 1, false},
+	} {
+		out := &output{}
+		b, err := newBench(ctx, set, out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range b.sides {
+			if s.name == test.driver {
+				if err := b.admin.IncrBy(ctx, s.ledger.counters[0].key, test.by).Err(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if err := b.run(ctx); (err != nil) != test.fails {
+			t.Errorf("%s, %+d: %v\n%s", test.driver, test.by, err, out)
+		}
+		if err := b.close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestAWaveRisesAndFalls(t *testing.T) {
+	for _, test := range []struct {
+		since time.Duration
+		want  int
+	}{{0, 1}, {wavePeriod / 4, 501}, {wavePeriod / 2, 1000}, {wavePeriod, 1}} {
+		if got := level(test.since, 1000); got < test.want-1 || got > test.want+1 {
+			t.Errorf("after %s it has %d callers, want about %d", test.since, got, test.want)
+		}
+	}
+}
+
+func TestTheJournalForgetsTheOldestAndNumbersOn(t *testing.T) {
+	j := newJournal(time.Now())
+	for n := range remembered + 10 {
+		j.add(n)
+	}
+	entries, next, more := j.from(0)
+	if next != remembered+10 || len(entries) > remembered || string(entries[len(entries)-1]) != "10009" || more == nil {
+		t.Errorf("%d entries, the next is %d", len(entries), next)
+	}
+	if entries, _, _ := j.from(next); len(entries) != 0 {
+		t.Errorf("%d entries after the last", len(entries))
+	}
+	j.end()
+	select {
+	case <-more:
+	default:
+		t.Error("the end wakes nobody")
+	}
+	if _, _, more := j.from(next); more != nil {
+		t.Error("more is to come after the end")
+	}
+}
+
+// output is what the program has printed so far.
+type output struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
