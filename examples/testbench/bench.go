@@ -84,11 +84,16 @@ func (b *bench) possible() error {
 // start registers a side's workloads.
 func (b *bench) start(s *side) (runs []func(context.Context)) {
 	for _, w := range workloads {
-		if slices.Contains(b.set.workloads, w.name) {
+		if b.has(w) {
 			runs = append(runs, w.start(s))
 		}
 	}
 	return runs
+}
+
+// has says whether the workload is one of the run.
+func (b *bench) has(w workload) bool {
+	return slices.Contains(b.set.workloads, w.name) && (w.name != workloadReplicas || b.set.topology == topologyCluster)
 }
 
 // setup is what the page is told.
@@ -103,7 +108,7 @@ func (b *bench) setup() setup {
 		}
 	}
 	for _, w := range workloads {
-		if slices.Contains(b.set.workloads, w.name) {
+		if b.has(w) {
 			s.Loads = append(s.Loads, namedThing{w.name, w.about})
 		}
 	}

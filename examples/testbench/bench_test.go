@@ -177,6 +177,44 @@ func TestARunEndsWithAVerdict(t *testing.T) {
 	}
 }
 
+// Replicas take over, when asked to and when their primary is killed, and nothing that
+// was acknowledged is lost.
+func TestReplicasTakeOver(t *testing.T) {
+	testkit.Start(t, testkit.Redis).Close() // skips the test, or fails it
+	for _, topology := range []string{topologyCluster, topologySentinel} {
+		t.Run(topology, func(t *testing.T) {
+			b := start(t, "-"+topology, "-server", "redis", "-faults", "none", "-duration", "0")
+			left := []string{"failover", "kill"}
+			idle := true
+			var last entry
+			b.events(func(e entry) {
+				last = e
+				switch {
+				case e.Kind == "faultOver" && e.Error == "":
+					left, idle = left[1:], true
+				case e.Kind == "faultOver": // there was no replica yet that has all data
+					if e.Error != errNoHeir.Error() {
+						t.Errorf("%s: %s", e.Fault, e.Error)
+						left = nil
+					}
+					idle = true
+				case e.Kind == "sample" && len(left) == 0:
+					b.stop()
+				case e.Kind == "sample" && idle:
+					status, _ := b.request(http.MethodPost, "faults/"+left[0])
+					idle = status != http.StatusAccepted
+				}
+			})
+			if err := <-b.done; err != nil {
+				t.Error(err)
+			}
+			if !last.Verdict.Passed || last.Verdict.Drivers[driverEverpool].Writes.Acked == 0 {
+				t.Errorf("the last event is %+v", last)
+			}
+		})
+	}
+}
+
 // wantReport fails the test unless the report has all of the run and needs no network.
 func wantReport(t *testing.T, file string) {
 	t.Helper()

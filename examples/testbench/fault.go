@@ -45,8 +45,12 @@ var faultKinds = []struct {
 // maxFault bounds a fault's length: longer than that is another test.
 const maxFault = time.Minute
 
-// defaultFaults are those of a run that isn't told otherwise.
-const defaultFaults = "kill@8s+1.5s,freeze@16s+2s,reset@24s,silence@30s,slow@38s+3s,every=50s"
+// The faults of a run that isn't told otherwise. Where there are replicas the kill lasts
+// until one of them is elected.
+const (
+	defaultFaults  = "kill@8s+1.5s,freeze@16s+2s,reset@24s,silence@30s,slow@38s+3s,every=50s"
+	topologyFaults = "kill@8s+4s,freeze@20s+2s,failover@28s,reset@36s,silence@42s,slow@50s+3s,every=1m"
+)
 
 // schedule says when which faults begin.
 type schedule struct {

@@ -56,9 +56,11 @@ func TestAScheduleWithoutEveryEnds(t *testing.T) {
 	}
 }
 
-func TestTheDefaultScheduleIsAllowed(t *testing.T) {
-	if _, err := parseSchedule(defaultFaults); err != nil {
-		t.Error(err)
+func TestTheDefaultSchedulesAreAllowed(t *testing.T) {
+	for _, text := range []string{defaultFaults, topologyFaults} {
+		if _, err := parseSchedule(text); err != nil {
+			t.Errorf("%s: %v", text, err)
+		}
 	}
 }
 

@@ -86,7 +86,7 @@ func (in *injector) befall(ctx context.Context, f fault) error {
 	case faultKill:
 		return in.kill(ctx, f.length)
 	case faultFailover:
-		return in.top.failover(ctx)
+		return in.top.failover(context.WithoutCancel(ctx), in.cut) // a half one would be a mess
 	case faultReset:
 		in.each((*network).reset)
 	case faultSilence:
@@ -116,6 +116,16 @@ func (in *injector) kill(ctx context.Context, length time.Duration) error {
 	reviving, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
 	return revive(reviving)
+}
+
+// cut keeps all clients from a server, or lets them get there again.
+func (in *injector) cut(addr string, on bool) {
+	in.each(func(n *network) {
+		n.refuse(addr, on)
+		if on {
+			n.proxies[addr].Reset()
+		}
+	})
 }
 
 func (in *injector) each(do func(*network)) {

@@ -113,10 +113,15 @@ func (l *ledger) settle(ctx context.Context, admin redis.UniversalClient) (accou
 func (l *ledger) quiet(ctx context.Context, admin redis.UniversalClient) (values []int64, found []string, err error) {
 	for {
 		v, f, err := l.fetch(ctx, admin)
-		if err != nil || values != nil && slices.Equal(v, values) && slices.Equal(f, found) {
-			return v, f, err
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return nil, nil, err
+		case err != nil: // there may be an election
+		case values != nil && slices.Equal(v, values) && slices.Equal(f, found):
+			return v, f, nil
+		default:
+			values, found = v, f
 		}
-		values, found = v, f
 		pause(ctx, 100*time.Millisecond)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/everpool/everpool/hotkey"
 )
 
@@ -127,11 +129,16 @@ func (s *side) totals(latency *counts) totals {
 // client does.
 func (s *side) conns() (c conns) {
 	if s.drv == nil {
-		st := s.rdb.PoolStats()
-		return conns{
-			Used: int(st.TotalConns-st.IdleConns) + int(st.PubSubStats.Active), Idle: int(st.IdleConns),
-			Waiting: int(st.PendingRequests),
+		for _, client := range []redis.UniversalClient{s.rdb, s.replicas} {
+			if client == nil {
+				continue
+			}
+			st := client.PoolStats()
+			c.Used += int(st.TotalConns-st.IdleConns) + int(st.PubSubStats.Active)
+			c.Idle += int(st.IdleConns)
+			c.Waiting += int(st.PendingRequests)
 		}
+		return c
 	}
 	for _, n := range s.drv.Nodes() {
 		c.Shared += n.Stats.Lanes

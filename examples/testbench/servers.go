@@ -20,7 +20,8 @@ type servers interface {
 	can(kind faultKind) bool
 	// kill kills a server, and returns its address and how to start it again.
 	kill(ctx context.Context) (addr string, revive func(context.Context) error, err error)
-	failover(ctx context.Context) error
+	// failover has a replica take over. With cut it keeps clients from a server meanwhile.
+	failover(ctx context.Context, cut func(addr string, on bool)) error
 	close()
 }
 
@@ -30,12 +31,22 @@ func startServers(ctx context.Context, s settings) (servers, error) {
 	if s.server == serverAuto {
 		kind = installed()
 	}
+	start := startSingle
 	switch {
+	case kind == serverEmbedded && s.topology != "":
+		return nil, fmt.Errorf("-%s needs redis-server or valkey-server: there is no embedded one", s.topology)
 	case kind == serverEmbedded:
 		return startEmbedded()
-	default:
-		return startSingle(ctx, kind)
+	case s.topology == topologyCluster:
+		start = startCluster
+	case s.topology == topologySentinel:
+		start = startGroup
 	}
+	top, err := start(ctx, kind)
+	if errors.Is(err, exec.ErrNotFound) {
+		return nil, fmt.Errorf("-server is %s: %s-server isn't installed; -server %s needs nothing", kind, kind, serverEmbedded)
+	}
+	return top, err
 }
 
 // installed is the server program that there is, or else the embedded server.
@@ -57,13 +68,7 @@ type single struct{ *testkit.Server }
 
 func startSingle(ctx context.Context, kind testkit.Kind) (servers, error) {
 	s, err := testkit.StartServer(ctx, kind, safe)
-	if errors.Is(err, exec.ErrNotFound) {
-		return nil, fmt.Errorf("-server %s: %s-server isn't installed; -server %s needs nothing", kind, kind, serverEmbedded)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return &single{s}, nil
+	return &single{s}, err
 }
 
 func (s *single) about() string   { return string(s.Kind) + "-server at " + s.Addr }
@@ -71,9 +76,9 @@ func (s *single) addrs() []string { return []string{s.Addr} }
 func (s *single) options() *redis.UniversalOptions {
 	return &redis.UniversalOptions{Addrs: s.addrs()}
 }
-func (s *single) can(kind faultKind) bool        { return kind != faultFailover }
-func (s *single) failover(context.Context) error { return errors.ErrUnsupported }
-func (s *single) close()                         { s.Close() }
+func (s *single) can(kind faultKind) bool                            { return kind != faultFailover }
+func (s *single) failover(context.Context, func(string, bool)) error { return errors.ErrUnsupported }
+func (s *single) close()                                             { s.Close() }
 
 func (s *single) kill(context.Context) (string, func(context.Context) error, error) {
 	s.Kill()
@@ -99,9 +104,9 @@ func (e *embedded) addrs() []string { return []string{e.addr} }
 func (e *embedded) options() *redis.UniversalOptions {
 	return &redis.UniversalOptions{Addrs: e.addrs()}
 }
-func (e *embedded) can(kind faultKind) bool        { return kind != faultFailover }
-func (e *embedded) failover(context.Context) error { return errors.ErrUnsupported }
-func (e *embedded) close()                         { e.server.Close() }
+func (e *embedded) can(kind faultKind) bool                            { return kind != faultFailover }
+func (e *embedded) failover(context.Context, func(string, bool)) error { return errors.ErrUnsupported }
+func (e *embedded) close()                                             { e.server.Close() }
 
 func (e *embedded) kill(context.Context) (string, func(context.Context) error, error) {
 	e.server.Close()

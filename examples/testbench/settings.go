@@ -15,6 +15,7 @@ import (
 type settings struct {
 	drivers   []string
 	server    string
+	topology  string // "": a single server
 	workloads []string
 	duration  time.Duration // 0: until interrupted
 	faults    schedule
@@ -29,6 +30,9 @@ const (
 	driverStock    = "stock"
 	driverBoth     = "both"
 
+	topologyCluster  = "cluster"
+	topologySentinel = "sentinel"
+
 	serverAuto     = "auto"
 	serverEmbedded = "embedded"
 )
@@ -41,9 +45,11 @@ func parse(args []string, out io.Writer) (settings, error) {
 	flags.SetOutput(io.Discard) // a wrong flag is an error, without the whole help
 	driver := flags.String("driver", driverBoth, "whose pool: everpool, stock (go-redis's own) or both")
 	flags.StringVar(&s.server, "server", serverAuto, "redis, valkey, embedded, or auto: what is installed, else embedded")
+	cluster := flags.Bool(topologyCluster, false, "a cluster of three servers with a replica each")
+	sentinel := flags.Bool(topologySentinel, false, "a server with two replicas and three sentinels")
 	workloads := flags.String("workloads", "all", "which, by commas; all: every one that the servers allow")
 	flags.DurationVar(&s.duration, "duration", 5*time.Minute, "how long to work; 0: until interrupted")
-	faults := flags.String("faults", defaultFaults, "`schedule` of faults, or none")
+	faults := flags.String("faults", "default", "`schedule` of faults, none, or default: each of them, again and again")
 	flags.StringVar(&s.listen, "listen", "127.0.0.1:8360", "`address` of the page; port 0: any")
 	flags.StringVar(&s.report, "report", "", "`file` to write a report to in the end, one HTML page")
 	flags.IntVar(&s.wave, "wave", 1000, "callers at the height of the waves")
@@ -85,6 +91,23 @@ func parse(args []string, out io.Writer) (settings, error) {
 	}
 	if _, _, err := net.SplitHostPort(s.listen); err != nil {
 		wrong("listen", fmt.Sprintf("%q", s.listen), "addresses as 127.0.0.1:8360, 127.0.0.1:0 or :8360")
+	}
+	switch {
+	case *cluster && *sentinel:
+		errs = append(errs, errors.New("-cluster and -sentinel are set; allowed is one of them"))
+	case *cluster:
+		s.topology = topologyCluster
+	case *sentinel:
+		s.topology = topologySentinel
+	}
+	if s.topology != "" && s.server == serverEmbedded {
+		errs = append(errs, fmt.Errorf("-server is embedded with -%s; allowed are redis, valkey and auto", s.topology))
+	}
+	if *faults == "default" {
+		*faults = defaultFaults
+		if s.topology != "" {
+			*faults = topologyFaults
+		}
 	}
 	var err error
 	if s.faults, err = parseSchedule(*faults); err != nil {

@@ -35,6 +35,8 @@ func TestAWrongFlagIsNamedWithItsValueAndWhatIsAllowed(t *testing.T) {
 		{"-listen 8360", `-listen is "8360"; allowed are addresses as 127.0.0.1:8360`},
 		{"-wave 0", "-wave is 0; allowed are 1 to 10000"},
 		{"-timeout 1ms", "-timeout is 1ms; allowed are 10ms to 1m"},
+		{"-cluster -sentinel", "-cluster and -sentinel are set; allowed is one of them"},
+		{"-cluster -server embedded", "-server is embedded with -cluster; allowed are redis, valkey and auto"},
 		{"now", `["now"]: no arguments are allowed but flags`},
 		{"-frob", "flag provided but not defined: -frob"},
 		{"-wave 0 -driver other", `-driver is "other"`}, // both are named

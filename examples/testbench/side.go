@@ -57,6 +57,12 @@ func newSide(name string, top servers, set settings, metrics prometheus.Register
 	}
 	s.rdb = open(options(top, set.timeout))
 	s.closers = append(s.closers, s.rdb.Close)
+	if set.topology == topologyCluster {
+		o := options(top, set.timeout)
+		o.RouteRandomly = true
+		s.replicas = open(o)
+		s.closers = append(s.closers, s.replicas.Close)
+	}
 	if s.drv == nil {
 		pool, err := promhooks.NewStockPool(name, s.rdb)
 		if err := errors.Join(err, metrics.Register(pool)); err != nil {
@@ -119,6 +125,10 @@ func (s *side) observe(registry prometheus.Registerer) (err error) {
 		return err
 	}
 	_, err = hook.Attach(s.rdb)
+	if s.replicas != nil {
+		_, err2 := hook.Attach(s.replicas)
+		err = errors.Join(err, err2)
+	}
 	return errors.Join(err, registry.Register(metrics))
 }
 

@@ -28,8 +28,11 @@ var workloads = []workload{
 	{"transactions", "2 callers: two INCRs in MULTI and EXEC, every 20 ms", transactions},
 	{"queues", "a caller pushes, two block for what comes (BLMOVE)", queues},
 	{"pubsub", "a publisher and a subscriber, 20 messages a second", pubsub},
-	{"replicas", "4 callers read from replicas, with -cluster", replicas},
+	{workloadReplicas, "4 callers read from replicas, with -cluster", replicas},
 }
+
+// workloadReplicas needs a cluster.
+const workloadReplicas = "replicas"
 
 // every calls do at that pace until ctx is done. What takes longer is followed at once.
 func every(ctx context.Context, pace time.Duration, do func()) {
@@ -279,9 +282,6 @@ func (s *side) listen(ctx context.Context, channel string) {
 
 func replicas(s *side) func(context.Context) {
 	return func(ctx context.Context) {
-		if s.replicas == nil {
-			return
-		}
 		together(4, func(i int) {
 			next := zipf(s, i)
 			every(ctx, 10*time.Millisecond, func() {
