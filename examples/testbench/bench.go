@@ -13,14 +13,12 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/redis/go-redis/v9"
 )
 
 // bench is one run: servers, the sides before them, and what shows them.
 type bench struct {
 	set      settings
 	top      servers
-	admin    redis.UniversalClient // asks the servers, past all faults
 	sides    []*side
 	runs     []func(context.Context) // the workloads
 	page     page
@@ -53,8 +51,6 @@ func newBench(ctx context.Context, set settings, out io.Writer) (_ *bench, err e
 	if err := b.possible(); err != nil {
 		return nil, err
 	}
-	b.admin = redis.NewUniversalClient(b.top.options())
-	b.closers = append(b.closers, b.admin.Close)
 	for _, name := range set.drivers {
 		s, err := newSide(name, b.top, set, b.registry)
 		if err != nil {
@@ -63,12 +59,25 @@ func newBench(ctx context.Context, set settings, out io.Writer) (_ *bench, err e
 		b.closers = append(b.closers, s.close)
 		b.sides = append(b.sides, s)
 		b.runs = append(b.runs, b.start(s)...)
-		if err := s.ledger.prepare(ctx, b.admin); err != nil {
-			return nil, err
-		}
+	}
+	if err := b.prepare(ctx); err != nil {
+		return nil, err
 	}
 	b.page, err = newPage(b.setup())
 	return b, err
+}
+
+// prepare writes what the callers expect to find.
+func (b *bench) prepare(ctx context.Context) error {
+	admin, err := b.top.admin(ctx)
+	if err != nil {
+		return err
+	}
+	defer admin.Close()
+	for _, s := range b.sides {
+		err = errors.Join(err, s.ledger.prepare(ctx, admin))
+	}
+	return err
 }
 
 // possible is the error of a schedule with faults that these servers can't have.
@@ -177,7 +186,12 @@ func (b *bench) work(ctx context.Context, in *injector, sm *sampler) {
 func (b *bench) verdict(j *journal) (verdict, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	v, err := judge(ctx, b.sides, b.admin)
+	admin, err := b.top.admin(ctx)
+	if err != nil {
+		return verdict{}, err
+	}
+	defer admin.Close()
+	v, err := judge(ctx, b.sides, admin)
 	if err != nil {
 		return v, err
 	}

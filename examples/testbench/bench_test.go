@@ -316,13 +316,18 @@ func TestAWriteThatIsGoneFailsTheRun(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		admin, err := b.top.admin(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
 		for _, s := range b.sides {
 			if s.name == test.driver {
-				if err := b.admin.IncrBy(ctx, s.ledger.counters[0].key, test.by).Err(); err != nil {
+				if err := admin.IncrBy(ctx, s.ledger.counters[0].key, test.by).Err(); err != nil {
 					t.Fatal(err)
 				}
 			}
 		}
+		admin.Close()
 		if err := b.run(ctx); (err != nil) != test.fails {
 			t.Errorf("%s, %+d: %v\n%s", test.driver, test.by, err, out)
 		}

@@ -167,6 +167,9 @@ func (c *cluster) addrs() []string { return addrsOf(c.nodes) }
 func (c *cluster) options() *redis.UniversalOptions {
 	return &redis.UniversalOptions{Addrs: c.addrs(), IsClusterMode: true}
 }
+func (c *cluster) admin(context.Context) (redis.UniversalClient, error) {
+	return redis.NewUniversalClient(c.options()), nil
+}
 func (c *cluster) can(faultKind) bool { return true }
 func (c *cluster) close()             { closeAll(c.nodes) }
 
@@ -194,7 +197,7 @@ func (c *cluster) next(ctx context.Context) (replica *testkit.Server, err error)
 	return replicas[c.turn%len(replicas)], nil
 }
 
-var errNoHeir = errors.New("no replica has all data yet, so acknowledged writes would be lost; try again later")
+var errNoHeir = errors.New("the replicas haven't settled yet, so acknowledged writes would be lost; try again later")
 
 // kill kills a primary whose replica has all data. Whether the replica is elected before
 // it is back depends on how long that is.

@@ -17,6 +17,8 @@ type servers interface {
 	about() string
 	addrs() []string                  // of all servers, which clients may dial
 	options() *redis.UniversalOptions // for clients; addresses only
+	// admin opens a client that asks the servers past all faults.
+	admin(ctx context.Context) (redis.UniversalClient, error)
 	can(kind faultKind) bool
 	// kill kills a server, and returns its address and how to start it again.
 	kill(ctx context.Context) (addr string, revive func(context.Context) error, err error)
@@ -76,6 +78,9 @@ func (s *single) addrs() []string { return []string{s.Addr} }
 func (s *single) options() *redis.UniversalOptions {
 	return &redis.UniversalOptions{Addrs: s.addrs()}
 }
+func (s *single) admin(context.Context) (redis.UniversalClient, error) {
+	return redis.NewUniversalClient(s.options()), nil
+}
 func (s *single) can(kind faultKind) bool                            { return kind != faultFailover }
 func (s *single) failover(context.Context, func(string, bool)) error { return errors.ErrUnsupported }
 func (s *single) close()                                             { s.Close() }
@@ -103,6 +108,9 @@ func (e *embedded) about() string   { return "an embedded server (miniredis) at 
 func (e *embedded) addrs() []string { return []string{e.addr} }
 func (e *embedded) options() *redis.UniversalOptions {
 	return &redis.UniversalOptions{Addrs: e.addrs()}
+}
+func (e *embedded) admin(context.Context) (redis.UniversalClient, error) {
+	return redis.NewUniversalClient(e.options()), nil
 }
 func (e *embedded) can(kind faultKind) bool                            { return kind != faultFailover }
 func (e *embedded) failover(context.Context, func(string, bool)) error { return errors.ErrUnsupported }
