@@ -12,6 +12,9 @@ BENCH    ?= .
 COUNT    ?= 10
 FUZZTIME ?= 20s
 
+# The address of the testbench that testbench-prometheus scrapes.
+TESTBENCH ?= 127.0.0.1:8360
+
 # Pinned in tools/go.mod, built on first use.
 TOOL     := $(GO) tool -modfile=$(CURDIR)/tools/go.mod
 
@@ -65,6 +68,14 @@ testbench-helper: ## explain the testbench: what it shows, its flags, faults and
 	@echo "What it shows, and how its verdict comes about: docs/testbench.md"
 	@echo
 	@$(GO) run ./examples/testbench -help
+
+.PHONY: testbench-prometheus
+testbench-prometheus: ## a Prometheus at 127.0.0.1:9190 beside a running testbench (TESTBENCH=address)
+	@command -v prometheus >/dev/null || { echo "prometheus isn't installed (on Debian: sudo make server-setup)" >&2; exit 1; }
+	@mkdir -p bin/testbench
+	sed -e 's|host.docker.internal:8360|$(TESTBENCH)|' -e 's|/etc/everpool|$(CURDIR)/docs/dashboards|' \
+		examples/testbench/monitoring/prometheus.yml >bin/testbench/prometheus.yml
+	prometheus --config.file=bin/testbench/prometheus.yml --storage.tsdb.path=bin/testbench/prometheus --web.listen-address=127.0.0.1:9190
 
 .PHONY: testbench-browser
 testbench-browser: servers ## test the testbench's page in a browser (chromium)

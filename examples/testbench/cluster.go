@@ -167,6 +167,7 @@ func (c *cluster) addrs() []string { return addrsOf(c.nodes) }
 func (c *cluster) options() *redis.UniversalOptions {
 	return &redis.UniversalOptions{Addrs: c.addrs(), IsClusterMode: true}
 }
+
 func (c *cluster) admin(context.Context) (redis.UniversalClient, error) {
 	return redis.NewUniversalClient(c.options()), nil
 }

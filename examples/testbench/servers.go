@@ -78,10 +78,13 @@ func (s *single) addrs() []string { return []string{s.Addr} }
 func (s *single) options() *redis.UniversalOptions {
 	return &redis.UniversalOptions{Addrs: s.addrs()}
 }
+
 func (s *single) admin(context.Context) (redis.UniversalClient, error) {
 	return redis.NewUniversalClient(s.options()), nil
 }
-func (s *single) can(kind faultKind) bool                            { return kind != faultFailover }
+
+func (s *single) can(kind faultKind) bool { return kind != faultFailover }
+
 func (s *single) failover(context.Context, func(string, bool)) error { return errors.ErrUnsupported }
 func (s *single) close()                                             { s.Close() }
 
@@ -109,10 +112,13 @@ func (e *embedded) addrs() []string { return []string{e.addr} }
 func (e *embedded) options() *redis.UniversalOptions {
 	return &redis.UniversalOptions{Addrs: e.addrs()}
 }
+
 func (e *embedded) admin(context.Context) (redis.UniversalClient, error) {
 	return redis.NewUniversalClient(e.options()), nil
 }
-func (e *embedded) can(kind faultKind) bool                            { return kind != faultFailover }
+
+func (e *embedded) can(kind faultKind) bool { return kind != faultFailover }
+
 func (e *embedded) failover(context.Context, func(string, bool)) error { return errors.ErrUnsupported }
 func (e *embedded) close()                                             { e.server.Close() }
 

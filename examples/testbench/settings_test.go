@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"io"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -57,6 +59,23 @@ func TestHelpExplainsFaultsAndWorkloads(t *testing.T) {
 	for _, want := range []string{"-driver", "-report", "freeze", "transactions", "exit status"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in:\n%s", want, out.String())
+		}
+	}
+}
+
+// What docker-compose.yml gives to its containers is there.
+func TestTheFilesOfTheContainersExist(t *testing.T) {
+	text, err := os.ReadFile("docker-compose.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mounts := regexp.MustCompile(`- (\.[^:]+):/`).FindAllSubmatch(text, -1)
+	if len(mounts) != 5 {
+		t.Errorf("there are %d mounts, want 5", len(mounts))
+	}
+	for _, m := range mounts {
+		if _, err := os.Stat(string(m[1])); err != nil {
+			t.Error(err)
 		}
 	}
 }
