@@ -56,7 +56,7 @@ func (p page) write(out io.Writer, entries []json.RawMessage) error {
 	}
 	return p.parts.Execute(out, map[string]any{
 		"Style":  template.CSS(text("uPlot.min.css") + text("page.css")),
-		"Script": template.JS(text("uPlot.iife.min.js") + "\n" + text("page.js")),
+		"Script": template.JS("/*!\n" + text("uPlot-LICENSE.txt") + "*/\n" + text("uPlot.iife.min.js") + "\n" + text("page.js")),
 		"Setup":  template.JS(setup), // JSON escapes what would end a script
 		"Log":    template.JS(log),
 	})

@@ -160,21 +160,21 @@ func pipelines(s *side) func(context.Context) {
 // pipeline sends an INCR and nine GETs at once.
 func (s *side) pipeline(c *counter, next func() string) {
 	var incr *redis.IntCmd
-	gets := make(map[string]*redis.StringCmd)
+	keys, gets := make([]string, 9), make([]*redis.StringCmd, 9)
 	_ = s.call(func(ctx context.Context) error {
 		_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 			incr = p.Incr(ctx, c.key)
-			for range 9 {
-				key := next()
-				gets[key] = p.Get(ctx, key)
+			for i := range gets {
+				keys[i] = next()
+				gets[i] = p.Get(ctx, keys[i])
 			}
 			return nil
 		})
 		return err
 	})
 	s.note(c, incr)
-	for key, cmd := range gets {
-		s.ledger.read(key, cmd)
+	for i, cmd := range gets {
+		s.ledger.read(keys[i], cmd)
 	}
 }
 
