@@ -65,7 +65,10 @@ func newSide(name string, top servers, set settings, metrics prometheus.Register
 	}
 	if s.drv == nil {
 		pool, err := promhooks.NewStockPool(name, s.rdb)
-		if err := errors.Join(err, metrics.Register(pool)); err != nil {
+		if err != nil {
+			return nil, err
+		}
+		if err := metrics.Register(pool); err != nil {
 			return nil, err
 		}
 	}

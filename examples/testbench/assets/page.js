@@ -112,7 +112,7 @@
       scales: {
         x: { time: false, range: () => [0, Math.max(now(), 20)] },
         y: plot.log ? { distr: 3, range: (u, low, high) => low == null ? [0.1, 1000] : [10 ** Math.floor(Math.log10(low)), 10 ** Math.ceil(Math.log10(high))] }
-          : { range: (u, low, high) => [0, Math.max(high * 1.08, plot.format === whole ? 4 : 1)] },
+          : { range: (u, low, high) => [0, Math.max(high * 1.08, 5)] },
       },
       axes: [
         { ...axis, size: 30, space: 60, incrs: [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600], values: (u, at) => at.map(s => s < 60 && now() <= 60 ? s + " s" : Math.floor(s / 60) + ":" + String(s % 60).padStart(2, "0")) },
@@ -268,7 +268,10 @@
       tell(plot, plot.u.cursor.idx);
     }
     table();
-    if (verdict) judge(verdict.verdict);
+    if (verdict) {
+      $("so-far").textContent = "In all";
+      judge(verdict.verdict);
+    }
     time();
   }
 
