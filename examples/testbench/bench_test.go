@@ -373,7 +373,11 @@ func tampered(t *testing.T, set settings, driver string, tamper func(context.Con
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer b.close()
+	defer func() {
+		if err := b.close(); err != nil {
+			t.Error(err)
+		}
+	}()
 	admin, err := b.top.admin(ctx)
 	if err != nil {
 		t.Fatal(err)
