@@ -12,11 +12,14 @@ BENCH    ?= .
 COUNT    ?= 10
 FUZZTIME ?= 20s
 
+# The address of the testbench that testbench-prometheus scrapes.
+TESTBENCH ?= 127.0.0.1:8360
+
 # Pinned in tools/go.mod, built on first use.
 TOOL     := $(GO) tool -modfile=$(CURDIR)/tools/go.mod
 
 # Modules of the repository, this one first.
-MODULES  := . $(patsubst %/go.mod,%,$(wildcard bench/go.mod tools/go.mod))
+MODULES  := . $(patsubst %/go.mod,%,$(wildcard bench/go.mod tools/go.mod examples/testbench/browser/go.mod))
 
 # How long one package may take. Those that start servers, internal/acceptance
 # above all, need minutes on an idle machine, and several times that on a busy one.
@@ -48,6 +51,39 @@ acceptance: servers ## run the driver's tests with real servers (RUN=)
 .PHONY: run-observability
 run-observability: ## run the observability example: spans, metrics, hot keys (Ctrl-C ends it)
 	$(GO) run ./examples/observability
+
+.PHONY: testbench
+testbench: ## everpool beside the stock pool, live in a browser, while servers fail (ARGS=)
+	$(GO) build -o bin/testbench/testbench ./examples/testbench
+	@mkdir -p bin/testbench/tmp
+	TMPDIR=$(CURDIR)/bin/testbench/tmp bin/testbench/testbench $(ARGS)
+
+.PHONY: testbench-helper
+testbench-helper: ## explain the testbench: what it shows, its flags, faults and workloads
+	@echo "make testbench                              for five minutes; open the page that it names, Ctrl-C ends it"
+	@echo "make testbench ARGS='-duration 30s -report bin/testbench/report.html'   without a browser"
+	@echo "make testbench-prometheus                   a Prometheus beside it, in another terminal"
+	@echo "make testbench-browser                      test its page in a browser"
+	@echo "make testbench-clean                        remove all that these have made: bin/testbench"
+	@echo "What it shows, and how its verdict comes about: docs/testbench.md"
+	@echo
+	@$(GO) run ./examples/testbench -help
+
+.PHONY: testbench-prometheus
+testbench-prometheus: ## a Prometheus at 127.0.0.1:9190 beside a running testbench (TESTBENCH=address)
+	@command -v prometheus >/dev/null || { echo "prometheus isn't installed (on Debian: sudo make server-setup)" >&2; exit 1; }
+	@mkdir -p bin/testbench
+	sed -e 's|host.docker.internal:8360|$(TESTBENCH)|' -e 's|/etc/everpool|$(CURDIR)/docs/dashboards|' \
+		examples/testbench/monitoring/prometheus.yml >bin/testbench/prometheus.yml
+	prometheus --config.file=bin/testbench/prometheus.yml --storage.tsdb.path=bin/testbench/prometheus --web.listen-address=127.0.0.1:9190
+
+.PHONY: testbench-browser
+testbench-browser: servers ## test the testbench's page in a browser (chromium)
+	cd examples/testbench/browser && $(GO) test -timeout 5m -count 1 ./...
+
+.PHONY: testbench-clean
+testbench-clean: ## remove all that the testbench has made
+	rm -rf bin/testbench
 
 .PHONY: test-bench
 test-bench: servers ## run the tests of the comparison with other clients (bench/)
@@ -101,7 +137,9 @@ benchstat: ## compare two outputs of `make bench` (OLD=old.txt NEW=new.txt)
 .PHONY: lint
 lint: ## run golangci-lint (the first time builds it: minutes)
 	$(TOOL) golangci-lint run ./...
-	$(if $(wildcard bench/go.mod),cd bench && $(TOOL) golangci-lint run --config ../.golangci.yml ./...)
+	@set -e; for dir in $(filter-out . tools,$(MODULES)); do \
+		echo "$$dir: golangci-lint"; (cd $$dir && $(TOOL) golangci-lint run --config $(CURDIR)/.golangci.yml ./...); \
+	done
 
 .PHONY: fmt
 fmt: ## format as the linter wants it
@@ -134,7 +172,7 @@ generate-check: servers ## fail if `go generate` would change a file
 check: vet tidy-check fix-check lint test ## what to run before a commit
 
 .PHONY: server-setup
-server-setup: ## install redis-server, valkey-server and prometheus (Debian, as root)
+server-setup: ## install redis-server, valkey-server, prometheus and chromium (Debian, as root)
 	sh tools/setup.sh
 
 .PHONY: clean

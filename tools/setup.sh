@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what the tests start: redis-server, valkey-server, and prometheus with
-# its promtool. For Debian and its like, as root. Does nothing where all are there;
+# Installs what the tests start: redis-server, valkey-server, prometheus with its
+# promtool, and chromium. For Debian and its like, as root. Does nothing where all are there;
 # starts no service, the tests start their own servers on ports of their own.
 set -eu
 
@@ -14,7 +14,8 @@ have() { command -v "$1" >/dev/null 2>&1; }
 
 versions() {
 	say "$(redis-server --version | cut -d' ' -f1-3), $(valkey-server --version | cut -d' ' -f1-3)," \
-		"$(prometheus --version 2>&1 | head -n 1 | cut -d' ' -f1-3)"
+		"$(prometheus --version 2>&1 | head -n 1 | cut -d' ' -f1-3)," \
+		"$(chromium --version 2>/dev/null | cut -d' ' -f1-2)"
 }
 
 # What is missing, by the names of the packages. Each has a program of its name;
@@ -23,6 +24,7 @@ missing=
 have redis-server || missing="$missing redis-server"
 have valkey-server || missing="$missing valkey-server"
 { have prometheus && have promtool; } || missing="$missing prometheus"
+have chromium || missing="$missing chromium"
 if [ -z "$missing" ]; then
 	versions
 	exit 0

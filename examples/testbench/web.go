@@ -1,0 +1,63 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// handler serves the page, what it is told, its buttons, and the metrics.
+func handler(p page, j *journal, in *injector, registry *prometheus.Registry) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		w.Header().Set("Content-Security-Policy", contentPolicy)
+		_ = p.write(w, nil) // an error is the browser's that has gone
+	})
+	mux.HandleFunc("GET /events", func(w http.ResponseWriter, r *http.Request) { serveEvents(w, r, j) })
+	mux.HandleFunc("POST /faults/{kind}", func(w http.ResponseWriter, r *http.Request) {
+		if err := in.ask(faultKind(r.PathValue("kind"))); err != nil {
+			http.Error(w, err.Error(), http.StatusConflict)
+			return
+		}
+		w.WriteHeader(http.StatusAccepted)
+	})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true}))
+	// Pages of other sites can't press the buttons.
+	return http.NewCrossOriginProtection().Handler(mux)
+}
+
+// contentPolicy has the page load nothing from anywhere.
+const contentPolicy = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; img-src data:"
+
+// serveEvents sends the journal's entries as they come, those that there are first. A
+// browser that has lost its connection says what it had last.
+func serveEvents(w http.ResponseWriter, r *http.Request, j *journal) {
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("Cache-Control", "no-store")
+	out := http.NewResponseController(w)
+	next := 0
+	if last, err := strconv.Atoi(r.Header.Get("Last-Event-ID")); err == nil {
+		next = last + 1
+	}
+	for {
+		entries, after, more := j.from(next)
+		for i, entry := range entries {
+			if _, err := fmt.Fprintf(w, "id: %d\ndata: %s\n\n", after-len(entries)+i, entry); err != nil {
+				return
+			}
+		}
+		next = after
+		if err := out.Flush(); err != nil || more == nil {
+			return
+		}
+		select {
+		case <-more:
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
