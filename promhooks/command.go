@@ -1,35 +1,85 @@
 package promhooks
 
 import (
-	"context"
 	"maps"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/redis/go-redis/v9"
 
 	"github.com/everpool/everpool/hooks"
 )
+
+// ending is how an operation has ended, as the label outcome says it. What no server
+// has done wrong is no error there.
+type ending uint8
+
+const (
+	endedOK ending = iota
+	endedMiss
+	endedError
+	endedCanceled
+	endedTxFailed
+	numEndings = iota
+)
+
+var endingNames = [numEndings]string{"ok", "miss", "error", hooks.ErrorCanceled, hooks.ErrorTxFailed}
+
+func endingOf(outcome hooks.Outcome, errorType string) ending {
+	switch {
+	case outcome != hooks.Error:
+		return ending(outcome)
+	case errorType == hooks.ErrorCanceled:
+		return endedCanceled
+	case errorType == hooks.ErrorTxFailed:
+		return endedTxFailed
+	}
+	return endedError
+}
 
 // commandSeries are a command's series, found without a lock and without hashing
 // its labels. They are made when they are needed first. Two goroutines may do so
 // at once: both get the same series from the vector.
 type commandSeries struct {
-	outcomes [3]atomic.Pointer[series]                     // by hooks.Outcome
-	errors   atomic.Pointer[map[string]prometheus.Counter] // by type; never changed, replaced
+	endings [numEndings]atomic.Pointer[endingSeries]
+	errors  atomic.Pointer[map[string]prometheus.Counter] // by type; never changed, replaced
 }
 
-// batchSeries are those of pipelines, or of transactions.
-type batchSeries struct {
-	duration, size *series
+// endingSeries are those of the commands that have ended so.
+type endingSeries struct {
+	count              prometheus.Counter
+	duration, blocking atomic.Pointer[series] // nil until one ends outside of a batch
 }
 
-// command returns the series of a command that has ended so.
-func (m *Metrics) command(c *hooks.Command, outcome hooks.Outcome) *series {
-	at := &m.commands[c.Index].outcomes[outcome]
+// counted counts a command that has ended so, alone or in a batch.
+func (m *Metrics) counted(c *hooks.Command, outcome hooks.Outcome, errorType string) (*endingSeries, ending) {
+	end := endingOf(outcome, errorType)
+	at := &m.commands[c.Index].endings[end]
 	s := at.Load()
 	if s == nil {
-		s = newSeries(m.duration.WithLabelValues(c.Name, outcome.String()))
+		at.CompareAndSwap(nil, &endingSeries{count: m.count.WithLabelValues(c.Name, endingNames[end])})
+		s = at.Load()
+	}
+	s.count.Inc()
+	if outcome == hooks.Error {
+		m.failed(c, errorType)
+	}
+	return s, end
+}
+
+// single counts an operation that is one command.
+func (m *Metrics) single(op *hooks.Operation) *series {
+	s, end := m.counted(op.Command, op.Outcome, op.ErrorType)
+	if op.Blocking() {
+		return find(&s.blocking, m.blocking, op.Command.Name, endingNames[end])
+	}
+	return find(&s.duration, m.duration, op.Command.Name, endingNames[end])
+}
+
+// find returns the series that is kept there, or keeps it.
+func find(at *atomic.Pointer[series], vec *prometheus.HistogramVec, labels ...string) *series {
+	s := at.Load()
+	if s == nil {
+		s = newSeries(vec.WithLabelValues(labels...))
 		at.Store(s)
 	}
 	return s
@@ -55,24 +105,59 @@ func (m *Metrics) failed(c *hooks.Command, errorType string) {
 	at.CompareAndSwap(known, &more)
 }
 
-// batchFailed counts the commands of a batch that have failed. If none has, the
-// batch as a whole did: go-redis has panicked, say.
-func (m *Metrics) batchFailed(op *hooks.Operation) {
-	some := false
-	for _, cmd := range op.Cmds {
-		if outcome, errorType := hooks.Classify(cmd.Err()); outcome == hooks.Error {
-			m.failed(hooks.CommandOf(cmd), errorType)
-			some = true
-		}
-	}
-	if !some {
-		c := op.Command
-		if c == nil {
-			c = otherCommand
-		}
-		m.failed(c, op.ErrorType)
-	}
+// batchSeries are those of one kind of batch.
+type batchSeries struct {
+	durations [numEndings]atomic.Pointer[series]
+	size      *series
 }
 
-// otherCommand stands for all that aren't in the table, as one without a name does.
-var otherCommand = hooks.CommandOf(redis.NewCmd(context.Background()))
+// The kinds of batches.
+const (
+	pipelines = iota
+	transactions
+	blockingPipelines // of which a command may hold up all others for as long as it likes
+	numBatchKinds
+)
+
+var batchKinds = [numBatchKinds]string{"pipeline", "transaction", "blocking_pipeline"}
+
+func batchKind(op *hooks.Operation) int {
+	switch {
+	case op.Kind == hooks.Transaction:
+		return transactions
+	case op.Blocking():
+		return blockingPipelines
+	}
+	return pipelines
+}
+
+// batch counts an operation that is a batch, and its commands.
+func (m *Metrics) batch(op *hooks.Operation) (duration, size *series) {
+	// None of its commands may have an error when go-redis has panicked, say.
+	whole := op.Outcome == hooks.Error && !anyFailed(op)
+	for _, cmd := range op.Cmds {
+		c := op.Command
+		if c == nil {
+			c = hooks.CommandOf(cmd)
+		}
+		outcome, errorType := op.Outcome, op.ErrorType
+		if !whole {
+			outcome, errorType = hooks.Classify(cmd.Err())
+		}
+		m.counted(c, outcome, errorType)
+	}
+	kind, end := batchKind(op), endingOf(op.Outcome, op.ErrorType)
+	b := &m.batches[kind]
+	return find(&b.durations[end], m.batchDuration, batchKinds[kind], endingNames[end]), b.size
+}
+
+func anyFailed(op *hooks.Operation) bool {
+	for _, cmd := range op.Cmds {
+		if err := cmd.Err(); err != nil {
+			if outcome, _ := hooks.Classify(err); outcome == hooks.Error {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -67,6 +67,7 @@ func isNumber(port string) bool {
 	_, err := strconv.ParseUint(port, 10, 16)
 	return err == nil
 }
+
 // isPath reports whether the address is that of a unix socket, an abstract one
 // among them: @name has no port.
 func isPath(addr string) bool {
