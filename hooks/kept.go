@@ -33,13 +33,14 @@ func (op *Operation) Kept(owner any) any {
 	return nil
 }
 
-// Keep keeps a value for as long as there is the client: what an observer makes once
-// for each target needs neither a bound nor a way out. owner should be a pointer of
-// the observer's. It returns what is kept, which is another goroutine's value if that
-// was quicker. An operation that no hook has made keeps nothing.
-func (op *Operation) Keep(owner, value any) any {
+// Keep keeps what newValue returns for as long as there is the client: what an observer
+// makes once for each target needs neither a bound nor a way out. owner should be a
+// pointer of the observer's. What is kept for it already is returned, and newValue isn't
+// called; nor is it for an operation that no hook has made, of which nothing is kept:
+// then Keep returns nil.
+func (op *Operation) Keep(owner any, newValue func() any) any {
 	if op.kept == nil {
-		return value
+		return nil
 	}
 	op.kept.mu.Lock()
 	defer op.kept.mu.Unlock()
@@ -50,6 +51,7 @@ func (op *Operation) Keep(owner, value any) any {
 	if before := op.kept.all.Load(); before != nil {
 		all = append(all, *before...)
 	}
+	value := newValue()
 	all = append(all, keptFor{owner, value})
 	op.kept.all.Store(&all)
 	return value

@@ -17,14 +17,14 @@ func TestWhatIsKeptIsTheClients(t *testing.T) {
 	seen := make(map[any]int)
 	h := newHook(t, hooks.Func{OnEnd: func(_ context.Context, op *hooks.Operation) {
 		if op.Kept(one) == nil {
-			if got := op.Keep(one, op.Target.Addr); got != op.Target.Addr {
+			if got := op.Keep(one, func() any { return op.Target.Addr }); got != op.Target.Addr {
 				t.Errorf("kept %v", got)
 			}
 		}
 		if op.Kept(two) != nil {
 			t.Errorf("another's is found: %v", op.Kept(two))
 		}
-		if got := op.Keep(one, "late"); got != op.Kept(one) {
+		if got := op.Keep(one, func() any { return "late" }); got != op.Kept(one) {
 			t.Errorf("a second value takes the place of the first: %v", got)
 		}
 		seen[op.Kept(one)]++
@@ -42,7 +42,7 @@ func TestWhatIsKeptIsTheClients(t *testing.T) {
 		t.Errorf("kept: %v", seen)
 	}
 	by := new(hooks.Operation) // made by hand: nothing is kept, and nothing breaks
-	if by.Keep(one, 1) != 1 || by.Kept(one) != nil {
+	if by.Keep(one, func() any { return 1 }) != nil || by.Kept(one) != nil {
 		t.Error("an operation made by hand keeps something")
 	}
 }
@@ -53,7 +53,7 @@ func TestOneValueIsKeptOfMany(t *testing.T) {
 	var mu sync.Mutex
 	values := make(map[any]bool)
 	h := newHook(t, hooks.Func{OnEnd: func(_ context.Context, op *hooks.Operation) {
-		v := op.Keep(owner, new(int))
+		v := op.Keep(owner, func() any { return new(int) })
 		mu.Lock()
 		defer mu.Unlock()
 		values[v] = true

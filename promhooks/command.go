@@ -7,40 +7,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/everpool/everpool/hooks"
+	"github.com/everpool/everpool/internal/endings"
 )
-
-// ending is how an operation has ended, as the label outcome says it. What no server
-// has done wrong is no error there.
-type ending uint8
-
-const (
-	endedOK ending = iota
-	endedMiss
-	endedError
-	endedCanceled
-	endedTxFailed
-	numEndings = iota
-)
-
-var endingNames = [numEndings]string{"ok", "miss", "error", hooks.ErrorCanceled, hooks.ErrorTxFailed}
-
-func endingOf(outcome hooks.Outcome, errorType string) ending {
-	switch {
-	case outcome != hooks.Error:
-		return ending(outcome)
-	case errorType == hooks.ErrorCanceled:
-		return endedCanceled
-	case errorType == hooks.ErrorTxFailed:
-		return endedTxFailed
-	}
-	return endedError
-}
 
 // commandSeries are a command's series, found without a lock and without hashing
 // its labels. They are made when they are needed first. Two goroutines may do so
 // at once: both get the same series from the vector.
 type commandSeries struct {
-	endings [numEndings]atomic.Pointer[endingSeries]
+	endings [endings.Num]atomic.Pointer[endingSeries]
 	errors  atomic.Pointer[map[string]prometheus.Counter] // by type; never changed, replaced
 }
 
@@ -51,35 +25,35 @@ type endingSeries struct {
 }
 
 // counted counts a command that has ended so, alone or in a batch.
-func (m *Metrics) counted(c *hooks.Command, outcome hooks.Outcome, errorType string) (*endingSeries, ending) {
-	end := endingOf(outcome, errorType)
+func (m *Metrics) counted(c *hooks.Command, end endings.Ending, errorType string) *endingSeries {
 	at := &m.commands[c.Index].endings[end]
 	s := at.Load()
 	if s == nil {
-		at.CompareAndSwap(nil, &endingSeries{count: m.count.WithLabelValues(c.Name, endingNames[end])})
+		at.CompareAndSwap(nil, &endingSeries{count: m.count.WithLabelValues(c.Name, end.String())})
 		s = at.Load()
 	}
 	s.count.Inc()
-	if outcome == hooks.Error {
+	if errorType != "" {
 		m.failed(c, errorType)
 	}
-	return s, end
+	return s
 }
 
 // single counts an operation that is one command.
-func (m *Metrics) single(op *hooks.Operation) *series {
-	s, end := m.counted(op.Command, op.Outcome, op.ErrorType)
+func (m *Metrics) single(op *hooks.Operation) (duration *series) {
+	end := endings.Of(op.Outcome, op.ErrorType)
+	s := m.counted(op.Command, end, op.ErrorType)
 	if op.Blocking() {
-		return find(&s.blocking, m.blocking, op.Command.Name, endingNames[end])
+		return find(&s.blocking, m.blocking, op.Command.Name, end)
 	}
-	return find(&s.duration, m.duration, op.Command.Name, endingNames[end])
+	return find(&s.duration, m.duration, op.Command.Name, end)
 }
 
 // find returns the series that is kept there, or keeps it.
-func find(at *atomic.Pointer[series], vec *prometheus.HistogramVec, labels ...string) *series {
+func find(at *atomic.Pointer[series], vec *prometheus.HistogramVec, what string, end endings.Ending) *series {
 	s := at.Load()
 	if s == nil {
-		s = newSeries(vec.WithLabelValues(labels...))
+		s = newSeries(vec.WithLabelValues(what, end.String()))
 		at.Store(s)
 	}
 	return s
@@ -107,7 +81,7 @@ func (m *Metrics) failed(c *hooks.Command, errorType string) {
 
 // batchSeries are those of one kind of batch.
 type batchSeries struct {
-	durations [numEndings]atomic.Pointer[series]
+	durations [endings.Num]atomic.Pointer[series]
 	size      *series
 }
 
@@ -133,31 +107,8 @@ func batchKind(op *hooks.Operation) int {
 
 // batch counts an operation that is a batch, and its commands.
 func (m *Metrics) batch(op *hooks.Operation) (duration, size *series) {
-	// None of its commands may have an error when go-redis has panicked, say.
-	whole := op.Outcome == hooks.Error && !anyFailed(op)
-	for _, cmd := range op.Cmds {
-		c := op.Command
-		if c == nil {
-			c = hooks.CommandOf(cmd)
-		}
-		outcome, errorType := op.Outcome, op.ErrorType
-		if !whole {
-			outcome, errorType = hooks.Classify(cmd.Err())
-		}
-		m.counted(c, outcome, errorType)
-	}
-	kind, end := batchKind(op), endingOf(op.Outcome, op.ErrorType)
+	endings.Each(op, func(c *hooks.Command, end endings.Ending, errorType string) { m.counted(c, end, errorType) })
+	kind, end := batchKind(op), endings.Of(op.Outcome, op.ErrorType)
 	b := &m.batches[kind]
-	return find(&b.durations[end], m.batchDuration, batchKinds[kind], endingNames[end]), b.size
-}
-
-func anyFailed(op *hooks.Operation) bool {
-	for _, cmd := range op.Cmds {
-		if err := cmd.Err(); err != nil {
-			if outcome, _ := hooks.Classify(err); outcome == hooks.Error {
-				return true
-			}
-		}
-	}
-	return false
+	return find(&b.durations[end], m.batchDuration, batchKinds[kind], end), b.size
 }

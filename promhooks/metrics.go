@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/everpool/everpool/hooks"
+	"github.com/everpool/everpool/internal/endings"
 )
 
 // Values of the label pool of redis_client_dial_duration_seconds. It is there so
@@ -88,8 +89,8 @@ func New(client string, opts ...Option) (*Metrics, error) {
 	}
 	for kind, name := range batchKinds {
 		m.batches[kind].size = newSeries(m.batchSize.WithLabelValues(name))
-		for _, end := range []ending{endedOK, endedError} { // there from the beginning, so that the first is an increase
-			find(&m.batches[kind].durations[end], m.batchDuration, name, endingNames[end])
+		for _, end := range []endings.Ending{endings.OK, endings.Error} { // there from the beginning, so that the first is an increase
+			find(&m.batches[kind].durations[end], m.batchDuration, name, end)
 		}
 	}
 	m.dials = [2]*series{newSeries(m.dial.WithLabelValues("ok")), newSeries(m.dial.WithLabelValues("error"))}
