@@ -237,3 +237,35 @@ func TestEveryAlertHasATest(t *testing.T) {
 		t.Errorf("only %d alerts", alerts)
 	}
 }
+
+// What docs/operations.md says to alert on is in the rules, and every rule that it names.
+func TestTheAlertsOfTheDocsAreRules(t *testing.T) {
+	rules := string(must(os.ReadFile(filepath.Join(dashboards, "alerts.yml")))(t))
+	_, section, _ := strings.Cut(string(must(os.ReadFile("../docs/operations.md"))(t)), "\n## Alerts\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	rows := 0
+	for line := range strings.Lines(section) {
+		cells := strings.Split(strings.Trim(line, "| \n"), "|")
+		if len(cells) < 4 || strings.HasPrefix(cells[0], "---") || strings.HasPrefix(cells[0], "alert ") {
+			continue
+		}
+		rows++
+		for name := range strings.SplitSeq(cells[len(cells)-1], ",") {
+			if name = strings.Trim(name, " `"); !strings.Contains(rules, "- alert: "+name+"\n") {
+				t.Errorf("%s: there is no rule %q", cells[0], name)
+			}
+		}
+	}
+	if rows != 8 {
+		t.Errorf("%d alerts", rows)
+	}
+}
+
+// Who is told of an alert has to know which program it is about.
+func TestAlertsKeepJobAndInstance(t *testing.T) {
+	for _, q := range promcheck(t, "alerts.yml") {
+		if slices.Contains(q.Labels, "client") && !(slices.Contains(q.Labels, "job") && slices.Contains(q.Labels, "instance")) {
+			t.Errorf("%s loses job and instance: %s", q.Where, q.Expr)
+		}
+	}
+}
