@@ -272,6 +272,14 @@ func TestTheTableOfMetricsIsTrue(tt *testing.T) {
 		}
 		exported = append(exported, name+" "+kind+" "+m.Unit)
 	}
+	list, err := os.ReadFile("../docs/metrics.md")
+	t.must(err)
+	for name, m := range t.collect() {
+		_, short, _ := strings.Cut(name, "db.client.connection") // in a row with another
+		if !strings.Contains(string(list), "`"+name+"`") && (short == "" || !strings.Contains(string(list), "`"+short+"`")) {
+			t.Errorf("%s (%s) isn't in docs/metrics.md", name, m.Unit)
+		}
+	}
 	slices.Sort(written)
 	slices.Sort(exported)
 	t.want("table", written, exported)

@@ -2,6 +2,7 @@ package promhooks_test
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -144,5 +145,31 @@ func TestEveryCloseReasonIsThere(t *testing.T) {
 	got := gather(t, everything(t))
 	for _, reason := range declaredReasons(t) {
 		got.want(t, samples{`redis_client_pool_closes_total{node="one:6379",reason="` + reason + `"}`: 0})
+	}
+}
+
+// docs/metrics.md and the package's documentation have every metric and label.
+func TestEveryMetricIsDocumented(t *testing.T) {
+	doc := string(must(os.ReadFile("doc.go"))(t))
+	table := string(must(os.ReadFile("../docs/metrics.md"))(t))
+	for _, f := range families(t, everything(t)) {
+		name := f.GetName()
+		if !strings.Contains(doc, "//\t"+name+" ") && !strings.Contains(doc, "//\t"+name+"{") {
+			t.Errorf("%s isn't in doc.go", name)
+		}
+		row := ""
+		for line := range strings.Lines(table) {
+			if strings.HasPrefix(line, "| ") && strings.Contains(line, "`"+name+"`") {
+				row = line
+			}
+		}
+		for _, l := range f.GetMetric()[0].GetLabel() {
+			if l := l.GetName(); l != "client" && l != "node" && !strings.Contains(row, "`"+l+"`") {
+				t.Errorf("%s{%s} isn't in docs/metrics.md: %q", name, l, row)
+			}
+		}
+		if row == "" {
+			t.Errorf("%s isn't in docs/metrics.md", name)
+		}
 	}
 }
