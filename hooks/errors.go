@@ -177,7 +177,7 @@ func (f *findings) search(err error) {
 
 // note takes in one error, without what it wraps.
 func (f *findings) note(err error) {
-	own, _ := err.(interface{ Is(error) bool }) //nolint:errorlint // as errors.Is does
+	own, _ := err.(interface{ Is(error) bool })
 	for i := range sentinels {
 		s := &sentinels[i]
 		if err == s.error || own != nil && own.Is(s.error) { //nolint:errorlint // as errors.Is does
@@ -191,18 +191,17 @@ func (f *findings) note(err error) {
 	if reply, ok := err.(redis.Error); ok && f.reply == nil { //nolint:errorlint // as errors.As does
 		f.reply = reply
 	}
-	if timeout, ok := err.(interface{ Timeout() bool }); ok && f.timeout == nil { //nolint:errorlint // as errors.As does
+	if timeout, ok := err.(interface{ Timeout() bool }); ok && f.timeout == nil {
 		f.timeout = timeout
 	}
-	if _, ok := err.(interface{ As(any) bool }); ok { //nolint:errorlint // as errors.As does
+	if _, ok := err.(interface{ As(any) bool }); ok {
 		f.askAs = true
 	}
 }
 
 // searchAs asks errors.As, since an error has its own answer to that.
 func (f *findings) searchAs(err error) {
-	var reply redis.Error
-	if errors.As(err, &reply) {
+	if reply, ok := errors.AsType[redis.Error](err); ok {
 		f.reply = reply
 	}
 	var timeout interface{ Timeout() bool }

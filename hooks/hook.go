@@ -274,7 +274,7 @@ func (f *frame) asks(c *Command) bool {
 var frames = sync.Pool{New: func() any { return new(frame) }}
 
 func (a *attached) newFrame() *frame {
-	f := (*frame)(nil)
+	var f *frame
 	if a.role == logical {
 		f = &frame{group: a.off, nodes: a.nodes}
 	} else {
