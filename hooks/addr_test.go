@@ -31,7 +31,8 @@ func TestSafeAddrLeavesNoPasswordIn(t *testing.T) {
 		"h:1/hunter2":                          "h:1",
 		"h\xff:1":                              "h\uFFFD:1",
 		"redis://h:1#hunter2":                  "h:1",
-		"redis://:hunter2@h:1,redis://:p@h2:1": "h2:1",
+		"redis://:hunter2@h:1,redis://:p@h2:1": "", // no address
+		"redis://h:1/0?password=hunter2@x":     "h:1",
 	} {
 		if got := hooks.SafeAddr(addr); got != want {
 			t.Errorf("SafeAddr(%q) = %q; want %q", addr, got, want)

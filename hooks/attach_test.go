@@ -256,7 +256,7 @@ func TestNothingOfAnOperationIsInAnother(t *testing.T) {
 				if i%2 == 0 {
 					_ = one(context.Background(), c)
 				} else {
-					_ = many(context.Background(), []redis.Cmder{c})
+					_ = many(context.Background(), []redis.Cmder{c, c})
 				}
 			}
 		})

@@ -177,7 +177,7 @@ func TestRedirectionsAreAttemptsOfOneOperation(t *testing.T) {
 			"-MOVED 1 b:2\r\n", func(c *redis.ClusterClient) error {
 				_, err := c.Pipelined(ctx, func(p redis.Pipeliner) error { p.Get(ctx, "k"); return nil })
 				return err
-			}, "PIPELINE GET",
+			}, "GET",
 			[]tried{{Peer: "a:1", Cmds: []string{"GET"}, Outcome: hooks.Error, ErrorType: "MOVED"}, {Peer: "b:2", Cmds: []string{"GET"}}},
 		},
 		"LOADING": {

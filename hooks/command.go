@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/everpool/everpool/internal/command"
+	"github.com/everpool/everpool/internal/resp"
 )
 
 // Access says what a command does with data, or with one key of its.
@@ -58,6 +59,7 @@ type Command struct {
 
 	info      *command.Info
 	handshake bool
+	mayBlock  bool // its arguments say whether it does
 	internal  bool // go-redis sends it to the nodes of a group for itself
 }
 
@@ -84,6 +86,28 @@ func CommandOf(cmd redis.Cmder) *Command {
 }
 
 var empty = []byte{}
+
+// maxOption is more than the name of an option has.
+const maxOption = 32
+
+// Blocks reports whether cmd, which is one of this command, may hold its reply back
+// for as long as its arguments say: BLPOP, WAIT, XREAD with BLOCK. How long such a
+// call takes says nothing about the server.
+func (c *Command) Blocks(cmd redis.Cmder) bool {
+	if !c.mayBlock {
+		return false
+	}
+	args := cmd.Args()
+	var bytes [256]byte
+	var parts [16]resp.Span // options are at the beginning
+	buf, spans := bytes[:0], parts[:0]
+	for _, arg := range args[:min(len(args), cap(spans))] {
+		start, text := len(buf), printed(arg)
+		buf = append(buf, text[:min(len(text), maxOption)]...)
+		spans = append(spans, resp.Span{Start: int32(start), End: int32(len(buf))})
+	}
+	return command.Inspect(buf, spans, len(args)).Blocking
+}
 
 // NumCommands is the number of different [Command]s.
 func NumCommands() int { return len(commands.all) }

@@ -45,54 +45,168 @@ const (
 // Classify says how an operation has ended, and for an error of what type it is:
 // see [ErrorType].
 func Classify(err error) (Outcome, string) {
-	switch {
-	case err == nil:
+	if err == nil {
 		return OK, ""
-	case errors.Is(err, redis.Nil):
-		return Miss, ""
 	}
-	return Error, ErrorType(err)
+	if errorType := ErrorType(err); errorType != "" {
+		return Error, errorType
+	}
+	return Miss, ""
 }
 
 // ErrorType is the class of an error, one of a bounded list: the prefix of a
 // server's error reply (WRONGTYPE, MOVED, ...) if it is one that servers are
 // known to send, or one of the constants of this package. It is "" for nil and
 // for redis.Nil. No part of an error's text that could come from an argument is
-// ever in it: a script, say, may choose its errors' prefixes itself.
+// ever in it: a script, say, may choose its errors' prefixes itself. It doesn't
+// allocate, but for errors that have an As of their own.
 func ErrorType(err error) string {
-	var reply redis.Error
-	switch {
-	case err == nil, errors.Is(err, redis.Nil):
+	if err == nil || errors.Is(err, redis.Nil) {
 		return ""
-	case errors.Is(err, pooler.ErrUnknownOutcome):
+	}
+	var f findings
+	f.search(err)
+	if f.askAs {
+		f.searchAs(err)
+	}
+	switch {
+	case f.has(isUnknownOutcome):
 		return ErrorUnknownOutcome // first, since it may be a timeout too
-	case errors.Is(err, pooler.ErrNodeDown):
+	case f.has(isNodeDown):
 		return ErrorNodeDown
-	case errors.Is(err, pooler.ErrWaitTimeout), errors.Is(err, pooler.ErrPoolExhausted),
-		errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, redis.ErrPoolExhausted):
+	case f.has(isWait):
 		return ErrorWaitTimeout
-	case errors.Is(err, redis.TxFailedErr):
+	case f.has(isTxFailed):
 		return ErrorTxFailed
-	case errors.As(err, &reply) && !errors.Is(err, redis.ErrClosed):
-		return replyType(reply.Error())
-	case errors.Is(err, context.Canceled):
+	case f.reply != nil && !f.has(isRedisClosed):
+		return replyType(f.reply.Error())
+	case f.has(isCanceled):
 		return ErrorCanceled
-	case isTimeout(err):
+	case f.has(isDeadline), f.timeout != nil && f.timeout.Timeout():
 		return ErrorTimeout
-	case isConnection(err):
+	case f.has(isConnection | isRedisClosed):
+		return ErrorConnection
+	}
+	switch err.Error() { // go-redis doesn't export these
+	case "redis: all ring shards are down", "redis: cluster has no nodes":
 		return ErrorConnection
 	}
 	return ErrorOther
 }
 
-func isConnection(err error) bool {
-	for _, is := range [...]error{
-		redis.ErrClosed, net.ErrClosed, io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, io.ErrNoProgress,
-		pooler.ErrClosed, pooler.ErrConnGone, pooler.ErrSessionLost, pooler.ErrCredentials, pooler.ErrNotReady, pooler.ErrProtocol, pooler.ErrLost,
-	} {
-		if errors.Is(err, is) {
-			return true
+// IsReply reports whether a type that [ErrorType] has returned is the prefix of a
+// server's reply: those are in upper case, and no constant of this package begins
+// with a capital.
+func IsReply(errorType string) bool {
+	return errorType != "" && 'A' <= errorType[0] && errorType[0] <= 'Z'
+}
+
+// trait is something that an error is.
+type trait uint16
+
+const (
+	isUnknownOutcome trait = 1 << iota
+	isNodeDown
+	isWait
+	isTxFailed
+	isRedisClosed // which is a redis.Error, and no server's
+	isCanceled
+	isDeadline
+	isConnection
+)
+
+// sentinels are the errors that are looked for by errors.Is.
+var sentinels = [...]struct {
+	error
+	is trait
+}{
+	{pooler.ErrUnknownOutcome, isUnknownOutcome},
+	{pooler.ErrNodeDown, isNodeDown},
+	{pooler.ErrWaitTimeout, isWait},
+	{pooler.ErrPoolExhausted, isWait},
+	{redis.ErrPoolTimeout, isWait},
+	{redis.ErrPoolExhausted, isWait},
+	{redis.TxFailedErr, isTxFailed},
+	{redis.ErrClosed, isRedisClosed},
+	{context.Canceled, isCanceled},
+	{context.DeadlineExceeded, isDeadline},
+	{os.ErrDeadlineExceeded, isDeadline},
+	{net.ErrClosed, isConnection},
+	{io.EOF, isConnection},
+	{io.ErrUnexpectedEOF, isConnection},
+	{io.ErrClosedPipe, isConnection},
+	{io.ErrNoProgress, isConnection},
+	{pooler.ErrClosed, isConnection},
+	{pooler.ErrConnGone, isConnection},
+	{pooler.ErrSessionLost, isConnection},
+	{pooler.ErrCredentials, isConnection},
+	{pooler.ErrNotReady, isConnection},
+	{pooler.ErrProtocol, isConnection},
+	{pooler.ErrLost, isConnection},
+}
+
+// findings are what one walk over an error and all that it wraps has found. It
+// answers what some thirty calls of errors.Is and errors.As would, in an outage for
+// every operation, and as many allocations.
+type findings struct {
+	traits  trait
+	reply   redis.Error                 // the first
+	timeout interface{ Timeout() bool } // the first
+	askAs   bool                        // an error has an As of its own
+}
+
+func (f *findings) has(t trait) bool { return f.traits&t != 0 }
+
+// search goes in the order of errors.Is.
+func (f *findings) search(err error) {
+	for err != nil {
+		f.note(err)
+		switch e := err.(type) { //nolint:errorlint // this is what goes over the wrapped ones
+		case interface{ Unwrap() error }:
+			err = e.Unwrap()
+		case interface{ Unwrap() []error }:
+			for _, one := range e.Unwrap() {
+				f.search(one)
+			}
+			return
+		default:
+			return
 		}
+	}
+}
+
+// note takes in one error, without what it wraps.
+func (f *findings) note(err error) {
+	own, _ := err.(interface{ Is(error) bool })
+	for i := range sentinels {
+		s := &sentinels[i]
+		if err == s.error || own != nil && own.Is(s.error) { //nolint:errorlint // as errors.Is does
+			f.traits |= s.is
+		}
+	}
+	switch err.(type) { //nolint:errorlint // as errors.As does
+	case *net.OpError, *net.DNSError, syscall.Errno, *tls.CertificateVerificationError, tls.RecordHeaderError, tls.AlertError:
+		f.traits |= isConnection
+	}
+	if reply, ok := err.(redis.Error); ok && f.reply == nil { //nolint:errorlint // as errors.As does
+		f.reply = reply
+	}
+	if timeout, ok := err.(interface{ Timeout() bool }); ok && f.timeout == nil {
+		f.timeout = timeout
+	}
+	if _, ok := err.(interface{ As(any) bool }); ok {
+		f.askAs = true
+	}
+}
+
+// searchAs asks errors.As, since an error has its own answer to that.
+func (f *findings) searchAs(err error) {
+	if reply, ok := errors.AsType[redis.Error](err); ok {
+		f.reply = reply
+	}
+	var timeout interface{ Timeout() bool }
+	if errors.As(err, &timeout) {
+		f.timeout = timeout
 	}
 	var op *net.OpError
 	var dns *net.DNSError
@@ -100,23 +214,11 @@ func isConnection(err error) bool {
 	var cert *tls.CertificateVerificationError
 	var record tls.RecordHeaderError
 	var alert tls.AlertError
-	switch {
-	case errors.As(err, &op), errors.As(err, &dns), errors.As(err, &number),
-		errors.As(err, &cert), errors.As(err, &record), errors.As(err, &alert):
-		return true
+	for _, target := range [...]any{&op, &dns, &number, &cert, &record, &alert} {
+		if errors.As(err, target) {
+			f.traits |= isConnection
+		}
 	}
-	// go-redis doesn't export these.
-	switch err.Error() {
-	case "redis: all ring shards are down", "redis: cluster has no nodes":
-		return true
-	}
-	return false
-}
-
-func isTimeout(err error) bool {
-	var t interface{ Timeout() bool }
-	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) ||
-		errors.As(err, &t) && t.Timeout()
 }
 
 // replyType is the prefix of an error reply, if it is on the list.

@@ -114,6 +114,7 @@ const (
 type attached struct {
 	hook   *Hook
 	target *Target
+	kept   kept // by observers, for what the client does
 	role   role
 	off    *atomic.Bool // nil: never; the same for a group and its nodes
 	nodes  *nodes       // of a group
@@ -273,11 +274,13 @@ func (f *frame) asks(c *Command) bool {
 var frames = sync.Pool{New: func() any { return new(frame) }}
 
 func (a *attached) newFrame() *frame {
+	var f *frame
 	if a.role == logical {
-		return &frame{hook: a.hook, group: a.off, nodes: a.nodes}
+		f = &frame{group: a.off, nodes: a.nodes}
+	} else {
+		f = frames.Get().(*frame)
 	}
-	f := frames.Get().(*frame)
-	f.hook = a.hook
+	f.hook, f.op.kept = a.hook, &a.kept
 	return f
 }
 
@@ -290,7 +293,7 @@ func (f *frame) free() {
 	f.hook, f.one[0] = nil, nil
 	op := &f.op
 	op.Command, op.Cmds, op.Target, op.Err, op.ErrorType, op.Outcome = nil, nil, nil, nil, "", OK
-	op.Start, op.Duration = time.Time{}, 0
+	op.Start, op.Duration, op.kept, op.blocks = time.Time{}, 0, nil, notAsked
 	frames.Put(f)
 }
 

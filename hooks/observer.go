@@ -41,6 +41,10 @@ type Attempt struct {
 	ErrorType string  // MOVED and ASK among them
 }
 
+// Reached reports whether it is certain that the node got it, as
+// [Operation.Reached] does.
+func (a *Attempt) Reached() bool { return reached(a.Outcome, a.ErrorType) }
+
 // HandshakeObserver is an [Observer] that also wants to know of the commands by
 // which go-redis opens a connection (HELLO, AUTH, SELECT, CLIENT SETINFO, ...).
 // They run in the course of a user's operation, or on their own when connections

@@ -3,6 +3,7 @@ package hooks
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -17,7 +18,7 @@ type Kind uint8
 // The kinds.
 const (
 	Single      Kind = iota // one command
-	Pipeline                // a batch
+	Pipeline                // a batch of two or more
 	Transaction             // a batch in MULTI and EXEC
 )
 
@@ -27,7 +28,8 @@ func (k Kind) String() string {
 }
 
 // Operation is one call of the client as its user has made it: a command, or a
-// batch; go-redis's retries, and a cluster's redirections, are part of it.
+// batch; go-redis's retries, and a cluster's redirections, are part of it. A pipeline
+// of one command is that command.
 //
 // It is given to the observers one after another, on the caller's goroutine, and
 // belongs to the hook: an observer must neither change it nor keep it, or what it
@@ -58,7 +60,58 @@ type Operation struct {
 	// ErrorType is Err's class, see the function of that name; "" without one.
 	ErrorType string
 
-	peer atomic.Pointer[Target]
+	peer   atomic.Pointer[Target]
+	kept   *kept  // nil if no hook has made the operation
+	blocks answer // of Blocking
+}
+
+// answer is that to a question which isn't asked of every operation.
+type answer uint8
+
+const (
+	notAsked answer = iota
+	no
+	yes
+)
+
+// Blocking reports whether the operation may take as long as its arguments say,
+// which says nothing about the server: it is a command that does (see
+// [Command.Blocks]), or a pipeline with one. In a transaction none does.
+func (op *Operation) Blocking() bool {
+	if op.blocks == notAsked {
+		op.blocks = no
+		if op.anyBlocks() {
+			op.blocks = yes
+		}
+	}
+	return op.blocks == yes
+}
+
+func (op *Operation) anyBlocks() bool {
+	if op.Kind == Transaction || op.Command != nil && !op.Command.mayBlock {
+		return false
+	}
+	for _, cmd := range op.Cmds {
+		c := op.Command
+		if c == nil {
+			c = CommandOf(cmd)
+		}
+		if c.Blocks(cmd) {
+			return true
+		}
+	}
+	return false
+}
+
+// Reached reports whether it is certain that a server got the operation: it has
+// answered, or the connection was lost after the operation was sent. Of a timeout
+// that isn't known, nor of a connection that has failed: it may have been dialed.
+func (op *Operation) Reached() bool {
+	return reached(op.Outcome, op.ErrorType)
+}
+
+func reached(outcome Outcome, errorType string) bool {
+	return outcome != Error || errorType == ErrorTxFailed || errorType == ErrorUnknownOutcome || IsReply(errorType)
 }
 
 // Peer is the node that answered last: of a cluster or a ring whichever the last
@@ -82,7 +135,7 @@ type Target struct {
 	Addr string
 	Host string // of Addr; a unix socket's path
 	Port int    // of Addr; 0 for a unix socket
-	DB   int
+	DB   int    // that the client was made for; a SELECT of the user's changes nothing here
 }
 
 // newTarget takes an address apart.
@@ -105,6 +158,16 @@ func newTarget(network, addr string, db int) *Target {
 	return t
 }
 
+// IsAddress reports whether the host is an address, as one that answers has: an IP
+// address or the path of a unix socket, and no name.
+func (t *Target) IsAddress() bool {
+	if t.Network == "unix" {
+		return t.Host != ""
+	}
+	_, err := netip.ParseAddr(t.Host)
+	return err == nil
+}
+
 // beginCommand fills in what is known at the beginning. It reports false for a
 // handshake, which is no operation.
 func (op *Operation) beginCommand(cmds []redis.Cmder, to *Target) bool {
@@ -120,7 +183,10 @@ func (op *Operation) beginCommand(cmds []redis.Cmder, to *Target) bool {
 func (op *Operation) beginBatch(cmds []redis.Cmder, to *Target) bool {
 	op.Kind, op.Target = Pipeline, to
 	first := CommandOf(cmds[0])
-	if first.isMulti() && len(cmds) > 1 && CommandOf(cmds[len(cmds)-1]).isExec() {
+	if len(cmds) == 1 {
+		return op.beginCommand(cmds, to)
+	}
+	if first.isMulti() && CommandOf(cmds[len(cmds)-1]).isExec() {
 		op.Kind = Transaction
 		if cmds = cmds[1 : len(cmds)-1]; len(cmds) > 0 {
 			first = CommandOf(cmds[0])

@@ -27,7 +27,7 @@ func TestBatchesAreNamedByWhatIsInThem(t *testing.T) {
 		in   string // the commands without MULTI and EXEC
 		all  string // Command
 	}{
-		{[]string{"get a"}, hooks.Pipeline, "PIPELINE GET", "GET", "GET"},
+		{[]string{"get a"}, hooks.Single, "GET", "GET", "GET"}, // which is no batch
 		{[]string{"get a", "GET b", "GeT c"}, hooks.Pipeline, "PIPELINE GET", "GET GET GET", "GET"},
 		{[]string{"get a", "set b"}, hooks.Pipeline, "PIPELINE", "GET SET", ""},
 		{[]string{"secret a", "Secret b"}, hooks.Pipeline, "PIPELINE other", "other other", "other"},
@@ -44,7 +44,7 @@ func TestBatchesAreNamedByWhatIsInThem(t *testing.T) {
 		{[]string{"multi", "set a", "get b", "exec"}, hooks.Transaction, "MULTI", "SET GET", ""},
 		{[]string{"multi", "exec"}, hooks.Transaction, "MULTI", "", ""},
 		{[]string{"multi", "select 1", "exec"}, hooks.Transaction, "MULTI SELECT", "SELECT", "SELECT"},
-		{[]string{"multi"}, hooks.Pipeline, "PIPELINE MULTI", "MULTI", "MULTI"},
+		{[]string{"multi"}, hooks.Single, "MULTI", "MULTI", "MULTI"},
 		{[]string{"multi", "set a"}, hooks.Pipeline, "PIPELINE", "MULTI SET", ""},
 		{[]string{"set a", "exec"}, hooks.Pipeline, "PIPELINE", "SET EXEC", ""},
 		{[]string{"select 1", "get a"}, hooks.Pipeline, "PIPELINE", "SELECT GET", ""},

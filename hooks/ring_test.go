@@ -82,7 +82,7 @@ func TestARingsCallsAreOperationsWithAttempts(t *testing.T) {
 			t.Errorf("%+v %+v", ops, attempts)
 		}
 		_, _ = shard.Pipelined(ctx, func(p redis.Pipeliner) error { p.Get(ctx, key); return nil })
-		if op := r.one(t); op.Name != "PIPELINE GET" || op.Peer != addr {
+		if op := r.one(t); op.Name != "GET" || op.Kind != hooks.Single || op.Peer != addr {
 			t.Errorf("%+v", op)
 		}
 	}

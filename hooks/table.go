@@ -24,7 +24,7 @@ var commands = func() (t struct {
 	}
 	for info := range command.All() {
 		c := add(info.Name, info)
-		c.Access = accessOf(info)
+		c.Access, c.mayBlock = accessOf(info), info.Blocking
 		c.handshake = info.Class == command.Session || info.Pin == command.PinMaint || info.Name == "CLIENT TRACKING"
 		switch info.Name {
 		case "CLUSTER SLOTS", "CLUSTER SHARDS", "COMMAND", "PING":

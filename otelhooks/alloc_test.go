@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"testing"
 	"time"
+	"weak"
 
 	"github.com/redis/go-redis/v9"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -51,41 +52,48 @@ func TestAllocationsOfAnOperation(tt *testing.T) {
 
 func TestAFailureThatIsKnownDoesNotAllocate(tt *testing.T) {
 	t := newTester(tt)
-	m := t.metrics()
-	op := &hooks.Operation{
-		Name: "GET", Command: hooks.CommandOf(redis.NewStringCmd(t.ctx, "get", "k")), Target: &hooks.Target{Addr: "h:1"},
-		Outcome: hooks.Error, ErrorType: "WRONGTYPE", Duration: time.Millisecond,
-	}
-	wantAllocs(tt, "metrics", 0, func() { m.End(context.Background(), op) })
+	ops := manyTargets(t, 2, t.metrics()) // the second one fails
+	wantAllocs(tt, "metrics", 0, ops[1])
 	p := t.pools()
 	wantAllocs(tt, "wait", 0, func() { p.OnWait("h:1", time.Millisecond, nil) })
 	wantAllocs(tt, "wait in vain", 1, func() { p.OnWait("h:1", time.Millisecond, pooler.ErrNodeDown) })
 }
 
-// A few servers more than something is kept for don't slow down all.
-func TestManyTargetsAllocateLittle(tt *testing.T) {
-	if testkit.Race {
-		tt.Skip("the race detector allocates")
-	}
+// However many servers there are, an operation costs no allocation more.
+func TestManyTargetsAllocateNothing(tt *testing.T) {
 	t := newTester(tt)
-	m := t.metrics()
-	tracing := t.tracing(otelhooks.WithTracerProvider(sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.NeverSample()))))
-	ops := manyTargets(140)
-	round := func(ops []*hooks.Operation) {
-		for _, op := range ops {
-			m.End(context.Background(), op)
-			tracing.Begin(context.Background(), op)
-		}
+	never := t.tracing(otelhooks.WithTracerProvider(sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.NeverSample()))))
+	for name, test := range map[string]struct {
+		most      float64
+		observers []hooks.Observer
+	}{
+		"metrics": {0, []hooks.Observer{t.metrics()}},
+		"tracing": {3, []hooks.Observer{never}},
+	} {
+		ops, i := manyTargets(t, 300, test.observers...), 0
+		wantAllocs(tt, name, test.most, func() {
+			ops[i%len(ops)]()
+			i++
+		})
 	}
-	round(ops)
-	var before, after runtime.MemStats
-	const rounds = 200
-	runtime.ReadMemStats(&before)
-	for range rounds {
-		round(ops)
-	}
-	runtime.ReadMemStats(&after)
-	if each := (after.TotalAlloc - before.TotalAlloc) / uint64(rounds*len(ops)); each > 2048 {
-		t.Errorf("an operation allocates %d bytes", each)
-	}
+}
+
+// What was made for a client ends with it.
+func TestAClientThatIsGoneLeavesNothing(tt *testing.T) {
+	t := newTester(tt)
+	m, tracing := t.metrics(), t.tracing(otelhooks.WithTracerProvider(sdktrace.NewTracerProvider()))
+	gone := func() weak.Pointer[redis.Client] {
+		c := redis.NewClient(&redis.Options{Addr: "localhost:6379"})
+		t.attach(c, tracing, m)
+		c.AddHook(answered)
+		t.must(c.Ping(t.ctx).Err())
+		t.must(c.Close())
+		return weak.Make(c)
+	}()
+	testkit.Await(tt, "the client is collected", func() bool {
+		runtime.GC()
+		return gone.Value() == nil
+	})
+	runtime.KeepAlive(m)
+	runtime.KeepAlive(tracing)
 }

@@ -21,6 +21,11 @@ func describe(dst []attribute.KeyValue, op *hooks.Operation) []attribute.KeyValu
 	if t.Network != "" { // else nothing is known of the client
 		dst = append(dst, semconv.DBNamespace(strconv.Itoa(t.DB)))
 	}
+	return appendServer(dst, t)
+}
+
+// appendServer appends what the server was configured as.
+func appendServer(dst []attribute.KeyValue, t *hooks.Target) []attribute.KeyValue {
 	if t.Addr != "" {
 		dst = append(dst, semconv.ServerAddress(t.Host))
 	}
@@ -30,14 +35,23 @@ func describe(dst []attribute.KeyValue, op *hooks.Operation) []attribute.KeyValu
 	return dst
 }
 
-// appendPeer appends which node it was, if that is known.
-func appendPeer(dst []attribute.KeyValue, peer *hooks.Target) []attribute.KeyValue {
-	if peer == nil || peer.Addr == "" {
+// appendNode appends which of several nodes it was, if that is known: by its address,
+// or by its name where it was announced by one, since network.peer.address is none.
+func appendNode(dst []attribute.KeyValue, t *hooks.Target) []attribute.KeyValue {
+	switch {
+	case t == nil:
 		return dst
+	case !t.IsAddress():
+		return appendServer(dst, t)
 	}
-	dst = append(dst, semconv.NetworkPeerAddress(peer.Host))
-	if peer.Port != 0 {
-		dst = append(dst, semconv.NetworkPeerPort(peer.Port))
+	return appendPeer(dst, t)
+}
+
+// appendPeer appends the address of a target that is one.
+func appendPeer(dst []attribute.KeyValue, t *hooks.Target) []attribute.KeyValue {
+	dst = append(dst, semconv.NetworkPeerAddress(t.Host))
+	if t.Port != 0 {
+		dst = append(dst, semconv.NetworkPeerPort(t.Port))
 	}
 	return dst
 }
@@ -48,29 +62,23 @@ func appendError(dst []attribute.KeyValue, errorType string) []attribute.KeyValu
 		return dst
 	}
 	dst = append(dst, semconv.ErrorTypeKey.String(errorType))
-	if isReply(errorType) {
+	if hooks.IsReply(errorType) {
 		dst = append(dst, semconv.DBResponseStatusCode(errorType))
 	}
 	return dst
 }
 
-// isReply reports whether the type is the prefix of a server's reply: those are
-// in upper case, and none of the hooks package's own begins with a capital.
-func isReply(errorType string) bool {
-	return errorType != "" && 'A' <= errorType[0] && errorType[0] <= 'Z'
-}
-
-// ending is what is known of an operation at its end and wasn't at its
-// beginning. It is nil for a command of a single server that went well.
+// ending is what is known of an operation at its end and wasn't at its beginning,
+// but for the peer of a client of one server. It is nil for a command that went well.
 func ending(op *hooks.Operation) []attribute.KeyValue {
 	grouped := op.Target.Addr == ""
 	procedure := procedureOf(op)
-	if !grouped && len(op.Cmds) < 2 && procedure == "" && op.Outcome != hooks.Error {
+	if !grouped && len(op.Cmds) < 2 && procedure == "" && op.Outcome == hooks.OK {
 		return nil
 	}
 	attrs := make([]attribute.KeyValue, 0, 6)
-	if grouped {
-		attrs = appendPeer(attrs, op.Peer())
+	if grouped && op.Reached() {
+		attrs = appendNode(attrs, op.Peer())
 	}
 	if len(op.Cmds) >= 2 {
 		attrs = append(attrs, semconv.DBOperationBatchSize(len(op.Cmds)))
@@ -78,8 +86,15 @@ func ending(op *hooks.Operation) []attribute.KeyValue {
 	if procedure != "" {
 		attrs = append(attrs, semconv.DBStoredProcedureName(procedure))
 	}
+	if op.Outcome == hooks.Miss {
+		attrs = append(attrs, outcomeKey.String(hooks.Miss.String()))
+	}
 	return appendError(attrs, op.ErrorType)
 }
+
+// outcomeKey says how a command has ended; on spans only that it was a miss, which
+// nothing else says.
+const outcomeKey = attribute.Key("everpool.outcome")
 
 // procedureOf is the script's digest or the function's name that a single command
 // calls by it. It is "" for anything else, and for what can be neither: it may be

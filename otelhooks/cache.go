@@ -82,42 +82,43 @@ func (c *cache[K, V]) put(k K, v V) {
 	c.all.Store(&next)
 }
 
-// maxTargets bounds the servers that something is kept for.
-const maxTargets = 128
-
-// byOperation keeps what is made once for each name of an operation and each
-// target. Names are bounded by the command table, targets by maxTargets.
+// byOperation keeps what is made once for each name of an operation and each client:
+// in the client's own hook, so that it ends with the client and needs no bound. Names
+// are bounded by the command table.
 type byOperation[T any] struct {
 	make func(op *hooks.Operation) *T
-
-	// A client has one Target, which is found by its address. Those of equal
-	// clients share what is kept.
-	tables cache[*hooks.Target, *table[T]]
-	equal  cache[hooks.Target, *table[T]]
 }
 
 // table has a place for every name: those of single commands, pipelines and
-// transactions by [hooks.Command.Index], then those of mixed batches.
-type table[T any] []atomic.Pointer[T]
+// transactions by [hooks.Command.Index], then those of mixed batches; and all that once
+// more for blocking operations. It is in pages, of which most clients need few.
+type table[T any] []atomic.Pointer[page[T]]
+
+func newTable[T any]() any { return make(table[T], (slots()+pageSize-1)/pageSize) }
+
+const pageSize = 64
+
+type page[T any] [pageSize]atomic.Pointer[T]
 
 func newByOperation[T any](newT func(op *hooks.Operation) *T) *byOperation[T] {
-	b := &byOperation[T]{make: newT}
-	b.tables.max, b.equal.max = maxTargets, maxTargets
-	b.equal.make = func(hooks.Target) *table[T] {
-		places := make(table[T], kinds*hooks.NumCommands()+kinds)
-		return &places
-	}
-	return b
+	return &byOperation[T]{make: newT}
 }
 
-// of returns what is kept for the operation's name and target, nil if there is no
-// room for the target.
+// of returns what is kept for the operation's name and client. For an operation that
+// no hook has made nothing is kept: then it is made anew.
 func (b *byOperation[T]) of(op *hooks.Operation) *T {
-	places := b.tableOf(op.Target)
-	if places == nil {
-		return nil
+	places, ok := op.Kept(b).(table[T])
+	if !ok {
+		if places, ok = op.Keep(b, newTable[T]).(table[T]); !ok {
+			return b.make(op)
+		}
 	}
-	slot := &(*places)[slotOf(op)]
+	n := slotOf(op)
+	at := &places[n/pageSize]
+	if at.Load() == nil {
+		at.CompareAndSwap(nil, new(page[T]))
+	}
+	slot := &at.Load()[n%pageSize]
 	v := slot.Load()
 	if v == nil {
 		v = b.make(op)
@@ -126,24 +127,19 @@ func (b *byOperation[T]) of(op *hooks.Operation) *T {
 	return v
 }
 
-// tableOf returns the target's table, nil if there is no room for it.
-func (b *byOperation[T]) tableOf(t *hooks.Target) *table[T] {
-	if places, ok := b.tables.find(t); ok {
-		return places
-	}
-	places, ok := b.equal.get(*t)
-	if ok && b.tables.hasRoom() {
-		b.tables.put(t, places)
-	}
-	return places
-}
-
 // kinds is the number of [hooks.Kind]s.
 const kinds = 3
 
+// slots is the number of places in a table.
+func slots() int { return 2 * kinds * (hooks.NumCommands() + 1) }
+
 func slotOf(op *hooks.Operation) int {
-	if op.Command == nil {
-		return kinds*hooks.NumCommands() + int(op.Kind)
+	kind, index := int(op.Kind), hooks.NumCommands()
+	if op.Blocking() {
+		kind += kinds
 	}
-	return int(op.Kind)*hooks.NumCommands() + op.Command.Index
+	if op.Command != nil {
+		index = op.Command.Index
+	}
+	return kind*(hooks.NumCommands()+1) + index
 }

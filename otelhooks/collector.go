@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/everpool/everpool/internal/guard"
+	"github.com/everpool/everpool/internal/poolview"
 )
 
 // reading is one value of a pool's metric.
@@ -19,8 +20,12 @@ type reading struct {
 	value string // of the metric's attribute; "" if it has none
 }
 
+// addFunc takes one value that was read; from tells apart what the same counter is read
+// from, and part says that it is a sum of several: see [poolview.Counters.Count].
+type addFunc func(r reading, from poolview.Source, part bool, v int64)
+
 // readFunc gives what there is to read to add, once for each value.
-type readFunc func(add func(reading, int64))
+type readFunc func(add addFunc)
 
 // collector gives the SDK what pools say, whenever it collects.
 type collector struct {
@@ -34,7 +39,7 @@ type collector struct {
 	// included: counters have to be seen in the order in which they were read.
 	// Nothing else takes it.
 	collecting sync.Mutex
-	counts     counts
+	counters   poolview.Counters[poolview.Source, reading]
 }
 
 // newCollector makes the instruments and registers them. read is called at each
@@ -85,41 +90,56 @@ func (c *collector) add(meter metric.Meter, m *poolMetric) (metric.Observable, e
 func (c *collector) collect(_ context.Context, to metric.Observer) error {
 	c.collecting.Lock()
 	defer c.collecting.Unlock()
-	values, err := c.values()
+	gauges, counts, err := c.values()
 	if err != nil {
 		return err
 	}
-	c.counts.next(values)
-	for r, v := range values {
+	for r, v := range gauges {
 		attrs := metric.WithAttributeSet(c.attributes(r))
-		switch r.of.kind {
-		case seconds:
+		if r.of.kind == seconds {
 			to.ObserveFloat64(c.floats[r.of], time.Duration(v).Seconds(), attrs)
-		case counter:
-			to.ObserveInt64(c.ints[r.of], c.counts.totals[r].sum, attrs)
-		default:
+		} else {
 			to.ObserveInt64(c.ints[r.of], v, attrs)
 		}
 	}
+	c.counters.Begin()
+	for _, n := range counts {
+		c.counters.Count(n.from, n.of, n.v, n.part)
+	}
+	c.counters.Each(func(r reading, total int64) {
+		to.ObserveInt64(c.ints[r.of], total, metric.WithAttributeSet(c.attributes(r)))
+	})
+	c.counters.End()
 	return nil
 }
 
+// count is what was read of a counter.
+type count struct {
+	of   reading
+	from poolview.Source
+	part bool
+	v    int64
+}
+
 // values reads everything. What is read is the user's, and so may panic.
-func (c *collector) values() (values map[reading]int64, err error) {
+func (c *collector) values() (gauges map[reading]int64, counts []count, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = guard.PanicError("otelhooks: reading the pools", v)
 		}
 	}()
-	values = make(map[reading]int64)
-	c.read(func(r reading, v int64) {
-		if r.of.kind == seconds {
-			values[r] = max(values[r], v)
-		} else {
-			values[r] += v
+	gauges = make(map[reading]int64)
+	c.read(func(r reading, from poolview.Source, part bool, v int64) {
+		switch r.of.kind {
+		case counter:
+			counts = append(counts, count{r, from, part, v})
+		case seconds:
+			gauges[r] = max(gauges[r], v)
+		default:
+			gauges[r] += v
 		}
 	})
-	return values, nil
+	return gauges, counts, nil
 }
 
 func (c *collector) attributes(r reading) attribute.Set {
@@ -128,46 +148,4 @@ func (c *collector) attributes(r reading) attribute.Set {
 		attrs = append(attrs, r.of.attribute.String(r.value))
 	}
 	return attribute.NewSet(attrs...)
-}
-
-// counts keeps counters from going backwards: where the one that is read does,
-// since nodes have gone or a pool was made anew, the one that is reported stands
-// still, and goes on from there.
-type counts struct {
-	totals map[reading]total
-}
-
-type total struct {
-	last int64 // that was read; 0 if there was nothing to read
-	sum  int64 // that is reported
-}
-
-// maxGone bounds the counters of pools that are gone, but may come back.
-const maxGone = 8192
-
-// next takes in what was read.
-func (c *counts) next(values map[reading]int64) {
-	if c.totals == nil {
-		c.totals = make(map[reading]total)
-	}
-	gone := 0
-	for r, t := range c.totals {
-		if _, here := values[r]; here {
-			continue
-		}
-		if gone++; gone > maxGone {
-			delete(c.totals, r)
-			continue
-		}
-		t.last = 0
-		c.totals[r] = t
-	}
-	for r, v := range values {
-		if r.of.kind == counter {
-			t := c.totals[r]
-			t.sum += max(0, v-t.last)
-			t.last = v
-			c.totals[r] = t
-		}
-	}
 }

@@ -27,16 +27,26 @@
 //	attribute                 set    value
 //	db.system.name            start  "redis"
 //	db.operation.name         start  the span's name, by default; "other" for a command that isn't in the table
-//	db.namespace              start  the database's number
-//	server.address            start  host or socket that the client was made for; not for clusters, rings, sentinels
+//	db.namespace              start  the number of the database that the client was made for
+//	server.address            start  host or socket that the client was made for; of clusters and rings, at the end, the
+//	                                 node that answered last, if it is known by a name
 //	server.port               start  unless it is 6379
 //	db.query.text             start  only with WithQueryText
-//	network.peer.address      start  the node that answered last, as it is configured; of clusters and rings at the end
-//	network.peer.port         start
+//	network.peer.address      end    of a server that is known to have been reached: its IP address, or its socket's path
+//	network.peer.port         end
 //	db.operation.batch.size   end    of a batch of two or more, without MULTI and EXEC
 //	db.stored_procedure.name  end    the digest of EVALSHA, the function of FCALL
+//	everpool.outcome          end    "miss" for redis.Nil
 //	error.type                end    a reply's prefix (WRONGTYPE) or a constant of hooks (timeout, unknown_outcome, ...)
 //	db.response.status_code   end    the same, if it is a reply's prefix
+//
+// A pipeline of one command is that command. The peer is left out where it isn't known
+// that there was one: of a name that was looked up, which go-redis doesn't tell the
+// address of, and after a timeout, a cancelled context or a lost connection. A SELECT
+// that a user sends on a connection of his own, or in a script, doesn't change
+// db.namespace: hooks see a client's options, not a connection's state. What has waited
+// for a connection, and what everpool has sent on another one, isn't on the span: the
+// pool tells of these by numbers only, in the metrics below.
 //
 // A span that ended in an error has the status Error with the error's type for a
 // description, never with its text. db.namespace, server.address and server.port
@@ -45,7 +55,9 @@
 //
 // What an operation of a cluster or a ring has sent to a node is an event
 // "everpool.attempt" with network.peer.address, network.peer.port,
-// everpool.attempt.duration (seconds), db.operation.batch.size and error.type.
+// everpool.attempt.duration (seconds), db.operation.batch.size and error.type. A node that
+// isn't known to have been reached, or has a name, has server.address and server.port
+// there instead.
 //
 // # Metrics
 //
@@ -53,7 +65,15 @@
 //
 //	metric                        kind       unit  attributes
 //	db.client.operation.duration  histogram  s     db.system.name, db.operation.name, db.namespace, server.address,
-//	                                               server.port, error.type, db.response.status_code
+//	                                               server.port, error.type, db.response.status_code, everpool.blocking
+//	everpool.commands             counter    {command}  db.system.name, db.operation.name, everpool.outcome
+//
+// everpool.blocking is true for what takes as long as its arguments say (BLPOP, WAIT,
+// XREAD with BLOCK, a pipeline with one of these), and isn't there otherwise: leave it
+// out of what is to say how fast a server is. everpool.commands counts every command,
+// those in batches too, by how it has ended, everpool.outcome: ok, miss, error, canceled
+// (by the caller) or tx_failed (a watched key has changed). The last two are no fault of
+// a server.
 //
 // Of pools, all of them with db.client.connection.pool.name, which is a node's
 // address for everpool's, since clients of all its databases share it. Those read
@@ -72,12 +92,14 @@
 //	everpool.node.state                   r   updowncounter  {node}        everpool.node.state: up, suspect, down; 1 for the one it is in
 //	everpool.handles                      r   updowncounter  {handle}
 //	everpool.sessions                     r   updowncounter  {session}
-//	everpool.connections                  r   updowncounter  {connection}  everpool.connection.role: shared, pinned, draining, dialing
+//	everpool.connections                  r   updowncounter  {connection}  everpool.connection.state: idle, used, pinned, shared, draining: all
+//	everpool.dialing                      r   updowncounter  {dial}
 //	everpool.active_requests              r   updowncounter  {request}
 //	everpool.awaiting_callers             r   updowncounter  {caller}
 //	everpool.oldest_waiter                r   gauge          s
 //	everpool.oldest_exchange              r   gauge          s
-//	everpool.requests                     r   counter        {request}     everpool.request.way: shared, leased; again: moved, resent
+//	everpool.requests                     r   counter        {request}     everpool.request.way: shared, leased: all
+//	everpool.retries                      r   counter        {request}     everpool.retry.kind: moved, resent
 //	everpool.results                      r   counter        {request}     everpool.request.result: answered, failed, abandoned
 //	everpool.unknown_outcomes             r   counter        {request}
 //	everpool.waits                        r   counter        {request}
@@ -110,8 +132,6 @@
 //
 // With the SDK a command costs 3 allocations for a span that isn't sampled, 6 for
 // one that is, none for metrics; a client of several nodes costs one more for its
-// span. So does a filter that lets an operation pass without a span. That holds for
-// the first 128 servers; for those beyond, attributes are made for each operation,
-// which costs up to 3 µs and 6 allocations, until the next time that the
-// 128 are chosen anew.
+// span. So does a filter that lets an operation pass without a span. That holds for any
+// number of servers: what is made once for each is kept with its client.
 package otelhooks

@@ -52,8 +52,6 @@ func ExampleNewTracing() {
 	//   db.operation.name: SET
 	//   db.namespace: 0
 	//   server.address: redis
-	//   network.peer.address: redis
-	//   network.peer.port: 6379
 	//   db.query.text: SET ? ?
 }
 
@@ -85,7 +83,8 @@ func ExampleNewMetrics() {
 		log.Fatal(err)
 	}
 	for _, m := range all.ScopeMetrics[0].Metrics {
-		for _, p := range m.Data.(metricdata.Histogram[float64]).DataPoints {
+		durations, _ := m.Data.(metricdata.Histogram[float64])
+		for _, p := range durations.DataPoints {
 			operation, _ := p.Attributes.Value("db.operation.name")
 			fmt.Println(m.Name, operation.AsString(), p.Count)
 		}

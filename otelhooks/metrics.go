@@ -2,6 +2,8 @@ package otelhooks
 
 import (
 	"context"
+	"slices"
+	"sync/atomic"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -9,17 +11,20 @@ import (
 	"go.opentelemetry.io/otel/semconv/v1.43.0/dbconv"
 
 	"github.com/everpool/everpool/hooks"
+	"github.com/everpool/everpool/internal/endings"
 )
 
-// Metrics records db.client.operation.duration, for every operation once. It is a
-// [hooks.Observer], to be given to [hooks.New]: after [Tracing], if the histogram
-// is to have exemplars. Make it with [NewMetrics]. It is safe for concurrent use
-// and holds nothing to be closed.
+// Metrics records db.client.operation.duration, for every operation once, and counts
+// everpool.commands, in batches too. It is a [hooks.Observer], to be given to
+// [hooks.New]: after [Tracing], if the histogram is to have exemplars. Make it with
+// [NewMetrics], once for a provider: like all that it makes, the provider keeps it. It
+// is safe for concurrent use and holds nothing to be closed.
 type Metrics struct {
 	keep     func(*hooks.Operation) bool // nil: all
 	extra    []attribute.KeyValue
 	duration metric.Float64Histogram
 	series   *byOperation[series]
+	commands commandCounts
 }
 
 var _ hooks.Observer = (*Metrics)(nil)
@@ -38,27 +43,56 @@ func NewMetrics(opts ...MetricsOption) (*Metrics, error) {
 	}
 	m := &Metrics{keep: cfg.keep, extra: cfg.attributes, duration: duration.Inst()}
 	m.series = newByOperation(m.newSeries)
+	m.commands.counts = make([][endings.Num]atomic.Int64, hooks.NumCommands())
+	meter := cfg.meter()
+	m.commands.instrument, err = meter.Int64ObservableCounter("everpool.commands", metric.WithUnit("{command}"),
+		metric.WithDescription("The number of commands that have ended, alone or in a batch."))
+	if err != nil {
+		return nil, refused(err)
+	}
+	if _, err := meter.RegisterCallback(m.observe, m.commands.instrument); err != nil {
+		return nil, refused(err)
+	}
 	return m, nil
 }
 
 // Begin does nothing.
 func (m *Metrics) Begin(ctx context.Context, _ *hooks.Operation) context.Context { return ctx }
 
-// End records the duration, with the context, for exemplars.
+// End records the duration, with the context, for exemplars, and counts the commands.
 func (m *Metrics) End(ctx context.Context, op *hooks.Operation) {
-	if !m.duration.Enabled(ctx) || m.keep != nil && !m.keep(op) {
+	if m.keep != nil && !m.keep(op) {
 		return
 	}
-	m.duration.Record(ctx, op.Duration.Seconds(), m.options(op)...)
+	endings.Each(op, m.commands.add)
+	if m.duration.Enabled(ctx) {
+		m.duration.Record(ctx, op.Duration.Seconds(), m.series.of(op).options(op.ErrorType)...)
+	}
 }
 
-// options are what is recorded with: made for this one if there is no room to keep
-// them.
-func (m *Metrics) options(op *hooks.Operation) []metric.RecordOption {
-	if s := m.series.of(op); s != nil {
-		return s.options(op.ErrorType)
+// commandCounts are the commands by [hooks.Command.Index] and ending. They are read at
+// collection, since to record each would cost more than all else here.
+type commandCounts struct {
+	instrument metric.Int64Observable
+	counts     [][endings.Num]atomic.Int64
+}
+
+func (n *commandCounts) add(c *hooks.Command, e endings.Ending, _ string) {
+	n.counts[c.Index][e].Add(1)
+}
+
+// observe is called at each collection.
+func (m *Metrics) observe(_ context.Context, to metric.Observer) error {
+	for _, c := range hooks.Commands() {
+		counts := &m.commands.counts[c.Index]
+		for e := range counts {
+			if n := counts[e].Load(); n > 0 {
+				to.ObserveInt64(m.commands.instrument, n, metric.WithAttributes(append(slices.Clip(m.extra), semconv.DBSystemNameRedis,
+					semconv.DBOperationName(c.Name), outcomeKey.String(endings.Ending(e).String()))...))
+			}
+		}
 	}
-	return recordOptions(appendError(m.attributes(op), op.ErrorType))
+	return nil
 }
 
 // series are the attributes of what is recorded for one name of an operation and
@@ -82,8 +116,15 @@ func newSeries(attrs []attribute.KeyValue) *series {
 func (m *Metrics) newSeries(op *hooks.Operation) *series { return newSeries(m.attributes(op)) }
 
 func (m *Metrics) attributes(op *hooks.Operation) []attribute.KeyValue {
-	return describe(append([]attribute.KeyValue(nil), m.extra...), op)
+	attrs := describe(append([]attribute.KeyValue(nil), m.extra...), op)
+	if op.Blocking() {
+		attrs = append(attrs, blockingKey.Bool(true))
+	}
+	return attrs
 }
+
+// blockingKey marks what takes as long as its arguments say; it isn't there otherwise.
+const blockingKey = attribute.Key("everpool.blocking")
 
 // options are what is recorded with.
 func (s *series) options(errorType string) []metric.RecordOption {

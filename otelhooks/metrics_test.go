@@ -2,6 +2,8 @@ package otelhooks_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -87,25 +89,92 @@ func TestASampledSpanIsAnExemplar(tt *testing.T) {
 	t.want("span", string(d.DataPoints[0].Exemplars[0].SpanID), string(id[:]))
 }
 
-// More clients than anything is kept for: all are recorded nevertheless.
+// Clients of many servers are all recorded, each with its own attributes.
 func TestManyServersAreAllRecorded(tt *testing.T) {
 	t := newTester(tt)
-	m, tr := t.metrics(), t.tracing()
 	const servers = 300
-	for i := range servers {
-		c := redis.NewClient(&redis.Options{Addr: "localhost:6379", DB: i})
-		t.attach(c, tr, m)
-		c.AddHook(answered)
-		t.must(c.Ping(t.ctx).Err())
-		t.must(c.Ping(t.ctx).Err())
-		t.must(c.Close())
+	for _, op := range manyTargets(t, servers, t.tracing(), t.metrics()) {
+		op() // once more
 	}
-	_, counts := t.durations()
-	t.want("series", len(counts), servers)
-	for _, n := range counts {
-		t.want("records", n, uint64(2))
+	spans := t.take()
+	t.want("spans", len(spans), 2*servers)
+	all, counts := t.durations()
+	t.want("series", len(all), servers)
+	seen := make(map[any]bool)
+	for i, a := range all {
+		seen[a["server.address"]] = true
+		t.want("count", counts[i], uint64(2))
+		address := a["server.address"].(string)
+		odd := strings.ContainsAny(address[len(address)-1:], "13579")
+		if failed := a["error.type"] == "timeout"; failed != odd {
+			t.Errorf("%v", a)
+		}
 	}
-	t.want("spans", len(t.take()), 2*servers)
+	t.want("servers", len(seen), servers)
+	for i, s := range spans[:servers] {
+		t.want("server.address", attrsOf(s.Attributes)["server.address"], any(host(i)))
+	}
+}
+
+// Operations that an observer is told of by hand are recorded too.
+func TestAnOperationMadeByHandIsRecorded(tt *testing.T) {
+	t := newTester(tt)
+	m, tracing := t.metrics(), t.tracing()
+	cmd := redis.NewStringCmd(t.ctx, "get", "k")
+	op := &hooks.Operation{Name: "GET", Command: hooks.CommandOf(cmd), Cmds: []redis.Cmder{cmd}, Target: &hooks.Target{Network: "tcp", Addr: "h:1", Host: "h", Port: 1}}
+	tracing.End(tracing.Begin(t.ctx, op), op)
+	m.End(t.ctx, op)
+	t.want("span", t.one().Name, "GET")
+	all, _ := t.durations()
+	t.want("attributes", all, []attrs{{"db.system.name": "redis", "db.operation.name": "GET", "db.namespace": "0", "server.address": "h", "server.port": int64(1)}})
+}
+
+// Every command counts by how it has ended, in a batch too.
+func TestEveryCommandIsCounted(tt *testing.T) {
+	t := newTester(tt)
+	c, _ := t.client(t.metrics(otelhooks.WithMetricAttributes(attribute.String("db.system.name", "no"))), t.metrics())
+	t.must(c.Set(t.ctx, "k", "v", 0).Err())
+	c.Get(t.ctx, "missing")
+	_, _ = c.Pipelined(t.ctx, func(p redis.Pipeliner) error {
+		p.Get(t.ctx, "k")
+		p.Get(t.ctx, "missing")
+		p.LPush(t.ctx, "k", "x")
+		return nil
+	})
+	over, cancel := context.WithCancel(t.ctx)
+	cancel()
+	c.Get(over, "k")
+	err := c.Watch(t.ctx, func(tx *redis.Tx) error {
+		c.Set(t.ctx, "k", "w", 0)
+		_, err := tx.TxPipelined(t.ctx, func(p redis.Pipeliner) error { return p.Incr(t.ctx, "n").Err() })
+		return err
+	}, "k")
+	t.want("the transaction", errors.Is(err, redis.TxFailedErr), true)
+	t.want("commands", points(t.collect()["everpool.commands"]), map[string]int64{
+		// Twice, since there are two that count the same.
+		"SET redis ok": 4, "GET redis miss": 4, "GET redis ok": 2, "LPUSH redis error": 2, "GET redis canceled": 2,
+		"WATCH redis ok": 2, "INCR redis tx_failed": 2,
+	})
+}
+
+// What takes as long as it was told to is marked.
+func TestBlockingOperationsAreMarked(tt *testing.T) {
+	t := newTester(tt)
+	c := t.answering(t.metrics())
+	c.BLPop(t.ctx, 0, "k")
+	c.XRead(t.ctx, &redis.XReadArgs{Streams: []string{"s", "0"}, Block: -1})
+	c.XRead(t.ctx, &redis.XReadArgs{Streams: []string{"s", "0"}})
+	_, _ = c.Pipelined(t.ctx, func(p redis.Pipeliner) error {
+		p.Get(t.ctx, "k")
+		p.BLPop(t.ctx, 0, "k")
+		return nil
+	})
+	marked := make(map[string]int)
+	all, _ := t.durations()
+	for _, a := range all {
+		marked[fmt.Sprint(a["db.operation.name"], " ", a["everpool.blocking"])]++
+	}
+	t.want("marked", marked, map[string]int{"BLPOP true": 1, "XREAD <nil>": 1, "XREAD true": 1, "PIPELINE true": 1})
 }
 
 // answered ends every operation where it is added.
@@ -116,36 +185,4 @@ var answered = hooks.Adapter{
 	Pipeline: func(redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 		return func(context.Context, []redis.Cmder) error { return nil }
 	},
-}
-
-// Those that nothing is kept for are recorded as all others are.
-func TestManyTargetsAreRecorded(tt *testing.T) {
-	t := newTester(tt)
-	m, tracing := t.metrics(), t.tracing()
-	ops := manyTargets(200)
-	for range 60 { // what is kept is chosen anew in between
-		for _, op := range ops {
-			tracing.End(tracing.Begin(t.ctx, op), op)
-			m.End(t.ctx, op)
-		}
-	}
-	spans := t.take()
-	t.want("spans", len(spans), 60*len(ops))
-	all, counts := t.durations()
-	t.want("series", len(all), len(ops))
-	seen := make(map[any]bool)
-	for i, a := range all {
-		seen[a["server.address"]] = true
-		t.want("count", counts[i], uint64(60))
-		odd := strings.ContainsAny(a["server.address"].(string)[3:], "13579")
-		if failed := a["error.type"] == "timeout"; failed != odd {
-			t.Errorf("%v", a)
-		}
-	}
-	t.want("servers", len(seen), len(ops))
-	for i, s := range spans {
-		if got, want := attrsOf(s.Attributes)["server.address"], ops[i%len(ops)].Target.Host; got != want {
-			t.Errorf("span %d: server.address is %v, want %s", i, got, want)
-		}
-	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/everpool/everpool/hooks"
 	"github.com/everpool/everpool/internal/guard"
+	"github.com/everpool/everpool/internal/poolview"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -188,15 +189,15 @@ func (p *PoolMetrics) nameOf(node string) (name string) {
 }
 
 // read reads all nodes.
-func (p *PoolMetrics) read(add func(reading, int64)) {
+func (p *PoolMetrics) read(add addFunc) {
 	p.mu.Lock()
-	sources := slices.Clone(p.nodes)
+	registered := slices.Clone(p.nodes)
 	p.mu.Unlock()
-	for _, source := range sources {
-		nodes := source.Nodes()
-		for i := range nodes {
-			pool := p.cfg.poolName(hooks.SafeAddr(nodes[i].Addr))
-			readNode(&nodes[i], func(m *poolMetric, value string, v int64) { add(reading{m, pool, value}, v) })
+	for i, of := range registered {
+		nodes := of.Nodes()
+		for j, from := range poolview.Sources(i, nodes) {
+			pool := p.cfg.poolName(hooks.SafeAddr(nodes[j].Addr))
+			readNode(&nodes[j], func(m *poolMetric, value string, v int64) { add(reading{m, pool, value}, from, false, v) })
 		}
 	}
 }

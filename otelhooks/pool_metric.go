@@ -5,6 +5,7 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/semconv/v1.43.0/dbconv"
 
+	"github.com/everpool/everpool/internal/poolview"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -63,8 +64,12 @@ var (
 		text: "The number of sessions (user, database, ...) with a connection or a request that waits.",
 	}
 	connections = &poolMetric{
-		name: "everpool.connections", unit: "{connection}", kind: upDown, attribute: "everpool.connection.role",
-		text: "The number of connections with a special role.",
+		name: "everpool.connections", unit: "{connection}", kind: upDown, attribute: "everpool.connection.state",
+		text: "The number of open connections by what they are doing; together they are all of them.",
+	}
+	dialing = &poolMetric{
+		name: "everpool.dialing", unit: "{dial}", kind: upDown,
+		text: "The number of dials that are under way.",
 	}
 	activeRequests = &poolMetric{
 		name: "everpool.active_requests", unit: "{request}", kind: upDown,
@@ -84,7 +89,11 @@ var (
 	}
 	requests = &poolMetric{
 		name: "everpool.requests", unit: "{request}", kind: counter, attribute: "everpool.request.way",
-		text: "The number of requests; shared and leased are all of them, moved and resent were sent again.",
+		text: "The number of requests, by the connection that they were for.",
+	}
+	retries = &poolMetric{
+		name: "everpool.retries", unit: "{request}", kind: counter, attribute: "everpool.retry.kind",
+		text: "The number of times that the pool has sent a request once more.",
 	}
 	results = &poolMetric{
 		name: "everpool.results", unit: "{request}", kind: counter, attribute: "everpool.request.result",
@@ -123,8 +132,8 @@ var (
 // nodeMetrics are what readNode reads.
 var nodeMetrics = []*poolMetric{
 	connectionCount, connectionMax, pendingRequests, connectionTimeouts,
-	nodeState, handles, sessions, connections, activeRequests, awaitingCallers, oldestWaiter, oldestExchange,
-	requests, results, unknownOutcomes, waits, dials, closes, pins, heals, droppedPushes,
+	nodeState, handles, sessions, connections, dialing, activeRequests, awaitingCallers, oldestWaiter, oldestExchange,
+	requests, retries, results, unknownOutcomes, waits, dials, closes, pins, heals, droppedPushes,
 }
 
 // readNode reads what there is to say of a node.
@@ -147,10 +156,8 @@ func readNode(n *pooler.NodeStatus, add func(m *poolMetric, value string, v int6
 	}
 	add(handles, "", int64(n.Handles))
 	add(sessions, "", int64(s.Sessions))
-	add(connections, "shared", int64(s.Lanes))
-	add(connections, "pinned", int64(s.Pinned))
-	add(connections, "draining", int64(s.Draining))
-	add(connections, "dialing", int64(s.Dialing))
+	poolview.StatesOf(s).Each(func(state string, n int) { add(connections, state, int64(n)) })
+	add(dialing, "", int64(s.Dialing))
 	add(activeRequests, "", s.InFlight)
 	add(awaitingCallers, "", int64(s.Awaiting))
 	add(oldestWaiter, "", int64(s.OldestWaiter))
@@ -158,14 +165,14 @@ func readNode(n *pooler.NodeStatus, add func(m *poolMetric, value string, v int6
 
 	add(requests, "shared", s.Shared)
 	add(requests, "leased", s.Leased)
-	add(requests, "moved", s.Moved)
-	add(requests, "resent", s.Resent)
+	add(retries, "moved", s.Moved)
+	add(retries, "resent", s.Resent)
 	add(results, "answered", s.Answered)
 	add(results, "failed", s.Failed)
 	add(results, "abandoned", s.Abandoned)
 	add(unknownOutcomes, "", s.Unknown)
 	add(waits, "", s.WaitCount)
-	add(dials, "ok", s.Dials-s.DialErrors-int64(s.Dialing))
+	add(dials, "ok", poolview.Dialed(s))
 	add(dials, "error", s.DialErrors)
 	for reason, v := range s.Closes {
 		add(closes, string(reason), v)

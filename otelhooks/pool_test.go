@@ -32,7 +32,7 @@ func full() pooler.NodeStatus {
 	return pooler.NodeStatus{
 		Network: "tcp", Addr: "h:1", Handles: 1, State: pooler.StateSuspect,
 		Stats: pooler.Stats{
-			MaxOpenConnections: 20, InUse: 2, Idle: 3, WaitCount: 4, Dialing: 5, Draining: 6, Waiting: 7, Pinned: 8,
+			MaxOpenConnections: 20, InUse: 30, Idle: 3, WaitCount: 4, Dialing: 5, Draining: 6, Waiting: 7, Pinned: 8,
 			OldestWaiter: 9 * time.Millisecond, Awaiting: 13, OldestExchange: 10 * time.Millisecond, Sessions: 11, Lanes: 12,
 			InFlight: 14, Answered: 15, Failed: 16, Abandoned: 17, Shared: 18, Leased: 19, Moved: 21, Resent: 22,
 			Unknown: 23, WaitTimeouts: 24, Dials: 40, DialErrors: 25, LastDialError: "secret", Heals: 26, PushesDropped: 27,
@@ -45,19 +45,21 @@ func full() pooler.NodeStatus {
 // wantFull is what is said of it: points by pool and attribute.
 func wantFull() map[string]map[string]int64 {
 	return map[string]map[string]int64{
-		"db.client.connection.count":            {"h:1 idle": 3, "h:1 used": 2},
+		"db.client.connection.count":            {"h:1 idle": 3, "h:1 used": 30},
 		"db.client.connection.max":              {"h:1": 20},
 		"db.client.connection.pending_requests": {"h:1": 7},
 		"db.client.connection.timeouts":         {"h:1": 24},
 		"everpool.node.state":                   {"h:1 up": 0, "h:1 suspect": 1, "h:1 down": 0},
 		"everpool.handles":                      {"h:1": 1},
 		"everpool.sessions":                     {"h:1": 11},
-		"everpool.connections":                  {"h:1 shared": 12, "h:1 pinned": 8, "h:1 draining": 6, "h:1 dialing": 5},
+		"everpool.connections":                  {"h:1 idle": 3, "h:1 used": 4, "h:1 shared": 12, "h:1 pinned": 8, "h:1 draining": 6},
+		"everpool.dialing":                      {"h:1": 5},
+		"everpool.retries":                      {"h:1 moved": 21, "h:1 resent": 22},
 		"everpool.active_requests":              {"h:1": 14},
 		"everpool.awaiting_callers":             {"h:1": 13},
 		"everpool.oldest_waiter":                {"h:1": 9},
 		"everpool.oldest_exchange":              {"h:1": 10},
-		"everpool.requests":                     {"h:1 shared": 18, "h:1 leased": 19, "h:1 moved": 21, "h:1 resent": 22},
+		"everpool.requests":                     {"h:1 shared": 18, "h:1 leased": 19},
 		"everpool.results":                      {"h:1 answered": 15, "h:1 failed": 16, "h:1 abandoned": 17},
 		"everpool.unknown_outcomes":             {"h:1": 23},
 		"everpool.waits":                        {"h:1": 4},
@@ -177,12 +179,13 @@ func TestCountersNeverDecrease(tt *testing.T) {
 		heals int64
 	}{
 		{[]pooler.NodeStatus{node("a", 10), node("b", 5)}, 15},
-		{[]pooler.NodeStatus{node("a", 11)}, 15},              // b has gone
-		{[]pooler.NodeStatus{node("a", 13)}, 17},              // and a goes on
+		{[]pooler.NodeStatus{node("a", 11)}, 16},               // b has gone, and a goes on
+		{[]pooler.NodeStatus{node("a", 11), node("b", 5)}, 16}, // b is back with what it had
+		{[]pooler.NodeStatus{node("a", 13)}, 18},
 		{nil, 0},                                              // nothing is reported
-		{[]pooler.NodeStatus{node("a", 2)}, 19},               // made anew
-		{[]pooler.NodeStatus{node("a", 2), node("b", 1)}, 20}, // b too
-		{[]pooler.NodeStatus{node("a", 2), node("b", 1)}, 20},
+		{[]pooler.NodeStatus{node("a", 2)}, 20},               // made anew
+		{[]pooler.NodeStatus{node("a", 2), node("b", 1)}, 21}, // b too
+		{[]pooler.NodeStatus{node("a", 2), node("b", 1)}, 21},
 	} {
 		n.all = step.nodes
 		got := t.collectPoints()
@@ -268,6 +271,14 @@ func TestTheTableOfMetricsIsTrue(tt *testing.T) {
 			t.Errorf("%s has no description", name)
 		}
 		exported = append(exported, name+" "+kind+" "+m.Unit)
+	}
+	list, err := os.ReadFile("../docs/metrics.md")
+	t.must(err)
+	for name, m := range t.collect() {
+		_, short, _ := strings.Cut(name, "db.client.connection") // in a row with another
+		if !strings.Contains(string(list), "`"+name+"`") && (short == "" || !strings.Contains(string(list), "`"+short+"`")) {
+			t.Errorf("%s (%s) isn't in docs/metrics.md", name, m.Unit)
+		}
 	}
 	slices.Sort(written)
 	slices.Sort(exported)

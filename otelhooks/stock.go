@@ -4,12 +4,14 @@ import (
 	"cmp"
 	"errors"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/everpool/everpool/hooks"
 	"github.com/everpool/everpool/internal/guard"
+	"github.com/everpool/everpool/internal/poolview"
 )
 
 // StockPool is a client of go-redis with the pool that it brings along.
@@ -53,16 +55,20 @@ type stockPool struct {
 //
 // Of a [redis.ClusterClient] or a [redis.Ring] the sums over its nodes are
 // reported, and neither bounds nor pending requests, which go-redis doesn't tell.
-// To ask a ClusterClient may do network I/O, that of loading the cluster's state,
-// at collection. Its counters go backwards when nodes leave: what is reported then
-// stands still, and goes on from there.
+// Counters are read of each node, so that nodes may leave and come back. Of a client of
+// another make, and of a ClusterClient with ClusterSlots, there is only PoolStats: if
+// its counters go backwards, those here stand still until they are overtaken.
 //
-// It fails if client is nil, or a nil pointer, if there is no name, if an option is
-// wrong, or if the provider refuses an instrument.
+// It fails if client is nil, or a nil pointer, if there is no name or one like a URL's,
+// which may hold a password, if an option is wrong, or if the provider refuses an
+// instrument.
 func RegisterStockPool(client StockPool, name string, opts ...PoolOption) (*Registration, error) {
 	cfg, err := newPoolConfig(opts)
 	if guard.IsNil(client) {
 		return nil, errors.Join(err, errors.New("otelhooks: RegisterStockPool: client is nil"))
+	}
+	if strings.Contains(name, "://") || strings.Contains(name, "@") {
+		err = errors.Join(err, errors.New("otelhooks: RegisterStockPool: name has :// or @ in it, as URLs have; a URL may hold a password, leave the name empty for the address"))
 	}
 	s := &stockPool{client: client, name: name}
 	if single, ok := client.(interface{ Options() *redis.Options }); ok {
@@ -85,45 +91,49 @@ func RegisterStockPool(client StockPool, name string, opts ...PoolOption) (*Regi
 }
 
 // read reads the pool and the one for pipelines.
-func (s *stockPool) read(add func(reading, int64)) {
-	stats := s.client.PoolStats()
-	if stats == nil {
-		return
-	}
-	s.readPool(stats, s.name, add)
+func (s *stockPool) read(add addFunc) {
+	parts := poolview.Parts(s.client)
 	pipelines := s.name + "/pipeline"
-	if p := stats.PipelineStats; p != nil {
-		s.readPool((*redis.PoolStats)(p), pipelines, add)
+	both := false
+	for _, part := range parts {
+		s.readPool(part, part.Stats, s.name, add)
+		if p := part.Stats.PipelineStats; p != nil {
+			both = true
+			s.readPool(part, (*redis.PoolStats)(p), pipelines, add)
+		}
 	}
-	if o := s.options; o != nil {
-		readBounds(o, s.name, add)
-		if stats.PipelineStats != nil {
-			add(reading{of: connectionMax, pool: pipelines}, int64(cmp.Or(o.PipelinePoolSize, redis.DefaultPipelinePoolSize)))
+	if o := s.options; o != nil && len(parts) > 0 {
+		s.readBounds(add)
+		if both {
+			s.gauge(add, reading{of: connectionMax, pool: pipelines}, int64(cmp.Or(o.PipelinePoolSize, redis.DefaultPipelinePoolSize)))
 		}
 	}
 }
 
-func (s *stockPool) readPool(stats *redis.PoolStats, name string, add func(reading, int64)) {
+func (s *stockPool) readPool(part poolview.Part, stats *redis.PoolStats, name string, add addFunc) {
 	// go-redis reads the two one after the other, so that there may seem to be
 	// more that are idle than there are.
 	idle, all := int64(stats.IdleConns), int64(stats.TotalConns)
-	add(reading{connectionCount, name, "idle"}, idle)
-	add(reading{connectionCount, name, "used"}, max(0, all-idle))
-	add(reading{of: connectionTimeouts, pool: name}, int64(stats.Timeouts))
+	s.gauge(add, reading{connectionCount, name, "idle"}, min(idle, all))
+	s.gauge(add, reading{connectionCount, name, "used"}, max(0, all-idle))
+	add(reading{of: connectionTimeouts, pool: name}, poolview.Source{Of: part.Of}, part.Sum, int64(stats.Timeouts))
 	if s.options != nil {
-		add(reading{of: pendingRequests, pool: name}, int64(stats.PendingRequests))
+		s.gauge(add, reading{of: pendingRequests, pool: name}, int64(stats.PendingRequests))
 	}
 }
 
 // readBounds reads what is configured, where 0 is no bound.
-func readBounds(o *redis.Options, name string, add func(reading, int64)) {
+func (s *stockPool) readBounds(add addFunc) {
+	o := s.options
 	most := o.PoolSize
 	if o.MaxActiveConns > 0 {
 		most = min(most, o.MaxActiveConns)
 	}
-	add(reading{of: connectionMax, pool: name}, int64(most))
+	s.gauge(add, reading{of: connectionMax, pool: s.name}, int64(most))
 	if o.MaxIdleConns > 0 {
-		add(reading{of: connectionIdleMax, pool: name}, int64(o.MaxIdleConns))
+		s.gauge(add, reading{of: connectionIdleMax, pool: s.name}, int64(o.MaxIdleConns))
 	}
-	add(reading{of: connectionIdleMin, pool: name}, int64(o.MinIdleConns))
+	s.gauge(add, reading{of: connectionIdleMin, pool: s.name}, int64(o.MinIdleConns))
 }
+
+func (*stockPool) gauge(add addFunc, r reading, v int64) { add(r, poolview.Source{}, false, v) }

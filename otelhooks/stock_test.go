@@ -71,7 +71,7 @@ func TestAStockCounterNeverDecreases(tt *testing.T) {
 	t := newTester(tt)
 	c := &leaving{}
 	t.stock(c, "cluster")
-	for _, step := range []struct{ raw, want int64 }{{10, 10}, {4, 10}, {5, 11}, {0, 11}, {3, 14}} {
+	for _, step := range []struct{ raw, want int64 }{{10, 10}, {4, 10}, {10, 10}, {0, 10}, {11, 11}} {
 		c.timeouts = uint32(step.raw)
 		got := t.collectPoints()
 		t.want("timeouts", got["db.client.connection.timeouts"]["cluster"], step.want)
@@ -91,6 +91,11 @@ func TestTwoStockPoolsAreToldApart(tt *testing.T) {
 func TestRegisterStockPoolRefuses(tt *testing.T) {
 	if _, err := otelhooks.RegisterStockPool(nil, "name"); err == nil {
 		tt.Error("nil")
+	}
+	for _, name := range []string{"redis://:hunter2@h:1", "u:hunter2@h:1"} {
+		if _, err := otelhooks.RegisterStockPool(&leaving{}, name); err == nil || strings.Contains(err.Error(), "hunter2") {
+			tt.Errorf("%q: %v", name, err)
+		}
 	}
 	_, err := otelhooks.RegisterStockPool(&leaving{}, "", otelhooks.WithMeterProvider(nil))
 	for _, want := range []string{"name is", "WithMeterProvider"} {

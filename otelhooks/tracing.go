@@ -20,7 +20,7 @@ import (
 type Tracing struct {
 	cfg    tracingConfig
 	tracer trace.Tracer
-	starts *byOperation[[]trace.SpanStartOption]
+	starts *byOperation[startOptions]
 }
 
 var _ hooks.AttemptObserver = (*Tracing)(nil)
@@ -35,16 +35,24 @@ func NewTracing(opts ...TracingOption) (*Tracing, error) {
 	return &Tracing{
 		cfg:    cfg,
 		tracer: cfg.provider.Tracer(ScopeName, trace.WithInstrumentationVersion(version()), trace.WithSchemaURL(semconv.SchemaURL)),
-		starts: newByOperation(startOptions),
+		starts: newByOperation(newStartOptions),
 	}, nil
 }
 
-// startOptions are the same for all operations of a name and a target.
-func startOptions(op *hooks.Operation) *[]trace.SpanStartOption {
-	// The node of a client that has only one is known already. To say so now
-	// saves the span from growing later.
-	attrs := appendPeer(describe(nil, op), op.Target)
-	return &[]trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attrs...)}
+// startOptions are the same for all operations of a name and a client.
+type startOptions struct {
+	options []trace.SpanStartOption
+	peer    []attribute.KeyValue // of a client of one server: for those that have reached it
+}
+
+func newStartOptions(op *hooks.Operation) *startOptions {
+	s := &startOptions{options: []trace.SpanStartOption{
+		trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(describe(nil, op)...),
+	}}
+	if op.Target.IsAddress() {
+		s.peer = appendPeer(nil, op.Target)
+	}
+	return s
 }
 
 // Begin starts the span.
@@ -79,11 +87,7 @@ func (t *Tracing) wants(ctx context.Context, op *hooks.Operation) bool {
 // options are those that the span starts with: its own, and then what the user
 // has asked for, which so prevails.
 func (t *Tracing) options(op *hooks.Operation) []trace.SpanStartOption {
-	kept := t.starts.of(op)
-	if kept == nil { // there is no room
-		kept = startOptions(op)
-	}
-	opts := *kept
+	opts := t.starts.of(op).options
 	if !t.cfg.queryText && t.cfg.attributes == nil {
 		return opts
 	}
@@ -110,6 +114,9 @@ func (t *Tracing) End(ctx context.Context, op *hooks.Operation) {
 	if !span.IsRecording() {
 		span.End()
 		return
+	}
+	if peer := t.starts.of(op).peer; peer != nil && op.Reached() {
+		span.SetAttributes(peer...)
 	}
 	if attrs := ending(op); attrs != nil {
 		span.SetAttributes(attrs...)
@@ -144,7 +151,12 @@ func (t *Tracing) Attempt(ctx context.Context, a *hooks.Attempt) {
 	if s == nil || s.span == nil || !s.span.IsRecording() {
 		return
 	}
-	attrs := appendPeer(make([]attribute.KeyValue, 0, 6), a.Peer)
+	attrs := make([]attribute.KeyValue, 0, 6)
+	if a.Reached() {
+		attrs = appendNode(attrs, a.Peer)
+	} else {
+		attrs = appendServer(attrs, a.Peer)
+	}
 	attrs = append(attrs, attemptDuration.Float64(a.Duration.Seconds()))
 	if len(a.Cmds) >= 2 {
 		attrs = append(attrs, semconv.DBOperationBatchSize(len(a.Cmds)))

@@ -2,9 +2,11 @@ package otelhooks_test
 
 import (
 	"context"
+	"net"
 	"testing"
 	"time"
 
+	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -53,7 +55,7 @@ func TestABatchIsOneSpanWithItsSize(tt *testing.T) {
 	}{
 		{"PIPELINE SET", c.Pipeline(), func(p redis.Pipeliner) { p.Set(t.ctx, "a", 1, 0); p.Set(t.ctx, "b", 1, 0) }, attrs{"db.operation.batch.size": int64(2)}},
 		{"PIPELINE", c.Pipeline(), func(p redis.Pipeliner) { p.Set(t.ctx, "a", 1, 0); p.Get(t.ctx, "b"); p.Get(t.ctx, "a") }, attrs{"db.operation.batch.size": int64(3)}},
-		{"PIPELINE GET", c.Pipeline(), func(p redis.Pipeliner) { p.Get(t.ctx, "a") }, nil},
+		{"GET", c.Pipeline(), func(p redis.Pipeliner) { p.Get(t.ctx, "a") }, nil}, // no batch
 		{"MULTI SET", c.TxPipeline(), func(p redis.Pipeliner) { p.Set(t.ctx, "a", 1, 0); p.Set(t.ctx, "b", 1, 0) }, attrs{"db.operation.batch.size": int64(2)}},
 		{"MULTI", c.TxPipeline(), func(p redis.Pipeliner) { p.Set(t.ctx, "a", 1, 0); p.Incr(t.ctx, "b") }, attrs{"db.operation.batch.size": int64(2)}},
 		{"MULTI INCR", c.TxPipeline(), func(p redis.Pipeliner) { p.Incr(t.ctx, "b") }, nil},
@@ -89,7 +91,8 @@ func TestAnErrorThatIsNoReplyHasNoStatusCode(tt *testing.T) {
 		t.Fatal("GET with a cancelled context succeeded")
 	}
 	s := t.one()
-	t.want("attributes", attrsOf(s.Attributes), at(server.Addr(), "GET", attrs{"error.type": "canceled"}))
+	// Nobody knows whether there was a server: it is told what the client was made for.
+	t.want("attributes", attrsOf(s.Attributes), recorded(server.Addr(), "GET", attrs{"error.type": "canceled"}))
 	t.want("description", s.Status.Description, "canceled")
 	if s.EndTime.IsZero() {
 		t.Error("a cancelled context leaves the span open")
@@ -102,7 +105,41 @@ func TestAMissIsNoError(tt *testing.T) {
 	t.want("error", c.Get(t.ctx, "missing").Err(), error(redis.Nil))
 	s := t.one()
 	t.want("code", s.Status.Code, codes.Unset)
-	t.want("attributes", attrsOf(s.Attributes), at(server.Addr(), "GET", nil))
+	t.want("attributes", attrsOf(s.Attributes), at(server.Addr(), "GET", attrs{"everpool.outcome": "miss"}))
+}
+
+// The peer's address is one, and that of a server that was reached.
+func TestThePeerIsAnAddressThatAnswered(tt *testing.T) {
+	t := newTester(tt)
+	server := miniredis.RunT(tt)
+	_, port, err := net.SplitHostPort(server.Addr())
+	t.must(err)
+	for name, test := range map[string]struct {
+		addr string
+		want any
+	}{
+		"an address":     {server.Addr(), "127.0.0.1"},
+		"a name":         {"localhost:" + port, nil},
+		"nobody answers": {"127.0.0.1:1", nil},
+	} {
+		c := redis.NewClient(&redis.Options{Addr: test.addr, MaxRetries: -1, DialerRetries: 1})
+		defer c.Close()
+		t.attach(c, t.tracing())
+		c.Ping(t.ctx)
+		got := attrsOf(t.one().Attributes)
+		t.want(name, got["network.peer.address"], test.want)
+		host, _, _ := net.SplitHostPort(test.addr)
+		t.want(name+": server.address", got["server.address"], any(host))
+	}
+	// Of several nodes it is the one that has answered, by its name if it has no address.
+	ring := redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"a": "localhost:" + port}})
+	defer ring.Close()
+	t.attach(ring, t.tracing())
+	t.must(ring.Ping(t.ctx).Err())
+	s := t.one()
+	for what, got := range map[string]attrs{"span": attrsOf(s.Attributes), "event": attrsOf(s.Events[0].Attributes)} {
+		t.want(what, []any{got["network.peer.address"], got["server.address"]}, []any{nil, "localhost"})
+	}
 }
 
 func TestWhatIsNotInTheTableIsOther(tt *testing.T) {

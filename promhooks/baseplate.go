@@ -119,13 +119,13 @@ func (b *baseplate) database(t *hooks.Target) *database {
 	if t.Network == "" { // the hook was added without Attach
 		number = unknownDatabase
 	}
-	if db := find(*b.databases.Load(), number); db != nil {
+	if db := findDatabase(*b.databases.Load(), number); db != nil {
 		return db
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	known := *b.databases.Load()
-	if db := find(known, number); db != nil {
+	if db := findDatabase(known, number); db != nil {
 		return db
 	}
 	db := &database{number: number, commands: make([]baseplateSeries, hooks.NumCommands()+1)}
@@ -137,7 +137,7 @@ func (b *baseplate) database(t *hooks.Target) *database {
 	return db
 }
 
-func find(all []*database, number int) *database {
+func findDatabase(all []*database, number int) *database {
 	for _, db := range all {
 		if db.number == number {
 			return db

@@ -1,35 +1,59 @@
 package promhooks
 
 import (
-	"context"
 	"maps"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/redis/go-redis/v9"
 
 	"github.com/everpool/everpool/hooks"
+	"github.com/everpool/everpool/internal/endings"
 )
 
 // commandSeries are a command's series, found without a lock and without hashing
 // its labels. They are made when they are needed first. Two goroutines may do so
 // at once: both get the same series from the vector.
 type commandSeries struct {
-	outcomes [3]atomic.Pointer[series]                     // by hooks.Outcome
-	errors   atomic.Pointer[map[string]prometheus.Counter] // by type; never changed, replaced
+	endings [endings.Num]atomic.Pointer[endingSeries]
+	errors  atomic.Pointer[map[string]prometheus.Counter] // by type; never changed, replaced
 }
 
-// batchSeries are those of pipelines, or of transactions.
-type batchSeries struct {
-	duration, size *series
+// endingSeries are those of the commands that have ended so.
+type endingSeries struct {
+	count              prometheus.Counter
+	duration, blocking atomic.Pointer[series] // nil until one ends outside of a batch
 }
 
-// command returns the series of a command that has ended so.
-func (m *Metrics) command(c *hooks.Command, outcome hooks.Outcome) *series {
-	at := &m.commands[c.Index].outcomes[outcome]
+// counted counts a command that has ended so, alone or in a batch.
+func (m *Metrics) counted(c *hooks.Command, end endings.Ending, errorType string) *endingSeries {
+	at := &m.commands[c.Index].endings[end]
 	s := at.Load()
 	if s == nil {
-		s = newSeries(m.duration.WithLabelValues(c.Name, outcome.String()))
+		at.CompareAndSwap(nil, &endingSeries{count: m.count.WithLabelValues(c.Name, end.String())})
+		s = at.Load()
+	}
+	s.count.Inc()
+	if errorType != "" {
+		m.failed(c, errorType)
+	}
+	return s
+}
+
+// single counts an operation that is one command.
+func (m *Metrics) single(op *hooks.Operation) (duration *series) {
+	end := endings.Of(op.Outcome, op.ErrorType)
+	s := m.counted(op.Command, end, op.ErrorType)
+	if op.Blocking() {
+		return find(&s.blocking, m.blocking, op.Command.Name, end)
+	}
+	return find(&s.duration, m.duration, op.Command.Name, end)
+}
+
+// find returns the series that is kept there, or keeps it.
+func find(at *atomic.Pointer[series], vec *prometheus.HistogramVec, what string, end endings.Ending) *series {
+	s := at.Load()
+	if s == nil {
+		s = newSeries(vec.WithLabelValues(what, end.String()))
 		at.Store(s)
 	}
 	return s
@@ -55,24 +79,36 @@ func (m *Metrics) failed(c *hooks.Command, errorType string) {
 	at.CompareAndSwap(known, &more)
 }
 
-// batchFailed counts the commands of a batch that have failed. If none has, the
-// batch as a whole did: go-redis has panicked, say.
-func (m *Metrics) batchFailed(op *hooks.Operation) {
-	some := false
-	for _, cmd := range op.Cmds {
-		if outcome, errorType := hooks.Classify(cmd.Err()); outcome == hooks.Error {
-			m.failed(hooks.CommandOf(cmd), errorType)
-			some = true
-		}
-	}
-	if !some {
-		c := op.Command
-		if c == nil {
-			c = otherCommand
-		}
-		m.failed(c, op.ErrorType)
-	}
+// batchSeries are those of one kind of batch.
+type batchSeries struct {
+	durations [endings.Num]atomic.Pointer[series]
+	size      *series
 }
 
-// otherCommand stands for all that aren't in the table, as one without a name does.
-var otherCommand = hooks.CommandOf(redis.NewCmd(context.Background()))
+// The kinds of batches.
+const (
+	pipelines = iota
+	transactions
+	blockingPipelines // of which a command may hold up all others for as long as it likes
+	numBatchKinds
+)
+
+var batchKinds = [numBatchKinds]string{"pipeline", "transaction", "blocking_pipeline"}
+
+func batchKind(op *hooks.Operation) int {
+	switch {
+	case op.Kind == hooks.Transaction:
+		return transactions
+	case op.Blocking():
+		return blockingPipelines
+	}
+	return pipelines
+}
+
+// batch counts an operation that is a batch, and its commands.
+func (m *Metrics) batch(op *hooks.Operation) (duration, size *series) {
+	endings.Each(op, func(c *hooks.Command, end endings.Ending, errorType string) { m.counted(c, end, errorType) })
+	kind, end := batchKind(op), endings.Of(op.Outcome, op.ErrorType)
+	b := &m.batches[kind]
+	return find(&b.durations[end], m.batchDuration, batchKinds[kind], end), b.size
+}

@@ -12,6 +12,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+
+	"github.com/everpool/everpool/internal/testkit"
 )
 
 const dashboards = "../docs/dashboards"
@@ -35,12 +37,17 @@ var ownLabels = []string{"job", "instance", "le"}
 // and each asks for metrics and labels that there are.
 func TestDashboardsAskForWhatThereIs(t *testing.T) {
 	reg := prometheus.NewRegistry()
-	if err := exercise(t, reg).round(t.Context()); err != nil {
+	x := exercise(t, reg)
+	if err := x.round(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	testkit.Await(t, "a window of hot keys is over", func() bool {
+		x.commands(t.Context())
+		return len(gather(t, reg).starting("redis_client_hot_key_rate")) > 0
+	})
 	known := exposed(t, reg)
 	asked := make(map[string]bool)
-	queries := promcheck(t)
+	queries := promcheck(t, "everpool.json", "alerts.yml")
 	for _, q := range queries {
 		of := slices.Clone(ownLabels)
 		for _, s := range q.Selectors {
@@ -64,7 +71,7 @@ func TestDashboardsAskForWhatThereIs(t *testing.T) {
 	}
 	// The other way round: every metric is in the dashboard, in one of its forms.
 	for _, f := range families(t, reg) {
-		if name := f.GetName(); !asked[name] && !asked[name+"_count"] && !asked[name+"_bucket"] {
+		if name := f.GetName(); !asked[name] {
 			t.Errorf("no query asks for %s", name)
 		}
 	}
@@ -75,7 +82,7 @@ func TestDashboardsAskForWhatThereIs(t *testing.T) {
 
 // promcheck runs the program of that name, which is in a module of its own: the
 // library doesn't depend on Prometheus.
-func promcheck(tb testing.TB) []query {
+func promcheck(tb testing.TB, files ...string) []query {
 	tb.Helper()
 	program := filepath.Join(tb.TempDir(), "promcheck")
 	build := exec.Command("go", "build", "-o", program, "./promcheck")
@@ -83,7 +90,7 @@ func promcheck(tb testing.TB) []query {
 	if out, err := build.CombinedOutput(); err != nil {
 		skipUnlessCI(tb, "tools/promcheck can't be built (%v):\n%s", err, out)
 	}
-	out, err := exec.Command(program, dashboards).Output()
+	out, err := exec.Command(program, append([]string{dashboards}, files...)...).Output()
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
 		tb.Fatalf("promcheck: %s", exit.Stderr)
 	}
@@ -113,7 +120,7 @@ func exposed(tb testing.TB, g prometheus.Gatherer) map[string][]string {
 			labels = append(labels, l.GetName())
 		}
 		if f.GetType() == dto.MetricType_HISTOGRAM {
-			for _, suffix := range []string{"_count", "_sum", "_bucket"} {
+			for _, suffix := range []string{"_count", "_sum", "_bucket", ""} { // the last is the native one
 				all[f.GetName()+suffix] = labels
 			}
 			continue
@@ -135,6 +142,7 @@ type board struct {
 		}
 		GridPos struct{ H, W, X, Y int }
 		Targets []struct {
+			Exemplar     bool
 			RefID, Expr  string
 			LegendFormat string
 			Datasource   struct{ UID string }
@@ -162,12 +170,14 @@ func TestTheDashboardIsWellMade(t *testing.T) {
 	for _, v := range b.Templating.List {
 		variables = append(variables, v.Name+" "+v.Type)
 	}
-	if want := []string{"datasource datasource", "client query", "node query"}; !slices.Equal(variables, want) {
+	if want := []string{"datasource datasource", "job query", "instance query", "client query", "node query"}; !slices.Equal(variables, want) {
 		t.Errorf("variables %q, want %q", variables, want)
 	}
 	if b.UID == "" || b.Title == "" {
 		t.Error("the dashboard has no uid or no title")
 	}
+	exemplars := 0
+	rows := make(map[string]bool)
 	ids := make(map[int]bool)
 	taken := make(map[[2]int]string)
 	for _, p := range b.Panels {
@@ -184,6 +194,7 @@ func TestTheDashboardIsWellMade(t *testing.T) {
 			}
 		}
 		if p.Type == "row" {
+			rows[p.Title] = true
 			continue
 		}
 		if p.FieldConfig.Defaults.Unit == "" || p.Datasource.UID != "${datasource}" || len(p.Targets) == 0 {
@@ -193,7 +204,7 @@ func TestTheDashboardIsWellMade(t *testing.T) {
 			if q.RefID == "" || q.LegendFormat == "" || q.Datasource.UID != "${datasource}" {
 				t.Errorf("%s: %+v", p.Title, q)
 			}
-			if !strings.Contains(q.Expr, `client=~"$client"`) {
+			if selectors := strings.Count(q.Expr, "{"); strings.Count(q.Expr, `job=~"$job",instance=~"$instance",client=~"$client"`) != selectors {
 				t.Errorf("%s isn't for the clients that are chosen: %s", p.Title, q.Expr)
 			}
 			if strings.Contains(q.Expr, "redis_client_pool") && !strings.Contains(q.Expr, `node=~"$node"`) {
@@ -202,7 +213,17 @@ func TestTheDashboardIsWellMade(t *testing.T) {
 			if strings.Contains(q.Expr, "[") && strings.Count(q.Expr, "[") != strings.Count(q.Expr, "[$__rate_interval]") {
 				t.Errorf("%s has an interval of its own: %s", p.Title, q.Expr)
 			}
+			if q.Exemplar {
+				exemplars++
+			}
+			classic, native := strings.Count(q.Expr, "_seconds_bucket{")+strings.Count(q.Expr, "_seconds_count{"), strings.Count(q.Expr, "_seconds{")
+			if (classic > 0) != (native > 0) && strings.Contains(q.Expr, "histogram_") {
+				t.Errorf("%s is for one form of histograms only: %s", p.Title, q.Expr)
+			}
 		}
+	}
+	if exemplars == 0 || !rows["Overview"] || !rows["Hot keys"] {
+		t.Errorf("%d queries show exemplars; the rows are %v", exemplars, rows)
 	}
 }
 
@@ -235,5 +256,37 @@ func TestEveryAlertHasATest(t *testing.T) {
 	}
 	if alerts < 6 {
 		t.Errorf("only %d alerts", alerts)
+	}
+}
+
+// What docs/operations.md says to alert on is in the rules, and every rule that it names.
+func TestTheAlertsOfTheDocsAreRules(t *testing.T) {
+	rules := string(must(os.ReadFile(filepath.Join(dashboards, "alerts.yml")))(t))
+	_, section, _ := strings.Cut(string(must(os.ReadFile("../docs/operations.md"))(t)), "\n## Alerts\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	rows := 0
+	for line := range strings.Lines(section) {
+		cells := strings.Split(strings.Trim(line, "| \n"), "|")
+		if len(cells) < 4 || strings.HasPrefix(cells[0], "---") || strings.HasPrefix(cells[0], "alert ") {
+			continue
+		}
+		rows++
+		for name := range strings.SplitSeq(cells[len(cells)-1], ",") {
+			if name = strings.Trim(name, " `"); !strings.Contains(rules, "- alert: "+name+"\n") {
+				t.Errorf("%s: there is no rule %q", cells[0], name)
+			}
+		}
+	}
+	if rows != 8 {
+		t.Errorf("%d alerts", rows)
+	}
+}
+
+// Who is told of an alert has to know which program it is about.
+func TestAlertsKeepJobAndInstance(t *testing.T) {
+	for _, q := range promcheck(t, "alerts.yml") {
+		if slices.Contains(q.Labels, "client") && !(slices.Contains(q.Labels, "job") && slices.Contains(q.Labels, "instance")) {
+			t.Errorf("%s loses job and instance: %s", q.Where, q.Expr)
+		}
 	}
 }

@@ -58,7 +58,7 @@ func TestExemplarsOfSampledSpansOnly(t *testing.T) {
 			hook := must(hooks.New(tracing, m))(t)
 			cmd := redis.NewStringCmd(t.Context(), "get", "k")
 			_ = hook.ProcessHook(func(context.Context, redis.Cmder) error { return nil })(t.Context(), cmd)
-			_ = hook.ProcessPipelineHook(func(context.Context, []redis.Cmder) error { return nil })(t.Context(), []redis.Cmder{cmd})
+			_ = hook.ProcessPipelineHook(func(context.Context, []redis.Cmder) error { return nil })(t.Context(), []redis.Cmder{cmd, cmd})
 
 			classic, native := exemplars(t, m)
 			if len(classic) != c.want || len(native) != c.want {
@@ -78,7 +78,7 @@ func TestExemplarsOfSampledSpansOnly(t *testing.T) {
 			// Either way the operations are counted.
 			gather(t, registry(t, m)).want(t, samples{
 				`redis_client_command_duration_seconds_count{command="GET",outcome="ok"}`: 1,
-				`redis_client_batch_duration_seconds_count{kind="pipeline"}`:              1,
+				`redis_client_batch_duration_seconds_count{kind="pipeline",outcome="ok"}`: 1,
 			})
 		})
 	}

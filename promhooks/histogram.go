@@ -20,7 +20,9 @@ const (
 // Buckets of what isn't the duration of a request.
 var (
 	sizeBuckets = []float64{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000}
-	healBuckets = []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600}
+	// blockingBuckets go by how long programs have commands block.
+	blockingBuckets = []float64{.001, .01, .1, .5, 1, 2, 5, 10, 30, 60, 300}
+	healBuckets     = []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600}
 	// baseplateBuckets are those of Baseplate: 100 µs to 14.9 s.
 	baseplateBuckets = prometheus.ExponentialBuckets(.0001, 2.5, 14)
 )

@@ -11,6 +11,7 @@ import (
 
 	"github.com/everpool/everpool/driver"
 	"github.com/everpool/everpool/hooks"
+	"github.com/everpool/everpool/hotkey"
 	"github.com/everpool/everpool/internal/testkit"
 	"github.com/everpool/everpool/pooler"
 )
@@ -27,9 +28,14 @@ func exercise(tb testing.TB, reg *prometheus.Registry) *exercised {
 	tb.Helper()
 	s := testkit.Start(tb, testkit.Redis)
 	x := &exercised{proxy: testkit.NewProxy(tb, s.Addr)}
+	tracker := must(hotkey.New(hotkey.Config{ReadSampleRate: 1, WriteSampleRate: 1, Window: 100 * time.Millisecond}))(tb)
+	tb.Cleanup(func() { tracker.Close() })
+	if err := reg.Register(must(tracker.Collector(hotkey.CollectorConfig{Client: "test", Salt: "of the test"}))(tb)); err != nil {
+		tb.Fatal(err)
+	}
 	x.watched = watchWith(tb, "test", "redis://"+x.proxy.Addr()+"?max_retries=-1", reg, driver.Config{Pool: pooler.Config{
 		MaxOpenConns: 3, SharedConns: 1, WaitTimeout: 20 * time.Millisecond, BackoffMax: 20 * time.Millisecond,
-	}}, nil)
+	}}, nil, tracker)
 	x.refused = redis.NewClient(&redis.Options{Addr: s.Addr, Password: "not needed", MaxRetries: -1})
 	tb.Cleanup(func() { x.refused.Close() })
 	must(must(hooks.New(x.metrics))(tb).Attach(x.refused))(tb)

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/everpool/everpool/hooks"
+	"github.com/everpool/everpool/internal/endings"
 )
 
 // Values of the label pool of redis_client_dial_duration_seconds. It is there so
@@ -21,7 +22,9 @@ const (
 // handshakes and dials too, and a collector to be registered once in each registry
 // that shall have it. The package's documentation lists the metrics.
 type Metrics struct {
+	count         *prometheus.CounterVec
 	duration      *prometheus.HistogramVec
+	blocking      *prometheus.HistogramVec
 	errors        *prometheus.CounterVec
 	batchDuration *prometheus.HistogramVec
 	batchSize     *prometheus.HistogramVec
@@ -32,9 +35,9 @@ type Metrics struct {
 	collectors []prometheus.Collector // all of the above, and the presets'
 	exemplars  bool
 	commands   []commandSeries // by hooks.Command.Index
-	batches    [2]batchSeries  // pipelines and transactions
-	dials      [2]*series      // ok and error
-	baseplate  *baseplate      // nil without the option
+	batches    [numBatchKinds]batchSeries
+	dials      [2]*series // ok and error
+	baseplate  *baseplate // nil without the option
 }
 
 var (
@@ -55,14 +58,20 @@ func New(client string, opts ...Option) (*Metrics, error) {
 	m := &Metrics{
 		exemplars: cfg.exemplars,
 		commands:  make([]commandSeries, hooks.NumCommands()),
+		count: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "redis_client_commands_total", ConstLabels: constant,
+			Help: "Commands, alone or in a batch, by how they have ended.",
+		}, []string{"command", "outcome"}),
 		duration: prometheus.NewHistogramVec(cfg.histogram("redis_client_command_duration_seconds",
-			"Time that a command took, retries included.", constant, cfg.buckets), []string{"command", "outcome"}),
+			"Time that a command took that doesn't block, retries included.", constant, cfg.buckets), []string{"command", "outcome"}),
+		blocking: prometheus.NewHistogramVec(cfg.histogram("redis_client_blocking_seconds",
+			"Time that a command took that may wait for as long as its arguments say.", constant, blockingBuckets), []string{"command", "outcome"}),
 		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "redis_client_command_errors_total", ConstLabels: constant,
-			Help: "Commands that have failed, alone or in a batch.",
+			Help: "Commands that have ended with an error, alone or in a batch, by its type.",
 		}, []string{"command", "error_type"}),
 		batchDuration: prometheus.NewHistogramVec(cfg.histogram("redis_client_batch_duration_seconds",
-			"Time that a pipeline or a transaction took, retries included.", constant, cfg.buckets), []string{"kind"}),
+			"Time that a pipeline or a transaction took, retries included.", constant, cfg.buckets), []string{"kind", "outcome"}),
 		batchSize: prometheus.NewHistogramVec(cfg.histogram("redis_client_batch_size",
 			"Commands in a pipeline or a transaction.", constant, sizeBuckets), []string{"kind"}),
 		dial: newDials(&cfg, client, poolGoRedis),
@@ -75,10 +84,14 @@ func New(client string, opts ...Option) (*Metrics, error) {
 		Name: "redis_client_commands_in_flight", ConstLabels: constant,
 		Help: "Commands, pipelines and transactions that are under way.",
 	}, func() float64 { return float64(m.inFlight.Load()) })
-	m.collectors = []prometheus.Collector{m.duration, m.errors, inFlight, m.batchDuration, m.batchSize, m.dial, m.handshake}
-	for kind := range m.batches {
-		name := hooks.Kind(kind + int(hooks.Pipeline)).String()
-		m.batches[kind] = batchSeries{newSeries(m.batchDuration.WithLabelValues(name)), newSeries(m.batchSize.WithLabelValues(name))}
+	m.collectors = []prometheus.Collector{
+		m.count, m.duration, m.blocking, m.errors, inFlight, m.batchDuration, m.batchSize, m.dial, m.handshake,
+	}
+	for kind, name := range batchKinds {
+		m.batches[kind].size = newSeries(m.batchSize.WithLabelValues(name))
+		for _, end := range []endings.Ending{endings.OK, endings.Error} { // there from the beginning, so that the first is an increase
+			find(&m.batches[kind].durations[end], m.batchDuration, name, end)
+		}
 	}
 	m.dials = [2]*series{newSeries(m.dial.WithLabelValues("ok")), newSeries(m.dial.WithLabelValues("error"))}
 	if cfg.baseplate {
@@ -123,17 +136,11 @@ func (m *Metrics) End(ctx context.Context, op *hooks.Operation) {
 	m.inFlight.Add(-1)
 	seconds := op.Duration.Seconds()
 	if op.Kind == hooks.Single {
-		m.command(op.Command, op.Outcome).observe(ctx, seconds, m.exemplars)
-		if op.Outcome == hooks.Error {
-			m.failed(op.Command, op.ErrorType)
-		}
+		m.single(op).observe(ctx, seconds, m.exemplars)
 	} else {
-		b := &m.batches[op.Kind-hooks.Pipeline]
-		b.duration.observe(ctx, seconds, m.exemplars)
-		b.size.observer.Observe(float64(len(op.Cmds)))
-		if op.Outcome == hooks.Error {
-			m.batchFailed(op)
-		}
+		duration, size := m.batch(op)
+		duration.observe(ctx, seconds, m.exemplars)
+		size.observer.Observe(float64(len(op.Cmds)))
 	}
 	if m.baseplate != nil {
 		m.baseplate.end(op, seconds)

@@ -87,14 +87,22 @@ func TestBatchesCountOnceAndTheirErrorsEach(t *testing.T) {
 
 	got := gather(t, w.reg)
 	got.want(t, samples{
-		`redis_client_batch_duration_seconds_count{kind="pipeline"}`:                1,
-		`redis_client_batch_duration_seconds_count{kind="transaction"}`:             1,
-		`redis_client_batch_size_count{kind="pipeline"}`:                            1,
-		`redis_client_batch_size_sum{kind="pipeline"}`:                              5,
-		`redis_client_batch_size_sum{kind="transaction"}`:                           2, // without MULTI and EXEC
-		`redis_client_command_errors_total{command="LPUSH",error_type="WRONGTYPE"}`: 2,
-		`redis_client_command_errors_total{command="HGET",error_type="WRONGTYPE"}`:  1,
-		`redis_client_commands_in_flight`:                                           0,
+		`redis_client_batch_duration_seconds_count{kind="pipeline",outcome="error"}`:    1,
+		`redis_client_batch_duration_seconds_count{kind="pipeline",outcome="ok"}`:       0,
+		`redis_client_batch_duration_seconds_count{kind="transaction",outcome="ok"}`:    1,
+		`redis_client_batch_duration_seconds_count{kind="transaction",outcome="error"}`: 0,
+		`redis_client_commands_total{command="SET",outcome="ok"}`:                       1,
+		`redis_client_commands_total{command="GET",outcome="ok"}`:                       1,
+		`redis_client_commands_total{command="GET",outcome="miss"}`:                     1,
+		`redis_client_commands_total{command="LPUSH",outcome="error"}`:                  2,
+		`redis_client_commands_total{command="HGET",outcome="error"}`:                   1,
+		`redis_client_commands_total{command="INCR",outcome="ok"}`:                      2,
+		`redis_client_batch_size_count{kind="pipeline"}`:                                1,
+		`redis_client_batch_size_sum{kind="pipeline"}`:                                  5,
+		`redis_client_batch_size_sum{kind="transaction"}`:                               2, // without MULTI and EXEC
+		`redis_client_command_errors_total{command="LPUSH",error_type="WRONGTYPE"}`:     2,
+		`redis_client_command_errors_total{command="HGET",error_type="WRONGTYPE"}`:      1,
+		`redis_client_commands_in_flight`:                                               0,
 	})
 	want := []string{`redis_client_command_duration_seconds_count{command="SET",outcome="ok"}`}
 	if diff := cmp.Diff(want, got.starting("redis_client_command_duration_seconds_count")); diff != "" {
@@ -119,26 +127,60 @@ func TestATransactionThatWasUndoneIsTxFailed(t *testing.T) {
 		t.Fatal(err)
 	}
 	gather(t, w.reg).want(t, samples{
-		`redis_client_batch_duration_seconds_count{kind="transaction"}`:           1,
-		`redis_client_command_errors_total{command="SET",error_type="tx_failed"}`: 1,
+		`redis_client_batch_duration_seconds_count{kind="transaction",outcome="tx_failed"}`: 1,
+		`redis_client_batch_duration_seconds_count{kind="transaction",outcome="error"}`:     0,
+		`redis_client_commands_total{command="SET",outcome="tx_failed"}`:                    1,
+		`redis_client_commands_total{command="SET",outcome="error"}`:                        math.NaN(),
+		`redis_client_command_errors_total{command="SET",error_type="tx_failed"}`:           1,
 	})
 }
 
-// A batch that fails without any of its commands is still an error.
+// A batch that fails without any of its commands is one of which all have failed.
 func TestABatchThatFailsAsAWholeIsAnError(t *testing.T) {
-	for name, cmds := range map[string][]redis.Cmder{
-		"GET":   {redis.NewStringCmd(t.Context(), "get", "k")},
-		"other": {redis.NewStringCmd(t.Context(), "get", "k"), redis.NewStringCmd(t.Context(), "set", "k", "v")},
-	} {
-		m := must(promhooks.New("test"))(t)
-		process := must(hooks.New(m))(t).ProcessPipelineHook(func(context.Context, []redis.Cmder) error { return net.ErrClosed })
-		if err := process(t.Context(), cmds); !errors.Is(err, net.ErrClosed) {
-			t.Error(err)
-		}
-		gather(t, registry(t, m)).want(t, samples{
-			`redis_client_command_errors_total{command="` + name + `",error_type="connection"}`: 1,
-		})
+	m := must(promhooks.New("test"))(t)
+	process := must(hooks.New(m))(t).ProcessPipelineHook(func(context.Context, []redis.Cmder) error { return net.ErrClosed })
+	cmds := []redis.Cmder{redis.NewStringCmd(t.Context(), "get", "k"), redis.NewStringCmd(t.Context(), "set", "k", "v")}
+	if err := process(t.Context(), cmds); !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
 	}
+	if err := process(t.Context(), cmds[:1]); !errors.Is(err, net.ErrClosed) { // no batch
+		t.Error(err)
+	}
+	gather(t, registry(t, m)).want(t, samples{
+		`redis_client_command_errors_total{command="GET",error_type="connection"}`:   2,
+		`redis_client_command_errors_total{command="SET",error_type="connection"}`:   1,
+		`redis_client_commands_total{command="GET",outcome="error"}`:                 2,
+		`redis_client_commands_total{command="SET",outcome="error"}`:                 1,
+		`redis_client_batch_duration_seconds_count{kind="pipeline",outcome="error"}`: 1,
+		`redis_client_command_duration_seconds_count{command="GET",outcome="error"}`: 1,
+	})
+}
+
+// What may wait for as long as it was told to has a histogram of its own, so that the
+// others tell of the server; what doesn't, of the same name, is among these.
+func TestBlockingCommandsAreApart(t *testing.T) {
+	m := must(promhooks.New("test"))(t)
+	h := must(hooks.New(m))(t)
+	one := h.ProcessHook(func(context.Context, redis.Cmder) error { return nil })
+	many := h.ProcessPipelineHook(func(context.Context, []redis.Cmder) error { return nil })
+	cmd := func(args ...any) redis.Cmder { return redis.NewCmd(t.Context(), args...) }
+	_ = one(t.Context(), cmd("blpop", "k", 0))
+	_ = one(t.Context(), cmd("xread", "block", 0, "streams", "s", "$"))
+	_ = one(t.Context(), cmd("xread", "streams", "s", "0"))
+	_ = many(t.Context(), []redis.Cmder{cmd("get", "k"), cmd("get", "k")})
+	_ = many(t.Context(), []redis.Cmder{cmd("get", "k"), cmd("blpop", "k", 0)})
+	_ = many(t.Context(), []redis.Cmder{cmd("multi"), cmd("get", "k"), cmd("blpop", "k", 0), cmd("exec")})
+	got := gather(t, registry(t, m))
+	got.want(t, samples{
+		`redis_client_blocking_seconds_count{command="BLPOP",outcome="ok"}`:                1,
+		`redis_client_blocking_seconds_count{command="XREAD",outcome="ok"}`:                1,
+		`redis_client_command_duration_seconds_count{command="XREAD",outcome="ok"}`:        1,
+		`redis_client_command_duration_seconds_count{command="BLPOP",outcome="ok"}`:        math.NaN(),
+		`redis_client_batch_duration_seconds_count{kind="pipeline",outcome="ok"}`:          1,
+		`redis_client_batch_duration_seconds_count{kind="blocking_pipeline",outcome="ok"}`: 1,
+		`redis_client_batch_duration_seconds_count{kind="transaction",outcome="ok"}`:       1,
+		`redis_client_commands_total{command="BLPOP",outcome="ok"}`:                        3,
+	})
 }
 
 func registry(tb testing.TB, all ...prometheus.Collector) *prometheus.Registry {
@@ -183,10 +225,11 @@ func TestNothingStaysInFlight(t *testing.T) {
 		})
 	}
 	gather(t, reg).want(t, samples{
-		`redis_client_command_duration_seconds_count{command="GET",outcome="error"}`:  4,
-		`redis_client_command_duration_seconds_count{command="GET",outcome="ok"}`:     1,
-		`redis_client_command_errors_total{command="GET",error_type="canceled"}`:      1,
-		`redis_client_command_errors_total{command="GET",error_type="no such thing"}`: math.NaN(),
+		`redis_client_command_duration_seconds_count{command="GET",outcome="error"}`:    3,
+		`redis_client_command_duration_seconds_count{command="GET",outcome="canceled"}`: 1, // no server's fault
+		`redis_client_command_duration_seconds_count{command="GET",outcome="ok"}`:       1,
+		`redis_client_command_errors_total{command="GET",error_type="canceled"}`:        1,
+		`redis_client_command_errors_total{command="GET",error_type="no such thing"}`:   math.NaN(),
 	})
 }
 
@@ -209,7 +252,7 @@ func TestDialsOfTheStockPool(t *testing.T) {
 		`redis_client_handshake_errors_total{command="CLIENT SETINFO"}`:                    2, // a server of version 7.0
 		`redis_client_command_errors_total{command="CLIENT SETINFO",error_type="ERR"}`:     math.NaN(),
 		`redis_client_command_duration_seconds_count{command="HELLO",outcome="ok"}`:        math.NaN(),
-		`redis_client_batch_duration_seconds_count{kind="pipeline"}`:                       0,
+		`redis_client_batch_duration_seconds_count{kind="pipeline",outcome="ok"}`:          0,
 		`redis_client_dial_duration_seconds_count{outcome="ok",pool="everpool"}`:           math.NaN(),
 		`redis_client_command_duration_seconds_count{command="CLIENT SETINFO",outcome=""}`: math.NaN(),
 	})

@@ -5,17 +5,25 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/everpool/everpool/hooks"
+	"github.com/everpool/everpool/internal/poolview"
 	"github.com/everpool/everpool/pooler"
 )
 
-// nodeStats are the statistics of the pools of one label.
+// nodeStats are the gauges of the pools of one label.
 type nodeStats struct {
-	node  string
-	down  bool // one of them is
-	max   float64
-	stats pooler.Stats // of which only what is exported is added up
+	node             string
+	down             bool // one of them is
+	max              float64
+	states           poolview.States
+	open, inUse      int
+	oldest, exchange time.Duration
+	waiting          int
+	awaiting         int
+	dialing          int
+	inFlight         int64
 }
 
 // byNode adds up what has the same label, ordered by it.
@@ -26,7 +34,6 @@ func byNode(all []pooler.NodeStatus) []*nodeStats {
 		n := nodes[label]
 		if n == nil {
 			n = &nodeStats{node: label}
-			n.stats.Closes, n.stats.Pins = make(map[pooler.CloseReason]int64), make(map[string]int64)
 			nodes[label] = n
 		}
 		n.add(&all[i].Stats)
@@ -40,35 +47,20 @@ func (n *nodeStats) add(s *pooler.Stats) {
 		n.max = math.Inf(1)
 	}
 	n.max += float64(s.MaxOpenConnections)
-	t := &n.stats
-	t.OpenConnections += s.OpenConnections
-	t.InUse += s.InUse
-	t.Idle += s.Idle
-	t.Lanes += s.Lanes
-	t.Dialing += s.Dialing
-	t.WaitCount += s.WaitCount
-	t.WaitDuration += s.WaitDuration
-	t.OldestWaiter = max(t.OldestWaiter, s.OldestWaiter)
-	t.Awaiting += s.Awaiting
-	t.WaitTimeouts += s.WaitTimeouts
-	t.Dials += s.Dials
-	t.DialErrors += s.DialErrors
-	t.Shared += s.Shared
-	t.Leased += s.Leased
-	t.Resent += s.Resent
-	t.Moved += s.Moved
-	t.Unknown += s.Unknown
-	for reason, count := range s.Closes {
-		t.Closes[reason] += count
-	}
-	for reason, count := range s.Pins {
-		t.Pins[reason] += count
-	}
-}
-
-// dialed is how many dials have succeeded.
-func (n *nodeStats) dialed() float64 {
-	return float64(max(0, n.stats.Dials-n.stats.DialErrors-int64(n.stats.Dialing)))
+	states := poolview.StatesOf(s)
+	n.states.Idle += states.Idle
+	n.states.Used += states.Used
+	n.states.Pinned += states.Pinned
+	n.states.Shared += states.Shared
+	n.states.Draining += states.Draining
+	n.open += s.OpenConnections
+	n.inUse += s.InUse
+	n.oldest = max(n.oldest, s.OldestWaiter)
+	n.exchange = max(n.exchange, s.OldestExchange)
+	n.waiting += s.Waiting
+	n.awaiting += s.Awaiting
+	n.dialing += s.Dialing
+	n.inFlight += s.InFlight
 }
 
 // closeReasons are exported from the beginning, so that the first of each is an
@@ -80,44 +72,57 @@ var closeReasons = []pooler.CloseReason{
 	pooler.CloseSilence, pooler.CloseRetired,
 }
 
-// collect sends the metrics of the node.
-func (n *nodeStats) collect(s *scrape, d *poolDescs) {
-	node, t := n.node, &n.stats
-	s.gauge(d.connections, float64(t.Idle), node, "idle")
-	s.gauge(d.connections, float64(t.InUse-t.Lanes), node, "used")
-	s.gauge(d.connections, float64(t.Lanes), node, "shared")
-	s.gauge(d.max, n.max, node)
-	s.counter(d.waits, float64(t.WaitCount), node)
-	s.counter(d.waitSeconds, t.WaitDuration.Seconds(), node)
-	s.gauge(d.oldest, t.OldestWaiter.Seconds(), node)
-	s.gauge(d.awaiting, float64(t.Awaiting), node)
-	s.counter(d.timeouts, float64(t.WaitTimeouts), node)
-	s.counter(d.dials, n.dialed(), node, "ok")
-	s.counter(d.dials, float64(t.DialErrors), node, "error")
+// count takes in the counters of one pool.
+func count(s *scrape, d *poolDescs, n *pooler.NodeStatus) {
+	node, t := hooks.SafeAddr(n.Addr), &n.Stats
+	s.counter(d.waits, t.WaitCount, node)
+	s.counter(d.waitSeconds, int64(t.WaitDuration), node)
+	s.counter(d.timeouts, t.WaitTimeouts, node)
+	s.counter(d.dials, poolview.Dialed(t), node, "ok")
+	s.counter(d.dials, t.DialErrors, node, "error")
 	for _, reason := range closeReasons {
-		t.Closes[reason] += 0 // an entry for each
+		s.counter(d.closes, t.Closes[reason], node, string(reason))
 	}
-	for reason, count := range t.Closes {
-		s.counter(d.closes, float64(count), node, string(reason))
+	for reason, n := range t.Closes {
+		if !slices.Contains(closeReasons, reason) {
+			s.counter(d.closes, n, node, string(reason))
+		}
 	}
-	for reason, count := range t.Pins {
-		s.counter(d.pins, float64(count), node, reason)
+	for reason, n := range t.Pins {
+		s.counter(d.pins, n, node, reason)
 	}
-	s.counter(d.requests, float64(t.Shared), node, "shared")
-	s.counter(d.requests, float64(t.Leased), node, "leased")
-	s.counter(d.requests, float64(t.Resent), node, "resent")
-	s.counter(d.requests, float64(t.Moved), node, "moved")
-	s.counter(d.unknown, float64(t.Unknown), node)
+	s.counter(d.requests, t.Shared, node, "shared")
+	s.counter(d.requests, t.Leased, node, "leased")
+	s.counter(d.retries, t.Moved, node, "moved")
+	s.counter(d.retries, t.Resent, node, "resent")
+	s.counter(d.results, t.Answered, node, "answered")
+	s.counter(d.results, t.Failed, node, "failed")
+	s.counter(d.results, t.Abandoned, node, "abandoned")
+	s.counter(d.unknown, t.Unknown, node)
+
+	s.counter(d.created, poolview.Dialed(t), node)
+	s.counter(d.failed, t.DialErrors, node)
+	s.counter(d.idleCleanup, t.Closes[pooler.CloseIdle], node)
+}
+
+// collect sends the gauges of the node.
+func (n *nodeStats) collect(s *scrape, d *poolDescs) {
+	node := n.node
+	n.states.Each(func(state string, count int) { s.gauge(d.connections, float64(count), node, state) })
+	s.gauge(d.max, n.max, node)
+	s.gauge(d.dialing, float64(n.dialing), node)
+	s.gauge(d.waiting, float64(n.waiting), node)
+	s.gauge(d.oldest, n.oldest.Seconds(), node)
+	s.gauge(d.exchange, n.exchange.Seconds(), node)
+	s.gauge(d.awaiting, float64(n.awaiting), node)
+	s.gauge(d.inFlight, float64(n.inFlight), node)
 	s.gauge(d.up, boolean(!n.down), node)
 
-	s.gauge(d.size, float64(t.OpenConnections), node)
-	s.gauge(d.sizeActive, float64(t.InUse), node)
-	s.gauge(d.sizeIdle, float64(t.Idle), node)
+	s.gauge(d.size, float64(n.open), node)
+	s.gauge(d.sizeActive, float64(n.inUse), node)
+	s.gauge(d.sizeIdle, float64(n.states.Idle), node)
 	s.gauge(d.healthy, boolean(!n.down), node)
 	s.gauge(d.unhealthy, boolean(n.down), node)
-	s.counter(d.created, n.dialed(), node)
-	s.counter(d.failed, float64(t.DialErrors), node)
-	s.counter(d.idleCleanup, float64(t.Closes[pooler.CloseIdle]), node)
 }
 
 func boolean(b bool) float64 {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/everpool/everpool/hooks"
 	"github.com/everpool/everpool/internal/guard"
+	"github.com/everpool/everpool/internal/poolview"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -36,7 +37,7 @@ type Pool struct {
 	// scraping is held by a scrape from before it reads the statistics: of two at
 	// a time the later could have the older ones, and take that for a restart.
 	scraping sync.Mutex
-	history  history
+	counters counters
 }
 
 var _ prometheus.Collector = (*Pool)(nil)
@@ -51,9 +52,8 @@ func NewPool(client string, opts ...Option) (*Pool, error) {
 	}
 	constant := prometheus.Labels{"client": client}
 	p := &Pool{
-		descs:   newPoolDescs(client, &cfg),
-		history: make(history),
-		dials:   newDials(&cfg, client, poolEverpool),
+		descs: newPoolDescs(client, &cfg),
+		dials: newDials(&cfg, client, poolEverpool),
 		heals: prometheus.NewHistogramVec(cfg.histogram("redis_client_pool_heal_seconds",
 			"Time from when a node couldn't be reached until it could again.", constant, healBuckets), []string{"node"}),
 	}
@@ -139,9 +139,8 @@ func (p *Pool) collectNodes(ch chan<- prometheus.Metric) {
 			ch <- prometheus.NewInvalidMetric(p.descs.connections, err)
 			return // nobody knows which nodes are gone
 		}
-		p.collect(&scrape{ch: ch, history: p.history}, byNode(all), there)
+		p.collect(ch, all, there)
 	}
-	p.history.forget(there)
 	p.known.end(there, source != nil, p.enter, p.leave)
 }
 
@@ -153,18 +152,25 @@ func (p *Pool) read(source Nodes) ([]pooler.NodeStatus, error) {
 }
 
 // collect sends what the statistics say, and notes which nodes there are.
-func (p *Pool) collect(s *scrape, nodes []*nodeStats, there map[string]bool) {
-	var all nodeStats
-	for _, n := range nodes {
+func (p *Pool) collect(ch chan<- prometheus.Metric, all []pooler.NodeStatus, there map[string]bool) {
+	s := &scrape{ch: ch, counters: &p.counters}
+	p.counters.Begin()
+	for i, source := range poolview.Sources(nil, all) {
+		s.source = source
+		count(s, p.descs, &all[i])
+	}
+	s.end(p.descs)
+	var sum nodeStats
+	for _, n := range byNode(all) {
 		n.collect(s, p.descs)
 		there[n.node] = true
-		all.max += n.max
-		all.stats.Idle += n.stats.Idle
-		all.stats.InUse += n.stats.InUse
+		sum.max += n.max
+		sum.states.Idle += n.states.Idle
+		sum.inUse += n.inUse
 	}
-	s.gauge(p.descs.maxSize, all.max)
-	s.gauge(p.descs.idle, float64(all.stats.Idle))
-	s.gauge(p.descs.active, float64(all.stats.InUse))
+	s.gauge(p.descs.maxSize, sum.max)
+	s.gauge(p.descs.idle, float64(sum.states.Idle))
+	s.gauge(p.descs.active, float64(sum.inUse))
 }
 
 // enter makes what is kept of a node, so that the first event is an increase.

@@ -9,7 +9,9 @@ import (
 type poolDescs struct {
 	connections, max             *prometheus.Desc
 	waits, waitSeconds, oldest   *prometheus.Desc
-	awaiting                     *prometheus.Desc
+	awaiting, dialing, waiting   *prometheus.Desc
+	exchange, inFlight           *prometheus.Desc
+	retries, results             *prometheus.Desc
 	timeouts, dials, closes      *prometheus.Desc
 	pins, requests, unknown, up  *prometheus.Desc
 	maxSize, idle, active        *prometheus.Desc // Baseplate's; nil without the option
@@ -24,17 +26,23 @@ func newPoolDescs(client string, cfg *config) *poolDescs {
 		return prometheus.NewDesc("redis_client_pool_"+name, help, append([]string{"node"}, labels...), constant)
 	}
 	d := &poolDescs{
-		connections: desc("connections", "Open connections: idle, used by one request at a time, or shared.", "state"),
+		connections: desc("connections", "Open connections by what they are doing; together they are all of them.", "state"),
 		max:         desc("max_connections", "The most connections that the pool opens; +Inf without a bound."),
 		waits:       desc("waits_total", "Requests that had to wait for a connection."),
 		waitSeconds: desc("wait_seconds_total", "Time that requests have waited for a connection, together."),
 		oldest:      desc("oldest_waiter_seconds", "For how long the request that waits longest has been waiting for a connection."),
+		exchange:    desc("oldest_exchange_seconds", "How long ago the oldest request began that is on a connection, or how long a shared connection that owes replies has been silent."),
+		dialing:     desc("dialing", "Dials that are under way."),
+		waiting:     desc("waiting_requests", "Requests that wait for a connection."),
+		inFlight:    desc("requests_in_flight", "Requests that wait for a connection or for their replies."),
 		awaiting:    desc("awaiting_node", "Callers that wait until the node serves, before they make a request."),
 		timeouts:    desc("timeouts_total", "Requests that got no connection in time."),
 		dials:       desc("dials_total", "Connections that were opened, or couldn't be.", "outcome"),
 		closes:      desc("closes_total", "Connections that were closed, by the reason.", "reason"),
 		pins:        desc("pins_total", "Connections that a caller has kept beyond a request, by the reason.", "reason"),
-		requests:    desc("requests_total", "Requests, by how they went; resent and moved ones were shared or leased as well.", "way"),
+		requests:    desc("requests_total", "Requests, by the connection that they were for: shared, or leased.", "way"),
+		retries:     desc("retries_total", "Times that the pool has sent a request once more: moved, since the first connection ran none of it, or resent, which is done to reads.", "kind"),
+		results:     desc("results_total", "Requests that have ended, by how; abandoned: the caller left first.", "result"),
 		unknown:     desc("unknown_outcomes_total", "Requests that were sent and whose reply was lost, so that they may have run or not."),
 		up:          desc("node_up", "Whether the node can be reached: 0 if it is down, else 1."),
 	}
@@ -83,13 +91,13 @@ func describe(ch chan<- *prometheus.Desc, descs ...*prometheus.Desc) {
 }
 
 func (d *poolDescs) describePool(ch chan<- *prometheus.Desc) {
-	describe(ch, d.connections, d.max, d.waits, d.waitSeconds, d.oldest, d.awaiting, d.timeouts, d.dials, d.closes,
-		d.pins, d.requests, d.unknown, d.up, d.maxSize, d.idle, d.active,
+	describe(ch, d.connections, d.max, d.waits, d.waitSeconds, d.waiting, d.oldest, d.exchange, d.awaiting, d.timeouts, d.dialing, d.dials,
+		d.closes, d.pins, d.requests, d.retries, d.results, d.inFlight, d.unknown, d.up, d.maxSize, d.idle, d.active,
 		d.size, d.sizeActive, d.sizeIdle, d.healthy, d.unhealthy, d.created, d.failed, d.idleCleanup)
 }
 
 // describeStock sends those that go-redis's own pool knows.
 func (d *poolDescs) describeStock(ch chan<- *prometheus.Desc) {
-	describe(ch, d.connections, d.max, d.waits, d.waitSeconds, d.timeouts, d.closes, d.requests,
+	describe(ch, d.connections, d.max, d.waits, d.waitSeconds, d.waiting, d.timeouts, d.closes, d.requests,
 		d.maxSize, d.idle, d.active, d.size, d.sizeActive, d.sizeIdle)
 }

@@ -24,13 +24,23 @@ func TestAScrapeReadsTheStatistics(t *testing.T) {
 	}
 	p.Watch(&nodes{{Network: "tcp", Addr: "a:6379", State: pooler.StateSuspect, Stats: pooler.Stats{
 		MaxOpenConnections: 10, OpenConnections: 7, InUse: 5, Idle: 2, Lanes: 2,
+		Pinned: 1, Draining: 1, Waiting: 14, OldestExchange: 750 * time.Millisecond, InFlight: 15, Answered: 16, Failed: 17, Abandoned: 18,
 		WaitCount: 11, WaitDuration: 1500 * time.Millisecond, OldestWaiter: 250 * time.Millisecond, Awaiting: 8, WaitTimeouts: 12,
 		Dials: 20, DialErrors: 3, Dialing: 1, Shared: 100, Leased: 30, Resent: 2, Moved: 4, Unknown: 5,
 		Closes: map[pooler.CloseReason]int64{pooler.CloseIdle: 6, "new reason": 1}, Pins: map[string]int64{"watch": 9},
 	}}})
 	gather(t, reg).want(t, samples{
 		`redis_client_pool_connections{node="a:6379",state="idle"}`:         2,
-		`redis_client_pool_connections{node="a:6379",state="used"}`:         3,
+		`redis_client_pool_connections{node="a:6379",state="used"}`:         1,
+		`redis_client_pool_connections{node="a:6379",state="pinned"}`:       1,
+		`redis_client_pool_connections{node="a:6379",state="draining"}`:     1,
+		`redis_client_pool_dialing{node="a:6379"}`:                          1,
+		`redis_client_pool_waiting_requests{node="a:6379"}`:                 14,
+		`redis_client_pool_oldest_exchange_seconds{node="a:6379"}`:          .75,
+		`redis_client_pool_requests_in_flight{node="a:6379"}`:               15,
+		`redis_client_pool_results_total{node="a:6379",result="answered"}`:  16,
+		`redis_client_pool_results_total{node="a:6379",result="failed"}`:    17,
+		`redis_client_pool_results_total{node="a:6379",result="abandoned"}`: 18,
 		`redis_client_pool_connections{node="a:6379",state="shared"}`:       2,
 		`redis_client_pool_max_connections{node="a:6379"}`:                  10,
 		`redis_client_pool_waits_total{node="a:6379"}`:                      11,
@@ -46,8 +56,8 @@ func TestAScrapeReadsTheStatistics(t *testing.T) {
 		`redis_client_pool_pins_total{node="a:6379",reason="watch"}`:        9,
 		`redis_client_pool_requests_total{node="a:6379",way="shared"}`:      100,
 		`redis_client_pool_requests_total{node="a:6379",way="leased"}`:      30,
-		`redis_client_pool_requests_total{node="a:6379",way="resent"}`:      2,
-		`redis_client_pool_requests_total{node="a:6379",way="moved"}`:       4,
+		`redis_client_pool_retries_total{kind="resent",node="a:6379"}`:      2,
+		`redis_client_pool_retries_total{kind="moved",node="a:6379"}`:       4,
 		`redis_client_pool_unknown_outcomes_total{node="a:6379"}`:           5,
 		`redis_client_pool_node_up{node="a:6379"}`:                          1, // suspect isn't down
 		`redis_client_pool_heal_seconds_count{node="a:6379"}`:               0,
@@ -95,16 +105,18 @@ func TestNodesOfOneAddressAreAddedUp(t *testing.T) {
 		`redis_client_pool_node_up{node="a:6379"}`:                  0, // one of them is down
 	})
 	all = nodes{status(false, pooler.StateUp, 102)}
-	gather(t, reg).want(t, counters(107))
-	all = nodes{status(false, pooler.StateUp, 112)}
-	gather(t, reg).want(t, counters(117))
-	// It is gone for a scrape and comes back: a restart, which begins at 0.
+	gather(t, reg).want(t, counters(109)) // the other one goes on
+	all = nodes{status(true, pooler.StateUp, 7), status(false, pooler.StateUp, 112)}
+	gather(t, reg).want(t, counters(119)) // it is back, with what it had: nothing is counted twice
+	all = nodes{status(false, pooler.StateUp, 111)}
+	gather(t, reg).want(t, counters(119))
+	// It is gone for a scrape and comes back: all of a new pool is added.
 	all = nil
 	if left := gather(t, reg).starting("redis_client_pool"); len(left) != 0 {
 		t.Errorf("of a node that is gone there are %q", left)
 	}
 	all = nodes{status(false, pooler.StateUp, 3)}
-	gather(t, reg).want(t, counters(3))
+	gather(t, reg).want(t, counters(122))
 }
 
 // Two scrapes at a time never see a counter fall.
@@ -239,7 +251,8 @@ func TestAURLNeverBecomesALabel(t *testing.T) {
 		"redis://user:secret@host:6379/0":         "host:6379",
 		"redis://:sec/secret@host:6379?db=1":      "host:6379",
 		"redis://host:6379?password=secret":       "host:6379",
-		"redis://host:6379/0?password=secret@x":   "x",
+		"redis://host:6379/0?password=secret@x":   "host:6379",
+		"redis://host:6379#secret@secret":         "host:6379",
 		"user:secret@host:6379":                   "host:6379",
 		"user:sec@secret@host:6379":               "host:6379",
 		"host:6379?password=secret":               "host:6379",

@@ -31,7 +31,11 @@ func TestPrometheusAnswersEveryPanel(t *testing.T) {
 	x := exercise(t, reg)
 	scraped := httptest.NewServer(promhttp.HandlerFor(reg, promhttp.HandlerOpts{EnableOpenMetrics: true}))
 	t.Cleanup(scraped.Close)
-	p := startPrometheus(t, strings.TrimPrefix(scraped.URL, "http://"))
+	target := strings.TrimPrefix(scraped.URL, "http://")
+	forms := map[string]*promServer{
+		"classic": startPrometheus(t, target),
+		"native":  startPrometheus(t, target, "--enable-feature=native-histograms"),
+	}
 
 	ctx, stop := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
@@ -46,26 +50,30 @@ func TestPrometheusAnswersEveryPanel(t *testing.T) {
 	defer wg.Wait()
 	defer stop()
 
-	variables := strings.NewReplacer("$__rate_interval", "30s", "$client", ".*", "$node", ".*")
+	variables := strings.NewReplacer("$__rate_interval", "30s", "$job", ".*", "$instance", ".*", "$client", ".*", "$node", ".*")
 	panels := 0
 	for _, panel := range readBoard(t).Panels {
 		for _, q := range panel.Targets {
 			panels++
 			expr := variables.Replace(q.Expr)
-			var answer string
-			if err := testkit.AwaitErr("there is an answer", func() (ok bool) {
-				ok, answer = p.hasData(t, expr)
-				return ok || strings.Contains(answer, `"status":"error"`)
-			}); err != nil || !strings.Contains(answer, `"status":"success"`) {
-				t.Fatalf("%s has no data (%v): %s: %s", panel.Title, err, expr, answer)
+			for form, p := range forms {
+				var answer string
+				if err := testkit.AwaitErr("there is an answer", func() (ok bool) {
+					ok, answer = p.hasData(t, expr)
+					return ok || strings.Contains(answer, `"status":"error"`)
+				}); err != nil || !strings.Contains(answer, `"status":"success"`) {
+					t.Fatalf("%s has no data from %s histograms (%v): %s: %s", panel.Title, form, err, expr, answer)
+				}
 			}
 		}
 	}
 	if panels < 25 {
 		t.Errorf("only %d queries", panels)
 	}
-	if up, answer := p.hasData(t, `sum by (alertname) (ALERTS)`); up {
-		t.Logf("alerts: %s", answer) // those without "for" may have gone off
+	for form, want := range map[string]bool{"classic": true, "native": false} {
+		if is, answer := forms[form].hasData(t, `redis_client_command_duration_seconds_bucket`); is != want {
+			t.Errorf("%s: classic buckets are there: %t: %s", form, is, answer)
+		}
 	}
 }
 
@@ -78,7 +86,7 @@ type promServer struct {
 
 // startPrometheus starts one that scrapes the target every quarter of a second,
 // with our alerts.
-func startPrometheus(tb testing.TB, target string) *promServer {
+func startPrometheus(tb testing.TB, target string, flags ...string) *promServer {
 	tb.Helper()
 	if _, err := exec.LookPath("prometheus"); err != nil {
 		skipUnlessCI(tb, "no prometheus: %v", err)
@@ -94,7 +102,7 @@ scrape_configs: [{job_name: test, static_configs: [{targets: [%q]}]}]
 	}
 	// A port may be taken between its choice and its use: then another one is tried.
 	for range 5 {
-		if p := launchPrometheus(tb, config); p != nil {
+		if p := launchPrometheus(tb, config, flags); p != nil {
 			return p
 		}
 	}
@@ -103,12 +111,13 @@ scrape_configs: [{job_name: test, static_configs: [{targets: [%q]}]}]
 }
 
 // launchPrometheus returns nil if the process has ended by itself.
-func launchPrometheus(tb testing.TB, config string) *promServer {
+func launchPrometheus(tb testing.TB, config string, flags []string) *promServer {
 	tb.Helper()
 	addr := closedAddr(tb)
 	p := &promServer{url: "http://" + addr, client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
-	cmd := exec.Command("prometheus", "--config.file="+config, "--web.listen-address="+addr,
-		"--storage.tsdb.path="+tb.TempDir(), "--log.level=warn")
+	cmd := exec.Command("prometheus", append([]string{
+		"--config.file=" + config, "--web.listen-address=" + addr, "--storage.tsdb.path=" + tb.TempDir(), "--log.level=warn",
+	}, flags...)...)
 	cmd.Stdout, cmd.Stderr = &p.log, &p.log
 	cmd.SysProcAttr = dieWithParent()
 	if err := cmd.Start(); err != nil {

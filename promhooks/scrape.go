@@ -2,73 +2,58 @@ package promhooks
 
 import (
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/everpool/everpool/internal/guard"
+	"github.com/everpool/everpool/internal/poolview"
 )
 
-// history is what was exported of each node's counters before. Statistics may go
-// backwards, when one of two pools of an address is closed, say; a counter that
-// does so looks like a restart, after which Prometheus adds all that is left of it
-// once more. It isn't safe for concurrent use.
-type history map[string]map[counterKey]*counter
-
-// counterKey is a counter of a node.
+// counterKey is a counter that is exported.
 type counterKey struct {
-	desc  *prometheus.Desc
-	label string
+	desc        *prometheus.Desc
+	node, label string
 }
 
-// counter is what was exported last, and by how much that is more than what the
-// pools have said.
-type counter struct{ last, more float64 }
-
-// rising returns v, or what keeps the counter from falling.
-func (h history) rising(node string, key counterKey, v float64) float64 {
-	all := h[node]
-	if all == nil {
-		all = make(map[counterKey]*counter)
-		h[node] = all
-	}
-	c := all[key]
-	if c == nil {
-		c = new(counter)
-		all[key] = c
-	}
-	if v+c.more < c.last {
-		c.more = c.last - v
-	}
-	c.last = v + c.more
-	return c.last
-}
-
-// forget drops the nodes that aren't there any more.
-func (h history) forget(there map[string]bool) {
-	for node := range h {
-		if !there[node] {
-			delete(h, node)
-		}
-	}
-}
+// counters are all of a collector. Statistics may go backwards, when one of two pools
+// of an address is closed, say; a counter that does so looks like a restart, after
+// which Prometheus adds all that is left of it once more.
+type counters = poolview.Counters[poolview.Source, counterKey]
 
 // scrape sends the metrics of one scrape.
 type scrape struct {
-	ch      chan<- prometheus.Metric
-	history history
+	ch       chan<- prometheus.Metric
+	counters *counters
+	source   poolview.Source
+	sum      bool // what is counted is itself a sum
 }
 
 func (s *scrape) gauge(d *prometheus.Desc, v float64, labels ...string) {
 	s.send(d, prometheus.GaugeValue, v, labels)
 }
 
-// counter sends a counter of a node; label is its second one, if it has two.
-func (s *scrape) counter(d *prometheus.Desc, v float64, node string, label ...string) {
+// counter takes in a counter of the source; label is its second one, if it has two.
+func (s *scrape) counter(d *prometheus.Desc, v int64, node string, label ...string) {
 	if d == nil {
 		return
 	}
-	v = s.history.rising(node, counterKey{d, strings.Join(label, "")}, v)
-	s.send(d, prometheus.CounterValue, v, append([]string{node}, label...))
+	s.counters.Count(s.source, counterKey{d, node, strings.Join(label, "")}, v, s.sum)
+}
+
+// end sends the counters. Times are counted in nanoseconds.
+func (s *scrape) end(d *poolDescs) {
+	s.counters.Each(func(k counterKey, total int64) {
+		labels, v := []string{k.node}, float64(total)
+		if k.label != "" {
+			labels = append(labels, k.label)
+		}
+		if k.desc == d.waitSeconds {
+			v = time.Duration(total).Seconds()
+		}
+		s.send(k.desc, prometheus.CounterValue, v, labels)
+	})
+	s.counters.End()
 }
 
 // send leaves out what isn't described; what can't be exported fails the scrape.

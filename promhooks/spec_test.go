@@ -2,6 +2,7 @@ package promhooks_test
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -20,30 +21,38 @@ import (
 // of the API.
 const spec = `
 redis_client_active_requests gauge {redis_client_name,redis_command,redis_database,redis_type} Commands and batches that are under way (Baseplate's name).
-redis_client_batch_duration_seconds histogram {client,kind} Time that a pipeline or a transaction took, retries included.
+redis_client_batch_duration_seconds histogram {client,kind,outcome} Time that a pipeline or a transaction took, retries included.
 redis_client_batch_size histogram {client,kind} Commands in a pipeline or a transaction.
-redis_client_command_duration_seconds histogram {client,command,outcome} Time that a command took, retries included.
-redis_client_command_errors_total counter {client,command,error_type} Commands that have failed, alone or in a batch.
+redis_client_blocking_seconds histogram {client,command,outcome} Time that a command took that may wait for as long as its arguments say.
+redis_client_command_duration_seconds histogram {client,command,outcome} Time that a command took that doesn't block, retries included.
+redis_client_command_errors_total counter {client,command,error_type} Commands that have ended with an error, alone or in a batch, by its type.
 redis_client_commands_in_flight gauge {client} Commands, pipelines and transactions that are under way.
+redis_client_commands_total counter {client,command,outcome} Commands, alone or in a batch, by how they have ended.
 redis_client_dial_duration_seconds histogram {client,outcome,pool} Time that it took to open a connection, or to fail to.
 redis_client_handshake_errors_total counter {client,command} Commands of connections' handshakes that have failed.
 redis_client_latency_seconds histogram {redis_client_name,redis_command,redis_database,redis_success,redis_type} Time that a command or a batch took (Baseplate's name).
 redis_client_pool_active_connections gauge {redis_pool} Connections in use (Baseplate's name).
 redis_client_pool_awaiting_node gauge {client,node} Callers that wait until the node serves, before they make a request.
 redis_client_pool_closes_total counter {client,node,reason} Connections that were closed, by the reason.
-redis_client_pool_connections gauge {client,node,state} Open connections: idle, used by one request at a time, or shared.
+redis_client_pool_connections gauge {client,node,state} Open connections by what they are doing; together they are all of them.
+redis_client_pool_dialing gauge {client,node} Dials that are under way.
 redis_client_pool_dials_total counter {client,node,outcome} Connections that were opened, or couldn't be.
 redis_client_pool_heal_seconds histogram {client,node} Time from when a node couldn't be reached until it could again.
 redis_client_pool_idle_connections gauge {redis_pool} Connections that nobody uses (Baseplate's name).
 redis_client_pool_max_connections gauge {client,node} The most connections that the pool opens; +Inf without a bound.
 redis_client_pool_max_size gauge {redis_pool} The most connections that the pool opens; +Inf without a bound (Baseplate's name).
 redis_client_pool_node_up gauge {client,node} Whether the node can be reached: 0 if it is down, else 1.
+redis_client_pool_oldest_exchange_seconds gauge {client,node} How long ago the oldest request began that is on a connection, or how long a shared connection that owes replies has been silent.
 redis_client_pool_oldest_waiter_seconds gauge {client,node} For how long the request that waits longest has been waiting for a connection.
 redis_client_pool_pins_total counter {client,node,reason} Connections that a caller has kept beyond a request, by the reason.
-redis_client_pool_requests_total counter {client,node,way} Requests, by how they went; resent and moved ones were shared or leased as well.
+redis_client_pool_requests_in_flight gauge {client,node} Requests that wait for a connection or for their replies.
+redis_client_pool_requests_total counter {client,node,way} Requests, by the connection that they were for: shared, or leased.
+redis_client_pool_results_total counter {client,node,result} Requests that have ended, by how; abandoned: the caller left first.
+redis_client_pool_retries_total counter {client,kind,node} Times that the pool has sent a request once more: moved, since the first connection ran none of it, or resent, which is done to reads.
 redis_client_pool_timeouts_total counter {client,node} Requests that got no connection in time.
 redis_client_pool_unknown_outcomes_total counter {client,node} Requests that were sent and whose reply was lost, so that they may have run or not.
 redis_client_pool_wait_seconds_total counter {client,node} Time that requests have waited for a connection, together.
+redis_client_pool_waiting_requests gauge {client,node} Requests that wait for a connection.
 redis_client_pool_waits_total counter {client,node} Requests that had to wait for a connection.
 redis_client_requests_total counter {redis_client_name,redis_command,redis_database,redis_success,redis_type} Commands and batches (Baseplate's name).
 redis_connection_latency_seconds histogram {client,node_redis_url} Time that it took to open a connection (redis-manager's name).
@@ -66,6 +75,7 @@ func everything(tb testing.TB, opts ...promhooks.Option) *prometheus.Registry {
 	hook := must(hooks.New(m))(tb)
 	process := hook.ProcessHook(failing)
 	_ = process(tb.Context(), redis.NewStringCmd(tb.Context(), "get", "k"))
+	_ = process(tb.Context(), redis.NewStringCmd(tb.Context(), "blpop", "k", 0))
 	m.Handshake(tb.Context(), hooks.Commands()[0], "ERR")
 	p.Watch(&nodes{{Network: "tcp", Addr: "one:6379", Stats: pooler.Stats{Pins: map[string]int64{"watch": 1}}}})
 	p.OnEvent(pooler.Event{Kind: pooler.EventDial, Node: "one:6379", Duration: 1})
@@ -135,5 +145,31 @@ func TestEveryCloseReasonIsThere(t *testing.T) {
 	got := gather(t, everything(t))
 	for _, reason := range declaredReasons(t) {
 		got.want(t, samples{`redis_client_pool_closes_total{node="one:6379",reason="` + reason + `"}`: 0})
+	}
+}
+
+// docs/metrics.md and the package's documentation have every metric and label.
+func TestEveryMetricIsDocumented(t *testing.T) {
+	doc := string(must(os.ReadFile("doc.go"))(t))
+	table := string(must(os.ReadFile("../docs/metrics.md"))(t))
+	for _, f := range families(t, everything(t)) {
+		name := f.GetName()
+		if !strings.Contains(doc, "//\t"+name+" ") && !strings.Contains(doc, "//\t"+name+"{") {
+			t.Errorf("%s isn't in doc.go", name)
+		}
+		row := ""
+		for line := range strings.Lines(table) {
+			if strings.HasPrefix(line, "| ") && strings.Contains(line, "`"+name+"`") {
+				row = line
+			}
+		}
+		for _, l := range f.GetMetric()[0].GetLabel() {
+			if l := l.GetName(); l != "client" && l != "node" && !strings.Contains(row, "`"+l+"`") {
+				t.Errorf("%s{%s} isn't in docs/metrics.md: %q", name, l, row)
+			}
+		}
+		if row == "" {
+			t.Errorf("%s isn't in docs/metrics.md", name)
+		}
 	}
 }

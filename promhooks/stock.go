@@ -11,6 +11,7 @@ import (
 
 	"github.com/everpool/everpool/hooks"
 	"github.com/everpool/everpool/internal/guard"
+	"github.com/everpool/everpool/internal/poolview"
 )
 
 // PoolStatser is a client of go-redis: a redis.Client, ClusterClient or Ring.
@@ -27,8 +28,10 @@ type PoolStatser interface {
 //
 // The label node is the client's address; it is empty for a cluster, a ring or a
 // sentinel's client, whose nodes are all counted together, and max_connections,
-// which is for each node there, is left out. A scrape calls PoolStats, which may
-// ask the network for a cluster's nodes; should it panic, the scrape has an error.
+// which is for each node there, is left out. Counters are read of each node, so that
+// nodes may leave and come back. Of a client of another make, and of a cluster's with
+// ClusterSlots, there is only PoolStats: if its counters go back, those here stand still
+// until they are overtaken. Should PoolStats panic, the scrape has an error.
 //
 // On everpool the stock pool's statistics count handles, not connections: use
 // [Pool] there.
@@ -38,8 +41,10 @@ type StockPool struct {
 	max    float64 // NaN: not known
 	descs  *poolDescs
 
+	single bool // it is one node's, not several nodes'
+
 	scraping sync.Mutex // see Pool
-	history  history
+	counters counters
 }
 
 var _ prometheus.Collector = (*StockPool)(nil)
@@ -55,9 +60,10 @@ func NewStockPool(client string, s PoolStatser, opts ...Option) (*StockPool, err
 	if err != nil {
 		return nil, err
 	}
-	p := &StockPool{client: s, max: math.NaN(), descs: newPoolDescs(client, &cfg), history: make(history)}
+	p := &StockPool{client: s, max: math.NaN(), descs: newPoolDescs(client, &cfg)}
 	if c, ok := s.(interface{ Options() *redis.Options }); ok {
 		o := c.Options()
+		p.single = true
 		p.max = stockMax(o)
 		if o.Addr != "FailoverClient" { // what go-redis calls a sentinel's
 			p.node = hooks.SafeAddr(o.Addr)
@@ -89,55 +95,75 @@ func (p *StockPool) Describe(ch chan<- *prometheus.Desc) { p.descs.describeStock
 func (p *StockPool) Collect(ch chan<- prometheus.Metric) {
 	p.scraping.Lock()
 	defer p.scraping.Unlock()
-	stats, err := read(p.client.PoolStats)
+	parts, err := read(func() []poolview.Part { return poolview.Parts(p.client) })
 	if err != nil {
 		ch <- prometheus.NewInvalidMetric(p.descs.connections, err)
 		return
 	}
-	t := total(stats)
-	idle, used := float64(t.idle), float64(t.open-t.idle)
-	s, d := &scrape{ch: ch, history: p.history}, p.descs
+	s, d := &scrape{ch: ch, counters: &p.counters}, p.descs
+	p.counters.Begin()
+	var sum stockTotal
+	if len(parts) == 0 { // nothing yet
+		p.count(s, &stockTotal{})
+	}
+	for _, part := range parts {
+		t := total(part.Stats)
+		s.source, s.sum = poolview.Source{Of: part.Of}, part.Sum
+		p.count(s, &t)
+		sum.open += t.open
+		sum.idle += t.idle
+		sum.waiting += t.waiting
+	}
+	s.end(d)
+	idle, used := float64(sum.idle), float64(sum.open-sum.idle)
 	s.gauge(d.connections, idle, p.node, "idle")
 	s.gauge(d.connections, used, p.node, "used")
-	s.counter(d.waits, float64(t.waits), p.node)
-	s.counter(d.waitSeconds, t.waited.Seconds(), p.node)
-	s.counter(d.timeouts, float64(t.timeouts), p.node)
-	s.counter(d.closes, float64(t.stale), p.node, "stale")
-	s.counter(d.requests, float64(t.taken), p.node, "leased")
+	if p.single { // go-redis doesn't tell it of others
+		s.gauge(d.waiting, float64(sum.waiting), p.node)
+	}
 	if !math.IsNaN(p.max) {
 		s.gauge(d.max, p.max, p.node)
 		s.gauge(d.maxSize, p.max)
 	}
 	s.gauge(d.idle, idle)
 	s.gauge(d.active, used)
-	s.gauge(d.size, float64(t.open), p.node)
+	s.gauge(d.size, float64(sum.open), p.node)
 	s.gauge(d.sizeActive, used, p.node)
 	s.gauge(d.sizeIdle, idle, p.node)
 }
 
+// count takes in the counters of one part.
+func (p *StockPool) count(s *scrape, t *stockTotal) {
+	d := p.descs
+	s.counter(d.waits, t.waits, p.node)
+	s.counter(d.waitSeconds, int64(t.waited), p.node)
+	s.counter(d.timeouts, t.timeouts, p.node)
+	s.counter(d.closes, t.stale, p.node, "stale")
+	s.counter(d.requests, t.taken, p.node, "leased")
+}
+
 // stockTotal is both pools together.
 type stockTotal struct {
-	open, idle                    int64
+	open, idle, waiting           int64
 	taken, waits, timeouts, stale int64
 	waited                        time.Duration
 }
 
 func total(s *redis.PoolStats) (t stockTotal) {
-	if s == nil {
-		return t
-	}
-	add := func(open, idle, hits, misses, waits, timeouts, stale uint32, waited int64) {
-		t.open += int64(open)
-		t.idle += int64(min(idle, open)) // they aren't read at one moment
-		t.taken += int64(hits) + int64(misses)
-		t.waits += int64(waits)
-		t.timeouts += int64(timeouts)
-		t.stale += int64(stale)
-		t.waited += time.Duration(waited)
-	}
-	add(s.TotalConns, s.IdleConns, s.Hits, s.Misses, s.WaitCount, s.Timeouts, s.StaleConns, s.WaitDurationNs)
-	if s := s.PipelineStats; s != nil {
-		add(s.TotalConns, s.IdleConns, s.Hits, s.Misses, s.WaitCount, s.Timeouts, s.StaleConns, s.WaitDurationNs)
+	t.add(s)
+	if s.PipelineStats != nil {
+		t.add((*redis.PoolStats)(s.PipelineStats))
 	}
 	return t
+}
+
+func (t *stockTotal) add(s *redis.PoolStats) {
+	t.open += int64(s.TotalConns)
+	t.idle += int64(min(s.IdleConns, s.TotalConns)) // they aren't read at one moment
+	t.waiting += int64(s.PendingRequests)
+	t.taken += int64(s.Hits) + int64(s.Misses)
+	t.waits += int64(s.WaitCount)
+	t.timeouts += int64(s.Timeouts)
+	t.stale += int64(s.StaleConns)
+	t.waited += time.Duration(s.WaitDurationNs)
 }

@@ -1,6 +1,7 @@
 package promhooks_test
 
 import (
+	"context"
 	"math"
 	"testing"
 	"time"
@@ -87,5 +88,46 @@ func TestTheStockPoolsBound(t *testing.T) {
 		rdb := redis.NewClient(&c.options)
 		defer rdb.Close()
 		gather(t, registry(t, must(promhooks.NewStockPool("test", rdb))(t))).want(t, samples{`redis_client_pool_max_connections{node="a:1"}`: c.want})
+	}
+}
+
+// A node that leaves a group and comes back has what it had: nothing is counted twice,
+// and what others do meanwhile is counted.
+func TestANodeThatComesBackIsNoSurplus(t *testing.T) {
+	one, two := testkit.Start(t, testkit.Redis), testkit.Start(t, testkit.Redis)
+	ring := redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"a": one.Addr, "b": two.Addr}})
+	defer ring.Close()
+	reg := registry(t, must(promhooks.NewStockPool("test", ring))(t))
+	const taken = `redis_client_pool_requests_total{node="",way="leased"}`
+	ping := func() {
+		if err := ring.ForEachShard(t.Context(), func(ctx context.Context, c *redis.Client) error { return c.Ping(ctx).Err() }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sum := func() float64 {
+		s := ring.PoolStats()
+		return float64(s.Hits + s.Misses)
+	}
+	ping()
+	before := gather(t, reg)[taken]
+	if before < 2 || before != sum() {
+		t.Fatalf("%v requests, go-redis says %v", before, sum())
+	}
+	ring.SetAddrs(map[string]string{"b": two.Addr})
+	ping()
+	ping()
+	if got := gather(t, reg)[taken]; got < before+2 {
+		t.Errorf("%v after a node has left, %v before", got, before)
+	}
+}
+
+// The same of a client of which only sums are known: what falls and rises again is what
+// was counted before.
+func TestASumThatComesBackIsNoSurplus(t *testing.T) {
+	stats := &stockStats{}
+	reg := registry(t, must(promhooks.NewStockPool("test", stats))(t))
+	for _, step := range []struct{ raw, want uint32 }{{100, 100}, {60, 100}, {100, 100}, {110, 110}} {
+		stats.stats.Timeouts = step.raw
+		gather(t, reg).want(t, samples{`redis_client_pool_timeouts_total{node=""}`: float64(step.want)})
 	}
 }

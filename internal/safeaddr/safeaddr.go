@@ -1,29 +1,71 @@
 // Package safeaddr makes addresses fit to be shown.
 package safeaddr
 
-import "strings"
+import (
+	"net"
+	"strconv"
+	"strings"
+)
 
 // Of is an address as telemetry may show it: host:port, or the path of a unix
 // socket. Of what somebody has made of a URL it leaves out all that could be a
-// password: scheme and what is before the last @, path and query. An address
-// without these comes back as it is, with invalid UTF-8 replaced. It doesn't ask for
-// the network, which not everybody knows who has an address.
+// password: the scheme, the login before the host, path, query and fragment. Where
+// an @ may as well end a login as be in what follows the host, and both readings
+// have a host and a port, it is "". An address without these comes back as it is, with
+// invalid UTF-8 replaced. It doesn't ask for the network, which not everybody knows
+// who has an address.
 func Of(addr string) string {
 	addr = strings.ToValidUTF8(addr, "\uFFFD")
-	isURL := strings.Contains(addr, "://")
-	if !isURL && isPath(addr) {
-		return addr
+	_, rest, isURL := strings.Cut(addr, "://")
+	if !isURL {
+		if isPath(addr) {
+			return addr
+		}
+		rest = addr
 	}
-	if i := strings.LastIndexByte(addr, '@'); i >= 0 {
-		addr = addr[i+1:]
+	host := hostOf(rest)
+	if _, port, err := net.SplitHostPort(host); isURL && err == nil && !isNumber(port) {
+		return "" // user:password, cut off
 	}
-	if _, rest, ok := strings.Cut(addr, "://"); ok {
-		addr = rest
+	return host
+}
+
+// hostOf takes a login away, and what follows the host. A password may have
+// unescaped delimiters in it, so that there are two readings of an @ behind one.
+func hostOf(addr string) string {
+	head := upToDelimiter(addr)
+	login, last := strings.LastIndexByte(head, '@'), strings.LastIndexByte(addr, '@')
+	near := head[login+1:] // the delimiter ends the host, and the @ is behind
+	if login == last {
+		return near
 	}
-	if i := strings.IndexAny(addr, "/?#"); i >= 0 {
-		addr = addr[:i]
+	far := upToDelimiter(addr[last+1:]) // the delimiter is in the password
+	switch nearIs, farIs := isHostPort(near), isHostPort(far); {
+	case nearIs && !farIs:
+		return near
+	case farIs && !nearIs && strings.Count(addr, "@") == 1:
+		return far
 	}
-	return addr
+	return ""
+}
+
+// upToDelimiter is what is before a path, a query or a fragment.
+func upToDelimiter(s string) string {
+	if i := strings.IndexAny(s, "/?#"); i >= 0 {
+		return s[:i]
+	}
+	return s
+}
+
+// isHostPort reports whether s is a host and a number.
+func isHostPort(s string) bool {
+	host, port, err := net.SplitHostPort(s)
+	return err == nil && host != "" && isNumber(port)
+}
+
+func isNumber(port string) bool {
+	_, err := strconv.ParseUint(port, 10, 16)
+	return err == nil
 }
 
 // isPath reports whether the address is that of a unix socket, an abstract one

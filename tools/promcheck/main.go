@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -34,11 +35,11 @@ type Selector struct {
 }
 
 func main() {
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: promcheck DIRECTORY")
+	if len(os.Args) < 2 {
+		fmt.Fprintln(os.Stderr, "usage: promcheck DIRECTORY [FILE...]")
 		os.Exit(2)
 	}
-	queries, err := check(os.Args[1])
+	queries, err := check(os.Args[1], os.Args[2:]...)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -51,8 +52,8 @@ func main() {
 	}
 }
 
-// check takes all queries of a directory apart.
-func check(dir string) ([]Query, error) {
+// check takes all queries of a directory apart, or of the files in it that are named.
+func check(dir string, only ...string) ([]Query, error) {
 	files, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
@@ -60,6 +61,9 @@ func check(dir string) ([]Query, error) {
 	var queries []Query
 	var errs []error
 	for _, f := range files {
+		if len(only) > 0 && !slices.Contains(only, f.Name()) {
+			continue
+		}
 		read := readDashboard
 		switch name := f.Name(); {
 		case strings.HasSuffix(name, ".json"):

@@ -45,6 +45,15 @@ func TestQueriesAreTakenApart(t *testing.T) {
 	}
 }
 
+func TestOnlyTheFilesThatAreNamedAreRead(t *testing.T) {
+	got, err := check(write(t, map[string]string{
+		"a.yml": "groups: [{rules: [{alert: A, expr: 'up == 0'}]}]", "b.yml": "groups: [{rules: [{alert: B, expr: 'sum('}]}]",
+	}), "a.yml")
+	if err != nil || len(got) != 1 || got[0].Where != "a.yml: A" {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
 func TestWhatIsWrongIsNamed(t *testing.T) {
 	board := func(expr string) map[string]string {
 		return map[string]string{"board.json": `{"panels": [{"title": "P", "targets": [{"expr": "` + expr + `"}]}]}`}
@@ -53,6 +62,8 @@ func TestWhatIsWrongIsNamed(t *testing.T) {
 		"board.json: P: sum(: 1:5":          board("sum("),
 		"a variable that isn't known":       board("up[$window]"),
 		"a selector without a metric":       board(`{a=\"b\"}`),
+		"has the id of another":             {"board.json": `{"panels": [{"title": "P", "id": 1, "targets": [{"expr": "up"}]}, {"title": "Q", "id": 1, "targets": [{"expr": "up"}]}]}`},
+		"has an empty query":                {"board.json": `{"panels": [{"title": "P", "targets": [{}]}]}`},
 		"has no query":                      {"board.json": `{"panels": [{"title": "P"}]}`},
 		"isn't label_values(metric, label)": {"board.json": `{"templating": {"list": [{"name": "v", "type": "query", "query": "up"}]}}`},
 		"board.json: invalid character":     {"board.json": "x"},

@@ -22,6 +22,7 @@ type dashboard struct {
 }
 
 type panel struct {
+	ID      int     `json:"id"`
 	Title   string  `json:"title"`
 	Type    string  `json:"type"`
 	Panels  []panel `json:"panels"` // of a row that is collapsed
@@ -62,13 +63,21 @@ func readDashboard(data []byte) ([]Query, error) {
 		}
 		queries = append(queries, Query{Where: "variable " + v.Name, Expr: substitute("count by (" + m[2] + ") (" + m[1] + ")")})
 	}
+	ids := make(map[int]bool)
 	var walk func([]panel) error
 	walk = func(panels []panel) error {
 		for _, p := range panels {
 			if len(p.Targets) == 0 && p.Type != "row" {
 				return fmt.Errorf("panel %q has no query", p.Title)
 			}
+			if p.ID != 0 && ids[p.ID] {
+				return fmt.Errorf("panel %q has the id of another, %d", p.Title, p.ID)
+			}
+			ids[p.ID] = true
 			for _, t := range p.Targets {
+				if t.Expr == "" {
+					return fmt.Errorf("panel %q has an empty query", p.Title)
+				}
 				queries = append(queries, Query{Where: p.Title, Expr: substitute(t.Expr)})
 			}
 			if err := walk(p.Panels); err != nil {
