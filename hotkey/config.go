@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -25,12 +27,11 @@ const (
 )
 
 // Sink is what the counts are flushed to, and read from by [Tracker.Global]. Every
-// [redis.UniversalClient] is one. Its commands must honour the context they get,
-// or end by timeouts of their own, as go-redis's do. Pipelined has to be done with
-// the commands when it returns. If it calls fn again, to try again, only those are
-// queued that surely weren't run before; if there are none, fn fails.
+// [redis.UniversalClient] is one. A flush makes one pipeline and executes it once.
+// Its commands should honour the context they get; those that don't, and hang,
+// delay the next flush.
 type Sink interface {
-	Pipelined(ctx context.Context, fn func(redis.Pipeliner) error) ([]redis.Cmder, error)
+	Pipeline() redis.Pipeliner
 	ZRevRangeWithScores(ctx context.Context, key string, start, stop int64) *redis.ZSliceCmd
 }
 
@@ -79,9 +80,21 @@ type Config struct {
 	// Sink is where the counts go. It may be a client that is tracked: the
 	// tracker's own commands aren't. nil: nowhere, they stay in the process.
 	Sink Sink
-	// ReadsKey and WritesKey name the sorted sets; they have to be different.
-	// Each has at most 10*TopN members. "": DefaultReadsKey and DefaultWritesKey.
+	// ReadsKey and WritesKey name the sorted sets; they have to be different. Beside
+	// a set called S there are {S}:waiting, a sorted set as well, and {S}:halved, in
+	// the same slot of a cluster; S without the braces if it has a hash tag of its
+	// own. "": DefaultReadsKey and DefaultWritesKey.
 	ReadsKey, WritesKey string
+	// MaxMembers bounds a set, 1 to 100,000. Keys that a full one has no room for
+	// wait, and what all programs count of them adds up, until that is more than the
+	// lowest score, which then makes room: in S:waiting, which is bounded likewise,
+	// and what is too little for that in the process. 0: 10*TopN. -1: no bound.
+	MaxMembers int
+	// HalfLife is the time after which all scores are halved, by the first flush
+	// that comes then, so that keys of today can pass those of last week; scores
+	// below a half are removed, and S:waiting begins anew. 1 s to 87,600 h. 0: 1 h.
+	// -1: scores are sums for ever. Programs that share sets should agree about it.
+	HalfLife time.Duration
 	// TTL is how long a set lives after the last flush to it, 1 s to 87,600 h,
 	// which is ten years. 0: 24 h.
 	TTL time.Duration
@@ -99,9 +112,11 @@ type Config struct {
 }
 
 // WithBaseplateNames returns cfg for sets that are shared with programs that use
-// Baseplate's hot-key tracker: with its names, and in samples, as it counts.
+// Baseplate's hot-key tracker: with its names, in samples, as it counts, and without
+// what it doesn't do: no member is removed, and no score halved.
 func (cfg Config) WithBaseplateNames() Config {
 	cfg.ReadsKey, cfg.WritesKey, cfg.FlushSamples = BaseplateReadsKey, BaseplateWritesKey, true
+	cfg.MaxMembers, cfg.HalfLife = off, off
 	return cfg
 }
 
@@ -110,6 +125,8 @@ const (
 	defaultTopN          = 32
 	defaultWindow        = 10 * time.Second
 	defaultMaxKeyLen     = 96
+	membersPerTop        = 10 // MaxMembers, for each of the top N
+	defaultHalfLife      = time.Hour
 	defaultTTL           = 24 * time.Hour
 	defaultFlushInterval = 5 * time.Second
 	defaultFlushTimeout  = 2 * time.Second
@@ -126,6 +143,8 @@ func (cfg Config) withDefaults() Config {
 	orDefault(&cfg.MaxKeyLen, defaultMaxKeyLen)
 	orDefault(&cfg.ReadsKey, DefaultReadsKey)
 	orDefault(&cfg.WritesKey, DefaultWritesKey)
+	orDefault(&cfg.MaxMembers, membersPerTop*cfg.TopN)
+	orDefault(&cfg.HalfLife, defaultHalfLife)
 	orDefault(&cfg.TTL, defaultTTL)
 	orDefault(&cfg.FlushInterval, defaultFlushInterval)
 	orDefault(&cfg.FlushTimeout, defaultFlushTimeout)
@@ -154,10 +173,16 @@ func (cfg Config) Validate() error {
 	check(1 <= c.TopN && c.TopN <= 1000, "TopN", c.TopN, "allowed is 1 to 1000, and 0 for the default")
 	check(100*time.Millisecond <= c.Window && c.Window <= time.Hour, "Window", c.Window, "allowed is 100ms to 1h, and 0 for the default")
 	check(16 <= c.MaxKeyLen && c.MaxKeyLen <= 1<<16, "MaxKeyLen", c.MaxKeyLen, "allowed is 16 to 65536, and 0 for the default")
+	check(c.MaxMembers == off || 1 <= c.MaxMembers && c.MaxMembers <= maxMembers, "MaxMembers", c.MaxMembers, "allowed are 1 to 100000, 0 for the default and -1 for no bound")
+	check(c.HalfLife == off || time.Second <= c.HalfLife && c.HalfLife <= maxTTL, "HalfLife", c.HalfLife, "allowed are 1s to 87600h, 0 for the default and -1 for none")
 	check(time.Second <= c.TTL && c.TTL <= maxTTL, "TTL", c.TTL, "allowed is 1s to 87600h, and 0 for the default")
 	check(100*time.Millisecond <= c.FlushInterval && c.FlushInterval <= maxFlush, "FlushInterval", c.FlushInterval, "allowed is 100ms to 24h, and 0 for the default")
 	check(time.Millisecond <= c.FlushTimeout && c.FlushTimeout <= maxFlush, "FlushTimeout", c.FlushTimeout, "allowed is 1ms to 24h, and 0 for the default")
-	check(c.ReadsKey != c.WritesKey, "WritesKey", c.WritesKey, "allowed is anything but ReadsKey")
+	check(hasHashTag(c.ReadsKey) || !strings.Contains(c.ReadsKey, "}"), "ReadsKey", c.ReadsKey, allowedBraces)
+	check(hasHashTag(c.WritesKey) || !strings.Contains(c.WritesKey, "}"), "WritesKey", c.WritesKey, allowedBraces)
+	reads, writes := keysOf(c.ReadsKey), keysOf(c.WritesKey)
+	shared := slices.ContainsFunc(reads[:], func(key string) bool { return slices.Contains(writes[:], key) })
+	check(!shared, "WritesKey", c.WritesKey, "allowed is anything but ReadsKey and the keys beside it")
 	if c.OnHot == nil {
 		check(c.HotRate == 0, "HotRate", c.HotRate, "allowed without OnHot is 0")
 	} else {
@@ -169,13 +194,16 @@ func (cfg Config) Validate() error {
 
 // Bounds that keep sums of durations, and timers, far from an overflow.
 const (
-	maxTTL   = 10 * 365 * 24 * time.Hour
-	maxFlush = 24 * time.Hour
+	maxTTL     = 10 * 365 * 24 * time.Hour
+	maxFlush   = 24 * time.Hour
+	maxMembers = 100_000
 )
 
 // minRate is the lowest rate of sampling. What a sample stands for is far from an
 // overflow with it, and the random bits that decide suffice.
 const minRate = 1e-9
+
+const allowedBraces = "allowed is a name with a hash tag, or without a closing brace"
 
 const allowedRates = "allowed are 0, and 1e-9 to 1"
 

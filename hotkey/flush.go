@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 )
-
-// membersPerTop bounds a set: so many members for each of the top N.
-const membersPerTop = 10
 
 // flushes flushes from time to time, on a goroutine of its own, and once more
 // after the last window.
@@ -19,10 +17,10 @@ func (t *Tracker) flushes() {
 	for {
 		select {
 		case <-timer.C:
-			t.flush()
+			t.flush(false)
 			timer.Reset(t.pause())
 		case <-t.rolled:
-			t.flush()
+			t.flush(true)
 			return
 		}
 	}
@@ -34,23 +32,32 @@ func (t *Tracker) pause() time.Duration {
 }
 
 // flush adds what waits to the sets.
-func (t *Tracker) flush() {
-	b := t.pending.take()
-	if b.empty() {
+func (t *Tracker) flush(last bool) {
+	f := flushing{counts: t.pending.take()}
+	if f.counts.empty() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(t.base, t.cfg.FlushTimeout)
 	defer cancel()
-	f := newFlushing(t, b)
-	f.settle(f.run(ctx))
+	t.pending.settle(f.settle(f.run(ctx, t)), last)
 }
 
-// set is the name of a class's sorted set.
-func (t *Tracker) set(class Class) string {
-	if class == Reads {
-		return t.cfg.ReadsKey
+// keysOf are the keys in Redis for a set: that itself, the sorted set of those that
+// wait to get in, and the mark of the last halving. All are in one slot.
+func keysOf(set string) [3]string {
+	prefix := "{" + set + "}"
+	if hasHashTag(set) {
+		prefix = set
 	}
-	return t.cfg.WritesKey
+	return [3]string{set, prefix + ":waiting", prefix + ":halved"}
+}
+
+// hasHashTag reports whether a cluster goes by a part of the key only: what is in
+// the first braces.
+func hasHashTag(key string) bool {
+	_, rest, open := strings.Cut(key, "{")
+	tag, _, closed := strings.Cut(rest, "}")
+	return open && closed && tag != ""
 }
 
 // ErrNoSink is what [Tracker.Global] fails with if the tracker has no sink.
@@ -70,7 +77,7 @@ func (t *Tracker) Global(ctx context.Context, class Class, n int) ([]Count, erro
 	}
 	ctx, cancel := context.WithTimeout(context.WithValue(ctx, ownKey{}, true), t.cfg.FlushTimeout)
 	defer cancel()
-	members, err := t.cfg.Sink.ZRevRangeWithScores(ctx, t.set(class), 0, int64(n)-1).Result()
+	members, err := t.cfg.Sink.ZRevRangeWithScores(ctx, t.sets[class][0], 0, int64(n)-1).Result()
 	if err != nil {
 		return nil, fmt.Errorf("hotkey: reading the set of %v: %w", class, err)
 	}

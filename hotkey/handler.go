@@ -163,7 +163,7 @@ func (t *Tracker) global(r *http.Request, n int) (*view, int, error) {
 		if err != nil {
 			return nil, http.StatusBadGateway, fmt.Errorf("the sets can't be read: %s", hooks.ErrorType(err))
 		}
-		c := &classView{Class: class.String(), Tracked: true, Set: t.set(class), Keys: []keyView{}}
+		c := &classView{Class: class.String(), Tracked: true, Set: t.sets[class][0], Keys: []keyView{}}
 		for _, count := range counts {
 			c.Keys = append(c.Keys, newKeyView(count))
 		}

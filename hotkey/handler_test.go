@@ -81,6 +81,7 @@ const golden = `{
     "written": 0,
     "pending": 46,
     "dropped": 0,
+    "outranked": 0,
     "unknown": 0
   }
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +26,7 @@ type Tracker struct {
 
 	hot     [numClasses]hotKeys // of the windows' goroutine
 	pending *pending            // nil without a sink
+	sets    [numClasses][3]string
 
 	closing  chan struct{} // closed by Close
 	rolled   chan struct{} // closed after the last window
@@ -47,6 +49,7 @@ func New(cfg Config) (*Tracker, error) {
 	cfg = cfg.withDefaults()
 	t := &Tracker{
 		cfg:     cfg,
+		sets:    [numClasses][3]string{Reads: keysOf(cfg.ReadsKey), Writes: keysOf(cfg.WritesKey)},
 		closing: make(chan struct{}), rolled: make(chan struct{}), finished: make(chan struct{}),
 	}
 	t.base, t.cancel = context.WithCancel(context.WithValue(context.Background(), ownKey{}, true))
@@ -166,9 +169,11 @@ func (t *Tracker) sampling(key hooks.Key, random uint64) *counting {
 	return nil
 }
 
-// isSet reports whether a key is one of the sorted sets. Those are used by trackers,
+// isSet reports whether a key belongs to the sorted sets. Those are used by trackers,
 // and not every sink hands on the context that marks their commands.
-func (t *Tracker) isSet(key string) bool { return key == t.cfg.ReadsKey || key == t.cfg.WritesKey }
+func (t *Tracker) isSet(key string) bool {
+	return slices.Contains(t.sets[Reads][:], key) || slices.Contains(t.sets[Writes][:], key)
+}
 
 // skip notes the keys that are too many.
 func (t *Tracker) skip(keys []hooks.Key, random uint64) {
