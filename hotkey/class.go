@@ -124,22 +124,23 @@ func (c *counting) samples() (n uint64) {
 	return n
 }
 
-// collect returns what the sketches have, and empties them if it is told to.
-func (c *counting) collect(reset bool) (entries []topk.Entry, samples uint64) {
+// collect puts what the sketches have into a window, and empties them if it is told
+// to.
+func (c *counting) collect(w *window, reset bool) {
 	for i := range c.stripes {
 		s := &c.stripes[i]
 		s.mu.Lock()
-		entries = s.sketch.Top(entries, s.sketch.Len())
-		samples += s.sketch.Total()
+		w.entries = s.sketch.Top(w.entries, s.sketch.Len())
+		w.samples += s.sketch.Total()
+		w.floor = max(w.floor, s.sketch.Floor())
 		if reset {
 			s.sketch.Reset()
 		}
 		s.mu.Unlock()
 	}
-	slices.SortFunc(entries, func(a, b topk.Entry) int {
+	slices.SortFunc(w.entries, func(a, b topk.Entry) int {
 		return cmp.Or(cmp.Compare(b.Count, a.Count), strings.Compare(a.Key, b.Key))
 	})
-	return entries, samples
 }
 
 // current is the last complete window or, before the end of the first, the live
@@ -151,7 +152,8 @@ func (c *counting) current(now time.Time) *window {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	w := &window{class: c.class, start: c.start, end: now, rate: c.live, live: true}
-	w.entries, w.samples = c.collect(false)
+	c.collect(w, false)
+	w.entries = those(w.entries, c.topN, w.isSignificant)
 	return w
 }
 
@@ -173,7 +175,7 @@ func (c *counting) roll(now time.Time) *window {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	w := &window{class: c.class, start: c.start, end: now, rate: c.live}
-	w.entries, w.samples = c.collect(true)
+	c.collect(w, true)
 	c.start = now
 	c.earlier += w.samples
 	if c.budget > 0 {

@@ -103,6 +103,9 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 func (c *Collector) label(key string) (string, bool) {
 	switch {
 	case c.cfg.Allow != nil && c.cfg.Allow(key):
+		if key == "" {
+			return `""`, true // a label that is empty is one that isn't there
+		}
 		return strings.ToValidUTF8(key, "\uFFFD"), true
 	case c.cfg.Salt == "":
 		return "", false

@@ -58,11 +58,13 @@ type Config struct {
 	Window time.Duration
 
 	// Normalize gives the name under which a key is counted, for example user:*
-	// for user:123; "" leaves it out. It is called for sampled keys only, on the
+	// for user:123; "" leaves it out, as nothing else does, the empty key neither. It
+	// is called for sampled keys only, on the
 	// goroutine of the command, concurrently, and must not block. nil: the key.
 	Normalize func(key string) string
-	// MaxKeyLen is how many bytes of a name are kept, 16 to 65,536; a longer one
-	// is cut and ends in "…", which is among them. 0: 96.
+	// MaxKeyLen is how many bytes of a name are kept, 16 to 65,536; a longer one is
+	// cut and ends in "…" and eight hexadecimal digits of a hash of the whole, which are
+	// among them, so that long names that begin alike are counted apart. 0: 96.
 	MaxKeyLen int
 
 	// OnHot is called when a key was used at least HotRate times per second over a

@@ -41,7 +41,7 @@ const golden = `{
       "window": {
         "start": "2000-01-01T00:00:00Z",
         "seconds": 10,
-        "samples": 46,
+        "samples": 52,
         "complete": true
       },
       "keys": [
@@ -54,18 +54,18 @@ const golden = `{
         },
         {
           "key": "\u003cscript\u003ealert(1)\u003c/script\u003e",
-          "rate": 0.5,
-          "count": 5,
-          "lower": 5,
-          "upper": 5
+          "rate": 0.7,
+          "count": 7,
+          "lower": 7,
+          "upper": 7
         },
         {
           "key": "\"\\xff\\x00\"",
           "quoted": true,
-          "rate": 0.1,
-          "count": 1,
-          "lower": 1,
-          "upper": 1
+          "rate": 0.5,
+          "count": 5,
+          "lower": 5,
+          "upper": 5
         }
       ]
     },
@@ -79,7 +79,7 @@ const golden = `{
     "flushes": 0,
     "failed": 0,
     "written": 0,
-    "pending": 46,
+    "pending": 52,
     "dropped": 0,
     "outranked": 0,
     "unknown": 0
@@ -91,8 +91,8 @@ func TestTheHandlersJSON(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tracker := newTracker(t, hotkey.Config{ReadSampleRate: 1, MaxSamplesPerSecond: -1, Sink: newScript(t), FlushInterval: time.Hour})
 		read(tracker, "user:1", 40)
-		read(tracker, "<script>alert(1)</script>", 5)
-		read(tracker, "\xff\x00", 1)
+		read(tracker, "<script>alert(1)</script>", 7)
+		read(tracker, "\xff\x00", 5)
 		time.Sleep(15 * time.Second)
 		w := get(t, tracker, "/?format=json")
 		if d := cmp.Diff(golden, w.Body.String()); d != "" || w.Code != http.StatusOK {
@@ -116,13 +116,13 @@ func TestTheHandlersJSON(t *testing.T) {
 func TestThePageEscapesKeysAndHasNothingFromElsewhere(t *testing.T) {
 	tracker := newTracker(t, hotkey.Config{ReadSampleRate: 1})
 	read(tracker, "<script>alert(1)</script>", 5)
-	read(tracker, `"'><img src=x onerror=alert(1)>`, 4)
-	read(tracker, "turn\u202eed", 3)
+	read(tracker, `"'><img src=x onerror=alert(1)>`, 6)
+	read(tracker, "turn\u202eed", 7)
 	w := get(t, tracker, "/", "text/html,application/xhtml+xml,application/json;q=0.1")
 	body := w.Body.String()
 	for _, want := range []string{
 		"<!DOCTYPE html>", "&lt;script&gt;alert(1)&lt;/script&gt;", "&lt;img src=x onerror=alert(1)&gt;", `&#34;turn\u202eed&#34;`,
-		"Not tracked", "The first window, not complete yet", "12 samples at 100 %", "</html>",
+		"Not tracked", "The first window, not complete yet", "18 samples at 100 %", "</html>",
 	} {
 		if !strings.Contains(body, want) {
 			t.Errorf("the page lacks %q", want)

@@ -51,7 +51,7 @@ p { color: #555 }
 // show is a key for people's eyes: with nothing in it that can't be seen, or turns
 // round what is.
 func show(k keyView) string {
-	if !k.Quoted && strings.ContainsFunc(k.Key, func(r rune) bool { return !unicode.IsPrint(r) }) {
+	if k.Key == "" || !k.Quoted && strings.ContainsFunc(k.Key, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return strconv.Quote(k.Key)
 	}
 	return k.Key

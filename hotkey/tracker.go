@@ -3,6 +3,8 @@ package hotkey
 import (
 	"context"
 	"fmt"
+	"hash/fnv"
+	"io"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -148,7 +150,7 @@ func (t *Tracker) sample(cmd redis.Cmder, random uint64) {
 		if c == nil || t.isSet(key.Name) {
 			continue
 		}
-		if name := t.name(key.Name); name != "" {
+		if name, ok := t.name(key.Name); ok {
 			c.add(name)
 		}
 	}
@@ -190,30 +192,44 @@ func (t *Tracker) skip(keys []hooks.Key, random uint64) {
 	}
 }
 
-// name is what a key is counted under; "" if it isn't.
-func (t *Tracker) name(key string) string {
+// name is what a key is counted under, if it is.
+func (t *Tracker) name(key string) (name string, ok bool) {
 	if t.cfg.Normalize != nil {
-		key = t.cfg.Normalize(key)
+		if key = t.cfg.Normalize(key); key == "" {
+			return "", false
+		}
 	}
 	if len(key) <= t.cfg.MaxKeyLen {
-		return key
+		return key, true
 	}
-	cut := t.cfg.MaxKeyLen - len(cutMark)
+	return cut(key, t.cfg.MaxKeyLen), true
+}
+
+// cutMark is between what is left of a long name and its hash.
+const cutMark = "…"
+
+// cut shortens a name to length bytes, the last of which are a hash, by which names
+// that begin alike are told apart. It is the same in all programs, since they add to
+// the same sets.
+func cut(name string, length int) string {
+	hash := fnv.New64a()
+	_, _ = io.WriteString(hash, name) // never fails
+	end := cutMark + fmt.Sprintf("%08x", uint32(hash.Sum64()>>32))
+	left := length - len(end)
 	for i := range utf8.UTFMax - 1 { // not within a character
-		if utf8.RuneStart(key[cut-i]) {
-			cut -= i
+		if utf8.RuneStart(name[left-i]) {
+			left -= i
 			break
 		}
 	}
-	return key[:cut] + cutMark
+	return name[:left] + end
 }
-
-// cutMark ends a name that was cut.
-const cutMark = "…"
 
 // Top returns up to n keys of a class that were used most in the last complete
 // window, the first of them most; before the end of the first window, in the
-// time since the start. n is TopN at most. It is empty if the class isn't tracked.
+// time since the start. n is TopN at most. A key of which less than half the count is
+// sure ([Count].Lower), or fewer than five samples, isn't among them, so that where
+// nothing is hot there is none. It is empty if the class isn't tracked.
 func (t *Tracker) Top(class Class, n int) []Count {
 	w := t.window(class)
 	if w == nil {

@@ -16,9 +16,7 @@ const (
 	maxCounters = 1 << 24
 )
 
-// seed is the same for all sketches, or else the cells of two of them couldn't
-// be added up. It is random, so that nobody outside the process can choose keys
-// that collide.
+// seed is random, so that nobody outside the process can choose keys that collide.
 var seed = maphash.MakeSeed()
 
 // Sketch estimates how often each key occurs in a stream, and finds the keys
@@ -28,7 +26,7 @@ var seed = maphash.MakeSeed()
 // for all keys in it that aren't monitored. A key takes the smallest counter once
 // the bound of its cell exceeds that counter.
 //
-// After any sequence of Add and Merge:
+// After any sequence of Add:
 //
 //   - For every key, monitored or not, lower <= true count <= upper, where
 //     lower and upper are what Bounds returns.
@@ -166,6 +164,14 @@ func (s *Sketch) Total() uint64 { return s.total }
 
 // Len returns the number of monitored keys.
 func (s *Sketch) Len() int { return len(s.counters) }
+
+// Floor returns what no key exceeds that isn't monitored.
+func (s *Sketch) Floor() uint64 {
+	if len(s.counters) < s.m {
+		return 0
+	}
+	return s.counters[s.heap[0]].count
+}
 
 // Reset empties the sketch and keeps its memory, save that of the keys.
 func (s *Sketch) Reset() {
