@@ -69,12 +69,12 @@ type Config struct {
 
 	// OnHot is called when a key was used at least HotRate times per second over a
 	// window by the lower bound of its count ([Count].Lower), so that an estimate
-	// that is too high makes no key hot. It is called for that key again only
-	// after a window in which it wasn't seen half as often: by what of its count
-	// is surely its own, which at a sample rate below 1 is scaled, but not lowered
-	// further for the chance in the sampling. It is called on a goroutine of the
-	// tracker: while it blocks, no window ends. It must not call Close. nil: not
-	// called.
+	// that is too high makes no key hot. It is called for that key again only when
+	// the key wasn't seen half as often for the time of six windows, so that one that
+	// is hot now and then is told of once: by what of its count is surely its own,
+	// which at a sample rate below 1 is scaled, but not lowered further for the chance
+	// in the sampling. It is called on a goroutine of the tracker: while it blocks, no
+	// window ends. It must not call Close. nil: not called.
 	OnHot func(Hot)
 	// HotRate must be above 0 with OnHot, and 0 without.
 	HotRate float64
@@ -104,9 +104,9 @@ type Config struct {
 	// fifth shorter or longer, so that programs that started together don't flush
 	// together. A flush without new counts sends nothing. 0: 5 s.
 	FlushInterval time.Duration
-	// FlushTimeout is the deadline of a flush, and of Global, 1 ms to 24 h.
-	// go-redis obeys it only with ContextTimeoutEnabled and has ReadTimeout and
-	// WriteTimeout otherwise. 0: 2 s.
+	// FlushTimeout is the deadline of a flush, and of Global, 1 ms to 24 h. Global ends
+	// with it in any case. A flush does if the sink obeys its context, go-redis only
+	// with ContextTimeoutEnabled; it has ReadTimeout and WriteTimeout otherwise. 0: 2 s.
 	FlushTimeout time.Duration
 	// FlushSamples adds to the sets how often a key was sampled, instead of how
 	// often it was used by that measure. Programs that share sets must agree.

@@ -2,6 +2,7 @@ package hotkey
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -120,14 +121,14 @@ func (t *Tracker) view(r *http.Request) (v *view, status int, err error) {
 	}
 	switch query.Get("source") {
 	case "", "local":
-		return t.local(n), http.StatusOK, nil
+		return t.localView(n), http.StatusOK, nil
 	case "redis":
-		return t.global(r, n)
+		return t.globalView(r, n)
 	}
 	return nil, http.StatusBadRequest, fmt.Errorf("source: allowed are local and redis")
 }
 
-func (t *Tracker) local(n int) *view {
+func (t *Tracker) localView(n int) *view {
 	v := &view{Source: "local"}
 	for class := range numClasses {
 		c := &classView{Class: class.String(), Keys: []keyView{}}
@@ -151,15 +152,17 @@ func (t *Tracker) local(n int) *view {
 	return v
 }
 
-// global shows the sets. What has failed is told by its class alone: the error may
+// globalView shows the sets. What has failed is told by its class alone: the error may
 // have more in it than the reader should know.
-func (t *Tracker) global(r *http.Request, n int) (*view, int, error) {
+func (t *Tracker) globalView(r *http.Request, n int) (*view, int, error) {
 	v := &view{Source: "redis"}
 	if t.cfg.Sink == nil {
 		return nil, http.StatusNotFound, ErrNoSink
 	}
+	ctx, cancel := context.WithTimeout(r.Context(), t.cfg.FlushTimeout)
+	defer cancel()
 	for class := range numClasses {
-		counts, err := t.Global(r.Context(), class, n)
+		counts, err := t.global(ctx, class, n)
 		if err != nil {
 			return nil, http.StatusBadGateway, fmt.Errorf("the sets can't be read: %s", hooks.ErrorType(err))
 		}

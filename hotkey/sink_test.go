@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -228,4 +229,65 @@ func TestCloseSaysThatThereWasNoRoom(t *testing.T) {
 			t.Errorf("Close: %v", err)
 		}
 	})
+}
+
+// deaf is a sink that ends no read until it is released, whatever its context says.
+type deaf struct {
+	*script
+	release chan struct{}
+}
+
+func (d deaf) ZRevRangeWithScores(context.Context, string, int64, int64) *redis.ZSliceCmd {
+	<-d.release
+	return redis.NewZSliceCmdResult([]redis.Z{{Score: 3, Member: "late"}}, nil)
+}
+
+func TestReadingTheSetsEndsInTimeWhateverTheSinkDoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := everything()
+		d := deaf{newScript(t), make(chan struct{})}
+		cfg.Sink, cfg.FlushTimeout = d, 3*time.Second
+		tracker := newTracker(t, cfg)
+		for name, do := range map[string]func() error{
+			"Global": func() error { _, err := tracker.Global(t.Context(), hotkey.Reads, 10); return err },
+			"the page": func() error {
+				w := get(t, tracker, "/?source=redis")
+				if w.Code != http.StatusBadGateway || !strings.Contains(w.Body.String(), "timeout") {
+					t.Errorf("the page: %d %s", w.Code, w.Body)
+				}
+				return context.DeadlineExceeded
+			},
+		} {
+			for range 5 { // more than there may be at a time
+				begun := time.Now()
+				if err := do(); !errors.Is(err, context.DeadlineExceeded) || time.Since(begun) != 3*time.Second {
+					t.Errorf("%s: %v after %v, want 3s", name, err, time.Since(begun))
+				}
+			}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := tracker.Global(ctx, hotkey.Reads, 10); !errors.Is(err, context.Canceled) {
+			t.Errorf("cancelled: %v", err)
+		}
+		close(d.release)
+		synctest.Wait()
+		if top, err := tracker.Global(t.Context(), hotkey.Reads, 10); err != nil || counts(top) != "late=3" {
+			t.Errorf("once it is released: %v, %v", top, err)
+		}
+	})
+}
+
+type panicky struct{ *script }
+
+func (panicky) ZRevRangeWithScores(context.Context, string, int64, int64) *redis.ZSliceCmd {
+	panic("no")
+}
+
+func TestAPanicOfTheSinkIsAnErrorOfGlobal(t *testing.T) {
+	cfg := everything()
+	cfg.Sink = panicky{newScript(t)}
+	if _, err := newTracker(t, cfg).Global(t.Context(), hotkey.Reads, 1); err == nil || !strings.Contains(err.Error(), "panicked") {
+		t.Errorf("got %v", err)
+	}
 }

@@ -29,6 +29,7 @@ type Tracker struct {
 	hot     [numClasses]hotKeys // of the windows' goroutine
 	pending *pending            // nil without a sink
 	sets    [numClasses][3]string
+	reads   chan struct{} // has one for each read of the sets that runs
 
 	closing  chan struct{} // closed by Close
 	rolled   chan struct{} // closed after the last window
@@ -52,6 +53,8 @@ func New(cfg Config) (*Tracker, error) {
 	t := &Tracker{
 		cfg:     cfg,
 		sets:    [numClasses][3]string{Reads: keysOf(cfg.ReadsKey), Writes: keysOf(cfg.WritesKey)},
+		hot:     [numClasses]hotKeys{Reads: {}, Writes: {}},
+		reads:   make(chan struct{}, maxReads),
 		closing: make(chan struct{}), rolled: make(chan struct{}), finished: make(chan struct{}),
 	}
 	t.base, t.cancel = context.WithCancel(context.WithValue(context.Background(), ownKey{}, true))
