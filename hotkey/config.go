@@ -38,6 +38,10 @@ type Sink interface {
 // Config is what a [Tracker] is told. The zero Config tracks nothing. In every
 // field 0 means the default.
 type Config struct {
+	// Client names what is tracked, on the page and in the JSON of the Handler. It must
+	// not be a URL, which may have a password in it. "": without a name.
+	Client string
+
 	// ReadSampleRate is the share of the commands whose keys are counted as read,
 	// from 1e-9 to 1. 0: reads aren't tracked. The rate is lower while that would
 	// give more than MaxSamplesPerSecond. Of a command with very many keys the first
@@ -169,6 +173,7 @@ func (cfg Config) Validate() error {
 			errs = append(errs, fmt.Errorf("%w: %s is %v; %s", ErrConfig, field, value, allowed))
 		}
 	}
+	check(!isURL(c.Client), "Client", "like a URL", "allowed is a name")
 	check(isRate(c.ReadSampleRate), "ReadSampleRate", c.ReadSampleRate, allowedRates)
 	check(isRate(c.WriteSampleRate), "WriteSampleRate", c.WriteSampleRate, allowedRates)
 	check(c.MaxSamplesPerSecond >= off, "MaxSamplesPerSecond", c.MaxSamplesPerSecond, "allowed are 1 and more, 0 for the default and -1 for no bound")
@@ -206,6 +211,8 @@ const (
 const minRate = 1e-9
 
 const allowedBraces = "allowed is a name with a hash tag, or without a closing brace"
+
+func isURL(name string) bool { return strings.Contains(name, "://") || strings.Contains(name, "@") }
 
 const allowedRates = "allowed are 0, and 1e-9 to 1"
 

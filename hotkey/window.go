@@ -33,6 +33,8 @@ type Count struct {
 	// that chance has favoured.
 	Lower uint64 `json:"lower"`
 	Upper uint64 `json:"upper"`
+	// Share is Count's of all uses of keys in the class over the window, up to 1.
+	Share float64 `json:"share"`
 }
 
 // top returns the counts of up to n keys.
@@ -77,6 +79,9 @@ func (w *window) count(e topk.Entry) Count {
 	lower, _ := truth(e.Lower(), w.rate)
 	_, upper := truth(e.Count, w.rate)
 	c.Lower, c.Upper = scaled(math.Floor(lower), 1), scaled(math.Ceil(upper), 1)
+	if w.samples > 0 {
+		c.Share = float64(e.Count) / float64(w.samples)
+	}
 	c.Rate = w.perSecond(float64(e.Count) / w.rate)
 	return c
 }
