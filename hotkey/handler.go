@@ -22,7 +22,7 @@ import (
 //
 //	source=local|redis                this tracker's last window, or the sets in Redis as [Tracker.Global] reads them
 //	n=                                for how many keys; TopN, which is also the most; of redis up to 1,000
-//	sort=count|key|lower|upper        count
+//	sort=count|key|lower|upper|misses count
 //	order=desc|asc                    desc, and asc for key
 //	refresh=                          the page loads itself again after so many seconds, 1 to 3,600
 //	format=html|json
@@ -113,7 +113,7 @@ func (t *Tracker) asked(r *http.Request) (asked, error) {
 		return n
 	}
 	a := asked{
-		source: word("source", "local", "redis"), sort: word("sort", "count", "key", "lower", "upper"),
+		source: word("source", "local", "redis"), sort: word("sort", "count", "key", "lower", "upper", "misses"),
 		order: word("order", "desc", "asc"), format: word("format", "html", "json"), refresh: number("refresh", 3600),
 	}
 	most := most
@@ -170,6 +170,8 @@ func (a asked) arrange(keys []keyView) {
 			c = strings.Compare(x.Key, y.Key)
 		case "lower":
 			c = cmp.Compare(value(x.Lower), value(y.Lower))
+		case "misses":
+			c = cmp.Compare(value(x.Misses), value(y.Misses))
 		case "upper":
 			c = cmp.Compare(value(x.Upper), value(y.Upper))
 		default:
@@ -182,11 +184,12 @@ func (a asked) arrange(keys []keyView) {
 	})
 }
 
-func value(n *uint64) uint64 {
-	if n == nil {
-		return 0
+// value is 0 where there is none.
+func value[T any](of *T) (v T) {
+	if of != nil {
+		v = *of
 	}
-	return *n
+	return v
 }
 
 // view gathers what is asked for.

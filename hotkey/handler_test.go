@@ -54,7 +54,14 @@ const golden = `{
           "count": 40,
           "lower": 40,
           "upper": 40,
-          "share": 0.7692307692307693
+          "share": 0.7692307692307693,
+          "commands": [
+            {
+              "command": "GET",
+              "share": 1
+            }
+          ],
+          "misses": 0
         },
         {
           "key": "\u003cscript\u003ealert(1)\u003c/script\u003e",
@@ -62,7 +69,14 @@ const golden = `{
           "count": 7,
           "lower": 7,
           "upper": 7,
-          "share": 0.1346153846153846
+          "share": 0.1346153846153846,
+          "commands": [
+            {
+              "command": "GET",
+              "share": 1
+            }
+          ],
+          "misses": 0
         },
         {
           "key": "\"\\xff\\x00\"",
@@ -71,7 +85,14 @@ const golden = `{
           "count": 5,
           "lower": 5,
           "upper": 5,
-          "share": 0.09615384615384616
+          "share": 0.09615384615384616,
+          "commands": [
+            {
+              "command": "GET",
+              "share": 1
+            }
+          ],
+          "misses": 0
         }
       ]
     },
@@ -258,7 +279,7 @@ func TestThePageIsSortedRefreshedAndReadable(t *testing.T) {
 		}
 		body := get(t, tracker, "/?n=2&sort=key&refresh=7").Body.String()
 		for _, want := range []string{
-			`<meta http-equiv="refresh" content="7">`, ">1,234,567<", ">123,456.7<", ">100 %<", "prefers-color-scheme: dark", "max-width: 640px",
+			`<meta http-equiv="refresh" content="7">`, ">1,234,567<", ">123,456.7<", ">100.0 %<", "prefers-color-scheme: dark", "max-width: 640px",
 			`aria-sort="ascending"><a href="?n=2&amp;order=desc&amp;refresh=7&amp;sort=key">key</a>`,
 			`<a href="?format=json&amp;n=2&amp;sort=key">JSON</a>`, `<a href="?n=2&amp;sort=key">Stop the refresh every 7 s</a>`, "No key was used.",
 		} {

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/everpool/everpool/internal/guard"
-	"github.com/everpool/everpool/internal/topk"
 )
 
 // Hot is a key that has become hot.
@@ -34,7 +33,7 @@ type hotKeys map[string]time.Time
 
 // tell calls OnHot for the keys that have become hot in a window. all is what the
 // sketches had.
-func (t *Tracker) tell(w *window, all []topk.Entry) {
+func (t *Tracker) tell(w *window, all []entry) {
 	if t.cfg.OnHot == nil {
 		return
 	}

@@ -53,13 +53,14 @@ body { font: 15px/1.45 system-ui, sans-serif; margin: 0 auto; max-width: 76rem; 
 h1 { font-size: 1.5rem; margin: 0 } h2 { font-size: 1.1rem; margin: 2rem 0 .2rem } h1 small { color: var(--soft); font-weight: normal }
 p { color: var(--soft); margin: .3rem 0 .6rem } a { color: var(--link) } nav a, nav b { margin-right: 1rem; white-space: nowrap }
 table { border-collapse: collapse; width: 100% }
-th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; font-variant-numeric: tabular-nums }
-th { color: var(--soft); font-weight: 600; white-space: nowrap } th a { color: inherit }
-th.words, td.words, th.key, td.key { text-align: left }
+th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; font-variant-numeric: tabular-nums; white-space: nowrap }
+th { color: var(--soft); font-weight: 600 } th a { color: inherit }
+th[aria-sort=ascending] a::after { content: " ↑" } th[aria-sort=descending] a::after { content: " ↓" }
+th.words, td.words, th.key, td.key { text-align: left } td.words { white-space: normal; color: var(--soft) }
 th.key, td.key { padding-left: 0 } td.key { font-family: ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere; min-width: 12rem }
 td.share { background: linear-gradient(var(--bar), var(--bar)) no-repeat right / var(--w) 100% }
 @media (max-width: 640px) {
-  thead { display: block; margin-bottom: .5rem } thead tr { display: flex; flex-wrap: wrap; gap: .1rem .9rem } thead th { padding: 0; border: 0 }
+  thead { display: block; margin-bottom: .5rem } thead tr { display: flex; flex-wrap: wrap; gap: .1rem .9rem } thead th { padding: 0; border: 0 } thead th.words { display: none }
   tbody, tbody tr { display: block } tbody tr { border-bottom: 1px solid var(--line); padding: .5rem 0 }
   tbody td { display: flex; justify-content: space-between; gap: 1rem; border: 0; padding: .05rem 0 }
   tbody td::before { content: attr(data-name); color: var(--soft); font-family: system-ui, sans-serif; white-space: nowrap } tbody td.words { text-align: right }
@@ -90,6 +91,7 @@ func (p page) head(v *view) {
 func (p page) navigation(v *view) {
 	p.raw("<nav><p>")
 	for _, source := range []struct{ name, words string }{{"local", "This process"}, {"redis", "All processes, in Redis"}} {
+		p.raw("\n")
 		if v.Source == source.name {
 			p.raw("<b>" + source.words + "</b>")
 			continue
@@ -98,6 +100,7 @@ func (p page) navigation(v *view) {
 		to.source, to.n, to.askedN = source.name, 0, false
 		p.link(to, source.words)
 	}
+	p.raw("\n")
 	to := p.asked
 	if to.refresh > 0 {
 		to.refresh = 0
@@ -107,6 +110,7 @@ func (p page) navigation(v *view) {
 		p.link(to, "Refresh every 5 s")
 	}
 	to = p.asked
+	p.raw("\n")
 	to.format, to.refresh = "json", 0
 	p.link(to, "JSON")
 	p.raw("</p></nav>\n")
@@ -135,6 +139,9 @@ func columns(local bool) []column {
 		{"count", "", "count", count},
 		{"at least", "", "lower", number(func(k keyView) string { return grouped(*k.Lower) })},
 		{"at most", "", "upper", number(func(k keyView) string { return grouped(*k.Upper) })},
+		{"misses", "", "misses", number(func(k keyView) string { return percent(*k.Misses) })},
+		{"commands", "words", "", number(func(k keyView) string { return mix(k.Commands) })},
+		{"node", "words", "", number(func(k keyView) string { return k.Node })},
 	}
 }
 
@@ -152,7 +159,7 @@ func (p page) class(c *classView) {
 			words = "The first window, not complete yet"
 		}
 		p.raw("<p>")
-		p.textf("%s: %.1f s from %s, %s samples at %s.", words, w.Seconds, w.Start.Format("2006-01-02 15:04:05 MST"), grouped(w.Samples), percent(c.SampleRate))
+		p.textf("%s: %.1f s from %s, %s samples at %.3g %%.", words, w.Seconds, w.Start.Format("2006-01-02 15:04:05 MST"), grouped(w.Samples), 100*c.SampleRate)
 		p.raw("</p>\n")
 	}
 	if c.Set != "" {
@@ -261,5 +268,23 @@ func rate(perSecond float64) string {
 	return groups(whole) + "." + fraction
 }
 
-// percent has three significant digits.
-func percent(share float64) string { return fmt.Sprintf("%.3g %%", 100*share) }
+// percent has as many digits as can be compared down a column, more of a rate that
+// is low.
+func percent(share float64) string {
+	if share > 0 && share < 0.001 {
+		return fmt.Sprintf("%.2g %%", 100*share)
+	}
+	return fmt.Sprintf("%.1f %%", 100*share)
+}
+
+// mix is which commands have used a key.
+func mix(commands []CommandShare) string {
+	var parts []string
+	for _, c := range commands {
+		if len(commands) == 1 {
+			return c.Command
+		}
+		parts = append(parts, fmt.Sprintf("%s\u00a0%.0f\u00a0%%", strings.ReplaceAll(c.Command, " ", "\u00a0"), 100*c.Share))
+	}
+	return strings.Join(parts, ", ")
+}

@@ -131,7 +131,7 @@ func (t *Tracker) End(ctx context.Context, op *hooks.Operation) {
 			if ctx.Value(ownKey{}) != nil {
 				return
 			}
-			t.sample(cmd, random)
+			t.sample(op, cmd, random)
 		}
 	}
 }
@@ -145,16 +145,20 @@ const maxKeys = 1024
 
 // sample counts a command's keys. One random number decides for all of them, so
 // that at equal rates a command counts with its keys of both classes or not at all.
-func (t *Tracker) sample(cmd redis.Cmder, random uint64) {
+func (t *Tracker) sample(op *hooks.Operation, cmd redis.Cmder, random uint64) {
 	var buf [8]hooks.Key
 	keys := hooks.AppendKeys(buf[:0], cmd)
+	if len(keys) == 0 {
+		return
+	}
+	by := useOf(op, cmd)
 	for _, key := range keys[:min(len(keys), maxKeys)] {
 		c := t.sampling(key, random)
 		if c == nil || t.isSet(key.Name) {
 			continue
 		}
 		if name, ok := t.name(key.Name); ok {
-			c.add(name)
+			c.add(name, by)
 		}
 	}
 	if len(keys) > maxKeys {

@@ -42,6 +42,10 @@ type keyView struct {
 	Lower  *uint64  `json:"lower,omitempty"`
 	Upper  *uint64  `json:"upper,omitempty"`
 	Share  *float64 `json:"share,omitempty"`
+
+	Commands []CommandShare `json:"commands,omitempty"`
+	Misses   *float64       `json:"misses,omitempty"`
+	Node     string         `json:"node,omitempty"`
 }
 
 // localView shows the last windows.
@@ -59,6 +63,7 @@ func (t *Tracker) localView(n int) *view {
 		for _, count := range w.top(n) {
 			k := newKeyView(count)
 			k.Rate, k.Lower, k.Upper, k.Share = &count.Rate, &count.Lower, &count.Upper, &count.Share
+			k.Commands, k.Misses, k.Node = count.Commands, &count.Misses, count.Node
 			c.Keys = append(c.Keys, k)
 		}
 	}

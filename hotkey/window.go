@@ -3,8 +3,6 @@ package hotkey
 import (
 	"math"
 	"time"
-
-	"github.com/everpool/everpool/internal/topk"
 )
 
 // window is what was counted over some time. It isn't changed.
@@ -15,7 +13,7 @@ type window struct {
 	samples    uint64
 	floor      uint64 // samples that no key has more of that isn't among the entries
 	live       bool
-	entries    []topk.Entry // the highest first
+	entries    []entry // the highest first
 }
 
 // Count is how often a key was used over a window. Estimates and bounds are of
@@ -35,6 +33,18 @@ type Count struct {
 	Upper uint64 `json:"upper"`
 	// Share is Count's of all uses of keys in the class over the window, up to 1.
 	Share float64 `json:"share"`
+
+	// What follows is of the samples that were surely the key's.
+
+	// Commands are those that have used the key, the first most: of the first two that
+	// came, and [hooks.Other] for all others.
+	Commands []CommandShare `json:"commands,omitempty"`
+	// Misses is the share of the uses that were answered with nil, as to a GET of a key
+	// that doesn't exist.
+	Misses float64 `json:"misses"`
+	// Node is the server that answered last, as host:port; "" if that isn't known, as of
+	// batches of a cluster.
+	Node string `json:"node,omitempty"`
 }
 
 // top returns the counts of up to n keys.
@@ -54,18 +64,18 @@ const minSamples = 5
 // surely sampled more often than any key that isn't counted, and at least half of
 // its count is sure, but for chance that happens once in 20 times. Where no key is
 // hot the counts are mostly those of others, and of a few samples mostly chance.
-func (w *window) isSignificant(e topk.Entry) bool {
+func (w *window) isSignificant(e entry) bool {
 	lower, _ := chance(e.Lower(), w.rate, oneIn20)
 	return e.Lower() >= max(minSamples, w.floor+1) && 2*lower >= float64(e.Count)
 }
 
 // isVouched reports whether the sketch vouches for at least half of a count, whatever
 // chance there is in the sampling.
-func isVouched(e topk.Entry) bool { return e.Lower() >= e.Error }
+func isVouched(e entry) bool { return e.Lower() >= e.Error }
 
 // those are the up to n first entries for which keep returns true.
-func those(entries []topk.Entry, n int, keep func(topk.Entry) bool) []topk.Entry {
-	kept := make([]topk.Entry, 0, min(n, len(entries)))
+func those(entries []entry, n int, keep func(entry) bool) []entry {
+	kept := make([]entry, 0, min(n, len(entries)))
 	for _, e := range entries {
 		if len(kept) < n && keep(e) {
 			kept = append(kept, e)
@@ -74,7 +84,7 @@ func those(entries []topk.Entry, n int, keep func(topk.Entry) bool) []topk.Entry
 	return kept
 }
 
-func (w *window) count(e topk.Entry) Count {
+func (w *window) count(e entry) Count {
 	c := Count{Key: e.Key, Count: scaled(float64(e.Count), w.rate)}
 	lower, _ := truth(e.Lower(), w.rate)
 	_, upper := truth(e.Count, w.rate)
@@ -82,6 +92,7 @@ func (w *window) count(e topk.Entry) Count {
 	if w.samples > 0 {
 		c.Share = float64(e.Count) / float64(w.samples)
 	}
+	e.usage.describe(&c, e.Lower())
 	c.Rate = w.perSecond(float64(e.Count) / w.rate)
 	return c
 }

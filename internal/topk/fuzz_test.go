@@ -12,15 +12,18 @@ import (
 // exact is a sketch and, beside it, the true counts.
 type exact struct {
 	sketch *Sketch
+	slots  map[int]string // what was last admitted to each
 	truth  map[string]uint64
 }
 
 func newExact(s *Sketch) *exact {
-	return &exact{sketch: s, truth: make(map[string]uint64)}
+	return &exact{sketch: s, truth: make(map[string]uint64), slots: make(map[int]string)}
 }
 
 func (e *exact) add(key string, n uint64) {
-	e.sketch.Add(key, n)
+	if slot, admitted := e.sketch.Add(key, n); admitted {
+		e.slots[slot] = key
+	}
 	if n > 0 {
 		e.truth[key] = saturatingAdd(e.truth[key], n)
 	}
@@ -29,11 +32,20 @@ func (e *exact) add(key string, n uint64) {
 func (e *exact) reset() {
 	e.sketch.Reset()
 	clear(e.truth)
+	clear(e.slots)
 }
 
 func (e *exact) check(tb testing.TB) {
 	tb.Helper()
 	checkSketch(tb, e.sketch, e.truth)
+	for key := range e.truth {
+		if slot := e.sketch.Slot(key); slot != NoSlot && e.slots[slot] != key {
+			tb.Fatalf("%q has slot %d, to which %q was admitted", key, slot, e.slots[slot])
+		}
+	}
+	if len(e.slots) != e.sketch.Len() {
+		tb.Fatalf("%d slots, %d keys", len(e.slots), e.sketch.Len())
+	}
 }
 
 // fuzzKeys are four keys for each value of the lowest three bits of the hash. The

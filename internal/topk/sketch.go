@@ -89,9 +89,13 @@ func newSketch(m, cells, buckets int) *Sketch {
 // Add counts n more occurrences of key; with n = 0 it does nothing. It clones
 // key when it begins to monitor it, so the caller may reuse the bytes of key, and
 // allocates nothing otherwise.
-func (s *Sketch) Add(key string, n uint64) {
+//
+// It returns the slot of the key, below m and its own while it is monitored, for what
+// the caller keeps about it, and whether that was another's until now; the slot is
+// NoSlot if the key isn't monitored, or n is 0.
+func (s *Sketch) Add(key string, n uint64) (slot int, admitted bool) {
 	if n == 0 {
-		return
+		return NoSlot, false
 	}
 	s.total = saturatingAdd(s.total, n)
 	hash := maphash.String(seed, key)
@@ -99,7 +103,7 @@ func (s *Sketch) Add(key string, n uint64) {
 		c := &s.counters[i]
 		c.count = saturatingAdd(c.count, n)
 		s.down(int(c.pos))
-		return
+		return int(i), false
 	}
 	cell := s.cell(hash)
 	count := saturatingAdd(*cell, n)
@@ -107,22 +111,28 @@ func (s *Sketch) Add(key string, n uint64) {
 		// The paper admits on equal counts as well. That doubles the number of
 		// admissions, each with a clone, and finds the top keys no better.
 		*cell = count
-		return
+		return NoSlot, false
 	}
 	// Up to *cell occurrences may have been those of others in the cell.
-	s.admit(counter{key: strings.Clone(key), hash: hash, count: count, err: *cell})
+	return s.admit(counter{key: strings.Clone(key), hash: hash, count: count, err: *cell}), true
 }
 
+// NoSlot is the slot of a key that isn't monitored.
+const NoSlot = none
+
+// Slot returns the slot of key.
+func (s *Sketch) Slot(key string) int { return int(s.find(maphash.String(seed, key), key)) }
+
 // admit begins to monitor the key of c, in place of the smallest counter if all
-// are taken.
-func (s *Sketch) admit(c counter) {
+// are taken, and returns its slot.
+func (s *Sketch) admit(c counter) int {
 	if len(s.counters) < s.m {
 		i := int32(len(s.counters))
 		s.counters = append(s.counters, c)
 		s.heap = append(s.heap, i)
 		s.link(i)
 		s.up(len(s.heap) - 1)
-		return
+		return int(i)
 	}
 	i := s.heap[0]
 	s.unlink(i)
@@ -130,6 +140,7 @@ func (s *Sketch) admit(c counter) {
 	s.counters[i] = c
 	s.link(i)
 	s.down(0)
+	return int(i)
 }
 
 // filterOut lets the cell of c bound the key of c, which isn't monitored any more.
