@@ -29,6 +29,7 @@ type Tracker struct {
 	hot     [numClasses]hotKeys // of the windows' goroutine
 	pending *pending            // nil without a sink
 	sets    [numClasses][3]string
+	lengths uint64        // a bit for the length of each key in sets, modulo 64
 	reads   chan struct{} // has one for each read of the sets that runs
 
 	closing  chan struct{} // closed by Close
@@ -56,6 +57,11 @@ func New(cfg Config) (*Tracker, error) {
 		hot:     [numClasses]hotKeys{Reads: {}, Writes: {}},
 		reads:   make(chan struct{}, maxReads),
 		closing: make(chan struct{}), rolled: make(chan struct{}), finished: make(chan struct{}),
+	}
+	for _, keys := range t.sets {
+		for _, key := range keys {
+			t.lengths |= 1 << (len(key) % 64)
+		}
 	}
 	t.base, t.cancel = context.WithCancel(context.WithValue(context.Background(), ownKey{}, true))
 	if cfg.Sink != nil {
@@ -181,6 +187,9 @@ func (t *Tracker) sampling(key hooks.Key, random uint64) *counting {
 // isSet reports whether a key belongs to the sorted sets. Those are used by trackers,
 // and not every sink hands on the context that marks their commands.
 func (t *Tracker) isSet(key string) bool {
+	if t.lengths&(1<<(len(key)%64)) == 0 { // most are told apart by their length
+		return false
+	}
 	return slices.Contains(t.sets[Reads][:], key) || slices.Contains(t.sets[Writes][:], key)
 }
 
