@@ -71,7 +71,7 @@ td.share { background: linear-gradient(var(--bar), var(--bar)) no-repeat right /
 func (p page) head(v *view) {
 	p.raw("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n")
 	if p.asked.refresh > 0 {
-		fmt.Fprintf(p, "<meta http-equiv=\"refresh\" content=\"%d\">\n", p.asked.refresh)
+		p.raw(`<meta http-equiv="refresh" content="` + strconv.Itoa(p.asked.refresh) + "\">\n")
 	}
 	p.raw("<title>Hot keys")
 	if v.Client != "" {
@@ -190,7 +190,7 @@ func (p page) table(keys []keyView, columns []column) {
 		for _, c := range columns {
 			p.raw(`<td class="` + c.class + `" data-name="` + c.name + `"`)
 			if c.class == "share" {
-				fmt.Fprintf(p, ` style="--w:%.0f%%"`, 100*min(1, *k.Share))
+				p.raw(` style="--w:` + strconv.Itoa(int(100*min(1, *k.Share))) + `%"`)
 			}
 			p.raw(">")
 			c.cell(p, k)

@@ -29,7 +29,7 @@ func (o odder) Pipeline() redis.Pipeliner { return o.pipeline(o.script) }
 // oddPipe is a pipeline that is executed otherwise.
 type oddPipe struct {
 	redis.Pipeliner
-	exec func(ctx context.Context, real redis.Pipeliner) ([]redis.Cmder, error)
+	exec func(ctx context.Context, inner redis.Pipeliner) ([]redis.Cmder, error)
 }
 
 func (p oddPipe) Exec(ctx context.Context) ([]redis.Cmder, error) { return p.exec(ctx, p.Pipeliner) }
