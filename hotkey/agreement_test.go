@@ -112,7 +112,7 @@ func tracked(t *testing.T, cmd redis.Cmder) map[string]uint64 {
 	tracker.End(context.Background(), &hooks.Operation{Cmds: []redis.Cmder{cmd}})
 	m := make(map[string]uint64)
 	for _, class := range []hotkey.Class{hotkey.Reads, hotkey.Writes} {
-		for _, c := range tracker.Top(class, 32) {
+		for _, c := range tracker.All(class, 32) {
 			m[class.String()+" "+c.Key] = c.Count
 		}
 	}

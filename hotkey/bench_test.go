@@ -34,7 +34,7 @@ func BenchmarkEnd(b *testing.B) {
 	for _, rate := range []float64{0, 0.01, 1} {
 		b.Run(fmt.Sprintf("rate=%v", rate), func(b *testing.B) {
 			tracker := newTracker(b, hotkey.Config{ReadSampleRate: rate, MaxSamplesPerSecond: -1})
-			ctx, op := context.Background(), &hooks.Operation{Cmds: make([]redis.Cmder, 1)}
+			ctx, op := context.Background(), &hooks.Operation{Command: hooks.CommandOf(cmds[0]), Cmds: make([]redis.Cmder, 1)}
 			i := 0
 			b.ReportAllocs()
 			for b.Loop() {
@@ -48,7 +48,7 @@ func BenchmarkEnd(b *testing.B) {
 			var start atomic.Int64
 			b.ReportAllocs()
 			b.RunParallel(func(pb *testing.PB) {
-				ctx, op := context.Background(), &hooks.Operation{Cmds: make([]redis.Cmder, 1)}
+				ctx, op := context.Background(), &hooks.Operation{Command: hooks.CommandOf(cmds[0]), Cmds: make([]redis.Cmder, 1)}
 				for i := int(start.Add(7919)); pb.Next(); i++ {
 					op.Cmds[0] = cmds[i&(len(cmds)-1)]
 					tracker.End(ctx, op)

@@ -81,9 +81,10 @@ type counting struct {
 
 // stripe has a cache line of its own.
 type stripe struct {
-	mu     sync.Mutex // guards sketch, held for a few hundred nanoseconds
+	mu     sync.Mutex // guards sketch and usages, held for a few hundred nanoseconds
 	sketch *topk.Sketch
-	_      [48]byte
+	usages []usage // by slots of the sketch
+	_      [24]byte
 }
 
 func newCounting(class Class, rate float64, cfg Config, now time.Time) *counting {
@@ -92,7 +93,8 @@ func newCounting(class Class, rate float64, cfg Config, now time.Time) *counting
 		c.budget = float64(cfg.MaxSamplesPerSecond)
 	}
 	for i := range c.stripes {
-		c.stripes[i].sketch = topk.New(max(minCounters, countersPerTop*cfg.TopN/stripes))
+		counters := max(minCounters, countersPerTop*cfg.TopN/stripes)
+		c.stripes[i].sketch, c.stripes[i].usages = topk.New(counters), make([]usage, counters)
 	}
 	c.sampleAt(rate)
 	return c
@@ -106,10 +108,16 @@ func (c *counting) sampleAt(rate float64) {
 }
 
 // add counts a name.
-func (c *counting) add(name string) {
+func (c *counting) add(name string, by use) {
 	s := &c.stripes[maphash.String(c.seed, name)%stripes]
 	s.mu.Lock()
-	s.sketch.Add(name, 1)
+	slot, admitted := s.sketch.Add(name, 1)
+	if slot != topk.NoSlot {
+		if admitted {
+			s.usages[slot] = usage{}
+		}
+		s.usages[slot].add(by)
+	}
 	s.mu.Unlock()
 }
 
@@ -124,22 +132,27 @@ func (c *counting) samples() (n uint64) {
 	return n
 }
 
-// collect returns what the sketches have, and empties them if it is told to.
-func (c *counting) collect(reset bool) (entries []topk.Entry, samples uint64) {
+// collect puts what the sketches have into a window, and empties them if it is told
+// to.
+func (c *counting) collect(w *window, reset bool) {
+	var top []topk.Entry
 	for i := range c.stripes {
 		s := &c.stripes[i]
 		s.mu.Lock()
-		entries = s.sketch.Top(entries, s.sketch.Len())
-		samples += s.sketch.Total()
+		top = s.sketch.Top(top[:0], s.sketch.Len())
+		for _, e := range top {
+			w.entries = append(w.entries, entry{e, s.usages[s.sketch.Slot(e.Key)]})
+		}
+		w.samples += s.sketch.Total()
+		w.floor = max(w.floor, s.sketch.Floor())
 		if reset {
 			s.sketch.Reset()
 		}
 		s.mu.Unlock()
 	}
-	slices.SortFunc(entries, func(a, b topk.Entry) int {
+	slices.SortFunc(w.entries, func(a, b entry) int {
 		return cmp.Or(cmp.Compare(b.Count, a.Count), strings.Compare(a.Key, b.Key))
 	})
-	return entries, samples
 }
 
 // current is the last complete window or, before the end of the first, the live
@@ -151,7 +164,8 @@ func (c *counting) current(now time.Time) *window {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	w := &window{class: c.class, start: c.start, end: now, rate: c.live, live: true}
-	w.entries, w.samples = c.collect(false)
+	c.collect(w, false)
+	w.entries = those(w.entries, c.topN, w.isSignificant)
 	return w
 }
 
@@ -173,7 +187,7 @@ func (c *counting) roll(now time.Time) *window {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	w := &window{class: c.class, start: c.start, end: now, rate: c.live}
-	w.entries, w.samples = c.collect(true)
+	c.collect(w, true)
 	c.start = now
 	c.earlier += w.samples
 	if c.budget > 0 {

@@ -59,9 +59,8 @@ func (t *Tracker) Collector(cfg CollectorConfig) (*Collector, error) {
 			errs = append(errs, fmt.Errorf("%w: CollectorConfig.%s is %v; %s", ErrConfig, field, value, allowed))
 		}
 	}
-	isURL := strings.Contains(cfg.Client, "://") || strings.Contains(cfg.Client, "@") // and may have a password in it
 	check(cfg.Client != "", "Client", "empty", "allowed is a name")
-	check(!isURL, "Client", "like a URL", "allowed is a name")
+	check(!isURL(cfg.Client), "Client", "like a URL", "allowed is a name")
 	check(utf8.ValidString(cfg.Client), "Client", "not UTF-8", "allowed is a name")
 	check(1 <= cfg.TopN && cfg.TopN <= 100, "TopN", cfg.TopN, "allowed is 1 to 100, and 0 for the default")
 	check(cfg.Salt == "" || len(cfg.Salt) >= 8, "Salt", fmt.Sprintf("%d bytes long", len(cfg.Salt)), "allowed are 8 and more, and none")
@@ -103,6 +102,9 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 func (c *Collector) label(key string) (string, bool) {
 	switch {
 	case c.cfg.Allow != nil && c.cfg.Allow(key):
+		if key == "" {
+			return `""`, true // a label that is empty is one that isn't there
+		}
 		return strings.ToValidUTF8(key, "\uFFFD"), true
 	case c.cfg.Salt == "":
 		return "", false

@@ -85,7 +85,7 @@ func TestTheCollectorExportsAllowedKeysAndHashesOfOthers(t *testing.T) {
 
 func TestAPanicOfAllowIsAnErrorOfTheScrape(t *testing.T) {
 	tracker := newTracker(t, everything())
-	feed(tracker, "get", "").key("key", 1)
+	feed(tracker, "get", "").key("key", 5)
 	c, err := tracker.Collector(hotkey.CollectorConfig{Client: "shop", Allow: func(string) bool { panic("hunter2") }})
 	if err != nil {
 		t.Fatal(err)

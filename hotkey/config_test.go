@@ -17,7 +17,8 @@ func TestNewNamesAllThatIsWrong(t *testing.T) {
 	cfg := hotkey.Config{
 		ReadSampleRate: -0.5, WriteSampleRate: math.NaN(), MaxSamplesPerSecond: -2, TopN: 1001,
 		Window: time.Millisecond, MaxKeyLen: 15, HotRate: 3, Sink: none, ReadsKey: "same", WritesKey: "same",
-		TTL: time.Millisecond, FlushInterval: -time.Second, FlushTimeout: -1,
+		TTL: time.Millisecond, FlushInterval: -time.Second, FlushTimeout: -1, MaxMembers: -2, HalfLife: time.Millisecond,
+		Client: "redis://:hunter2@h",
 	}
 	tracker, err := hotkey.New(cfg)
 	if err == nil {
@@ -31,13 +32,17 @@ func TestNewNamesAllThatIsWrong(t *testing.T) {
 		"ReadSampleRate is -0.5; allowed are 0, and 1e-9 to 1", "WriteSampleRate is NaN", "MaxSamplesPerSecond is -2", "TopN is 1001; allowed is 1 to 1000",
 		"Window is 1ms; allowed is 100ms to 1h", "MaxKeyLen is 15", "HotRate is 3; allowed without OnHot is 0",
 		"Sink is a nil *redis.Client", "WritesKey is same", "TTL is 1ms", "FlushInterval is -1s", "FlushTimeout is -1ns",
+		"MaxMembers is -2; allowed are 1 to 100000", "HalfLife is 1ms; allowed are 1s to 87600h", "Client is like a URL",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("error\n%v\ndoesn't say %q", err, want)
 		}
 	}
-	if n := strings.Count(err.Error(), "\n") + 1; n != 12 {
-		t.Errorf("%d errors, want 12:\n%v", n, err)
+	if strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("%v shows what it must not", err)
+	}
+	if n := strings.Count(err.Error(), "\n") + 1; n != 15 {
+		t.Errorf("%d errors, want 15:\n%v", n, err)
 	}
 }
 
@@ -71,7 +76,7 @@ func TestTheZeroConfigIsValidAndTracksNothing(t *testing.T) {
 
 func TestWithBaseplateNames(t *testing.T) {
 	cfg := hotkey.Config{TopN: 7}.WithBaseplateNames()
-	if cfg.ReadsKey != "baseplate-hot-key-tracker-reads" || cfg.WritesKey != "baseplate-hot-key-tracker-writes" || !cfg.FlushSamples || cfg.TopN != 7 {
+	if cfg.ReadsKey != "baseplate-hot-key-tracker-reads" || cfg.WritesKey != "baseplate-hot-key-tracker-writes" || !cfg.FlushSamples || cfg.TopN != 7 || cfg.MaxMembers != -1 || cfg.HalfLife != -1 {
 		t.Errorf("%+v", cfg)
 	}
 }

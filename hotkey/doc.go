@@ -26,6 +26,19 @@
 // ones are added to two sorted sets in Redis, which [Tracker.Global], or ZREVRANGE
 // on any client, reads: they sum up what all programs with the same sets saw.
 //
+// # The sorted sets
+//
+// A set is bounded ([Config.MaxMembers]), and its scores are halved with each
+// [Config.HalfLife], so that what is used now passes what was used last week. A key
+// that a full set has no room for isn't lost: what all programs count of it adds up,
+// in a second set, until that is more than the lowest score, which then makes room
+// and waits in its turn. Where that set is full too, of higher counts, the key's count
+// waits in the program. All of it is one script (EVAL) for each class and flush, of
+// the commands PEXPIRE, SET, DEL, ZADD, ZCARD, ZINCRBY, ZRANGE, ZREM,
+// ZREMRANGEBYRANK, ZREMRANGEBYSCORE, ZSCORE and ZUNIONSTORE, which a user with an ACL
+// needs the right to. Sets that are shared with Baseplate's clients
+// ([Config.WithBaseplateNames]) are only added to.
+//
 // [Tracker.Collector] exports the first few for Prometheus: by name those that are
 // allowed, by a keyed hash others.
 //
@@ -35,12 +48,20 @@
 // The counts come from Filtered Space-Saving sketches of constant size, which may
 // take a key's count for too high; [Count] has bounds. At a rate of 1 the bounds
 // always hold the truth; below that they allow for the chance in the sampling and
-// hold it 95 times in 100. [Config.OnHot] goes by the lower bound. Added to the sets
-// is the part of a count that the sketch vouches for, times 1/p: at a rate of 1
-// never more than there was, below that right but for the chance in the sampling;
-// keys of which the sketch vouches for nothing aren't added. More samples are all that helps: with 20,000 in a
-// window the first 32 keys of common workloads are right up to neighbours in rank,
-// with 2,000 the first few are.
+// hold it 95 times in 100 of the keys that are listed. [Config.OnHot] goes by the
+// lower bound.
+//
+// A key is listed, on the page and by the metric too, only if the count says more
+// than that the key was used: if at least five samples and half of its count are
+// surely its own, and those are more than any key has that isn't counted. Where no
+// key is hot none is listed. Only a few thousand keys or less, all used alike and
+// sampled at a low rate, are told apart by chance now and then.
+//
+// Added to the sets is the part of a count that the sketch vouches for, times 1/p, if
+// that part is at least half: at a rate of 1 never more than there was, below that
+// right but for the chance in the sampling. More samples are all that helps: with
+// 20,000 in a window the first 32 keys of common workloads are right up to neighbours
+// in rank, with 2,000 the first few are.
 //
 // A command counts once, when it ends, however it has ended and however often it
 // was tried. Keys that a script touches without declaring them are unknown, as are
@@ -57,7 +78,7 @@
 //
 // Nothing that happens to a flush is felt by the user's commands. A sink that is
 // slow or hangs delays the next flush; the windows go on, and what they leave is
-// kept, merged, up to 4*TopN keys of each class. What doesn't fit is dropped and
+// kept, added up, up to 4*TopN keys of each class. What doesn't fit is dropped and
 // counted in [Stats]. Counts that surely weren't added are kept for the next
 // flush; those whose outcome isn't known, because a reply was lost, are never sent
 // again, by the tracker or by go-redis, and are counted in Stats too. So at a
@@ -74,6 +95,8 @@
 // configuration a Tracker has up to 128 KiB of memory, and less with short keys.
 //
 // # Limits
+//
+// A name that is longer than [Config.MaxKeyLen] is cut and ends in a hash of the whole.
 //
 // Keys are data: Top, the Handler's pages, OnHot and the sorted sets show them as
 // they are, or as [Config.Normalize] leaves them; values and other arguments never

@@ -44,10 +44,13 @@ func Example() {
 
 	ctx := context.Background()
 	rdb.Set(ctx, "greeting", "hello", 0)
-	for range 3 {
+	for range 20 {
 		rdb.Get(ctx, "greeting")
 	}
-	rdb.MGet(ctx, "greeting", "other")
+	for range 10 {
+		rdb.MGet(ctx, "greeting", "other")
+	}
+	rdb.Get(ctx, "used once")
 
 	for _, c := range tracker.Top(hotkey.Reads, 10) {
 		fmt.Println("read:", c.Key, c.Count)
@@ -60,8 +63,8 @@ func Example() {
 		fmt.Println("written:", z.Member, z.Score)
 	}
 	// Output:
-	// read: greeting 4
-	// read: other 1
+	// read: greeting 30
+	// read: other 10
 	// written: greeting 1
 }
 
@@ -81,14 +84,14 @@ func ExampleConfig_normalize() {
 	}
 	defer tracker.Close()
 	for _, key := range []string{"user:1", "user:2", "item:1"} {
-		read(tracker, key, 1) // as the hook does
+		read(tracker, key, 10) // as the hook does
 	}
 	for _, c := range tracker.Top(hotkey.Reads, 10) {
 		fmt.Println(c.Key, c.Count)
 	}
 	// Output:
-	// user:* 2
-	// item:* 1
+	// user:* 20
+	// item:* 10
 }
 
 func ExampleConfigFromURL() {

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
-)
 
-// membersPerTop bounds a set: so many members for each of the top N.
-const membersPerTop = 10
+	"github.com/redis/go-redis/v9"
+)
 
 // flushes flushes from time to time, on a goroutine of its own, and once more
 // after the last window.
@@ -19,10 +19,10 @@ func (t *Tracker) flushes() {
 	for {
 		select {
 		case <-timer.C:
-			t.flush()
+			t.flush(false)
 			timer.Reset(t.pause())
 		case <-t.rolled:
-			t.flush()
+			t.flush(true)
 			return
 		}
 	}
@@ -34,43 +34,60 @@ func (t *Tracker) pause() time.Duration {
 }
 
 // flush adds what waits to the sets.
-func (t *Tracker) flush() {
-	b := t.pending.take()
-	if b.empty() {
+func (t *Tracker) flush(last bool) {
+	f := flushing{counts: t.pending.take()}
+	if f.counts.empty() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(t.base, t.cfg.FlushTimeout)
 	defer cancel()
-	f := newFlushing(t, b)
-	f.settle(f.run(ctx))
+	t.pending.settle(f.settle(f.run(ctx, t)), last)
 }
 
-// set is the name of a class's sorted set.
-func (t *Tracker) set(class Class) string {
-	if class == Reads {
-		return t.cfg.ReadsKey
+// keysOf are the keys in Redis for a set: that itself, the sorted set of those that
+// wait to get in, and the mark of the last halving. All are in one slot.
+func keysOf(set string) [3]string {
+	prefix := "{" + set + "}"
+	if hasHashTag(set) {
+		prefix = set
 	}
-	return t.cfg.WritesKey
+	return [3]string{set, prefix + ":waiting", prefix + ":halved"}
+}
+
+// hasHashTag reports whether a cluster goes by a part of the key only: what is in
+// the first braces.
+func hasHashTag(key string) bool {
+	_, rest, open := strings.Cut(key, "{")
+	tag, _, closed := strings.Cut(rest, "}")
+	return open && closed && tag != ""
 }
 
 // ErrNoSink is what [Tracker.Global] fails with if the tracker has no sink.
 var ErrNoSink = errors.New("hotkey: the tracker has no sink")
 
+// maxReads is how many reads of the sets run at a time: one that its sink doesn't end
+// in time goes on without its caller.
+const maxReads = 4
+
 // Global returns up to n keys of a class that have the highest scores in Redis,
-// which is what all trackers with the same set have flushed since it was last
-// empty: Key and Count are set, in samples with FlushSamples. It is a round trip
-// of FlushTimeout at most, if the sink obeys its context. It fails with
-// [ErrNoSink], and with the error of the sink.
+// which is what all trackers with the same set have flushed, halved with each
+// half-life: Key and Count are set, in samples with FlushSamples. It ends in
+// FlushTimeout at the latest, whatever the sink does. It fails with [ErrNoSink],
+// with the error of the sink, and with the context's.
 func (t *Tracker) Global(ctx context.Context, class Class, n int) ([]Count, error) {
+	ctx, cancel := context.WithTimeout(ctx, t.cfg.FlushTimeout)
+	defer cancel()
+	return t.global(ctx, class, n)
+}
+
+func (t *Tracker) global(ctx context.Context, class Class, n int) ([]Count, error) {
 	switch {
 	case t.cfg.Sink == nil:
 		return nil, ErrNoSink
 	case class >= numClasses || n <= 0:
 		return nil, nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithValue(ctx, ownKey{}, true), t.cfg.FlushTimeout)
-	defer cancel()
-	members, err := t.cfg.Sink.ZRevRangeWithScores(ctx, t.set(class), 0, int64(n)-1).Result()
+	members, err := t.read(ctx, t.sets[class][0], n)
 	if err != nil {
 		return nil, fmt.Errorf("hotkey: reading the set of %v: %w", class, err)
 	}
@@ -79,4 +96,34 @@ func (t *Tracker) Global(ctx context.Context, class Class, n int) ([]Count, erro
 		counts[i] = Count{Key: fmt.Sprint(m.Member), Count: scaled(max(0, m.Score), 1)}
 	}
 	return counts, nil
+}
+
+// read reads the first n of a set. go-redis obeys a context only if it is told to,
+// so the sink is called on a goroutine of its own.
+func (t *Tracker) read(ctx context.Context, set string, n int) ([]redis.Z, error) {
+	select {
+	case t.reads <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	type result struct {
+		members []redis.Z
+		err     error
+	}
+	done := make(chan result, 1)
+	go func() {
+		r := result{err: errPanicked}
+		defer func() {
+			_ = recover()
+			<-t.reads
+			done <- r
+		}()
+		r.members, r.err = t.cfg.Sink.ZRevRangeWithScores(context.WithValue(ctx, ownKey{}, true), set, 0, int64(n)-1).Result()
+	}()
+	select {
+	case r := <-done:
+		return r.members, r.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }

@@ -2,11 +2,11 @@ package hotkey
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"net"
-	"slices"
 	"strconv"
-	"sync"
+	"strings"
 
 	"github.com/redis/go-redis/v9"
 
@@ -14,157 +14,134 @@ import (
 	"github.com/everpool/everpool/pooler"
 )
 
-// flushing is one flush. What is to be added is settled before the sink is called,
-// so that a sink that never takes the commands, or takes them twice, neither loses
-// nor doubles a count.
-type flushing struct {
-	t *Tracker
+// addScript adds to a set and keeps it in bounds. It is a script because several
+// programs do so at once: which member is to make room, and with which sum another
+// gets in, can't be found out first and done later.
+//
+//go:embed add.lua
+var addScript string
 
-	mu        sync.Mutex // guards what follows: fn may be called anywhere, any time
-	additions [numClasses][]*addition
-	over      bool // the sink has returned
-}
-
-// addition is what is added to one score.
-type addition struct {
-	key    string
-	by     uint64
-	cmd    *increment // the one that was queued last; nil: none was
-	unsure bool       // it may have been run, and the sink wanted it again
-}
-
-// increment is a ZINCRBY. Having been sent it may have been run, so go-redis must
+// evaluation is an EVAL. Having been sent it may have been run, so go-redis must
 // not send it again; what a cluster redirects wasn't run, and is.
-type increment struct{ *redis.FloatCmd }
+type evaluation struct{ *redis.Cmd }
 
 // NoRetry is for go-redis: a pipeline with such a command isn't retried.
-func (*increment) NoRetry() bool { return true }
+func (*evaluation) NoRetry() bool { return true }
+
+// flushing is one flush: a command for each class that has something to add.
+type flushing struct {
+	counts batch
+	cmds   [numClasses]*evaluation // nil: there is nothing to add, or nothing was sent
+}
 
 var (
 	errPanicked = errors.New("hotkey: the sink has panicked")
 	errNotTaken = errors.New("hotkey: the sink has not taken the commands")
-	errTaken    = errors.New("hotkey: these commands were queued before and may have been run")
-	errOver     = errors.New("hotkey: this flush is over")
+	errNoReply  = errors.New("hotkey: the sink has returned no reply")
 )
-
-func newFlushing(t *Tracker, b batch) *flushing {
-	f := &flushing{t: t}
-	for class, counts := range b {
-		for key, n := range counts {
-			f.additions[class] = append(f.additions[class], &addition{key: key, by: n})
-		}
-	}
-	return f
-}
 
 // run sends all in one pipeline. A panic in the sink, of a hook of the user's,
 // say, would end the program.
-func (f *flushing) run(ctx context.Context) (cmds []redis.Cmder, err error) {
+func (f *flushing) run(ctx context.Context, t *Tracker) (err error) {
 	defer func() {
 		if recover() != nil {
-			cmds, err = nil, errPanicked
+			err = errPanicked
 		}
 	}()
-	return f.t.cfg.Sink.Pipelined(ctx, func(pipe redis.Pipeliner) error { return f.queue(ctx, pipe) })
+	pipe := t.cfg.Sink.Pipeline()
+	var cmds [numClasses]*evaluation
+	for class, counts := range f.counts {
+		if len(counts) > 0 {
+			cmds[class] = t.addition(ctx, Class(class), counts)
+			_ = pipe.Process(ctx, cmds[class]) // of a pipeline: it only queues
+		}
+	}
+	f.cmds = cmds
+	_, err = pipe.Exec(ctx)
+	return err
 }
 
-// queue queues the commands. A sink that tries again calls it again.
-func (f *flushing) queue(ctx context.Context, pipe redis.Pipeliner) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.over { // what has become of the counts is decided
-		return errOver
+// addition is the command that adds counts to the set of a class.
+func (t *Tracker) addition(ctx context.Context, class Class, counts map[string]uint64) *evaluation {
+	args := make([]any, 0, 9+2*len(counts))
+	args = append(args, "eval", addScript, len(t.sets[class]))
+	for _, key := range t.sets[class] {
+		args = append(args, key)
 	}
-	queued := 0
-	for class := range numClasses {
-		queued += f.queueClass(ctx, pipe, class)
+	args = append(args, max(0, t.cfg.MaxMembers), t.cfg.TTL.Milliseconds(), max(0, t.cfg.HalfLife.Milliseconds()))
+	for key, n := range counts {
+		args = append(args, key, strconv.FormatUint(n, 10))
 	}
-	if queued == 0 {
-		return errTaken
-	}
-	return nil
+	return &evaluation{redis.NewCmd(ctx, args...)}
 }
 
-// queueClass queues a class's commands and returns the number of increments. The
-// set is trimmed after it has grown, and its TTL set in the same pipeline: a set
-// without one would stay for ever.
-func (f *flushing) queueClass(ctx context.Context, pipe redis.Pipeliner, class Class) (queued int) {
-	set := f.t.set(class)
-	for _, a := range f.additions[class] {
-		if a.cmd != nil && !surelyNot(a.cmd.Err()) {
-			a.unsure = true
+// outcome is what has become of a flush.
+type outcome struct {
+	written, unknown uint64
+	kept             batch // surely not added
+	refused          batch // there was no room for them
+	errorType        string
+}
+
+// settle finds out what has become of the counts. err is the pipeline's.
+func (f *flushing) settle(err error) outcome {
+	o := outcome{errorType: hooks.ErrorType(err)}
+	for class, counts := range f.counts {
+		if len(counts) == 0 {
 			continue
 		}
-		a.cmd = &increment{redis.NewFloatCmd(ctx, "zincrby", set, strconv.FormatUint(a.by, 10), a.key)}
-		_ = pipe.Process(ctx, a.cmd) // of a pipeline: it only queues
-		queued++
-	}
-	if queued > 0 {
-		pipe.ZRemRangeByRank(ctx, set, 0, -int64(membersPerTop*f.t.cfg.TopN)-1)
-		pipe.PExpire(ctx, set, f.t.cfg.TTL)
-	}
-	return queued
-}
-
-// settle finds out what has become of each addition. err is the pipeline's; each
-// command that has failed has an error of its own, unless something between the
-// tracker and the client has failed instead.
-func (f *flushing) settle(cmds []redis.Cmder, err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.over = true
-	whole := err
-	if !errors.Is(err, errPanicked) && f.failed(cmds) {
-		whole = nil
-	}
-	var written, unknown uint64
-	var kept batch
-	for class, additions := range f.additions {
-		for _, a := range additions {
-			if a.cmd == nil && err == nil {
-				err = errNotTaken
-			}
-			switch fate := a.fate(whole); {
-			case a.unsure:
-				unknown = saturating(unknown, a.by)
-			case fate == nil:
-				written = saturating(written, a.by)
-			case surelyNot(fate):
-				if kept[class] == nil {
-					kept[class] = make(map[string]uint64)
+		refused, fate := f.fate(Class(class), err)
+		switch {
+		case fate == nil:
+			for _, key := range refused {
+				if n, mine := counts[key]; mine {
+					o.refused.set(Class(class), key, n)
+					delete(counts, key)
 				}
-				kept[class][a.key] = a.by
-			default:
-				unknown = saturating(unknown, a.by)
 			}
+			o.written = saturating(o.written, sum(counts))
+			continue
+		case surelyNot(fate):
+			o.kept[class] = counts
+		default:
+			o.unknown = saturating(o.unknown, sum(counts))
+		}
+		if o.errorType == "" {
+			o.errorType = hooks.ErrorType(fate)
 		}
 	}
-	f.t.pending.settle(written, unknown, kept, hooks.ErrorType(err))
+	return o
+}
+
+// fate is what the command of a class has come to: its own error, or else that of
+// the whole if no command has one, since something between the tracker and the
+// client has failed then.
+func (f *flushing) fate(class Class, whole error) (refused []string, err error) {
+	cmd := f.cmds[class]
+	if cmd == nil {
+		return nil, errNotTaken
+	}
+	if err := cmd.Err(); err != nil {
+		return nil, err
+	}
+	if whole != nil && (errors.Is(whole, errPanicked) || !f.failed()) {
+		return nil, whole
+	}
+	refused, err = cmd.StringSlice()
+	if err != nil {
+		return nil, errNoReply
+	}
+	return refused, nil
 }
 
 // failed reports whether a command has an error of its own.
-func (f *flushing) failed(cmds []redis.Cmder) bool {
-	if slices.ContainsFunc(cmds, func(c redis.Cmder) bool { return c.Err() != nil }) {
-		return true
-	}
-	for _, additions := range f.additions {
-		if slices.ContainsFunc(additions, func(a *addition) bool { return !a.unsure && a.cmd != nil && a.cmd.Err() != nil }) {
+func (f *flushing) failed() bool {
+	for _, cmd := range f.cmds {
+		if cmd != nil && cmd.Err() != nil {
 			return true
 		}
 	}
 	return false
-}
-
-// fate is the error that says what has become of it; whole is for commands that
-// have none.
-func (a *addition) fate(whole error) error {
-	if a.cmd == nil {
-		return errNotTaken
-	}
-	if err := a.cmd.Err(); err != nil {
-		return err
-	}
-	return whole
 }
 
 // surelyNot reports whether the error says that the command wasn't run.
@@ -172,10 +149,12 @@ func surelyNot(err error) bool {
 	return err != nil && (errors.Is(err, errNotTaken) || isReply(err) || neverSent(err))
 }
 
-// isReply reports whether the server has refused a command.
+// isReply reports whether the server has refused a command. That a user lacks the
+// right to one of those in the script may come out when others have been run.
 func isReply(err error) bool {
 	var reply redis.Error
-	return errors.As(err, &reply) && !errors.Is(err, pooler.ErrUnknownOutcome) && !errors.Is(err, redis.ErrClosed)
+	return errors.As(err, &reply) && !errors.Is(err, pooler.ErrUnknownOutcome) && !errors.Is(err, redis.ErrClosed) &&
+		!strings.HasPrefix(reply.Error(), "NOPERM")
 }
 
 // neverSent reports whether the error says that nothing was sent.

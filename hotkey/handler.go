@@ -2,58 +2,34 @@ package hotkey
 
 import (
 	"bytes"
+	"cmp"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
+	"slices"
 	"strconv"
 	"strings"
-	"time"
-	"unicode/utf8"
 
 	"github.com/everpool/everpool/hooks"
 )
 
 // Handler returns a handler that shows the keys of both classes: as a page, or as
-// JSON with ?format=json or an Accept header that asks for JSON and not for HTML.
-// ?n= is for how many keys, TopN by default. ?source=redis shows the sets in Redis
-// instead, as [Tracker.Global] reads them. It serves GET and HEAD, and has no
+// JSON with an Accept header that asks for JSON and not for HTML. It takes, all of
+// them optional:
+//
+//	source=local|redis                this tracker's last window, or the sets in Redis as [Tracker.Global] reads them
+//	n=                                for how many keys; TopN, which is also the most; of redis up to 1,000
+//	sort=count|key|lower|upper|misses count
+//	order=desc|asc                    desc, and asc for key
+//	refresh=                          the page loads itself again after so many seconds, 1 to 3,600
+//	format=html|json
+//
+// What isn't allowed is refused with 400. It serves GET and HEAD, and has no
 // authentication: keys may be confidential, so mind who can reach it.
 func (t *Tracker) Handler() http.Handler { return http.HandlerFunc(t.serve) }
-
-// view is what is shown.
-type view struct {
-	Source  string       `json:"source"` // "local" or "redis"
-	Classes []*classView `json:"classes"`
-	Flush   *FlushStats  `json:"flush,omitempty"`
-}
-
-// classView is a class of it.
-type classView struct {
-	Class      string      `json:"class"`
-	Tracked    bool        `json:"tracked"`
-	SampleRate float64     `json:"sample_rate,omitempty"`
-	Window     *windowView `json:"window,omitempty"`
-	Set        string      `json:"set,omitempty"`
-	Keys       []keyView   `json:"keys"`
-}
-
-type windowView struct {
-	Start    time.Time `json:"start"`
-	Seconds  float64   `json:"seconds"`
-	Samples  uint64    `json:"samples"`
-	Complete bool      `json:"complete"`
-}
-
-// keyView is a key. One that isn't valid UTF-8, as JSON and HTML have to be, is
-// shown quoted as in Go.
-type keyView struct {
-	Key    string   `json:"key"`
-	Quoted bool     `json:"quoted,omitempty"`
-	Rate   *float64 `json:"rate,omitempty"`
-	Count  uint64   `json:"count"`
-	Lower  *uint64  `json:"lower,omitempty"`
-	Upper  *uint64  `json:"upper,omitempty"`
-}
 
 func (t *Tracker) serve(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
@@ -61,34 +37,38 @@ func (t *Tracker) serve(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "only GET and HEAD", http.StatusMethodNotAllowed)
 		return
 	}
-	asJSON, err := wantsJSON(r)
+	asked, err := t.asked(r)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	v, status, err := t.view(r)
-	if err != nil {
-		http.Error(w, err.Error(), status)
+	v, err := t.view(r.Context(), asked)
+	switch {
+	case errors.Is(err, ErrNoSink):
+		http.Error(w, err.Error(), http.StatusNotFound)
+		return
+	case err != nil: // which may have more in it than the reader should know
+		http.Error(w, "the sets can't be read: "+hooks.ErrorType(err), http.StatusBadGateway)
 		return
 	}
 	var body bytes.Buffer
 	h := w.Header()
-	if asJSON {
+	if asked.format == "json" {
 		h.Set("Content-Type", "application/json")
 		encoder := json.NewEncoder(&body)
 		encoder.SetIndent("", "  ")
-		err = encoder.Encode(v)
+		if err := encoder.Encode(v); err != nil {
+			http.Error(w, "the answer couldn't be made", http.StatusInternalServerError)
+			return
+		}
 	} else {
 		h.Set("Content-Type", "text/html; charset=utf-8")
-		err = page.Execute(&body, v)
-	}
-	if err != nil {
-		http.Error(w, "the answer couldn't be made", http.StatusInternalServerError)
-		return
+		writePage(&body, v, asked)
 	}
 	h.Set("Content-Length", strconv.Itoa(body.Len()))
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cache-Control", "no-store")
 	h.Set("Vary", "Accept")
 	if r.Method == http.MethodGet {
@@ -96,85 +76,135 @@ func (t *Tracker) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func wantsJSON(r *http.Request) (bool, error) {
-	switch format := r.URL.Query().Get("format"); format {
-	case "json":
-		return true, nil
-	case "html":
-		return false, nil
-	case "":
-		accept := strings.Join(r.Header.Values("Accept"), ",")
-		return strings.Contains(accept, "application/json") && !strings.Contains(accept, "text/html"), nil
-	}
-	return false, fmt.Errorf("format: allowed are html and json")
+// asked is what a request asks for. A field has the zero value for what it leaves to
+// the handler, n and format are always set.
+type asked struct {
+	source  string
+	n       int
+	sort    string
+	order   string
+	refresh int
+	format  string
+	askedN  bool
 }
 
-// view gathers what is asked for, or returns an error and its status.
-func (t *Tracker) view(r *http.Request) (v *view, status int, err error) {
-	query := r.URL.Query()
-	n := t.cfg.TopN
-	if asked := query.Get("n"); asked != "" {
-		if n, err = strconv.Atoi(asked); err != nil || n < 1 || n > membersPerTop*t.cfg.TopN {
-			return nil, http.StatusBadRequest, fmt.Errorf("n: allowed is 1 to %d", membersPerTop*t.cfg.TopN)
+// most is how many keys of the sets are shown at most.
+const most = 1000
+
+// asked reads a request, and returns all that is wrong with it.
+func (t *Tracker) asked(r *http.Request) (asked, error) {
+	query, errs := r.URL.Query(), []error(nil)
+	word := func(name string, allowed ...string) string {
+		value := query.Get(name)
+		if value != "" && !slices.Contains(allowed, value) {
+			errs = append(errs, fmt.Errorf("%s is %q; allowed are %s", name, value, strings.Join(allowed, ", ")))
 		}
+		return value
 	}
-	switch query.Get("source") {
-	case "", "local":
-		return t.local(n), http.StatusOK, nil
-	case "redis":
-		return t.global(r, n)
+	number := func(name string, most int) int {
+		value := query.Get(name)
+		if value == "" {
+			return 0
+		}
+		n, err := strconv.Atoi(value)
+		if err != nil || n < 1 || n > most {
+			errs = append(errs, fmt.Errorf("%s is %q; allowed is 1 to %d", name, value, most))
+		}
+		return n
 	}
-	return nil, http.StatusBadRequest, fmt.Errorf("source: allowed are local and redis")
+	a := asked{
+		source: word("source", "local", "redis"), sort: word("sort", "count", "key", "lower", "upper", "misses"),
+		order: word("order", "desc", "asc"), format: word("format", "html", "json"), refresh: number("refresh", 3600),
+	}
+	most := most
+	if a.source != "redis" {
+		most = t.cfg.TopN
+	}
+	a.n = number("n", most)
+	if a.askedN = a.n != 0; !a.askedN {
+		a.n = t.cfg.TopN
+	}
+	if accept := strings.Join(r.Header.Values("Accept"), ","); a.format == "" && strings.Contains(accept, "application/json") && !strings.Contains(accept, "text/html") {
+		a.format = "json"
+	}
+	return a, errors.Join(errs...)
 }
 
-func (t *Tracker) local(n int) *view {
-	v := &view{Source: "local"}
-	for class := range numClasses {
-		c := &classView{Class: class.String(), Keys: []keyView{}}
-		v.Classes = append(v.Classes, c)
-		w := t.window(class)
-		if w == nil {
-			continue
-		}
-		c.Tracked, c.SampleRate = true, w.rate
-		c.Window = &windowView{Start: w.start.UTC(), Seconds: w.seconds(), Samples: w.samples, Complete: !w.live}
-		for _, count := range w.top(min(n, t.cfg.TopN)) {
-			k := newKeyView(count)
-			k.Rate, k.Lower, k.Upper = &count.Rate, &count.Lower, &count.Upper
-			c.Keys = append(c.Keys, k)
+// query is the query of a URL that asks for the same.
+func (a asked) query() string {
+	values := make(url.Values)
+	set := func(name, value string) {
+		if value != "" {
+			values.Set(name, value)
 		}
 	}
-	if t.pending != nil {
-		s := t.pending.snapshot()
-		v.Flush = &s
+	set("source", a.source)
+	set("sort", a.sort)
+	set("order", a.order)
+	set("format", a.format)
+	if a.askedN {
+		set("n", strconv.Itoa(a.n))
+	}
+	if a.refresh > 0 {
+		set("refresh", strconv.Itoa(a.refresh))
+	}
+	return "?" + values.Encode()
+}
+
+// sorted says by what keys are ordered, and whether the lowest comes first.
+func (a asked) sorted() (by string, ascending bool) {
+	by = cmp.Or(a.sort, "count")
+	if a.order == "" {
+		return by, by == "key"
+	}
+	return by, a.order == "asc"
+}
+
+// arrange orders keys, which are in the order of their counts.
+func (a asked) arrange(keys []keyView) {
+	by, ascending := a.sorted()
+	slices.SortStableFunc(keys, func(x, y keyView) int {
+		var c int
+		switch by {
+		case "key":
+			c = strings.Compare(x.Key, y.Key)
+		case "lower":
+			c = cmp.Compare(value(x.Lower), value(y.Lower))
+		case "misses":
+			c = cmp.Compare(value(x.Misses), value(y.Misses))
+		case "upper":
+			c = cmp.Compare(value(x.Upper), value(y.Upper))
+		default:
+			c = cmp.Compare(x.Count, y.Count)
+		}
+		if ascending {
+			return c
+		}
+		return -c
+	})
+}
+
+// value is 0 where there is none.
+func value[T any](of *T) (v T) {
+	if of != nil {
+		v = *of
 	}
 	return v
 }
 
-// global shows the sets. What has failed is told by its class alone: the error may
-// have more in it than the reader should know.
-func (t *Tracker) global(r *http.Request, n int) (*view, int, error) {
-	v := &view{Source: "redis"}
-	if t.cfg.Sink == nil {
-		return nil, http.StatusNotFound, ErrNoSink
+// view gathers what is asked for.
+func (t *Tracker) view(ctx context.Context, a asked) (v *view, err error) {
+	if a.source == "redis" {
+		v, err = t.globalView(ctx, a.n)
+	} else {
+		v = t.localView(a.n)
 	}
-	for class := range numClasses {
-		counts, err := t.Global(r.Context(), class, n)
-		if err != nil {
-			return nil, http.StatusBadGateway, fmt.Errorf("the sets can't be read: %s", hooks.ErrorType(err))
-		}
-		c := &classView{Class: class.String(), Tracked: true, Set: t.set(class), Keys: []keyView{}}
-		for _, count := range counts {
-			c.Keys = append(c.Keys, newKeyView(count))
-		}
-		v.Classes = append(v.Classes, c)
+	if err != nil {
+		return nil, err
 	}
-	return v, http.StatusOK, nil
-}
-
-func newKeyView(c Count) keyView {
-	if !utf8.ValidString(c.Key) {
-		return keyView{Key: strconv.Quote(c.Key), Quoted: true, Count: c.Count}
+	v.Client = t.cfg.Client
+	for _, c := range v.Classes {
+		a.arrange(c.Keys)
 	}
-	return keyView{Key: c.Key, Count: c.Count}
+	return v, nil
 }

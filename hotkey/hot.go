@@ -2,10 +2,11 @@ package hotkey
 
 import (
 	"log/slog"
+	"maps"
 	"runtime/debug"
+	"time"
 
 	"github.com/everpool/everpool/internal/guard"
-	"github.com/everpool/everpool/internal/topk"
 )
 
 // Hot is a key that has become hot.
@@ -21,30 +22,35 @@ type Hot struct {
 // too high keep one hot that is used no more.
 const cooled = 0.5
 
-// hotKeys are the keys of a class that are hot. They are among those of a window,
-// so it can't have more than a sketch has counters.
-type hotKeys map[string]struct{}
+// coolingWindows is for how many windows' time a key has to be below that. Keys that
+// take turns, from one window to the next, don't become hot anew each time.
+const coolingWindows = 6
+
+// hotKeys are the keys of a class that are hot, with the end of the last window in
+// which they weren't below the share. No more of them can come in a window than a
+// sketch has counters.
+type hotKeys map[string]time.Time
 
 // tell calls OnHot for the keys that have become hot in a window. all is what the
-// sketches had: a key that isn't among them isn't hot.
-func (t *Tracker) tell(w *window, all []topk.Entry) {
+// sketches had.
+func (t *Tracker) tell(w *window, all []entry) {
 	if t.cfg.OnHot == nil {
 		return
 	}
-	before, now := t.hot[w.class], make(hotKeys)
+	hot := t.hot[w.class]
 	for _, e := range all {
-		if _, was := before[e.Key]; was {
+		if _, was := hot[e.Key]; was {
 			if w.perSecond(float64(e.Lower())/w.rate) >= t.cfg.HotRate*cooled {
-				now[e.Key] = struct{}{}
+				hot[e.Key] = w.end
 			}
 			continue
 		}
 		if c := w.count(e); w.perSecond(float64(c.Lower)) >= t.cfg.HotRate {
-			now[e.Key] = struct{}{}
+			hot[e.Key] = w.end
 			t.call(Hot{w.class, c})
 		}
 	}
-	t.hot[w.class] = now
+	maps.DeleteFunc(hot, func(_ string, last time.Time) bool { return w.end.Sub(last) >= coolingWindows*t.cfg.Window })
 }
 
 // call calls OnHot. A panic in it would end the program; it is logged.

@@ -19,9 +19,21 @@ func (b *batch) empty() bool { return len(b[Reads])+len(b[Writes]) == 0 }
 
 func (b *batch) sum() (n uint64) {
 	for _, counts := range b {
-		for _, c := range counts {
-			n = saturating(n, c)
-		}
+		n = saturating(n, sum(counts))
+	}
+	return n
+}
+
+func (b *batch) set(class Class, key string, n uint64) {
+	if b[class] == nil {
+		b[class] = make(map[string]uint64)
+	}
+	b[class][key] = n
+}
+
+func sum(counts map[string]uint64) (n uint64) {
+	for _, c := range counts {
+		n = saturating(n, c)
 	}
 	return n
 }
@@ -77,20 +89,29 @@ func (p *pending) take() batch {
 	return b
 }
 
-// settle notes what has become of a flush: kept is what waits for the next one.
-func (p *pending) settle(written, unknown uint64, kept batch, errorType string) {
+// settle notes what has become of a flush. What was surely not added, and what
+// there was no room for, waits for the next one and adds up, unless this is the
+// last.
+func (p *pending) settle(o outcome, last bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.stats.Flushes++
-	p.stats.Written = saturating(p.stats.Written, written)
-	p.stats.Unknown = saturating(p.stats.Unknown, unknown)
-	if errorType != "" {
+	p.stats.Written = saturating(p.stats.Written, o.written)
+	p.stats.Unknown = saturating(p.stats.Unknown, o.unknown)
+	if o.errorType != "" {
 		p.stats.Failed++
-		p.stats.LastError = errorType
+		p.stats.LastError = o.errorType
 	}
-	for class, counts := range kept {
-		if len(counts) > 0 {
-			p.addLocked(Class(class), counts)
+	back := []batch{o.kept, o.refused}
+	if last {
+		p.stats.Outranked = saturating(p.stats.Outranked, o.refused.sum())
+		back = back[:1]
+	}
+	for _, b := range back {
+		for class, counts := range b {
+			if len(counts) > 0 {
+				p.addLocked(Class(class), counts)
+			}
 		}
 	}
 }

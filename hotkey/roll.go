@@ -1,11 +1,6 @@
 package hotkey
 
-import (
-	"slices"
-	"time"
-
-	"github.com/everpool/everpool/internal/topk"
-)
+import "time"
 
 // checksPerWindow is how often per window bursts are looked for.
 const checksPerWindow = 10
@@ -41,9 +36,9 @@ func (t *Tracker) roll() {
 // comes last.
 func (t *Tracker) publish(c *counting, w *window) {
 	all := w.entries
-	w.entries = slices.Clone(first(all, t.cfg.TopN))
-	c.last.Store(w)
 	t.pend(w)
+	w.entries = those(all, t.cfg.TopN, w.isSignificant)
+	c.last.Store(w)
 	t.tell(w, all)
 }
 
@@ -56,14 +51,14 @@ func (t *Tracker) rollLast() {
 			continue
 		}
 		w := c.roll(now)
-		w.entries = slices.Clone(first(w.entries, t.cfg.TopN))
-		c.last.CompareAndSwap(nil, w)
 		t.pend(w)
+		w.entries = those(w.entries, t.cfg.TopN, w.isSignificant)
+		c.last.CompareAndSwap(nil, w)
 	}
 }
 
 // pend hands a window's counts to the flushes: of each the part that the sketch
-// vouches for. The rest of an estimate may be of any other key, and would come
+// vouches for, if that is most of it. The rest of an estimate may be of any other key, and would come
 // to many times what was used where no key is hot.
 func (t *Tracker) pend(w *window) {
 	if t.pending == nil {
@@ -73,13 +68,11 @@ func (t *Tracker) pend(w *window) {
 	if t.cfg.FlushSamples {
 		rate = 1
 	}
-	counts := make(map[string]uint64, len(w.entries))
-	for _, e := range w.entries {
+	counts := make(map[string]uint64)
+	for _, e := range those(w.entries, t.cfg.TopN, isVouched) {
 		if n := scaled(float64(e.Lower()), rate); n > 0 {
 			counts[e.Key] = n
 		}
 	}
 	t.pending.add(w.class, counts)
 }
-
-func first(entries []topk.Entry, n int) []topk.Entry { return entries[:min(n, len(entries))] }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -18,168 +18,81 @@ import (
 	"github.com/everpool/everpool/hotkey"
 )
 
-// odder is a sink that does something of its own with a pipeline.
+// odder is a sink whose pipelines do something of their own.
 type odder struct {
 	*script
-	do func(ctx context.Context, s *script, fn func(redis.Pipeliner) error) ([]redis.Cmder, error)
+	pipeline func(*script) redis.Pipeliner
 }
 
-func (o odder) Pipelined(ctx context.Context, fn func(redis.Pipeliner) error) ([]redis.Cmder, error) {
-	return o.do(ctx, o.script, fn)
+func (o odder) Pipeline() redis.Pipeliner { return o.pipeline(o.script) }
+
+// oddPipe is a pipeline that is executed otherwise.
+type oddPipe struct {
+	redis.Pipeliner
+	exec func(ctx context.Context, inner redis.Pipeliner) ([]redis.Cmder, error)
 }
 
-type doing = func(ctx context.Context, s *script, fn func(redis.Pipeliner) error) ([]redis.Cmder, error)
+func (p oddPipe) Exec(ctx context.Context) ([]redis.Cmder, error) { return p.exec(ctx, p.Pipeliner) }
 
-// through flushes 100 reads of a key through an odd sink, and then through one
-// that does what it should, and returns what was between and what was at the end.
-func through(t *testing.T, do doing, answer answer) (between, after hotkey.FlushStats, lines []string) {
-	t.Helper()
-	s := newScript(t)
-	s.answers(answer)
-	odd := true
-	cfg := everything()
-	cfg.Window, cfg.FlushInterval = 10*time.Second, 9*time.Second
-	cfg.Sink = odder{s, func(ctx context.Context, s *script, fn func(redis.Pipeliner) error) ([]redis.Cmder, error) {
-		if odd {
-			odd = false
-			return do(ctx, s, fn)
-		}
-		return s.Client.Pipelined(ctx, fn)
-	}}
-	tracker := newTracker(t, cfg)
-	read(tracker, "k", 100)
-	for tracker.Stats().Flush.Flushes == 0 {
-		time.Sleep(time.Second)
-		synctest.Wait()
+// Whatever a sink does, nothing is added twice, and nothing goes uncounted.
+func TestASinkThatIsOddAddsNothingTwice(t *testing.T) {
+	executed := func(exec func(context.Context, redis.Pipeliner) ([]redis.Cmder, error)) func(*script) redis.Pipeliner {
+		return func(s *script) redis.Pipeliner { return oddPipe{s.Client.Pipeline(), exec} }
 	}
-	between = tracker.Stats().Flush
-	s.mu.Lock()
-	s.answer = nil
-	s.mu.Unlock()
-	if err := tracker.Close(); err != nil {
-		t.Errorf("Close: %v", err)
-	}
-	_, lines = s.pipelines()
-	return between, tracker.Stats().Flush, lines
-}
-
-func TestASinkThatDoesNotTakeTheCommandsLosesNothing(t *testing.T) {
-	for name, do := range map[string]doing{
-		"an error": func(context.Context, *script, func(redis.Pipeliner) error) ([]redis.Cmder, error) {
+	for name, c := range map[string]struct {
+		pipeline         func(*script) redis.Pipeliner
+		pending, unknown uint64
+		errorType        string
+	}{
+		"no pipeline":    {func(*script) redis.Pipeliner { return nil }, 100, 0, "_OTHER"},
+		"a panic before": {func(*script) redis.Pipeliner { panic("no") }, 100, 0, "_OTHER"},
+		"a panic": {executed(func(context.Context, redis.Pipeliner) ([]redis.Cmder, error) {
+			panic("no")
+		}), 0, 100, "_OTHER"},
+		"a refusal that says so": {executed(func(context.Context, redis.Pipeliner) ([]redis.Cmder, error) {
+			return nil, fmt.Errorf("sink: %w", errRefused)
+		}), 100, 0, "connection"},
+		"an error of unknown meaning": {executed(func(context.Context, redis.Pipeliner) ([]redis.Cmder, error) {
 			return nil, errors.New("the circuit is open")
-		},
-		"nothing": func(context.Context, *script, func(redis.Pipeliner) error) ([]redis.Cmder, error) {
+		}), 0, 100, "_OTHER"},
+		"nothing": {executed(func(context.Context, redis.Pipeliner) ([]redis.Cmder, error) {
 			return nil, nil
-		},
-		"a panic": func(context.Context, *script, func(redis.Pipeliner) error) ([]redis.Cmder, error) { panic("no") },
+		}), 0, 100, "_OTHER"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				between, after, lines := through(t, do, nil)
-				if d := cmp.Diff(hotkey.FlushStats{Flushes: 1, Failed: 1, Pending: 100, LastError: "_OTHER"}, between); d != "" {
+				s, odd := newScript(t), true
+				cfg := everything()
+				cfg.Window, cfg.FlushInterval = 10*time.Second, 9*time.Second
+				cfg.Sink = odder{s, func(s *script) redis.Pipeliner {
+					if odd {
+						odd = false
+						return c.pipeline(s)
+					}
+					return s.Client.Pipeline()
+				}}
+				tracker := newTracker(t, cfg)
+				read(tracker, "k", 100)
+				for tracker.Stats().Flush.Flushes == 0 {
+					time.Sleep(time.Second)
+					synctest.Wait()
+				}
+				want := hotkey.FlushStats{Flushes: 1, Failed: 1, Pending: c.pending, Unknown: c.unknown, LastError: c.errorType}
+				if d := cmp.Diff(want, tracker.Stats().Flush); d != "" {
 					t.Errorf("between: -want +got\n%s", d)
 				}
-				if after.Written != 100 || after.Pending+after.Dropped+after.Unknown != 0 {
-					t.Errorf("at the end: %+v", after)
+				if err := tracker.Close(); err != nil {
+					t.Errorf("Close: %v", err)
 				}
-				if len(lines) != 1 {
+				if f := tracker.Stats().Flush; f.Written != c.pending || f.Unknown != c.unknown || f.Pending+f.Dropped != 0 {
+					t.Errorf("at the end: %+v", f)
+				}
+				if _, lines := s.pipelines(); len(lines) != int(c.pending/100) {
 					t.Errorf("sent %q", lines)
 				}
 			})
 		})
 	}
-}
-
-// again calls fn a second time when the first was in vain.
-func again(ctx context.Context, s *script, fn func(redis.Pipeliner) error) ([]redis.Cmder, error) {
-	cmds, err := s.Client.Pipelined(ctx, fn)
-	if err != nil {
-		return s.Client.Pipelined(ctx, fn)
-	}
-	return cmds, err
-}
-
-func TestASinkThatTriesAgainAddsNothingTwice(t *testing.T) {
-	for name, c := range map[string]struct {
-		do               doing
-		first            error
-		written, unknown uint64
-		sent             int
-	}{
-		"what was surely not added":      {again, errRefused, 100, 0, 2},
-		"what may have been added":       {again, io.EOF, 0, 100, 1},
-		"what has no error of its own":   {again, errWhole, 0, 100, 1},
-		"after a success":                {twice, nil, 0, 100, 1},
-		"and only when it has come back": {late, errRefused, 0, 0, 1},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				calls := 0
-				between, after, lines := through(t, c.do, func(ctx context.Context, cmds []redis.Cmder) error {
-					switch calls++; {
-					case calls > 1 || c.first == nil:
-						return nil
-					case errors.Is(c.first, errWhole):
-						return c.first
-					}
-					return failWith(c.first)(ctx, cmds)
-				})
-				if between.Written != c.written || between.Unknown != c.unknown || between.Pending != 100-c.written-c.unknown {
-					t.Errorf("%+v", between)
-				}
-				if after.Written+after.Unknown != 100 || after.Pending+after.Dropped != 0 {
-					t.Errorf("at the end: %+v", after)
-				}
-				if want := c.sent + int(between.Pending/100); len(lines) != want {
-					t.Errorf("sent %q, want %d", lines, want)
-				}
-			})
-		})
-	}
-}
-
-// One count was refused, of the other nothing is known: it isn't among what is
-// tried again, though that succeeds.
-func TestASinkThatTriesAgainAddsOnlyWhatWasSurelyNotAdded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s, calls := newScript(t), 0
-		s.answers(func(_ context.Context, cmds []redis.Cmder) error {
-			if calls++; calls > 1 {
-				return nil
-			}
-			for _, cmd := range cmds {
-				if cmd.Name() == "zincrby" && cmd.Args()[3] == "refused" {
-					cmd.SetErr(errRefused)
-				}
-			}
-			return errRefused
-		})
-		cfg := everything()
-		cfg.Sink = odder{s, again}
-		tracker := newTracker(t, cfg)
-		read(tracker, "refused", 10)
-		read(tracker, "unknown", 5)
-		_ = tracker.Close()
-		if f := tracker.Stats().Flush; f.Written != 10 || f.Unknown != 5 || f.Dropped != 0 {
-			t.Errorf("%+v", f)
-		}
-		if _, lines := s.pipelines(); len(lines) != 3 {
-			t.Errorf("sent %q, want 3", lines)
-		}
-	})
-}
-
-var errWhole = errors.New("something between")
-
-func twice(ctx context.Context, s *script, fn func(redis.Pipeliner) error) ([]redis.Cmder, error) {
-	_, _ = s.Client.Pipelined(ctx, fn)
-	return s.Client.Pipelined(ctx, fn)
-}
-
-// late calls fn once more when the flush is over.
-func late(ctx context.Context, s *script, fn func(redis.Pipeliner) error) ([]redis.Cmder, error) {
-	time.AfterFunc(time.Millisecond, func() { _, _ = s.Client.Pipelined(ctx, fn) })
-	return s.Client.Pipelined(ctx, fn)
 }
 
 // An AutoPipeliner sends commands with a context of its own, so that nothing marks
@@ -223,11 +136,13 @@ func TestKeysThatAreReadOnceAreNeitherHotNorFlushedTooOften(t *testing.T) {
 			f.key(fmt.Sprint("key:", i), 1)
 		}
 		f.key("hot", 5000)
+		if all := tracker.All(hotkey.Reads, 2); len(all) != 2 || all[1].Count < 20 {
+			t.Fatalf("the estimates are too good for this test: %v", all)
+		}
 		time.Sleep(time.Second + time.Millisecond)
 		synctest.Wait()
-		top := tracker.Top(hotkey.Reads, 2)
-		if len(top) != 2 || top[1].Count < 20 {
-			t.Fatalf("the estimates are too good for this test: %v", top)
+		if top := tracker.Top(hotkey.Reads, 2); len(top) != 1 || top[0].Key != "hot" {
+			t.Errorf("shown are %+v, want the hot one", top)
 		}
 		if err := tracker.Close(); err != nil {
 			t.Fatal(err)
@@ -240,7 +155,7 @@ func TestKeysThatAreReadOnceAreNeitherHotNorFlushedTooOften(t *testing.T) {
 		for _, line := range lines {
 			var n int
 			var key string
-			if _, err := fmt.Sscanf(line, "zincrby everpool-hot-key-tracker-reads %d %s", &n, &key); err != nil {
+			if _, err := fmt.Sscanf(line, "everpool-hot-key-tracker-reads %d %s", &n, &key); err != nil {
 				t.Fatal(err)
 			}
 			if key == "hot" {
@@ -314,4 +229,65 @@ func TestCloseSaysThatThereWasNoRoom(t *testing.T) {
 			t.Errorf("Close: %v", err)
 		}
 	})
+}
+
+// deaf is a sink that ends no read until it is released, whatever its context says.
+type deaf struct {
+	*script
+	release chan struct{}
+}
+
+func (d deaf) ZRevRangeWithScores(context.Context, string, int64, int64) *redis.ZSliceCmd {
+	<-d.release
+	return redis.NewZSliceCmdResult([]redis.Z{{Score: 3, Member: "late"}}, nil)
+}
+
+func TestReadingTheSetsEndsInTimeWhateverTheSinkDoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := everything()
+		d := deaf{newScript(t), make(chan struct{})}
+		cfg.Sink, cfg.FlushTimeout = d, 3*time.Second
+		tracker := newTracker(t, cfg)
+		for name, do := range map[string]func() error{
+			"Global": func() error { _, err := tracker.Global(t.Context(), hotkey.Reads, 10); return err },
+			"the page": func() error {
+				w := get(t, tracker, "/?source=redis")
+				if w.Code != http.StatusBadGateway || !strings.Contains(w.Body.String(), "timeout") {
+					t.Errorf("the page: %d %s", w.Code, w.Body)
+				}
+				return context.DeadlineExceeded
+			},
+		} {
+			for range 5 { // more than there may be at a time
+				begun := time.Now()
+				if err := do(); !errors.Is(err, context.DeadlineExceeded) || time.Since(begun) != 3*time.Second {
+					t.Errorf("%s: %v after %v, want 3s", name, err, time.Since(begun))
+				}
+			}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := tracker.Global(ctx, hotkey.Reads, 10); !errors.Is(err, context.Canceled) {
+			t.Errorf("cancelled: %v", err)
+		}
+		close(d.release)
+		synctest.Wait()
+		if top, err := tracker.Global(t.Context(), hotkey.Reads, 10); err != nil || counts(top) != "late=3" {
+			t.Errorf("once it is released: %v, %v", top, err)
+		}
+	})
+}
+
+type panicky struct{ *script }
+
+func (panicky) ZRevRangeWithScores(context.Context, string, int64, int64) *redis.ZSliceCmd {
+	panic("no")
+}
+
+func TestAPanicOfTheSinkIsAnErrorOfGlobal(t *testing.T) {
+	cfg := everything()
+	cfg.Sink = panicky{newScript(t)}
+	if _, err := newTracker(t, cfg).Global(t.Context(), hotkey.Reads, 1); err == nil || !strings.Contains(err.Error(), "panicked") {
+		t.Errorf("got %v", err)
+	}
 }

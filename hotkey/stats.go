@@ -28,11 +28,15 @@ type FlushStats struct {
 
 	// Written was added.
 	Written uint64 `json:"written"`
-	// Pending waits for the next flush.
+	// Pending waits for the next flush; what a full set has no room for yet is among
+	// it.
 	Pending uint64 `json:"pending"`
 	// Dropped was never added: there was no room for it to wait, or no time when
 	// the tracker was closed.
 	Dropped uint64 `json:"dropped"`
+	// Outranked is what there still was no room for in a full set when the tracker
+	// was closed.
+	Outranked uint64 `json:"outranked"`
 	// Unknown was sent once, and the reply was lost.
 	Unknown uint64 `json:"unknown"`
 

@@ -37,7 +37,7 @@ func TestCountsThatWaitDoNotWrap(t *testing.T) {
 		t.Errorf("%+v, a waits with %d", s, p.counts[Reads]["a"])
 	}
 	for range 2 {
-		p.settle(math.MaxUint64-1, math.MaxUint64-1, batch{}, "")
+		p.settle(outcome{written: math.MaxUint64 - 1, unknown: math.MaxUint64 - 1}, false)
 		p.add(Writes, map[string]uint64{"a": math.MaxUint64 - 1})
 		p.drop()
 	}

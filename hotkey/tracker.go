@@ -3,7 +3,10 @@ package hotkey
 import (
 	"context"
 	"fmt"
+	"hash/fnv"
+	"io"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +28,9 @@ type Tracker struct {
 
 	hot     [numClasses]hotKeys // of the windows' goroutine
 	pending *pending            // nil without a sink
+	sets    [numClasses][3]string
+	lengths uint64        // a bit for the length of each key in sets, modulo 64
+	reads   chan struct{} // has one for each read of the sets that runs
 
 	closing  chan struct{} // closed by Close
 	rolled   chan struct{} // closed after the last window
@@ -47,7 +53,15 @@ func New(cfg Config) (*Tracker, error) {
 	cfg = cfg.withDefaults()
 	t := &Tracker{
 		cfg:     cfg,
+		sets:    [numClasses][3]string{Reads: keysOf(cfg.ReadsKey), Writes: keysOf(cfg.WritesKey)},
+		hot:     [numClasses]hotKeys{Reads: {}, Writes: {}},
+		reads:   make(chan struct{}, maxReads),
 		closing: make(chan struct{}), rolled: make(chan struct{}), finished: make(chan struct{}),
+	}
+	for _, keys := range t.sets {
+		for _, key := range keys {
+			t.lengths |= 1 << (len(key) % 64)
+		}
 	}
 	t.base, t.cancel = context.WithCancel(context.WithValue(context.Background(), ownKey{}, true))
 	if cfg.Sink != nil {
@@ -123,7 +137,7 @@ func (t *Tracker) End(ctx context.Context, op *hooks.Operation) {
 			if ctx.Value(ownKey{}) != nil {
 				return
 			}
-			t.sample(cmd, random)
+			t.sample(op, cmd, random)
 		}
 	}
 }
@@ -137,16 +151,20 @@ const maxKeys = 1024
 
 // sample counts a command's keys. One random number decides for all of them, so
 // that at equal rates a command counts with its keys of both classes or not at all.
-func (t *Tracker) sample(cmd redis.Cmder, random uint64) {
+func (t *Tracker) sample(op *hooks.Operation, cmd redis.Cmder, random uint64) {
 	var buf [8]hooks.Key
 	keys := hooks.AppendKeys(buf[:0], cmd)
+	if len(keys) == 0 {
+		return
+	}
+	by := useOf(op, cmd)
 	for _, key := range keys[:min(len(keys), maxKeys)] {
 		c := t.sampling(key, random)
 		if c == nil || t.isSet(key.Name) {
 			continue
 		}
-		if name := t.name(key.Name); name != "" {
-			c.add(name)
+		if name, ok := t.name(key.Name); ok {
+			c.add(name, by)
 		}
 	}
 	if len(keys) > maxKeys {
@@ -166,9 +184,14 @@ func (t *Tracker) sampling(key hooks.Key, random uint64) *counting {
 	return nil
 }
 
-// isSet reports whether a key is one of the sorted sets. Those are used by trackers,
+// isSet reports whether a key belongs to the sorted sets. Those are used by trackers,
 // and not every sink hands on the context that marks their commands.
-func (t *Tracker) isSet(key string) bool { return key == t.cfg.ReadsKey || key == t.cfg.WritesKey }
+func (t *Tracker) isSet(key string) bool {
+	if t.lengths&(1<<(len(key)%64)) == 0 { // most are told apart by their length
+		return false
+	}
+	return slices.Contains(t.sets[Reads][:], key) || slices.Contains(t.sets[Writes][:], key)
+}
 
 // skip notes the keys that are too many.
 func (t *Tracker) skip(keys []hooks.Key, random uint64) {
@@ -185,30 +208,44 @@ func (t *Tracker) skip(keys []hooks.Key, random uint64) {
 	}
 }
 
-// name is what a key is counted under; "" if it isn't.
-func (t *Tracker) name(key string) string {
+// name is what a key is counted under, if it is.
+func (t *Tracker) name(key string) (name string, ok bool) {
 	if t.cfg.Normalize != nil {
-		key = t.cfg.Normalize(key)
+		if key = t.cfg.Normalize(key); key == "" {
+			return "", false
+		}
 	}
 	if len(key) <= t.cfg.MaxKeyLen {
-		return key
+		return key, true
 	}
-	cut := t.cfg.MaxKeyLen - len(cutMark)
+	return cut(key, t.cfg.MaxKeyLen), true
+}
+
+// cutMark is between what is left of a long name and its hash.
+const cutMark = "…"
+
+// cut shortens a name to length bytes, the last of which are a hash, by which names
+// that begin alike are told apart. It is the same in all programs, since they add to
+// the same sets.
+func cut(name string, length int) string {
+	hash := fnv.New64a()
+	_, _ = io.WriteString(hash, name) // never fails
+	end := cutMark + fmt.Sprintf("%08x", uint32(hash.Sum64()>>32))
+	left := length - len(end)
 	for i := range utf8.UTFMax - 1 { // not within a character
-		if utf8.RuneStart(key[cut-i]) {
-			cut -= i
+		if utf8.RuneStart(name[left-i]) {
+			left -= i
 			break
 		}
 	}
-	return key[:cut] + cutMark
+	return name[:left] + end
 }
-
-// cutMark ends a name that was cut.
-const cutMark = "…"
 
 // Top returns up to n keys of a class that were used most in the last complete
 // window, the first of them most; before the end of the first window, in the
-// time since the start. n is TopN at most. It is empty if the class isn't tracked.
+// time since the start. n is TopN at most. A key of which less than half the count is
+// sure ([Count].Lower), or fewer than five samples, isn't among them, so that where
+// nothing is hot there is none. It is empty if the class isn't tracked.
 func (t *Tracker) Top(class Class, n int) []Count {
 	w := t.window(class)
 	if w == nil {

@@ -19,10 +19,10 @@ const urlPrefix = "track_key_"
 // was, for [redis.ParseURL] or driver.Open:
 //
 //	track_key_reads_sample_rate, track_key_writes_sample_rate      0, and 1e-9 to 1
-//	track_key_max_samples_per_second, track_key_top_n, track_key_max_key_len
+//	track_key_max_samples_per_second, track_key_top_n, track_key_max_key_len, track_key_max_members
 //	                                                               numbers
-//	track_key_window, track_key_flush_interval, track_key_flush_timeout, track_key_ttl
-//	                              durations such as 10s, or a number of seconds
+//	track_key_window, track_key_flush_interval, track_key_flush_timeout, track_key_ttl, track_key_half_life
+//	                              durations such as 10s, or a number of seconds; -1 as in the field
 //	track_key_reads_name, track_key_writes_name                    text
 //
 // They mean what the fields of [Config] do. Of a parameter that is given several
@@ -115,6 +115,9 @@ func (cfg *Config) parameters() map[string]func(string) error {
 			if seconds, numeric := strconv.ParseInt(v, 10, 32); numeric == nil {
 				d, err = time.Duration(seconds)*time.Second, nil
 			}
+			if v == "-1" {
+				d = off
+			}
 			if err != nil {
 				return errors.New("allowed are durations such as 10s, or a number of seconds")
 			}
@@ -137,6 +140,8 @@ func (cfg *Config) parameters() map[string]func(string) error {
 		urlPrefix + "window":                 duration(&cfg.Window),
 		urlPrefix + "flush_interval":         duration(&cfg.FlushInterval),
 		urlPrefix + "flush_timeout":          duration(&cfg.FlushTimeout),
+		urlPrefix + "max_members":            number(&cfg.MaxMembers),
+		urlPrefix + "half_life":              duration(&cfg.HalfLife),
 		urlPrefix + "ttl":                    duration(&cfg.TTL),
 		urlPrefix + "reads_name":             text(&cfg.ReadsKey),
 		urlPrefix + "writes_name":            text(&cfg.WritesKey),

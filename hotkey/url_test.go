@@ -31,10 +31,10 @@ func TestConfigFromURLTakesItsParametersAndLeavesTheRest(t *testing.T) {
 		"no query":  {"redis://h", "redis://h", base},
 		"the other": {"redis://h?track_key=1", "redis://h?track_key=1", base},
 		"all others": {
-			"redis://h?track_key_window=30&track_key_flush_interval=500ms&track_key_flush_timeout=1s&track_key_ttl=1h&track_key_max_samples_per_second=-1&track_key_max_key_len=64&track_key_writes_name=w", "redis://h",
+			"redis://h?track_key_window=30&track_key_flush_interval=500ms&track_key_flush_timeout=1s&track_key_ttl=1h&track_key_max_samples_per_second=-1&track_key_max_key_len=64&track_key_writes_name=w&track_key_half_life=-1&track_key_max_members=50", "redis://h",
 			hotkey.Config{
 				WriteSampleRate: 0.5, TopN: 9, Window: 30 * time.Second, FlushInterval: 500 * time.Millisecond, FlushTimeout: time.Second,
-				TTL: time.Hour, MaxSamplesPerSecond: -1, MaxKeyLen: 64, WritesKey: "w",
+				TTL: time.Hour, MaxSamplesPerSecond: -1, MaxKeyLen: 64, WritesKey: "w", HalfLife: -1, MaxMembers: 50,
 			},
 		},
 	} {

@@ -3,8 +3,6 @@ package hotkey
 import (
 	"math"
 	"time"
-
-	"github.com/everpool/everpool/internal/topk"
 )
 
 // window is what was counted over some time. It isn't changed.
@@ -13,8 +11,9 @@ type window struct {
 	start, end time.Time
 	rate       float64 // of the sampling
 	samples    uint64
+	floor      uint64 // samples that no key has more of that isn't among the entries
 	live       bool
-	entries    []topk.Entry // the highest first
+	entries    []entry // the highest first
 }
 
 // Count is how often a key was used over a window. Estimates and bounds are of
@@ -27,9 +26,25 @@ type Count struct {
 	// Count is the estimate, by which keys are ordered.
 	Count uint64 `json:"count"`
 	// Lower and Upper are bounds. At a sample rate of 1 the truth is always
-	// within; at lower rates it is 95 times in 100.
+	// within; at lower rates it is 95 times in 100 of the keys that are listed, if
+	// some are used more than others: of many that are used alike those are listed
+	// that chance has favoured.
 	Lower uint64 `json:"lower"`
 	Upper uint64 `json:"upper"`
+	// Share is Count's of all uses of keys in the class over the window, up to 1.
+	Share float64 `json:"share"`
+
+	// What follows is of the samples that were surely the key's.
+
+	// Commands are those that have used the key, the first most: of the first two that
+	// came, and [hooks.Other] for all others.
+	Commands []CommandShare `json:"commands,omitempty"`
+	// Misses is the share of the uses that were answered with nil, as to a GET of a key
+	// that doesn't exist.
+	Misses float64 `json:"misses"`
+	// Node is the server that answered last, as host:port; "" if that isn't known, as of
+	// batches of a cluster.
+	Node string `json:"node,omitempty"`
 }
 
 // top returns the counts of up to n keys.
@@ -41,11 +56,43 @@ func (w *window) top(n int) []Count {
 	return counts
 }
 
-func (w *window) count(e topk.Entry) Count {
+// minSamples is how many samples a key must surely have of its own to be shown. It
+// takes that many for a count to say more than that the key was used.
+const minSamples = 5
+
+// isSignificant reports whether what is known supports the count of a key: it was
+// surely sampled more often than any key that isn't counted, and at least half of
+// its count is sure, but for chance that happens once in 20 times. Where no key is
+// hot the counts are mostly those of others, and of a few samples mostly chance.
+func (w *window) isSignificant(e entry) bool {
+	lower, _ := chance(e.Lower(), w.rate, oneIn20)
+	return e.Lower() >= max(minSamples, w.floor+1) && 2*lower >= float64(e.Count)
+}
+
+// isVouched reports whether the sketch vouches for at least half of a count, whatever
+// chance there is in the sampling.
+func isVouched(e entry) bool { return e.Lower() >= e.Error }
+
+// those are the up to n first entries for which keep returns true.
+func those(entries []entry, n int, keep func(entry) bool) []entry {
+	kept := make([]entry, 0, min(n, len(entries)))
+	for _, e := range entries {
+		if len(kept) < n && keep(e) {
+			kept = append(kept, e)
+		}
+	}
+	return kept
+}
+
+func (w *window) count(e entry) Count {
 	c := Count{Key: e.Key, Count: scaled(float64(e.Count), w.rate)}
 	lower, _ := truth(e.Lower(), w.rate)
 	_, upper := truth(e.Count, w.rate)
 	c.Lower, c.Upper = scaled(math.Floor(lower), 1), scaled(math.Ceil(upper), 1)
+	if w.samples > 0 {
+		c.Share = float64(e.Count) / float64(w.samples)
+	}
+	e.usage.describe(&c, e.Lower())
 	c.Rate = w.perSecond(float64(e.Count) / w.rate)
 	return c
 }
@@ -68,11 +115,25 @@ func scaled(samples, rate float64) uint64 {
 	return math.MaxUint64
 }
 
-// truth bounds the number N of which n were sampled at the rate p: the N from which
-// n is at most two standard deviations away, between the solutions of
-// (n-Np)^2 = 4Np(1-p), and at least n. With p = 1 both bounds are n.
+// truth bounds the number N of which n were sampled at the rate p: between what is
+// likely by chance, and at least n. With p = 1 both bounds are n.
 func truth(n uint64, p float64) (lower, upper float64) {
-	q, seen := 1-p, float64(n)
-	middle, deviation := seen+2*q, 2*math.Sqrt(q*(seen+q))
-	return max(seen, (middle-deviation)/p), (middle + deviation) / p
+	lower, upper = chance(n, p, ofListed)
+	return max(float64(n), lower/p), upper / p
+}
+
+// Deviations from what is expected. Nineteen in 20 numbers are within two on either
+// side; those that are listed are there because they are high, so that it takes more.
+const (
+	oneIn20  = 1.645
+	ofListed = 2.5
+)
+
+// chance bounds the samples Np that are expected where n were seen: those from which
+// n is at most so many standard deviations away, the solutions of
+// (n-Np)^2 = deviations^2*Np(1-p).
+func chance(n uint64, p, deviations float64) (lower, upper float64) {
+	half := deviations * deviations * (1 - p) / 2
+	middle, deviation := float64(n)+half, deviations*math.Sqrt((1-p)*float64(n)+half*half/(deviations*deviations))
+	return middle - deviation, middle + deviation
 }

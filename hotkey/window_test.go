@@ -126,27 +126,48 @@ func TestOnHotIsToldOnceUntilTheKeyHasCooled(t *testing.T) {
 		tracker := newTracker(t, cfg)
 		for i, step := range []struct {
 			reads, writes int // in a window of 10 s
+			windows       int
 			want          string
 		}{
-			{99, 50, ""},
-			{100, 50, "reads key 10/s"},
-			{150, 100, "writes key 10/s"},
-			{99, 49, ""}, // reads between half and all: still hot; writes: cooled
-			{150, 100, "writes key 10/s"},
-			{50, 50, ""},
-			{150, 100, ""},
-			{0, 0, ""},
-			{120, 0, "reads key 12/s"},
+			{99, 50, 1, ""},
+			{100, 50, 1, "reads key 10/s"},
+			{150, 100, 1, "writes key 10/s"},
+			{99, 49, 5, ""}, // reads between half and all: still hot; writes: cooling
+			{150, 100, 1, ""},
+			{50, 49, 6, ""},
+			{150, 100, 1, "writes key 10/s"},
+			{0, 0, 5, ""},
+			{120, 0, 1, ""},
+			{0, 0, 6, ""},
+			{120, 0, 1, "reads key 12/s"},
 		} {
 			*log = nil
-			read(tracker, "key", step.reads)
-			read(tracker, "cold", 3)
-			write(tracker, "key", step.writes)
+			for range step.windows {
+				read(tracker, "key", step.reads)
+				read(tracker, "cold", 3)
+				write(tracker, "key", step.writes)
+				time.Sleep(10*time.Second + time.Millisecond/100)
+				synctest.Wait()
+			}
+			if got := strings.Join(*log, ", "); got != step.want {
+				t.Errorf("step %d: told %q, want %q", i, got, step.want)
+			}
+		}
+	})
+}
+
+func TestOnHotIsToldOnceOfKeysThatTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := everything()
+		log := hotLog(&cfg, 10)
+		tracker := newTracker(t, cfg)
+		for i := range 20 {
+			read(tracker, fmt.Sprint("key:", i%2), 200)
 			time.Sleep(10*time.Second + time.Millisecond/100)
 			synctest.Wait()
-			if got := strings.Join(*log, ", "); got != step.want {
-				t.Errorf("window %d: told %q, want %q", i, got, step.want)
-			}
+		}
+		if d := cmp.Diff([]string{"reads key:0 20/s", "reads key:1 20/s"}, *log); d != "" {
+			t.Errorf("-want +got\n%s", d)
 		}
 	})
 }

@@ -38,6 +38,9 @@ func checkBounds(tb testing.TB, s *Sketch, truth iter.Seq2[string, uint64]) {
 		if n < lower || n > upper {
 			tb.Fatalf("Bounds(%q) = %d, %d, the true count is %d", key, lower, upper, n)
 		}
+		if n > s.Floor() && !monitored[key] {
+			tb.Fatalf("%q isn't monitored with %d, Floor() = %d", key, n, s.Floor())
+		}
 		if s.total != math.MaxUint64 && n > s.total/uint64(s.m) && !monitored[key] {
 			tb.Fatalf("%q isn't monitored with %d of %d, m = %d", key, n, s.total, s.m)
 		}

@@ -16,9 +16,7 @@ const (
 	maxCounters = 1 << 24
 )
 
-// seed is the same for all sketches, or else the cells of two of them couldn't
-// be added up. It is random, so that nobody outside the process can choose keys
-// that collide.
+// seed is random, so that nobody outside the process can choose keys that collide.
 var seed = maphash.MakeSeed()
 
 // Sketch estimates how often each key occurs in a stream, and finds the keys
@@ -28,7 +26,7 @@ var seed = maphash.MakeSeed()
 // for all keys in it that aren't monitored. A key takes the smallest counter once
 // the bound of its cell exceeds that counter.
 //
-// After any sequence of Add and Merge:
+// After any sequence of Add:
 //
 //   - For every key, monitored or not, lower <= true count <= upper, where
 //     lower and upper are what Bounds returns.
@@ -91,9 +89,13 @@ func newSketch(m, cells, buckets int) *Sketch {
 // Add counts n more occurrences of key; with n = 0 it does nothing. It clones
 // key when it begins to monitor it, so the caller may reuse the bytes of key, and
 // allocates nothing otherwise.
-func (s *Sketch) Add(key string, n uint64) {
+//
+// It returns the slot of the key, below m and its own while it is monitored, for what
+// the caller keeps about it, and whether that was another's until now; the slot is
+// NoSlot if the key isn't monitored, or n is 0.
+func (s *Sketch) Add(key string, n uint64) (slot int, admitted bool) {
 	if n == 0 {
-		return
+		return NoSlot, false
 	}
 	s.total = saturatingAdd(s.total, n)
 	hash := maphash.String(seed, key)
@@ -101,7 +103,7 @@ func (s *Sketch) Add(key string, n uint64) {
 		c := &s.counters[i]
 		c.count = saturatingAdd(c.count, n)
 		s.down(int(c.pos))
-		return
+		return int(i), false
 	}
 	cell := s.cell(hash)
 	count := saturatingAdd(*cell, n)
@@ -109,22 +111,28 @@ func (s *Sketch) Add(key string, n uint64) {
 		// The paper admits on equal counts as well. That doubles the number of
 		// admissions, each with a clone, and finds the top keys no better.
 		*cell = count
-		return
+		return NoSlot, false
 	}
 	// Up to *cell occurrences may have been those of others in the cell.
-	s.admit(counter{key: strings.Clone(key), hash: hash, count: count, err: *cell})
+	return s.admit(counter{key: strings.Clone(key), hash: hash, count: count, err: *cell}), true
 }
 
+// NoSlot is the slot of a key that isn't monitored.
+const NoSlot = none
+
+// Slot returns the slot of key.
+func (s *Sketch) Slot(key string) int { return int(s.find(maphash.String(seed, key), key)) }
+
 // admit begins to monitor the key of c, in place of the smallest counter if all
-// are taken.
-func (s *Sketch) admit(c counter) {
+// are taken, and returns its slot.
+func (s *Sketch) admit(c counter) int {
 	if len(s.counters) < s.m {
 		i := int32(len(s.counters))
 		s.counters = append(s.counters, c)
 		s.heap = append(s.heap, i)
 		s.link(i)
 		s.up(len(s.heap) - 1)
-		return
+		return int(i)
 	}
 	i := s.heap[0]
 	s.unlink(i)
@@ -132,6 +140,7 @@ func (s *Sketch) admit(c counter) {
 	s.counters[i] = c
 	s.link(i)
 	s.down(0)
+	return int(i)
 }
 
 // filterOut lets the cell of c bound the key of c, which isn't monitored any more.
@@ -166,6 +175,14 @@ func (s *Sketch) Total() uint64 { return s.total }
 
 // Len returns the number of monitored keys.
 func (s *Sketch) Len() int { return len(s.counters) }
+
+// Floor returns what no key exceeds that isn't monitored.
+func (s *Sketch) Floor() uint64 {
+	if len(s.counters) < s.m {
+		return 0
+	}
+	return s.counters[s.heap[0]].count
+}
 
 // Reset empties the sketch and keeps its memory, save that of the keys.
 func (s *Sketch) Reset() {
