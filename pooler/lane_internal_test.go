@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net"
 	"runtime"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -65,14 +66,15 @@ func TestARiderThatCantUseItsTurnPassesItOn(t *testing.T) {
 				l.forsaken.Store(maxForsaken) // full
 				l.leader.Store(&mourner)      // nobody attends
 				riders := []*Rider{NewRider(), NewRider()}
-				in := make(chan error, len(riders))
-				for _, r := range riders {
-					go func() {
+				var in [2]error
+				var wait sync.WaitGroup
+				for i, r := range riders {
+					wait.Go(func() {
 						l.mu.Lock()
-						err := l.awaitRoomLocked(r, 0)
-						l.mu.Unlock()
-						in <- err
-					}()
+						defer l.mu.Unlock()
+						in[i] = errNothing
+						in[i] = l.awaitRoomLocked(r, 0)
+					})
 					synctest.Wait()
 				}
 				l.mu.Lock()
@@ -81,13 +83,11 @@ func TestARiderThatCantUseItsTurnPassesItOn(t *testing.T) {
 				l.admitLocked()
 				l.mu.Unlock()
 				synctest.Wait()
-				if len(in) != 2 {
-					t.Errorf("%d of 2 go on", len(in))
+				if in[0] == nil || in[1] != nil {
+					t.Errorf("the first is told %v, the second %v; want an error and none", in[0], in[1])
 					l.makeRoom()
 				}
-				for range riders {
-					<-in
-				}
+				wait.Wait()
 			})
 		})
 	}

@@ -79,8 +79,8 @@ func TestARequestUnderWhichThreeLanesDiedRidesNoMore(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			byHand(t, pooler.Config{SharedConns: 1}, 0, func(pt *tester, h *hand) {
 				defer h.end()
-				sh := h.die(0, death.how, death.x, death.x, death.x)
-				sh = h.die(1, death.how, death.x)
+				h.die(0, death.how, death.x, death.x, death.x)
+				sh := h.die(1, death.how, death.x)
 				pt.wantLarge(sh, death.x, false)
 				h.wire(2).hear(&ride{x: death.x})
 				death.how(h.wire(2))
