@@ -7,8 +7,9 @@ import "math"
 // one came. The zero value has none. Guarded by node.mu.
 type clients struct {
 	of       map[*client]*stake
-	first    int // what the first one has brought: the bound is that at least
-	bound    int // as the pool has it
+	first    int  // what the first one has brought: the bound is that at least
+	bound    int  // as the pool has it
+	fixed    bool // by the configuration, or by who has made the pool
 	resizing bool
 }
 
@@ -38,7 +39,7 @@ func (c *clients) remove(b *binding) {
 func (c *clients) sockets() int {
 	sum := 0
 	for _, s := range c.of {
-		sum = min(sum+s.sockets, math.MaxInt32)
+		sum = int(min(int64(sum)+int64(s.sockets), math.MaxInt32))
 	}
 	return max(sum, c.first)
 }
@@ -47,23 +48,31 @@ func (c *clients) sockets() int {
 // configuration or a knob says what it is. The pool is called without a lock, since it may
 // tell of what it does; what comes meanwhile is seen by the one that resizes.
 func (d *Driver) resize(n *node) {
-	if n.first.driver.cfg.Pool.MaxOpenConns != 0 || d.knob("MaxOpenConns") != nil {
+	if d.knob("MaxOpenConns") != nil {
 		return
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.clients.resizing || n.closed {
+	c := &n.clients
+	if c.fixed || c.resizing || n.closed {
 		return
 	}
-	n.clients.resizing = true
-	for want := n.clients.sockets(); want != n.clients.bound; want = n.clients.sockets() {
-		n.clients.bound = want
-		n.mu.Unlock()
-		n.pool.SetMaxOpenConns(want)
-		if turn := d.knob("MaxOpenConns"); turn != nil {
-			turn(n.pool) // meanwhile
-		}
-		n.mu.Lock()
+	c.resizing = true
+	defer func() { c.resizing = false }()
+	for want := c.sockets(); want != c.bound; want = c.sockets() {
+		c.bound = want
+		n.outside(func() {
+			n.pool.SetMaxOpenConns(want)
+			if turn := d.knob("MaxOpenConns"); turn != nil {
+				turn(n.pool) // meanwhile
+			}
+		})
 	}
-	n.clients.resizing = false
+}
+
+// outside runs f without the lock.
+func (n *node) outside(f func()) {
+	n.mu.Unlock()
+	defer n.mu.Lock() // whatever a user's code in there does
+	f()
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/everpool/everpool/pooler"
 )
 
-// pubSubWait is how long a subscription waits for its node, in the dial and for a
-// connection. go-redis holds the lock of its PubSub meanwhile, and comes again.
+// pubSubWait is how long a subscription waits for a node that doesn't serve, in the dial
+// and for a connection. go-redis holds the lock of its PubSub meanwhile, and comes again.
 const pubSubWait = time.Second
 
 // connect is what go-redis dials: it makes a handle. While the node isn't known to

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"math"
 	"net"
 	"slices"
 	"sync"
@@ -267,12 +268,18 @@ func (d *Driver) newNode(b *binding, key nodeKey) (*node, error) {
 		return nil, err
 	}
 	n.pool = pool
-	n.clients = clients{bound: limits.MaxOpenConns, first: limits.MaxOpenConns}
+	n.clients = clients{bound: limits.MaxOpenConns, first: limits.MaxOpenConns, fixed: d.cfg.Pool.MaxOpenConns != 0 || !hasBound(pool, limits.MaxOpenConns)}
 	n.shares = limits.SharedConns > 0
 	for _, turn := range d.turned {
 		turn(pool)
 	}
 	return n, nil
+}
+
+// hasBound reports whether the pool has that bound on sockets, and not one of its maker's.
+func hasBound(pool pooler.Pooler, bound int) bool {
+	has := pool.Stats().MaxOpenConnections
+	return has == bound || has < 0 && bound == math.MaxInt32
 }
 
 // dialer returns how physical connections are opened for the binding.

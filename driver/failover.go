@@ -150,7 +150,9 @@ func (a *ailing) note(addr string, until time.Time) {
 	if a.until == nil {
 		a.until = make(map[string]time.Time)
 	}
-	a.until[addr] = until
+	if until.After(a.until[addr]) {
+		a.until[addr] = until
+	}
 }
 
 func (a *ailing) forget(addr string) {

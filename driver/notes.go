@@ -19,6 +19,7 @@ var pooled = []struct {
 	field, options string
 	of             func(pooler.Config) any
 }{
+	{"MaxOpenConns", "PoolSize, MaxActiveConns, PipelinePoolSize", func(c pooler.Config) any { return c.MaxOpenConns }},
 	{"MinIdleConns", "MinIdleConns", func(c pooler.Config) any { return c.MinIdleConns }},
 	{"MaxIdleConns", "MaxIdleConns", func(c pooler.Config) any { return c.MaxIdleConns }},
 	{"MaxConcurrentDials", "MaxConcurrentDials", func(c pooler.Config) any { return c.MaxConcurrentDials }},
@@ -39,7 +40,8 @@ func (n *node) compareLocked(b *binding, turned map[string]func(pooler.Pooler)) 
 	inForce, asked := n.first.pool.Limits(), b.pool.Limits()
 	for _, s := range pooled {
 		have, want := s.of(inForce), s.of(asked)
-		if key := fmt.Sprint(s.field, want); have == want || turned[s.field] != nil || n.told[key] {
+		together := s.field == "MaxOpenConns" && !n.clients.fixed // they have their sockets together
+		if key := fmt.Sprint(s.field, want); have == want || turned[s.field] != nil || n.told[key] || together {
 			continue
 		} else if n.told == nil {
 			n.told = map[string]bool{key: true}

@@ -33,7 +33,7 @@ func (h *handle) Read(p []byte) (n int, err error) {
 	// Not before: the next step would have another connection dialed for the state
 	// that this one is in.
 	h.shake.arrive()
-	if t := h.bound.topology; first && t != nil && t.moves && h.lease == nil && refusedByCluster(p[:n]) {
+	if t := h.bound.topology; first && t != nil && t.moves && refusedByCluster(p[:n]) {
 		h.sitOut()
 	}
 	return n, err
@@ -124,8 +124,8 @@ func refusedByCluster(replies []byte) bool {
 	return bytes.HasPrefix(replies, []byte("-CLUSTERDOWN "))
 }
 
-// sitOut lets time pass before a refusal is passed on, whose connection has gone back: a
-// pool of few would be full of those that wait.
+// sitOut lets time pass before a refusal is passed on. Its connection has gone back, unless
+// the handle keeps it or is owed more there: a pool of few would be full of those that wait.
 func (h *handle) sitOut() {
 	pause := refusalPause
 	if by, _ := steady(h.readBy); !by.IsZero() {
@@ -273,8 +273,11 @@ func (h *handle) repeat(why pooler.Again) error {
 		h.ride.shared.Again(h.ride.Rider, why)
 		x := h.b.exchange(h.b.owed, 0, h.writeBy.Time)
 		x.Leaves = x.Reads
-		if shared, err := h.submit(h.b.owed, &x); shared || err != nil {
+		switch shared, err := h.submit(h.b.owed, &x); {
+		case shared || err != nil:
 			return err
+		case !h.b.large:
+			return pooler.ErrNotShared
 		}
 		h.ride.under = false
 		if err := h.acquire(h.requestLocked(h.b.owed)); err != nil {

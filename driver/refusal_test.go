@@ -41,6 +41,15 @@ func TestACallOutlastsAClusterThatRefusesAllForAWhile(t *testing.T) {
 			return err
 		},
 	}
+	calls["a long pipeline that leases"] = func(c *redis.ClusterClient) error { // its replies come in several pieces
+		_, err := c.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for range 300 {
+				p.Incr(ctx, "{b}n")
+			}
+			return nil
+		})
+		return err
+	}
 	for name, call := range calls {
 		t.Run(name, func(t *testing.T) {
 			inServers(t, 2, func(m *managed) {
@@ -58,7 +67,11 @@ func TestACallOutlastsAClusterThatRefusesAllForAWhile(t *testing.T) {
 				time.AfterFunc(1900*time.Millisecond, func() { refuse(false) })
 				// No pause between the tries: what is left is the driver's.
 				o := &redis.ClusterOptions{Addrs: []string{"10.0.0.1:6379"}, MinRetryBackoff: -1}
-				d := newDriver(m.T, driver.Config{Dial: m.dial})
+				cfg := driver.Config{Dial: m.dial}
+				if strings.Contains(name, "leases") {
+					cfg.Pool.SharedConns = -1
+				}
+				d := newDriver(m.T, cfg)
 				c := redis.NewClusterClient(d.ClusterOptions(o))
 				if err := call(c); err != nil {
 					m.Error(err)

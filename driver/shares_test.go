@@ -71,11 +71,19 @@ func TestABoundOfTheNodesIsForAllItsClients(t *testing.T) {
 		cfg  pooler.Config
 		knob int
 	}{
-		"Config": {pooler.Config{MaxOpenConns: 2}, 0},
-		"a knob": {pooler.Config{}, 2},
+		"Config":      {pooler.Config{MaxOpenConns: 2}, 0},
+		"a knob":      {pooler.Config{}, 2},
+		"NewPooler's": {pooler.Config{}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inLab(t, driver.Config{Pool: c.cfg}, func(t *lab) {
+			cfg := driver.Config{Pool: c.cfg}
+			if name == "NewPooler's" {
+				cfg.NewPooler = func(n pooler.Node, cfg pooler.Config) (pooler.Pooler, error) {
+					cfg.MaxOpenConns, cfg.SharedConns = 2, 1
+					return pooler.New(n, cfg)
+				}
+			}
+			inLab(t, cfg, func(t *lab) {
 				if c.knob != 0 {
 					t.d.SetMaxOpenConns(c.knob)
 				}

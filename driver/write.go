@@ -394,9 +394,10 @@ func (h *handle) share() (bool, error) {
 // submit finds a shared connection and submits the exchange of the commands. It
 // reports false if there is none, or they had better lease a connection.
 func (h *handle) submit(runs []run, x *pooler.Exchange) (bool, error) {
+	h.b.large = false
 	for {
 		if h.ride.shared == nil || h.ride.in != h.shake.in {
-			if shared, err := h.findShared(runs, x.Deadline); !shared || err != nil {
+			if shared, err := h.findShared(runs); !shared || err != nil {
 				return shared, err
 			}
 		}
@@ -427,9 +428,9 @@ func (h *handle) submit(runs []run, x *pooler.Exchange) (bool, error) {
 }
 
 // findShared gets the shared connections of the handle's session.
-func (h *handle) findShared(runs []run, by time.Time) (bool, error) {
+func (h *handle) findShared(runs []run) (bool, error) {
 	req := h.requestLocked(runs)
-	req.Deadline, req.Rider = by, h.ride.Rider
+	req.Rider = h.ride.Rider
 	s, err := obtain(h, req, h.node.pool.Share)
 	if err != nil {
 		return true, err
@@ -491,7 +492,7 @@ func (h *handle) requestLocked(runs []run) pooler.Request {
 		if r.afterWrite && !wrote {
 			req.Want = h.lastWrite
 		}
-		if subscribes(*r) {
+		if subscribes(*r) && !h.node.pool.Serves() {
 			req.Deadline = earlier(req.Deadline, time.Now().Add(pubSubWait))
 		}
 	}
@@ -552,8 +553,13 @@ func (h *handle) keep(c *pooler.Conn, err error) (*pooler.Conn, error) {
 
 // obtain asks the pool for something on the handle's behalf.
 func obtain[T any](h *handle, req pooler.Request, get func(context.Context, pooler.Request) (T, error)) (got T, err error) {
+	began := time.Time{}
+	s, ofSentinel := h.bound.places.(sentinels)
+	if ofSentinel {
+		began = time.Now()
+	}
 	h.outside(func() { got, err = get(&h.caller, req) })
-	if s, ok := h.bound.places.(sentinels); ok && errors.Is(err, pooler.ErrWaitTimeout) {
+	if ofSentinel && errors.Is(err, pooler.ErrWaitTimeout) && time.Since(began) >= sentinelWait {
 		s.unreached(h.node.key.addr)
 	}
 	if h.err != nil {

@@ -243,20 +243,22 @@ func (p *Pool) set(change func(*Config)) {
 	change(&p.cfg)
 	now := p.now()
 	p.reapLocked(now)
-	for _, l := range p.lots {
-		for len(l.idle) > 0 && (p.idle > p.cfg.MaxIdleConns || p.countedLocked() > p.maxLocked()) {
-			reason := CloseMaxIdle
-			if p.countedLocked() > p.maxLocked() {
-				reason = CloseRoom
-			}
-			c := l.idle[0]
-			p.unlistLocked(c)
-			p.closeLocked(c, reason, nil)
+	for p.idle > p.cfg.MaxIdleConns || p.countedLocked() > p.maxLocked() {
+		l := p.oldestIdleLocked(nil)
+		if l == nil {
+			break
 		}
+		reason := CloseMaxIdle
+		if p.countedLocked() > p.maxLocked() {
+			reason = CloseRoom
+		}
+		c := l.idle[0]
+		p.unlistLocked(c)
+		p.closeLocked(c, reason, nil)
 	}
-	if p.countedLocked() > p.maxLocked() {
-		for _, l := range p.lots {
-			p.retireAllLocked(l) // they are opened again as far as there is room
+	for more := p.countedLocked() - p.maxLocked() - p.yielding; more > 0; more-- {
+		if l := p.leastLaneLocked(); l != nil {
+			p.retireLocked(l)
 		}
 	}
 	if p.ticking && p.tick.Stop() {

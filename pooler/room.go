@@ -186,11 +186,11 @@ func (p *Pool) yieldLocked() {
 	}
 }
 
-// leastLaneLocked returns the lane that carries least, or nil if there is none.
+// leastLaneLocked returns the lane that carries least of those that aren't retired, or nil.
 func (p *Pool) leastLaneLocked() *lane {
 	var least *lane
 	for c := range p.all {
-		if c.lane != nil && (least == nil || c.lane.inFlight() < least.inFlight()) {
+		if c.lane != nil && !c.lane.yielding && (least == nil || c.lane.inFlight() < least.inFlight()) {
 			least = c.lane
 		}
 	}

@@ -119,7 +119,7 @@ func (p *Pool) expire() {
 	look := func(l *waiterList, opening int, end func(*waiter)) {
 		for w := l.head; w != nil; {
 			after := w.next
-			if w.until <= now && w.patience > 0 && (opening > 0 || p.health.state != StateUp || !p.fullLocked()) {
+			if w.until <= now && w.patience > 0 && (opening > 0 || p.health.state != StateUp && p.servingLocked() == 0 || !p.fullLocked()) {
 				w.waitOn(now, max(w.patience, lookAgain))
 			}
 			switch {
