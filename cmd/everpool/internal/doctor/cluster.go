@@ -26,7 +26,7 @@ func checkCluster(ctx context.Context, k *known) []Finding {
 	defer cancel()
 	slots, err := k.node.rdb.ClusterSlots(ctxSlots).Result()
 	if err != nil {
-		return append(all, found(Failed, "the cluster's slots can't be asked for: %s", k.secrets.errorText(err)).
+		return append(all, found(Failed, "the cluster's slots can't be asked for: %s", k.say(err)).
 			advise("the client needs CLUSTER SLOTS: is this a node of a cluster, and may the user ask (+cluster|slots)?"))
 	}
 	all = append(all, coverage(slots))
@@ -36,7 +36,7 @@ func checkCluster(ctx context.Context, k *known) []Finding {
 func (k *known) clusterState(ctx context.Context) Finding {
 	text, err := k.ask(ctx, "CLUSTER", "INFO").Text()
 	if err != nil {
-		return found(Note, "the cluster's state isn't known: %s", k.secrets.errorText(err)).advise("for more, run this as a user with +cluster|info")
+		return found(Note, "the cluster's state isn't known: %s", k.say(err)).advise("for more, run this as a user with +cluster|info")
 	}
 	info := fields(text)
 	f := found(OK, "state %s, %s nodes known, %s masters with slots", k.clean(info["cluster_state"]), k.clean(info["cluster_known_nodes"]), k.clean(info["cluster_size"]))

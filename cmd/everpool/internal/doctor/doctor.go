@@ -8,7 +8,9 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"time"
 )
 
@@ -63,6 +65,16 @@ func (k *known) bounded(ctx context.Context) (context.Context, context.CancelFun
 	return context.WithTimeout(ctx, k.timeout)
 }
 
+func (k *known) clean(text string) string { return k.secrets.clean(text) }
+
+// say is what an error says, fit to be shown.
+func (k *known) say(err error) string {
+	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() || errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Sprintf("no answer in %s", k.timeout)
+	}
+	return k.clean(err.Error())
+}
+
 // Examine looks at what the URL is the address of, as [driver.Open] takes it, and calls
 // report with each finding as soon as there is one. Nothing that it waits for may take
 // longer than timeout. It returns whether nothing has failed, when all is looked at, or
@@ -102,7 +114,7 @@ var checks = []check{
 	{"tls", checkTLS, true},
 	{"login", checkLogin, true},
 	{"ping", checkPing, false},
-	{"server", checkServer, false},
+	{"server", checkServer, true},
 	{"clients", checkClients, false},
 	{"settings", checkSettings, false},
 	{"permissions", checkPermissions, false},

@@ -17,13 +17,15 @@ import (
 type pools struct {
 	mu   sync.Mutex
 	made map[string]pooler.Config // by the node's address
+
+	shareBudget bool // there is a bound for all nodes together
 }
 
 // make is a [driver.Config.NewPooler] that remembers what it was given.
 func (p *pools) make(node pooler.Node, cfg pooler.Config) (pooler.Pooler, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.made[node.Addr] = cfg
+	p.made[node.Addr], p.shareBudget = cfg, node.Budget != nil
 	return pooler.New(node, cfg)
 }
 
@@ -32,12 +34,18 @@ func (p *pools) of(addr string) (cfg pooler.Config, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if cfg, ok = p.made[addr]; ok {
-		return cfg.Limits(), true
+		return cfg, true
 	}
 	for _, cfg = range p.made {
-		return cfg.Limits(), true
+		return cfg, true
 	}
 	return cfg, false
+}
+
+func (p *pools) budgeted() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.shareBudget
 }
 
 // checkEverpool has a PING go the way that a program's requests go, and says what the
@@ -54,17 +62,26 @@ func checkEverpool(ctx context.Context, k *known) []Finding {
 	if !ok {
 		return all
 	}
-	return append(all, sharing(cfg), k.sockets(cfg), k.waits(cfg, db.Unwrap()))
+	all = append(all, sharing(cfg.Limits()), k.sockets(cfg.Limits()))
+	if p.budgeted() {
+		all = append(all, found(OK, "the sockets to all nodes together are bounded too, by max_open_conns_total"))
+	}
+	return append(all, k.waits(cfg, db.Unwrap()))
 }
 
 func (k *known) pingThrough(ctx context.Context, db *driver.DB) Finding {
 	ctx, cancel := k.bounded(ctx)
 	defer cancel()
 	began := time.Now()
-	if err := db.Ping(ctx).Err(); err != nil && !isUnpermitted(err) {
-		return found(Failed, "a PING through everpool fails: %s", k.secrets.errorText(err)).advise("docs/operations.md has what each error asks for")
+	err := db.Ping(ctx).Err()
+	switch took := inMilliseconds(time.Since(began)); {
+	case err == nil:
+		return found(OK, "a PING through everpool is answered, in %s with connecting and login", took)
+	case isUnpermitted(err):
+		return found(OK, "everpool connects and logs in, in %s; the user may not PING", took)
+	default:
+		return found(Failed, "a PING through everpool fails: %s", k.say(err)).advise("docs/operations.md has what each error asks for")
 	}
-	return found(OK, "a PING through everpool is answered, in %s with connecting and login", inMilliseconds(time.Since(began)))
 }
 
 func sharing(cfg pooler.Config) Finding {
@@ -94,8 +111,12 @@ func (k *known) sockets(cfg pooler.Config) Finding {
 // waits are the timeouts in force.
 func (k *known) waits(cfg pooler.Config, client redis.UniversalClient) Finding {
 	read, write := replyTimeouts(client)
+	wait := cfg.WaitTimeout
+	if cfg = cfg.Limits(); wait == 0 { // each client's own holds then
+		wait = cmp.Or(k.target.poolTimeout(), cfg.WaitTimeout)
+	}
 	return found(OK, "timeouts: dial %s, reply %s, send %s, wait for a connection %s; a node that is away fails calls after %s; idle connections close after %s, and are looked at every %s",
-		cfg.DialTimeout, orOff(read), orOff(write), orOff(cfg.WaitTimeout), orNever(cfg.FailFastAfter), orOff(cfg.ConnMaxIdleTime), orOff(cfg.HealthCheckInterval))
+		cfg.DialTimeout, orOff(read), orOff(write), orOff(wait), orNever(cfg.FailFastAfter), orOff(cfg.ConnMaxIdleTime), orOff(cfg.HealthCheckInterval))
 }
 
 // replyTimeouts are those of go-redis.
@@ -122,6 +143,17 @@ func orNever(d time.Duration) string {
 		return "never"
 	}
 	return d.String()
+}
+
+// poolTimeout is how long the URL has requests wait for a connection, 0 if it doesn't say.
+func (t target) poolTimeout() time.Duration {
+	switch {
+	case t.cluster != nil:
+		return t.cluster.PoolTimeout
+	case t.failover != nil:
+		return t.failover.PoolTimeout
+	}
+	return t.single.PoolTimeout
 }
 
 // idleTime is after how long the pool closes an idle connection, 0 if never.

@@ -39,7 +39,7 @@ func isUnknown(err error) bool {
 
 // refused says what it means that the server doesn't let us in.
 func (k *known) refused(ctx context.Context, addr string, o *redis.Options, err error) Finding {
-	f := found(Failed, "%s doesn't let us in: %s", k.clean(addr), k.secrets.errorText(err))
+	f := found(Failed, "%s doesn't let us in: %s", k.clean(addr), k.say(err))
 	if !isReply(err) {
 		return f.advise(k.lostAdvice(ctx, addr, o, err))
 	}
@@ -109,7 +109,7 @@ func checkPing(ctx context.Context, k *known) []Finding {
 }
 
 func (k *known) noPong(err error) Finding {
-	f := found(Failed, "a PING isn't answered: %s", k.secrets.errorText(err))
+	f := found(Failed, "a PING isn't answered: %s", k.say(err))
 	switch {
 	case isUnpermitted(err):
 		f.Status = Warning

@@ -67,6 +67,8 @@ func checkPermissions(ctx context.Context, k *known) []Finding {
 			permitted = append(permitted, n.name())
 		case isRefused:
 			all = append(all, found(Warning, "%s isn't permitted: %s", n.name(), says).advise("without it "+n.without+"; ACL SETUSER with "+n.rule()+" gives it"))
+		case isAbsent:
+			all = append(all, found(Note, "this server has no %s", n.name()).advise("nothing: it is an older one, and without it "+n.without))
 		case isNotKnown:
 			unknown = append(unknown, n.name())
 		}
@@ -90,6 +92,7 @@ const (
 	isNotKnown permission = iota
 	isPermitted
 	isRefused
+	isAbsent // the server has no such command
 )
 
 // canDryRun reports whether the server has ACL DRYRUN and the user may ask it.
@@ -101,7 +104,9 @@ func (k *known) canDryRun(ctx context.Context, user string) bool {
 func dryRun(ctx context.Context, k *known, user string, n need) (permission, string) {
 	says, err := k.ask(ctx, append([]any{"ACL", "DRYRUN", user}, n.args...)...).Text()
 	switch {
-	case err != nil: // a command that this server doesn't have
+	case err != nil && strings.Contains(err.Error(), "not found"):
+		return isAbsent, ""
+	case err != nil:
 		return isNotKnown, ""
 	case says == "OK":
 		return isPermitted, ""
@@ -116,7 +121,9 @@ func try(ctx context.Context, k *known, _ string, n need) (permission, string) {
 	}
 	switch err := k.ask(ctx, n.args...).Err(); {
 	case isUnpermitted(err):
-		return isRefused, k.secrets.errorText(err)
+		return isRefused, k.say(err)
+	case isUnknown(err):
+		return isAbsent, ""
 	case err != nil:
 		return isNotKnown, ""
 	}

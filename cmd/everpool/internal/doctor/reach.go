@@ -70,7 +70,7 @@ func checkNames(ctx context.Context, k *known) []Finding {
 func (k *known) resolve(ctx context.Context, addr string) Finding {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
-		return found(Failed, "%s is no address: %s", k.clean(addr), k.secrets.errorText(err)).advise("an address is host:port")
+		return found(Failed, "%s is no address: %s", k.clean(addr), k.say(err)).advise("an address is host:port")
 	}
 	if net.ParseIP(host) != nil {
 		return found(OK, "%s is an address already, no name to resolve", k.clean(host))
@@ -79,7 +79,7 @@ func (k *known) resolve(ctx context.Context, addr string) Finding {
 	defer cancel()
 	ips, err := net.DefaultResolver.LookupHost(ctx, host)
 	if err != nil {
-		return found(Failed, "%s can't be resolved: %s", k.clean(host), k.secrets.errorText(err)).
+		return found(Failed, "%s can't be resolved: %s", k.clean(host), k.say(err)).
 			advise("is the host's name right, and does this machine's DNS know it?")
 	}
 	return found(OK, "%s is %s", k.clean(host), strings.Join(ips, ", "))
@@ -109,11 +109,11 @@ func (k *known) dial(ctx context.Context, addr string) (net.Conn, error) {
 
 // unreachable says what the error of a dial means.
 func (k *known) unreachable(addr string, err error) Finding {
-	f := found(Failed, "%s can't be reached: %s", k.clean(addr), k.secrets.errorText(err))
+	f := found(Failed, "%s can't be reached: %s", k.clean(addr), k.say(err))
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return f.advise("nothing listens there: is the server running, is the port right, and does it listen on this interface (bind)?")
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
+	case os.IsTimeout(err), errors.Is(err, context.DeadlineExceeded):
 		return f.advise("no answer in time: does a firewall or a security group drop it, and is the address right?")
 	case errors.Is(err, os.ErrNotExist):
 		return f.advise("there is no such socket: is the path right (unixsocket), and is the server running?")

@@ -66,6 +66,3 @@ func (s secrets) clean(text string) string {
 	}
 	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }), " ")
 }
-
-// errorText is [secrets.clean] of an error.
-func (s secrets) errorText(err error) string { return s.clean(err.Error()) }

@@ -69,7 +69,7 @@ func (k *known) askSentinel(ctx context.Context, addr string) (master string, f 
 		return "", found(Failed, "%s knows no master %q", k.clean(addr), k.clean(name)).
 			advise("is master_name right? SENTINEL MASTERS on it has all names")
 	case isUnknown(err):
-		return "", found(Failed, "%s is no sentinel: %s", k.clean(addr), k.secrets.errorText(err)).
+		return "", found(Failed, "%s is no sentinel: %s", k.clean(addr), k.say(err)).
 			advise("with master_name the URL's hosts are sentinels, mostly at port 26379; for a server itself leave master_name out")
 	}
 	f = k.refused(ctx, addr, o, err)

@@ -17,7 +17,7 @@ func checkServer(ctx context.Context, k *known) []Finding {
 	k.node.info = fields(text)
 	hello := k.hello(ctx)
 	if err != nil && len(hello) == 0 {
-		return []Finding{found(Note, "kind and version aren't known: %s", k.secrets.errorText(err)).advise("for more, run this as a user with +info")}
+		return []Finding{found(Note, "kind and version aren't known: %s", k.say(err)).advise("for more, run this as a user with +info")}
 	}
 	kind, version := k.software(hello)
 	mode, role := orElse(k.node.info["redis_mode"], hello["mode"]), orElse(k.node.info["role"], hello["role"])
@@ -162,7 +162,7 @@ func checkSettings(ctx context.Context, k *known) (all []Finding) {
 	for _, s := range settings {
 		value, err := k.setting(ctx, s.name)
 		if err != nil {
-			all = append(all, found(Note, "%s isn't known: %s", s.name, k.secrets.errorText(err)).advise("for more, run this as a user with +config|get"))
+			all = append(all, found(Note, "%s isn't known: %s", s.name, k.say(err)).advise("for more, run this as a user with +config|get"))
 			continue
 		}
 		all = append(all, s.judge(k, value))

@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/everpool/everpool/driver"
+	"github.com/everpool/everpool/pooler"
 )
 
 // target is what the URL is the address of: one of the three is set.
@@ -38,20 +39,26 @@ func checkURL(_ context.Context, k *known) []Finding {
 		return k.mistakes(err)
 	}
 	k.secrets.addAll(k.target)
+	if k.target.namesOnlyUser() {
+		k.secrets.add(k.target.node("").Username) // it may well be a password
+	}
 	k.addrs = k.target.addrs()
-	return []Finding{found(OK, "%s names %s", k.safeURL(), k.clean(k.target.String()))}
+	all := []Finding{found(OK, "%s names %s", k.safeURL(), k.clean(k.target.String()))}
+	if k.target.namesOnlyUser() {
+		all = append(all, found(Warning, "the URL has a user and no password, so nobody logs in: what is before the @ without a colon is a user").
+			advise("a password alone is written redis://:password@host"))
+	}
+	return all
 }
 
 // mistakes are findings of all that the driver says is wrong with the URL.
 func (k *known) mistakes(err error) (all []Finding) {
 	for line := range strings.Lines(err.Error()) {
-		text := strings.TrimPrefix(k.clean(strings.TrimSpace(line)), "pooler: invalid configuration: ")
+		text := strings.TrimPrefix(k.clean(strings.TrimSpace(line)), pooler.ErrConfig.Error()+": ")
 		all = append(all, found(Failed, "%s", text).advise("mend the URL; go doc github.com/everpool/everpool/driver.Open has all that it may say"))
 	}
 	return all
 }
-
-func (k *known) clean(text string) string { return k.secrets.clean(text) }
 
 // open makes a client of the driver that logs nothing.
 func open(rawURL string, cfg driver.Config, opts ...driver.Option) (*driver.DB, error) {
@@ -141,6 +148,12 @@ func (t target) node(addr string) *redis.Options {
 		o.Username, o.Password, o.Protocol, o.ClientName, o.DB = s.Username, s.Password, s.Protocol, s.ClientName, s.DB
 	}
 	return o
+}
+
+// namesOnlyUser reports whether there is a user without a password.
+func (t target) namesOnlyUser() bool {
+	o := t.node("")
+	return o.Username != "" && o.Password == ""
 }
 
 // sentinel are the options with which a sentinel is logged into.

@@ -16,6 +16,9 @@ const expiresSoon = 30 * 24 * time.Hour
 // all that is wrong with it.
 func checkTLS(ctx context.Context, k *known) []Finding {
 	cfg := k.target.tls()
+	if cfg == nil && k.target.network() == "unix" {
+		return nil
+	}
 	if cfg == nil {
 		return []Finding{found(OK, "not asked for: the connection isn't encrypted (rediss:// is)")}
 	}
@@ -51,7 +54,7 @@ func (k *known) shakeHands(ctx context.Context, cfg *tls.Config, addr string) (s
 
 // noTLS says why there was no handshake.
 func (k *known) noTLS(ctx context.Context, addr string, err error) Finding {
-	f := found(Failed, "%s doesn't speak TLS with us: %s", k.clean(addr), k.secrets.errorText(err))
+	f := found(Failed, "%s doesn't speak TLS with us: %s", k.clean(addr), k.say(err))
 	switch op, isOp := errors.AsType[*net.OpError](err); {
 	case isOp && op.Op == "remote error":
 		return f.advise("the server refuses the handshake: does it want a client's certificate (tls-auth-clients)? A URL can't have one, TLSConfig.Certificates can")
@@ -90,7 +93,7 @@ func (k *known) certificate(cfg *tls.Config, state tls.ConnectionState, name str
 	leaf, now := state.PeerCertificates[0], time.Now()
 	all := []Finding{k.expiry(leaf, now)}
 	if err := leaf.VerifyHostname(name); err != nil {
-		all = append(all, found(Failed, "the certificate isn't for %s: %s", k.clean(name), k.secrets.errorText(err)).
+		all = append(all, found(Failed, "the certificate isn't for %s: %s", k.clean(name), k.say(err)).
 			advise("use a name that is in it in the URL, or set TLSConfig.ServerName, or have a certificate issued for this name"))
 	}
 	intermediates := x509.NewCertPool()
@@ -101,7 +104,7 @@ func (k *known) certificate(cfg *tls.Config, state tls.ConnectionState, name str
 		now = leaf.NotAfter // which is told already
 	}
 	if _, err := leaf.Verify(x509.VerifyOptions{Roots: cfg.RootCAs, Intermediates: intermediates, CurrentTime: now}); err != nil {
-		all = append(all, found(Failed, "the certificate isn't trusted: %s", k.secrets.errorText(err)).
+		all = append(all, found(Failed, "the certificate isn't trusted: %s", k.say(err)).
 			advise("a private authority's certificate goes into TLSConfig.RootCAs, or into the file that SSL_CERT_FILE names (on Linux)"))
 	}
 	if cfg.InsecureSkipVerify {
