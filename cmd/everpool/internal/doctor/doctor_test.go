@@ -129,7 +129,8 @@ func TestCertificatesAreLookedAt(t *testing.T) {
 
 	demanding := testkit.Start(t, testkit.Redis, testkit.WithTLS())
 	e = examine(t, "rediss://"+demanding.Addr+"?skip_verify=true")
-	e.wants(t, doctor.Failed, "login", "certificate", "tls-auth-clients")
+	e.wants(t, doctor.Note, "tls", "asks for a client's certificate", "TLSConfig.Certificates")
+	e.wants(t, doctor.Failed, "login", "doesn't let us in", "tls-auth-clients")
 
 	other := httptest.NewUnstartedServer(nil) // with a certificate for 127.0.0.1 and example.com
 	other.Config.ErrorLog = log.New(io.Discard, "", 0)
@@ -180,8 +181,32 @@ func TestSettingsOfTheServerThatDoHarmAreWarnings(t *testing.T) {
 	e.wants(t, doctor.Warning, "everpool", "no bound on the sockets", "give a bound")
 	e.wants(t, doctor.OK, "everpool", "max_open_conns_total", "")
 
-	full := testkit.Start(t, testkit.Redis, testkit.WithConfig("maxclients 1"))
-	examine(t, "redis://"+full.Addr).wants(t, doctor.Warning, "clients", "1 of 1 clients", "raise maxclients")
+}
+
+func TestAServerThatIsNearlyFullAndOneThatIsAreTold(t *testing.T) {
+	const limit = 20
+	s := testkit.Start(t, testkit.Redis, testkit.WithConfig("maxclients 20"))
+	for range limit - 3 {
+		hold(t, s.Addr)
+	}
+	e := examine(t, "redis://"+s.Addr+"?max_open_conns=2")
+	e.wants(t, doctor.Warning, "clients", "of 20 clients", "raise maxclients")
+
+	for range limit {
+		hold(t, s.Addr)
+	}
+	e = examine(t, "redis://"+s.Addr)
+	e.wants(t, doctor.Failed, "login", "max number of clients", "maxclients")
+}
+
+// hold connects until the test is over.
+func hold(t *testing.T, addr string) {
+	t.Helper()
+	nc, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { nc.Close() })
 }
 
 func TestAReplicaIsTold(t *testing.T) {

@@ -41,12 +41,10 @@ func isUnknown(err error) bool {
 func (k *known) refused(ctx context.Context, addr string, o *redis.Options, err error) Finding {
 	f := found(Failed, "%s doesn't let us in: %s", k.clean(addr), k.say(err))
 	if !isReply(err) {
-		return f.advise(k.lostAdvice(ctx, addr, o, err))
+		return k.lost(ctx, f, o)
 	}
-	for _, known := range refusals {
-		if strings.Contains(err.Error(), known.says) {
-			return f.advise(known.advice)
-		}
+	if advice := adviceAt(err.Error()); advice != "" {
+		return f.advise(advice)
 	}
 	return f.advise("see the server's log; ACL LOG has refused logins")
 }
@@ -70,15 +68,31 @@ var refusals = []struct{ says, advice string }{
 	{"SELECT is not allowed in cluster mode", "this is a node of a cluster: leave the database out of the URL, and add ?cluster=true"},
 }
 
-// lostAdvice is what to do when there was no answer.
-func (k *known) lostAdvice(ctx context.Context, addr string, o *redis.Options, err error) string {
-	switch {
-	case o.TLSConfig == nil && o.Network != "unix" && k.speaksTLS(ctx, addr):
-		return "this is a TLS port: write rediss:// in place of redis://"
-	case o.TLSConfig != nil && strings.Contains(err.Error(), "certificate"):
-		return "if it wants a client's certificate (tls-auth-clients): a URL can't have one, TLSConfig.Certificates can"
+// adviceAt is what to do about what a server has answered, if that is known.
+func adviceAt(reply string) string {
+	for _, known := range refusals {
+		if strings.Contains(reply, known.says) {
+			return known.advice
+		}
 	}
-	return "it accepts connections and doesn't answer as Redis does: is it Redis at all, is it frozen, or has a proxy nothing behind it?"
+	return ""
+}
+
+// lost completes the finding of a login that had no answer. A server that hangs up at
+// once has said why, which is lost when the first write finds the connection gone.
+func (k *known) lost(ctx context.Context, f Finding, o *redis.Options) Finding {
+	if o.TLSConfig != nil {
+		return f.advise("if it wants a client's certificate (tls-auth-clients): a URL can't have one, TLSConfig.Certificates can")
+	}
+	word := k.wordOf(ctx, o.Addr)
+	if advice := adviceAt(word); advice != "" {
+		f.Text += "; it says " + k.clean(word)
+		return f.advise(advice)
+	}
+	if word == "" && o.Network != "unix" && k.speaksTLS(ctx, o.Addr) {
+		return f.advise("this is a TLS port: write rediss:// in place of redis://")
+	}
+	return f.advise("it accepts connections and doesn't answer as Redis does: is it Redis at all, is it frozen, or has a proxy nothing behind it?")
 }
 
 // pings is how many round trips are timed.

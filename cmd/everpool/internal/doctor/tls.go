@@ -1,11 +1,14 @@
 package doctor
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io"
 	"net"
+	"strings"
 	"time"
 )
 
@@ -23,33 +26,49 @@ func checkTLS(ctx context.Context, k *known) []Finding {
 		return []Finding{found(OK, "not asked for: the connection isn't encrypted (rediss:// is)")}
 	}
 	return k.each(func(addr string) []Finding {
-		state, name, err := k.shakeHands(ctx, cfg, addr)
+		hands, err := k.shakeHands(ctx, cfg, addr)
 		if err != nil {
 			return []Finding{k.noTLS(ctx, addr, err)}
 		}
-		all := k.certificate(cfg, state, name)
-		return append([]Finding{found(OK, "%s speaks %s", k.clean(addr), tls.VersionName(state.Version))}, all...)
+		all := []Finding{found(OK, "%s speaks %s", k.clean(addr), tls.VersionName(hands.state.Version))}
+		if hands.asked {
+			all = append(all, found(Note, "the server asks for a client's certificate, and a URL has none").
+				advise("if the login fails, it demands one (tls-auth-clients): set TLSConfig.Certificates in the program"))
+		}
+		return append(all, k.certificate(cfg, hands.state, hands.name)...)
 	})
 }
 
-func (k *known) shakeHands(ctx context.Context, cfg *tls.Config, addr string) (state tls.ConnectionState, name string, err error) {
+// handshake is how one went.
+type handshake struct {
+	state tls.ConnectionState
+	name  string // that the certificate has to have
+	asked bool   // for a client's certificate
+}
+
+func (k *known) shakeHands(ctx context.Context, cfg *tls.Config, addr string) (hands handshake, err error) {
 	nc, err := k.dial(ctx, addr)
 	if err != nil {
-		return state, "", err
+		return hands, err
 	}
 	defer nc.Close()
 	cfg = cfg.Clone()
 	if cfg.ServerName == "" {
 		cfg.ServerName, _, _ = net.SplitHostPort(addr) // which has a port: it was dialed
 	}
-	name, cfg.InsecureSkipVerify = cfg.ServerName, true
+	hands.name, cfg.InsecureSkipVerify = cfg.ServerName, true
+	cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		hands.asked = true
+		return new(tls.Certificate), nil
+	}
 	ctx, cancel := k.bounded(ctx)
 	defer cancel()
 	tc := tls.Client(nc, cfg)
 	if err := tc.HandshakeContext(ctx); err != nil {
-		return state, name, err
+		return hands, err
 	}
-	return tc.ConnectionState(), name, nil
+	hands.state = tc.ConnectionState()
+	return hands, nil
 }
 
 // noTLS says why there was no handshake.
@@ -66,24 +85,32 @@ func (k *known) noTLS(ctx context.Context, addr string, err error) Finding {
 
 // speaksInClear reports whether a PING is answered without TLS.
 func (k *known) speaksInClear(ctx context.Context, addr string) bool {
+	word := k.wordOf(ctx, addr)
+	return strings.HasPrefix(word, "+") || strings.HasPrefix(word, "-")
+}
+
+// wordOf is the line that the server has for a PING without TLS and without a login, or
+// for anybody who connects; "" if it has none.
+func (k *known) wordOf(ctx context.Context, addr string) string {
 	nc, err := k.dial(ctx, addr)
 	if err != nil {
-		return false
+		return ""
 	}
 	defer nc.Close()
 	ctx, cancel := k.bounded(ctx)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { _ = nc.Close() })()
-	reply := make([]byte, 1)
-	if _, err = nc.Write([]byte("PING\r\n")); err == nil {
-		_, err = nc.Read(reply)
+	_, _ = nc.Write([]byte("PING\r\n")) // a server that hangs up may have said why
+	line, err := bufio.NewReaderSize(io.LimitReader(nc, 512), 512).ReadString('\n')
+	if err != nil {
+		return ""
 	}
-	return err == nil && (reply[0] == '+' || reply[0] == '-')
+	return strings.TrimSpace(line)
 }
 
 // speaksTLS reports whether a TLS handshake is answered, be it to refuse it.
 func (k *known) speaksTLS(ctx context.Context, addr string) bool {
-	_, _, err := k.shakeHands(ctx, new(tls.Config), addr)
+	_, err := k.shakeHands(ctx, new(tls.Config), addr)
 	op, isOp := errors.AsType[*net.OpError](err)
 	return err == nil || isOp && op.Op == "remote error"
 }
