@@ -51,12 +51,12 @@ func runDoctor(ctx context.Context, args []string, out, errs io.Writer) int {
 	case errors.Is(err, flag.ErrHelp):
 		return exitOK
 	case err != nil:
-		fmt.Fprintf(errs, "everpool doctor: %v\n\"everpool doctor -h\" has how to use it\n", err)
+		tell(errs, "everpool doctor: %v\n\"everpool doctor -h\" has how to use it\n", err)
 		return exitUsage
 	}
 	report, err := examine(ctx, set, out)
 	if err != nil {
-		fmt.Fprintf(errs, "everpool doctor: can't write: %v\n", err)
+		tell(errs, "everpool doctor: can't write: %v\n", err)
 		return exitFailed
 	}
 	if !report.Healthy {
@@ -90,7 +90,7 @@ func parseDoctor(args []string, out io.Writer) (set doctorSettings, err error) {
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		flags.SetOutput(out)
-		fmt.Fprint(out, doctorUsage)
+		tell(out, "%s", doctorUsage)
 		flags.PrintDefaults()
 		return set, err
 	case err != nil:

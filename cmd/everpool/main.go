@@ -44,16 +44,19 @@ The commands are:
 // run is the program. It returns the exit status.
 func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	if len(args) == 0 {
-		fmt.Fprint(errs, usage)
+		tell(errs, "%s", usage)
 		return exitUsage
 	}
 	switch args[0] {
 	case "doctor":
 		return runDoctor(ctx, args[1:], out, errs)
 	case "help", "-h", "-help", "--help":
-		fmt.Fprint(out, usage)
+		tell(out, "%s", usage)
 		return exitOK
 	}
-	fmt.Fprintf(errs, "everpool: the command is unknown; allowed are doctor and help\n\n%s", usage)
+	tell(errs, "everpool: the command is unknown; allowed are doctor and help\n\n%s", usage)
 	return exitUsage
 }
+
+// tell writes what the user is told. Where that can't be written there is nobody to tell.
+func tell(w io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }

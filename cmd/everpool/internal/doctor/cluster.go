@@ -24,7 +24,7 @@ func checkCluster(ctx context.Context, k *known) []Finding {
 	all := []Finding{k.clusterState(ctx)}
 	ctxSlots, cancel := k.bounded(ctx)
 	defer cancel()
-	slots, err := k.node.rdb.ClusterSlots(ctxSlots).Result()
+	slots, err := k.node.rdb.ClusterSlots(ctxSlots).Result() //nolint:staticcheck // it is what go-redis itself asks a cluster
 	if err != nil {
 		return append(all, found(Failed, "the cluster's slots can't be asked for: %s", k.say(err)).
 			advise("the client needs CLUSTER SLOTS: is this a node of a cluster, and may the user ask (+cluster|slots)?"))
@@ -79,7 +79,7 @@ func (k *known) announced(ctx context.Context, slots []redis.ClusterSlot) []Find
 		f := k.connect(ctx, addr)
 		f.Text = fmt.Sprintf("announced %s: %s", role, f.Text)
 		if f.Status == Failed {
-			f = f.advise("if the address isn't one for here (NAT, containers, forwarded ports), set driver.Config.MapAddr, or cluster-announce-ip and -port on the node; else it is down or a firewall is in between")
+			f = f.advise(announcedAdvice)
 			if role == "replica" {
 				f.Status = Warning
 			}

@@ -144,13 +144,13 @@ func TestCertificatesAreLookedAt(t *testing.T) {
 }
 
 func TestAUserWhoMayLittleIsToldWhatIsMissing(t *testing.T) {
-	s := testkit.Start(t, testkit.Redis, testkit.WithUser("poor", "hunter2", "~* -@all +get"), testkit.WithUser("rich", "hunter2", "~* +@all -eval -ping"))
+	s := testkit.Start(t, testkit.Redis, testkit.WithUser("poor", "hunter2", "~* -@all +get"), testkit.WithUser("rich", "hunter2", "~* +@all -eval -ping -select -client|setname"))
 	e := examine(t, urlOf("redis", "poor", "hunter2", s.Addr, ""), "hunter2")
 	if !e.healthy {
 		t.Errorf("what may not be looked at is a failure:\n%s", e.text)
 	}
 	e.wants(t, doctor.OK, "login", "the user poor", "")
-	e.wants(t, doctor.Warning, "ping", "NOPERM", "+ping")
+	e.wants(t, doctor.Note, "ping", "NOPERM", "+ping")
 	e.wants(t, doctor.OK, "server", "mode standalone", "")
 	e.wants(t, doctor.Note, "clients", "aren't known", "+config|get")
 	e.wants(t, doctor.Note, "settings", "tcp-keepalive isn't known: NOPERM", "+config|get")
@@ -163,6 +163,11 @@ func TestAUserWhoMayLittleIsToldWhatIsMissing(t *testing.T) {
 	e.wants(t, doctor.Warning, "permissions", "EVAL isn't permitted", "hot keys")
 	e.wants(t, doctor.Warning, "permissions", "PING isn't permitted", "+ping")
 	e.wants(t, doctor.OK, "permissions", "COMMAND INFO", "")
+
+	for _, rest := range []string{"/1", "?client_name=x"} {
+		examine(t, urlOf("redis", "rich", "hunter2", s.Addr, rest), "hunter2").
+			wants(t, doctor.Failed, "login", "NOPERM", "+select, +client|setname")
+	}
 }
 
 func TestSettingsOfTheServerThatDoHarmAreWarnings(t *testing.T) {
@@ -180,7 +185,6 @@ func TestSettingsOfTheServerThatDoHarmAreWarnings(t *testing.T) {
 	e.wants(t, doctor.OK, "everpool", "no shared connections", "")
 	e.wants(t, doctor.Warning, "everpool", "no bound on the sockets", "give a bound")
 	e.wants(t, doctor.OK, "everpool", "max_open_conns_total", "")
-
 }
 
 func TestAServerThatIsNearlyFullAndOneThatIsAreTold(t *testing.T) {

@@ -126,6 +126,8 @@ var hostile = []string{`p@s:w/%d`, `x y"z'\q`, `%41?b#c&d=e`, "näh+%2F@@//::", 
 // written are the ways in which a password may appear.
 func written(password string) []string {
 	quoted := fmt.Sprintf("%q", password)
-	return []string{password, url.QueryEscape(password), url.PathEscape(password), quoted[1 : len(quoted)-1],
-		strings.TrimPrefix(url.UserPassword("", password).String(), ":")}
+	return []string{
+		password, url.QueryEscape(password), url.PathEscape(password), quoted[1 : len(quoted)-1],
+		strings.TrimPrefix(url.UserPassword("", password).String(), ":"),
+	}
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// checkLogin logs in, as go-redis does: HELLO or AUTH, SELECT. A HELLO without arguments
-// is permitted to everybody.
+// checkLogin logs in, as go-redis does: HELLO or AUTH, SELECT, CLIENT SETNAME. What is
+// asked then is permitted to everybody, but for early versions of Redis 6.
 func checkLogin(ctx context.Context, k *known) []Finding {
 	o := k.target.node(k.addrs[0])
 	k.node = newNode(o, k.timeout)
@@ -20,10 +20,7 @@ func checkLogin(ctx context.Context, k *known) []Finding {
 	if err != nil && isUnknown(err) { // Redis 5 and older
 		err = k.ask(ctx, "PING").Err()
 	}
-	if err != nil && !isUnpermitted(err) {
-		return []Finding{k.refused(ctx, k.node.addr, o, err)}
-	}
-	if isUnpermitted(err) && strings.Contains(err.Error(), "select") {
+	if err != nil && !(isUnpermitted(err) && strings.Contains(err.Error(), "'hello'")) {
 		return []Finding{k.refused(ctx, k.node.addr, o, err)}
 	}
 	if o.Password == "" {
@@ -64,7 +61,7 @@ var refusals = []struct{ says, advice string }{
 	{"DENIED", "the server is in protected mode: give it a password, or bind it to the right interface"},
 	{"max number of clients", "the server has as many clients as maxclients allows: raise it, or have its clients open fewer connections"},
 	{"DB index", "there is no such database: see the server's databases; a cluster has 0 alone"},
-	{"NOPERM", "the user may log in, and not do what the login needs: give it that with ACL SETUSER (+select, +hello)"},
+	{"NOPERM", "the user may log in, and not do what the login needs: give it that with ACL SETUSER (+select, +client|setname), or leave the database or client_name out of the URL"},
 	{"SELECT is not allowed in cluster mode", "this is a node of a cluster: leave the database out of the URL, and add ?cluster=true"},
 }
 
@@ -123,11 +120,11 @@ func checkPing(ctx context.Context, k *known) []Finding {
 }
 
 func (k *known) noPong(err error) Finding {
+	if isUnpermitted(err) {
+		return found(Note, "round trips can't be timed: %s", k.say(err)).advise("for more, run this as a user with +ping")
+	}
 	f := found(Failed, "a PING isn't answered: %s", k.say(err))
 	switch {
-	case isUnpermitted(err):
-		f.Status = Warning
-		return f.advise("give the user +ping: round trips can't be timed, and health checks get an error")
 	case strings.HasPrefix(err.Error(), "LOADING"):
 		return f.advise("the server reads its data: wait until it has started")
 	case strings.HasPrefix(err.Error(), "MASTERDOWN"):

@@ -68,7 +68,7 @@ func checkPermissions(ctx context.Context, k *known) []Finding {
 		case isRefused:
 			all = append(all, found(Warning, "%s isn't permitted: %s", n.name(), says).advise("without it "+n.without+"; ACL SETUSER with "+n.rule()+" gives it"))
 		case isAbsent:
-			all = append(all, found(Note, "this server has no %s", n.name()).advise("nothing: it is an older one, and without it "+n.without))
+			all = append(all, found(Note, "this server has no %s", n.name()).advise("nothing to do: it is an older one; "+n.without))
 		case isNotKnown:
 			unknown = append(unknown, n.name())
 		}

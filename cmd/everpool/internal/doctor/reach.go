@@ -85,9 +85,19 @@ func (k *known) resolve(ctx context.Context, addr string) Finding {
 	return found(OK, "%s is %s", k.clean(host), strings.Join(ips, ", "))
 }
 
+// announcedAdvice is what to do where a node can't be reached at the address that it,
+// or a sentinel, announces.
+const announcedAdvice = "If it isn't one for here (NAT, containers, forwarded ports), set driver.Config.MapAddr in the program, or have the node announce another (cluster-announce-ip and -port, replica-announce-ip and -port); else the node is down or a firewall is in between"
+
 // checkConnect opens a socket to each.
 func checkConnect(ctx context.Context, k *known) []Finding {
-	return k.each(func(addr string) []Finding { return []Finding{k.connect(ctx, addr)} })
+	return k.each(func(addr string) []Finding {
+		f := k.connect(ctx, addr)
+		if f.Status == Failed && k.target.failover != nil {
+			f = f.advise("the sentinels name this address. " + announcedAdvice)
+		}
+		return []Finding{f}
+	})
 }
 
 func (k *known) connect(ctx context.Context, addr string) Finding {

@@ -48,6 +48,15 @@ func TestAURLOfTheWrongKindIsTold(t *testing.T) {
 	examine(t, "redis://"+s.Addr+"?master_name=main").wants(t, doctor.Failed, "sentinels", "is no sentinel", "leave master_name out")
 }
 
+func TestAMasterThatSentinelsNameAndThatCantBeReachedIsTold(t *testing.T) {
+	master := testkit.Start(t, testkit.Redis)
+	sentinel := testkit.Start(t, testkit.Redis, testkit.WithSentinelOf("main", master, 2))
+	master.Kill()
+	e := examine(t, "redis://"+sentinel.Addr+"?master_name=main")
+	e.wantsSteps(t, "url sentinels name connect")
+	e.wants(t, doctor.Failed, "connect", master.Addr+" can't be reached", "driver.Config.MapAddr")
+}
+
 func TestSentinelsAreAskedForTheMasterThatIsLookedAt(t *testing.T) {
 	s := testkit.StartSentinels(t, testkit.Redis, testkit.SentinelConfig{Replicas: 1})
 	seeds := s.Addrs()
