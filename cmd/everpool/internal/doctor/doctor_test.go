@@ -86,6 +86,11 @@ func TestAURLThatIsWrongIsRefusedWithAllItsMistakesAndNoPassword(t *testing.T) {
 			}
 		}
 	}
+	for _, password := range []string{"12?hunter2=x", "12?a&hunter2", "12?x=1&hunter%32=y", "12/hunter2?b=c", "12#hunter2"} {
+		if e := examine(t, "redis://ann:"+password+"@127.0.0.1:1", password, "hunter2"); e.healthy {
+			t.Errorf("%q is healthy", password)
+		}
+	}
 	e := examine(t, "redis://:hunter2@127.0.0.1:1/0?max_open_conns=x&shared_conns=-7&nonsense=1", "hunter2")
 	e.wantsSteps(t, "url")
 	e.wants(t, doctor.Failed, "url", `max_open_conns is "x"; allowed are whole numbers`, "go doc")

@@ -25,33 +25,21 @@ func (s *secrets) add(secret string) {
 	slices.SortFunc(*s, func(a, b string) int { return len(b) - len(a) })
 }
 
-// addURL adds what may be a password in what may not even be a URL: what is between the
-// first colon after the scheme and the last @, and parameters that are passwords.
-func (s *secrets) addURL(raw string) {
+// addMistaken adds what may be a password in what is no good URL: what is between the
+// first colon after the scheme and the last @, and its parts, which may have been taken
+// for a host, a path or parameters.
+func (s *secrets) addMistaken(raw string) {
 	_, rest, isURL := strings.Cut(raw, "://")
 	if !isURL {
 		rest = raw
 	}
-	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
-		_, password, _ := strings.Cut(rest[:at], ":")
-		s.addWritten(password)
-	}
-	_, query, _ := strings.Cut(rest, "?")
-	for pair := range strings.FieldsFuncSeq(query, func(r rune) bool { return r == '&' || r == '?' }) {
-		if name, value, _ := strings.Cut(pair, "="); strings.Contains(strings.ToLower(name), "password") {
-			s.addWritten(value)
+	_, password, _ := strings.Cut(rest[:max(strings.LastIndexByte(rest, '@'), 0)], ":")
+	s.add(password)
+	for part := range strings.FieldsFuncSeq(password, func(r rune) bool { return strings.ContainsRune("/?#&=@:", r) }) {
+		s.add(part)
+		if plain, err := url.QueryUnescape(part); err == nil {
+			s.add(plain)
 		}
-	}
-}
-
-// addWritten adds a secret as a URL has it.
-func (s *secrets) addWritten(written string) {
-	s.add(written)
-	if plain, err := url.PathUnescape(written); err == nil {
-		s.add(plain)
-	}
-	if plain, err := url.QueryUnescape(written); err == nil {
-		s.add(plain)
 	}
 }
 

@@ -26,7 +26,7 @@ type target struct {
 
 // checkURL has the driver read the URL.
 func checkURL(_ context.Context, k *known) []Finding {
-	k.secrets.addURL(k.rawURL)
+	k.secrets.addMistaken(k.rawURL)
 	db, err := open(k.rawURL, driver.Config{})
 	if err != nil {
 		return k.mistakes(err)
@@ -38,10 +38,8 @@ func checkURL(_ context.Context, k *known) []Finding {
 	if err != nil {
 		return k.mistakes(err)
 	}
+	k.secrets = nil // the URL is good, and says which they are
 	k.secrets.addAll(k.target)
-	if k.target.namesOnlyUser() {
-		k.secrets.add(k.target.node("").Username) // it may well be a password
-	}
 	k.addrs = k.target.addrs()
 	all := []Finding{found(OK, "%s names %s", k.safeURL(), k.clean(k.target.String()))}
 	if k.target.namesOnlyUser() {
