@@ -43,6 +43,20 @@ func (s *secrets) addMistaken(raw string) {
 	}
 }
 
+// addStray adds what is before an @ in a parameter: where a password has a ? in it that
+// isn't encoded, its end.
+func (s *secrets) addStray(raw string) {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return
+	}
+	for _, values := range u.Query() {
+		for _, v := range values {
+			s.add(v[:max(strings.LastIndexByte(v, '@'), 0)])
+		}
+	}
+}
+
 // clean makes what a server, or a library, has said fit to be shown: one line without a
 // secret. Servers echo what they don't understand, cut off anywhere.
 func (s secrets) clean(text string) string {

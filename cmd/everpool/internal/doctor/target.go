@@ -40,6 +40,7 @@ func checkURL(_ context.Context, k *known) []Finding {
 	}
 	k.secrets = nil // the URL is good, and says which they are
 	k.secrets.addAll(k.target)
+	k.secrets.addStray(k.rawURL)
 	k.addrs = k.target.addrs()
 	all := []Finding{found(OK, "%s names %s", k.safeURL(), k.clean(k.target.String()))}
 	if k.target.namesOnlyUser() {
