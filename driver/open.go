@@ -266,7 +266,7 @@ func (o *opening) parse(rawURL string) (source, error) {
 		return source{}, complaint("the URL's parameters can't be parsed")
 	}
 	if hasStrayAt(u, query) {
-		return source{}, complaint("the URL has an @ behind its host; is everything special in its password percent-encoded?")
+		return source{}, errStrayAt
 	}
 	var errs []error
 	for name, set := range o.parameters() {

@@ -55,7 +55,10 @@ func (o *opening) source(u *url.URL, query url.Values) (s source, err error) {
 	default:
 		s.single, err = redis.ParseURL(rest.String())
 	}
-	if err != nil {
+	switch {
+	case err != nil && u.User == nil && strings.Contains(u.RawQuery, "@"):
+		return s, errStrayAt // the login may be in what can't be parsed
+	case err != nil:
 		return s, complaint("%s", strings.TrimPrefix(err.Error(), "redis: "))
 	}
 	return s, nil
@@ -76,6 +79,8 @@ func safeURL(u *url.URL, query url.Values, isCluster bool) string {
 	safe.RawQuery = shown.Encode()
 	return safe.String()
 }
+
+var errStrayAt = complaint("the URL has an @ behind its host; is everything special in its password percent-encoded?")
 
 // hasStrayAt reports whether there is an @ where none belongs: a password with a /, ?
 // or # in it has ended the host too early then, and is in what errors would show.
