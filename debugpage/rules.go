@@ -96,7 +96,7 @@ var rules = []rule{
 		if unknown == 0 {
 			return ""
 		}
-		return fmt.Sprintf("%s ended with an unknown outcome in the last %s: sent, and the reply was lost or late. The program has to find out whether they ran",
+		return fmt.Sprintf("has left %s with an unknown outcome in the last %s: they were sent, and the replies were lost or late. The program has to find out whether they ran",
 			several(unknown, "request"), n.span())
 	}},
 	{"abandoned", warning, func(n *nodeView) string {
