@@ -284,9 +284,10 @@ func (p page) node(n *nodeView, nth int) {
 	first := slices.IndexFunc(n.Counters, func(c counter) bool { return c.Name == "waits" })
 	p.counters("requests", n.Counters[:first])
 	p.counters("connections", n.Counters[first:])
+	p.raw("<div>\n")
 	p.counters("closed, by reason", n.Closes)
 	p.counters("pinned, by reason", n.Pins)
-	p.raw("</div></section>\n")
+	p.raw("</div>\n</div></section>\n")
 }
 
 // nature is what is known of the node but its state.
