@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -153,7 +154,10 @@ func TestEachRuleFindsWhatItIsFor(t *testing.T) {
 		}, func(n *pooler.NodeStatus) {
 			n.Stats.Dials = 6
 			n.Stats.Closes = map[pooler.CloseReason]int64{pooler.CloseIdle: 900, pooler.ClosePeer: 15, pooler.CloseRead: 1}
-		}, []string{"churn", "warning", "10.0.0.1:6379 is up, but 1.2 connections a second are opened, which don't live: closed as peer_closed 5, read_error 1"}},
+		}, []string{"churn", "warning", "10.0.0.1:6379 is up, but 1.2 connections a second are opened and closed again: peer_closed 5, read_error 1"}},
+		"the pool grows": {asIs, func(n *pooler.NodeStatus) {
+			n.Stats.Dials, n.Stats.Closes = 60, map[pooler.CloseReason]int64{pooler.CloseIdle: 5}
+		}, nil},
 		"outcomes are unknown": {func(n *pooler.NodeStatus) { n.Stats.Unknown, n.Stats.Failed = 7, 7 }, func(n *pooler.NodeStatus) {
 			n.Stats.Unknown, n.Stats.Failed = 9, 9
 		}, []string{"unknown_outcomes", "bad", "10.0.0.1:6379 has left 2 requests with an unknown outcome in the last 5 s: they were sent, and the replies were lost or late. The program has to find out whether they ran"}},
@@ -170,6 +174,8 @@ func TestEachRuleFindsWhatItIsFor(t *testing.T) {
 		"logins were refused": {asIs, func(n *pooler.NodeStatus) {
 			n.Stats.Closes = map[pooler.CloseReason]int64{pooler.CloseSessionLost: 1}
 		}, []string{"login", "bad", "10.0.0.1:6379 has refused 1 login in the last 5 s: wrong credentials, or a password that was rotated"}},
+		"the login is refused": {asIs, func(n *pooler.NodeStatus) { n.Stats.LastDialError = "WRONGPASS invalid username-password pair" },
+			[]string{"login", "bad", "10.0.0.1:6379 refuses the login: WRONGPASS invalid username-password pair"}},
 		"a dial fails while the node is up": {asIs, func(n *pooler.NodeStatus) { n.Stats.LastDialError = "ERR max number of clients reached" },
 			[]string{"dial_error", "warning", "10.0.0.1:6379 is up, but the last connection couldn't be opened: ERR max number of clients reached"}},
 	} {
@@ -287,7 +293,7 @@ func TestAllThatIsKnownIsShown(t *testing.T) {
 		s.Pins = map[string]int64{"client-id": 77}
 	})
 	h := debugpage.Handler(debugpage.Source{
-		Name: "shop", Nodes: &made{[]pooler.NodeStatus{n, node(asIs)}}, HotKeys: keys{}, HotKeysURL: "/debug/hotkeys?n=5&sort=key",
+		Name: "shop", Nodes: &made{[]pooler.NodeStatus{n, node(asIs)}}, HotKeys: debugpage.TopKeys(top, hotKey, hotkey.Reads, hotkey.Writes), HotKeysURL: "/debug/hotkeys?n=5&sort=key",
 		Settings: &pooler.Config{MaxOpenConns: 2000, ConnMaxIdleTime: -1, FailFastAfter: -1},
 	})
 	r := asJSON(t, h)
@@ -319,11 +325,13 @@ func TestAllThatIsKnownIsShown(t *testing.T) {
 	}
 }
 
-// keys are hot keys.
-type keys struct{}
-
-func (keys) Top(class hotkey.Class, n int) []hotkey.Count {
+// top is a tracker's Top.
+func top(class hotkey.Class, n int) []hotkey.Count {
 	return []hotkey.Count{{Key: "<b>" + class.String() + "</b>", Rate: 1e4, Share: 0.25}}[:min(n, 1)]
+}
+
+func hotKey(c hotkey.Count) debugpage.HotKey {
+	return debugpage.HotKey{Key: c.Key, PerSecond: c.Rate, Share: c.Share}
 }
 
 // Sources are told apart, and so are nodes of the same address in them.
@@ -361,12 +369,14 @@ func TestWhatIsHostileIsText(t *testing.T) {
 		n.Stats.Waiting, n.Stats.OldestWaiter, n.Stats.Pinned, n.Stats.InUse, n.Stats.OpenConnections = 1, time.Second, 10, 10, 10
 	})
 	h := debugpage.Handler(
-		debugpage.Source{Name: evil, Nodes: &made{[]pooler.NodeStatus{n, n}}, HotKeysURL: evil, HotKeys: evilKeys{evil}},
+		debugpage.Source{Name: evil, Nodes: &made{[]pooler.NodeStatus{n, n}}, HotKeysURL: evil, HotKeys: func(int) []debugpage.HotKey { return []debugpage.HotKey{{Class: evil, Key: evil + "\u202e"}} }},
 		debugpage.Source{Name: evil, Clients: func() []debugpage.Client {
 			return []debugpage.Client{{Name: evil, Kind: evil, Nodes: []pooler.NodeStatus{n}}}
 		}},
 	)
 	html := page(t, h)
+	plainAddr := node(func(n *pooler.NodeStatus) { n.Stats.LastDialError = evil + "\u202e\x00\n" })
+	html += page(t, debugpage.Handler(source("\u202e\x00", plainAddr)))
 	for _, not := range []string{"<script", "<!--", "alert('x')", "\u202e", "\x00", `""><`} {
 		if strings.Contains(html, not) {
 			t.Errorf("%q is on the page", not)
@@ -380,10 +390,6 @@ func TestWhatIsHostileIsText(t *testing.T) {
 	}
 	asJSON(t, h)
 }
-
-type evilKeys struct{ key string }
-
-func (k evilKeys) Top(hotkey.Class, int) []hotkey.Count { return []hotkey.Count{{Key: k.key}} }
 
 // A URL in the place of an address shows no password: neither its own, nor the one in the
 // error that the network has made of it.
@@ -455,8 +461,7 @@ func TestWhatIsAskedForIsGiven(t *testing.T) {
 // explosive panics with what nobody should see.
 type explosive struct{}
 
-func (explosive) Nodes() []pooler.NodeStatus           { panic("redis://:hunter2@h:1") }
-func (explosive) Top(hotkey.Class, int) []hotkey.Count { panic("redis://:hunter2@h:1") }
+func (explosive) Nodes() []pooler.NodeStatus { panic("redis://:hunter2@h:1") }
 
 // What is wrong with a source is said, and the others are shown.
 func TestAWrongSourceIsToldOf(t *testing.T) {
@@ -466,13 +471,13 @@ func TestAWrongSourceIsToldOf(t *testing.T) {
 		want   string
 	}{
 		"panics":         {debugpage.Source{Nodes: explosive{}}, "source 1 can't be read: reading its nodes has panicked with a string"},
-		"keys panic":     {debugpage.Source{Nodes: good, HotKeys: explosive{}}, "source 1 can't be read: reading its hot keys has panicked with a string"},
+		"keys panic":     {debugpage.Source{Nodes: good, HotKeys: func(int) []debugpage.HotKey { panic("hunter2") }}, "source 1 can't be read: reading its hot keys has panicked with a string"},
 		"clients panic":  {debugpage.Source{Clients: func() []debugpage.Client { panic("hunter2") }}, "has panicked"},
 		"nothing":        {debugpage.Source{}, "one of Nodes and Clients has to be set"},
 		"a nil pointer":  {debugpage.Source{Nodes: (*made)(nil)}, "one of Nodes and Clients has to be set"},
 		"both":           {debugpage.Source{Nodes: good, Clients: func() []debugpage.Client { return nil }}, "one of Nodes and Clients has to be set"},
 		"with a name":    {debugpage.Source{Name: "shop"}, "source 1 can't be read"},
-		"keys, no nodes": {debugpage.Source{HotKeys: keys{}}, "source 1 can't be read"},
+		"keys, no nodes": {debugpage.Source{HotKeys: debugpage.TopKeys(top, hotKey, hotkey.Reads, hotkey.Writes)}, "source 1 can't be read"},
 	} {
 		h := debugpage.Handler(c.source, source("good", node(asIs)))
 		r, html := asJSON(t, h), page(t, h)
@@ -506,4 +511,19 @@ func TestAVariableIsOneLine(t *testing.T) {
 			time.Sleep(7 * time.Second)
 		}
 	})
+}
+
+// expvar serves /debug/vars to whoever can reach http.DefaultServeMux. With a package of
+// templates, which calls methods by name, the linker keeps every exported method of every
+// type in the program.
+func TestNothingIsLinkedThatProgramsDontWant(t *testing.T) {
+	deps, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for dep := range strings.Lines(string(deps)) {
+		if dep = strings.TrimSpace(dep); dep == "expvar" || strings.HasSuffix(dep, "/template") || strings.HasSuffix(dep, "/driver") {
+			t.Errorf("%s is linked", dep)
+		}
+	}
 }

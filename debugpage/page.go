@@ -399,7 +399,7 @@ func (p page) hotKeys(s *sourceView) {
 		for _, k := range s.HotKeys {
 			p.raw("<tr>")
 			p.element("td", "mono", cmp.Or(k.Key, `""`))
-			p.element("td", "words", k.Class)
+			p.element("td", "words", visible(k.Class))
 			p.element("td", "", fmt.Sprintf("%.1f %%", 100*k.Share))
 			p.element("td", "", perSecond(k.PerSecond))
 			p.raw("</tr>\n")

@@ -33,7 +33,7 @@ type rule struct {
 	says     func(*nodeView) string
 }
 
-// What is enough to be told of. Those of rates are as in docs/dashboards/alerts.yml.
+// What is enough to be told of. Rates and shares are those of docs/dashboards/alerts.yml.
 const (
 	longWait       = 100 * time.Millisecond // of a request for a connection, while the node is up
 	manyDials      = 1.0                    // a second
@@ -60,11 +60,10 @@ var rules = []rule{
 	}},
 	{"login", bad, func(n *nodeView) string {
 		lost := grown(n.Closes, pooler.CloseSessionLost)
-		refused := slices.ContainsFunc([]string{"WRONGPASS", "NOAUTH", "NOPERM"}, func(s string) bool { return strings.Contains(n.LastDialError, s) })
 		switch {
 		case lost > 0:
 			return fmt.Sprintf("has refused %s in the last %s: wrong credentials, or a password that was rotated", several(lost, "login"), n.span())
-		case refused:
+		case n.refused():
 			return "refuses the login: " + n.short()
 		}
 		return ""
@@ -122,15 +121,16 @@ var rules = []rule{
 		}
 		return fmt.Sprintf("was away and came back %s in the last %s", several(heals, "time"), n.span())
 	}},
+	// A pool that grows, or comes back from an outage, opens connections too.
 	{"churn", warning, func(n *nodeView) string {
-		rate := n.Counters.perSecond("dials")
-		if rate <= manyDials || n.State != up {
+		turned := float64(min(n.Counters.grown("dials"), n.closed()))
+		if turned <= manyDials*n.interval.Seconds() || n.State != up || n.Counters.grown("heals") > 0 {
 			return ""
 		}
-		return fmt.Sprintf("is up, but %s connections a second are opened, which don't live: %s", perSecond(rate), n.endings())
+		return fmt.Sprintf("is up, but %s connections a second are opened and closed again: %s", perSecond(turned/n.interval.Seconds()), n.endings())
 	}},
 	{"dial_error", warning, func(n *nodeView) string {
-		if n.State != up || n.LastDialError == "" {
+		if n.State != up || n.LastDialError == "" || n.refused() {
 			return ""
 		}
 		return "is up, but the last connection couldn't be opened: " + n.short()
@@ -209,6 +209,11 @@ func (n *nodeView) away(state, words string) string {
 	return b.String()
 }
 
+// refused reports whether the last dial failed since the server refused the login.
+func (n *nodeView) refused() bool {
+	return slices.ContainsFunc([]string{"WRONGPASS", "NOAUTH", "NOPERM"}, func(s string) bool { return strings.Contains(n.LastDialError, s) })
+}
+
 // name is the node's address, or what stands for one that isn't shown.
 func (n *nodeView) name() string {
 	if n.Addr == "" {
@@ -268,20 +273,23 @@ func (n *nodeView) pinReasons() string {
 	return "so far mostly " + cmp.Or(strings.Join(words, ", "), "for no known reason")
 }
 
-// endings are why connections were closed since the last look, the most frequent reasons
-// first.
+// closed is how many connections were closed since the last look.
+func (n *nodeView) closed() (all int64) {
+	for _, c := range n.Closes {
+		all += n.Closes.grown(c.Name)
+	}
+	return all
+}
+
+// endings are why they were, the most frequent reasons first.
 func (n *nodeView) endings() string {
-	closed := slices.Clone(n.Closes)
-	closed = slices.DeleteFunc(closed, func(c counter) bool { return c.Grown == nil || *c.Grown == 0 })
+	closed := slices.DeleteFunc(slices.Clone(n.Closes), func(c counter) bool { return c.Grown == nil || *c.Grown == 0 })
 	slices.SortStableFunc(closed, func(a, b counter) int { return cmp.Compare(*b.Grown, *a.Grown) })
 	var words []string
 	for _, c := range closed[:min(3, len(closed))] {
 		words = append(words, visible(c.Name)+" "+grouped(*c.Grown))
 	}
-	if len(words) == 0 {
-		return "none was closed yet, so load has grown, or dials fail"
-	}
-	return "closed as " + strings.Join(words, ", ")
+	return strings.Join(words, ", ")
 }
 
 func grown(c counters, reason pooler.CloseReason) int64 { return c.grown(string(reason)) }

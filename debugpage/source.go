@@ -2,8 +2,8 @@ package debugpage
 
 import (
 	"errors"
+	"fmt"
 
-	"github.com/everpool/everpool/hotkey"
 	"github.com/everpool/everpool/internal/guard"
 	"github.com/everpool/everpool/pooler"
 )
@@ -13,12 +13,6 @@ type Nodes interface {
 	// Nodes returns the state of every node. It is called by each request and should do
 	// no network I/O. It may be called concurrently. Should it panic, the page says so.
 	Nodes() []pooler.NodeStatus
-}
-
-// HotKeys is what knows the keys that are used most: a [hotkey.Tracker] does.
-type HotKeys interface {
-	// Top returns up to n keys of a class, the first of them used most.
-	Top(class hotkey.Class, n int) []hotkey.Count
 }
 
 // Source is something to show: a driver, or the clients of a manager. One of Nodes and
@@ -33,9 +27,9 @@ type Source struct {
 	Clients func() []Client
 	// Settings are shown with their defaults filled in. nil: they aren't.
 	Settings *pooler.Config
-	// HotKeys has its ten most used keys of each class shown. Keys may be confidential.
-	// nil: none are.
-	HotKeys HotKeys
+	// HotKeys returns up to n of the most used keys of each class, which are shown; see
+	// [TopKeys]. Keys may be confidential. nil: none are shown.
+	HotKeys func(n int) []HotKey
 	// HotKeysURL is where the tracker's own page is: "/debug/hotkeys". "": it isn't
 	// linked.
 	HotKeysURL string
@@ -71,6 +65,36 @@ func Clients[S ~struct {
 	}
 }
 
+// HotKey is a key that is used much.
+type HotKey struct {
+	Class     string  `json:"class"` // "reads" or "writes"
+	Key       string  `json:"key"`
+	PerSecond float64 `json:"per_second"`
+	Share     float64 `json:"share"` // of all uses of keys in the class, up to 1
+}
+
+// TopKeys makes of a hotkey.Tracker's Top what [Source].HotKeys takes, for these classes:
+//
+//	debugpage.TopKeys(tracker.Top, func(c hotkey.Count) debugpage.HotKey {
+//		return debugpage.HotKey{Key: c.Key, PerSecond: c.Rate, Share: c.Share}
+//	}, hotkey.Reads, hotkey.Writes)
+//
+// The types aren't named here since package hotkey needs that of Prometheus, and that
+// expvar.
+func TopKeys[C fmt.Stringer, K any](top func(class C, n int) []K, show func(K) HotKey, classes ...C) func(n int) []HotKey {
+	return func(n int) []HotKey {
+		var all []HotKey
+		for _, class := range classes {
+			for _, k := range top(class, n) {
+				key := show(k)
+				key.Class = class.String()
+				all = append(all, key)
+			}
+		}
+		return all
+	}
+}
+
 var errSource = errors.New("one of Nodes and Clients has to be set, to what isn't nil")
 
 // read returns the clients of a source; those of a driver are one, without a name.
@@ -93,22 +117,21 @@ func (s *Source) read() (all []Client, err error) {
 // mostKeys is how many hot keys of each class are shown.
 const mostKeys = 10
 
-// hotKeys returns the most used keys of both classes, without those that the tracker
-// doesn't have.
-func (s *Source) hotKeys() (all []keyView, err error) {
+// hotKeys returns the most used keys, as they may be shown; nil if the source has none to
+// tell of.
+func (s *Source) hotKeys() (all []HotKey, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			all, err = nil, guard.PanicError("reading its hot keys", v)
 		}
 	}()
-	if guard.IsNil(s.HotKeys) {
+	if s.HotKeys == nil {
 		return nil, nil
 	}
-	all = []keyView{}
-	for _, class := range []hotkey.Class{hotkey.Reads, hotkey.Writes} {
-		for _, c := range s.HotKeys.Top(class, mostKeys) {
-			all = append(all, keyView{Class: class.String(), Key: visible(c.Key), PerSecond: c.Rate, Share: c.Share})
-		}
+	all = []HotKey{}
+	for _, k := range s.HotKeys(mostKeys) {
+		k.Key = visible(k.Key)
+		all = append(all, k)
 	}
 	return all, nil
 }

@@ -22,7 +22,7 @@ type sourceView struct {
 	Error      string        `json:"error,omitempty"`
 	Clients    []*clientView `json:"clients"`
 	Settings   []setting     `json:"settings,omitempty"`
-	HotKeys    []keyView     `json:"hot_keys,omitempty"`
+	HotKeys    []HotKey      `json:"hot_keys,omitempty"`
 	HotKeysURL string        `json:"hot_keys_url,omitempty"`
 	tracked    bool
 }
@@ -73,13 +73,6 @@ type socketView struct {
 	Draining int `json:"draining"`
 	Streams  int `json:"streams"` // of Pinned: beyond the bound
 	Dialing  int `json:"dialing"`
-}
-
-type keyView struct {
-	Class     string  `json:"class"`
-	Key       string  `json:"key"`
-	PerSecond float64 `json:"per_second"`
-	Share     float64 `json:"share"`
 }
 
 // seconds is a duration that is a number of seconds in JSON.

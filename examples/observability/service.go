@@ -99,7 +99,7 @@ func (s *service) pages() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{EnableOpenMetrics: true}))
 	mux.Handle("/hotkeys", s.keys.Handler())
-	mux.Handle("/debug/everpool", debugpage.Handler(debugpage.Source{Name: "shop", Nodes: s.driver, HotKeys: s.keys, HotKeysURL: "/hotkeys"}))
+	mux.Handle("/debug/everpool", debugpage.Handler(debugpage.Source{Name: "shop", Nodes: s.driver, HotKeysURL: "/hotkeys"}))
 	mux.HandleFunc("/{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		_, _ = io.WriteString(w, `<!doctype html><title>everpool</title><p><a href="/metrics">metrics</a>, <a href="/hotkeys">hot keys</a>, <a href="/debug/everpool">pools</a>`)
