@@ -164,20 +164,28 @@ func TestEachRuleFindsWhatItIsFor(t *testing.T) {
 		"the server is slow": {asIs, func(n *pooler.NodeStatus) {
 			n.Stats.Abandoned, n.Stats.Answered, n.Stats.OldestExchange = 1100, n.Stats.Answered+98900, 700*time.Millisecond
 		}, []string{"abandoned", "warning", "10.0.0.1:6379 is slow, or timeouts are too short: callers left 1,100 of 100,000 requests in the last 5 s before the replies came; the oldest under way is 700 ms old"}},
-		"requests fail": {asIs, func(n *pooler.NodeStatus) { n.Stats.Failed = 3 },
-			[]string{"failed", "warning", "10.0.0.1:6379 is up, but 3 requests failed in the last 5 s: refused, never sent, or lost"}},
-		"the node comes and goes": {asIs, func(n *pooler.NodeStatus) { n.Stats.Heals = 2 },
-			[]string{"flapping", "warning", "10.0.0.1:6379 was away and came back 2 times in the last 5 s"}},
+		"requests fail": {
+			asIs, func(n *pooler.NodeStatus) { n.Stats.Failed = 3 },
+			[]string{"failed", "warning", "10.0.0.1:6379 is up, but 3 requests failed in the last 5 s: refused, never sent, or lost"},
+		},
+		"the node comes and goes": {
+			asIs, func(n *pooler.NodeStatus) { n.Stats.Heals = 2 },
+			[]string{"flapping", "warning", "10.0.0.1:6379 was away and came back 2 times in the last 5 s"},
+		},
 		"it isn't Redis": {asIs, func(n *pooler.NodeStatus) {
 			n.Stats.Closes = map[pooler.CloseReason]int64{pooler.CloseProtocol: 1, pooler.CloseUnasked: 1}
 		}, []string{"protocol", "bad", "10.0.0.1:6379 has sent what is no reply, or none that was asked for: 2 connections closed in the last 5 s. It is no Redis server, or a proxy in between is broken"}},
 		"logins were refused": {asIs, func(n *pooler.NodeStatus) {
 			n.Stats.Closes = map[pooler.CloseReason]int64{pooler.CloseSessionLost: 1}
 		}, []string{"login", "bad", "10.0.0.1:6379 has refused 1 login in the last 5 s: wrong credentials, or a password that was rotated"}},
-		"the login is refused": {asIs, func(n *pooler.NodeStatus) { n.Stats.LastDialError = "WRONGPASS invalid username-password pair" },
-			[]string{"login", "bad", "10.0.0.1:6379 refuses the login: WRONGPASS invalid username-password pair"}},
-		"a dial fails while the node is up": {asIs, func(n *pooler.NodeStatus) { n.Stats.LastDialError = "ERR max number of clients reached" },
-			[]string{"dial_error", "warning", "10.0.0.1:6379 is up, but the last connection couldn't be opened: ERR max number of clients reached"}},
+		"the login is refused": {
+			asIs, func(n *pooler.NodeStatus) { n.Stats.LastDialError = "WRONGPASS invalid username-password pair" },
+			[]string{"login", "bad", "10.0.0.1:6379 refuses the login: WRONGPASS invalid username-password pair"},
+		},
+		"a dial fails while the node is up": {
+			asIs, func(n *pooler.NodeStatus) { n.Stats.LastDialError = "ERR max number of clients reached" },
+			[]string{"dial_error", "warning", "10.0.0.1:6379 is up, but the last connection couldn't be opened: ERR max number of clients reached"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
