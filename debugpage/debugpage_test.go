@@ -172,6 +172,9 @@ func TestEachRuleFindsWhatItIsFor(t *testing.T) {
 			asIs, func(n *pooler.NodeStatus) { n.Stats.Heals = 2 },
 			[]string{"flapping", "warning", "10.0.0.1:6379 was away and came back 2 times in the last 5 s"},
 		},
+		"the node comes back": {asIs, func(n *pooler.NodeStatus) {
+			n.Stats.Heals, n.Stats.Dials, n.Stats.Closes = 1, 60, map[pooler.CloseReason]int64{pooler.ClosePeer: 20}
+		}, []string{"flapping", "warning", "10.0.0.1:6379 was away and came back 1 time in the last 5 s"}},
 		"it isn't Redis": {asIs, func(n *pooler.NodeStatus) {
 			n.Stats.Closes = map[pooler.CloseReason]int64{pooler.CloseProtocol: 1, pooler.CloseUnasked: 1}
 		}, []string{"protocol", "bad", "10.0.0.1:6379 has sent what is no reply, or none that was asked for: 2 connections closed in the last 5 s. It is no Redis server, or a proxy in between is broken"}},
