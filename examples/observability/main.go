@@ -83,8 +83,9 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	go func() { _ = web.Serve(listener) }() // until web.Close
 	fmt.Fprintf(out, `The server is %s. While this program works:
 
-  http://%s/metrics    what Prometheus reads
-  http://%[2]s/hotkeys    which keys are used most
+  http://%s/metrics           what Prometheus reads
+  http://%[2]s/hotkeys           which keys are used most
+  http://%[2]s/debug/everpool    what the pool is doing, and what is wrong
 
 Ctrl-C ends it. The first %d spans of different names, as OpenTelemetry has them:
 

@@ -49,6 +49,9 @@ func TestTheProgramShowsAllThatItPromises(t *testing.T) {
 	} {
 		testkit.Await(t, want+" is in /metrics", func() bool { return strings.Contains(get("/metrics"), want) })
 	}
+	if debug := get("/debug/everpool"); !strings.Contains(debug, "<h2>shop</h2>") {
+		t.Error(debug)
+	}
 	testkit.Await(t, "the most popular article is among the hot keys", func() bool { return strings.Contains(get("/hotkeys"), "shop:article:0") })
 
 	stop()

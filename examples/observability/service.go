@@ -15,6 +15,7 @@ import (
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
+	"github.com/everpool/everpool/debugpage"
 	"github.com/everpool/everpool/driver"
 	"github.com/everpool/everpool/hooks"
 	"github.com/everpool/everpool/hotkey"
@@ -26,6 +27,7 @@ import (
 // service is a client with everything that watches it.
 type service struct {
 	rdb      *redis.Client
+	driver   *driver.Driver
 	out      io.Writer
 	registry *prometheus.Registry
 	keys     *hotkey.Tracker
@@ -65,6 +67,7 @@ func newService(addr string, out io.Writer, spans int) (_ *service, err error) {
 	if err != nil {
 		return nil, err
 	}
+	s.driver = d
 	s.closers = append(s.closers, d.Close)
 	s.rdb = redis.NewClient(d.Options(&redis.Options{Addr: addr}))
 	s.closers = append(s.closers, s.rdb.Close)
@@ -96,9 +99,10 @@ func (s *service) pages() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{EnableOpenMetrics: true}))
 	mux.Handle("/hotkeys", s.keys.Handler())
+	mux.Handle("/debug/everpool", debugpage.Handler(debugpage.Source{Name: "shop", Nodes: s.driver, HotKeysURL: "/hotkeys"}))
 	mux.HandleFunc("/{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		_, _ = io.WriteString(w, `<!doctype html><title>everpool</title><p><a href="/metrics">metrics</a>, <a href="/hotkeys">hot keys</a>`)
+		_, _ = io.WriteString(w, `<!doctype html><title>everpool</title><p><a href="/metrics">metrics</a>, <a href="/hotkeys">hot keys</a>, <a href="/debug/everpool">pools</a>`)
 	})
 	return mux
 }

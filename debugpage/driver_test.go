@@ -1,0 +1,111 @@
+package debugpage_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/everpool/everpool/debugpage"
+	"github.com/everpool/everpool/driver"
+	"github.com/everpool/everpool/internal/testkit"
+	"github.com/everpool/everpool/internal/testkit/drivertest"
+)
+
+// A real driver's outage, from before it to after it: what the page says is what callers
+// meet.
+func TestAnOutageOfARealDriver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := testkit.NewFake()
+		t.Cleanup(fake.Close)
+		d := drivertest.New(t, driver.Config{Dial: fake.Dial, Logger: slog.New(slog.DiscardHandler)})
+		rdb := redis.NewClient(d.Options(&redis.Options{Addr: addr, MaxRetries: -1}))
+		t.Cleanup(func() { _ = rdb.Close() })
+		h := debugpage.Handler(debugpage.Source{Name: "shop", Nodes: d})
+		ctx := t.Context()
+		if err := rdb.Set(ctx, "k", "v", 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if html := page(t, h); !strings.Contains(html, "All well") {
+			t.Fatal(plain(html))
+		}
+
+		fake.DownRefused()
+		const callers = 40
+		done := make(chan error, callers)
+		for range callers {
+			go func() { done <- rdb.Get(ctx, "k").Err() }()
+		}
+		time.Sleep(3 * time.Second) // of the bubble's time
+		synctest.Wait()
+		r := asJSON(t, h)
+		if len(r.Findings) != 1 || r.Findings[0].Rule != "down" || !strings.Contains(r.Findings[0].Text, fmt.Sprintf("refused; %d requests wait", callers)) {
+			t.Errorf("%+v", r.Findings)
+		}
+		if html := plain(page(t, h)); !strings.Contains(html, addr+" is down since ") || !strings.Contains(html, "the last dial failed") {
+			t.Error(html)
+		}
+
+		fake.Up()
+		for range callers {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+		time.Sleep(time.Second)
+		if r := asJSON(t, h); len(r.Findings) != 1 || r.Findings[0].Rule != "flapping" {
+			t.Errorf("after the outage: %+v", r.Findings)
+		}
+		time.Sleep(time.Second)
+		if r := asJSON(t, h); !r.Well {
+			t.Errorf("later: %+v", r.Findings)
+		}
+	})
+}
+
+// A manager's clients are shown by name, and what is wrong with a node that several of
+// them use is said once.
+func TestTheClientsOfAManager(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := testkit.NewFake()
+		t.Cleanup(fake.Close)
+		m, err := driver.NewManager(driver.Config{Dial: fake.Dial, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = m.Close() })
+		for i, name := range []string{"orders", "users"} {
+			if _, err := m.Add(t.Context(), name, fmt.Sprintf("redis://:hunter2@%s/%d", addr, i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h := debugpage.Handler(debugpage.Source{Name: "fleet", Clients: debugpage.Clients(m.Status)})
+		r := asJSON(t, h)
+		if c := r.Sources[0].Clients; !r.Well || len(c) != 2 || c[0].Name != "orders" || c[1].Kind != "standalone" || len(c[1].Nodes) != 1 {
+			t.Fatalf("%+v", r)
+		}
+
+		fake.DownRefused()
+		_ = m.With(t.Context(), "orders", func(ctx context.Context, rdb redis.UniversalClient) error {
+			ctx, cancel := context.WithTimeout(ctx, time.Second)
+			defer cancel()
+			return rdb.Ping(ctx).Err()
+		})
+		r = asJSON(t, h)
+		i := slices.IndexFunc(r.Findings, func(f finding) bool { return f.Rule == "down" })
+		if i < 0 || !slices.Equal(r.Findings[i].Of, []string{"fleet: orders", "fleet: users"}) {
+			t.Errorf("%+v", r.Findings)
+		}
+		body := ask(t, h, http.MethodGet, "/").Body.String()
+		if html := plain(body); !strings.Contains(html, "client orders isn't healthy") || !strings.Contains(html, "(fleet: orders, fleet: users)") || strings.Contains(html, "hunter2") {
+			t.Error(html)
+		}
+	})
+}
