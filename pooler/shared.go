@@ -126,21 +126,21 @@ func (s *Lanes) apart(lanes []*lane, at int, reads bool) (to int, more bool) {
 		if own.writes.Load() == 0 {
 			return at, false
 		}
-		clear := slices.IndexFunc(lanes, (*lane).isClear)
-		if clear < 0 {
+		free := slices.IndexFunc(lanes, (*lane).isClear)
+		if free < 0 {
 			return at, true
 		}
-		return clear, false
+		return free, false
 	}
 	writes := int(own.writes.Load())
 	if !s.reading.Load() || writes > 0 && own.inFlight() <= writes {
 		return at, false
 	}
-	clear, idle, gathered := 0, -1, -1
+	free, idle, gathered := 0, -1, -1
 	for i, l := range lanes {
 		switch {
 		case l.isClear():
-			if clear++; l.inFlight() == 0 && (idle < 0 || i == at) {
+			if free++; l.inFlight() == 0 && (idle < 0 || i == at) {
 				idle = i
 			}
 		case gathered < 0 && !l.isClosed():
@@ -148,10 +148,10 @@ func (s *Lanes) apart(lanes []*lane, at int, reads bool) (to int, more bool) {
 		}
 	}
 	switch {
-	case idle >= 0 && (clear > 1 || gathered < 0):
+	case idle >= 0 && (free > 1 || gathered < 0):
 		return idle, false
 	case gathered >= 0:
-		return gathered, clear <= 1
+		return gathered, free <= 1
 	}
 	return at, true
 }

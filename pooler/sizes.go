@@ -11,9 +11,9 @@ import (
 // their replies are small again.
 
 const (
-	// largeSize is from what size on the replies to an exchange are large: the bound
-	// of a request that may share. The wait for less is short.
-	largeSize = 64 << 10
+	// largeSize is from what size on the replies to an exchange are large. The wait for
+	// less is short, and pipelines of small values cost more on leases.
+	largeSize = 128 << 10
 
 	// likeUpTo is how much of a request tells it from others.
 	likeUpTo = 256

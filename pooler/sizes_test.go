@@ -148,8 +148,8 @@ func TestWhatFollowsOnALaneStaysThere(t *testing.T) {
 		x := read("GET", "k")
 		large := pt.ride(sh, x)
 		h.wire(0).hear(large)
-		h.wire(0).say(bigReply("large", "100000"))
-		large.wantReply(bigReply("large", "100000"))
+		h.wire(0).say(bigReply("large", "200000"))
+		large.wantReply(bigReply("large", "200000"))
 		pt.wantLarge(sh, x, true)
 		r := pt.submit(sh, ask("ECHO", "x"))
 		x.Follows = true
@@ -169,8 +169,8 @@ func TestARequestThatIsRefusedAsLargeIsCountedOnce(t *testing.T) {
 		sh := pt.share(pt.plain)
 		first := pt.ride(sh, x)
 		h.wire(0).hear(first)
-		h.wire(0).say(bigReply("large", "100000"))
-		first.wantReply(bigReply("large", "100000"))
+		h.wire(0).say(bigReply("large", "200000"))
+		first.wantReply(bigReply("large", "200000"))
 		pt.pool.Drain()
 		pt.wantOpen(0)
 
@@ -205,13 +205,13 @@ func TestALargeReplyIsKnownHoweverItComes(t *testing.T) {
 		said  string // all of it, or its beginning
 		large bool
 	}{
-		"a string":                  {bigReply("large", "65536"), true},
-		"its beginning":             {bigReply("large", "65536")[:20], true},
-		"a string that isn't large": {bigReply("large", "65500"), false},
-		"many in an array":          {"*40\r\n" + repeated(bigReply("part", "2000"), 40), true},
-		"most of these":             {"*40\r\n" + repeated(bigReply("part", "2000"), 35), true},
-		"fewer":                     {"*20\r\n" + repeated(bigReply("part", "2000"), 20), false},
-		"after a push":              {">2\r\n$1\r\na\r\n" + bigReply("push", "100000") + ":1\r\n", false},
+		"a string":                  {bigReply("large", "131072"), true},
+		"its beginning":             {bigReply("large", "131072")[:20], true},
+		"a string that isn't large": {bigReply("large", "131000"), false},
+		"many in an array":          {"*80\r\n" + repeated(bigReply("part", "2000"), 80), true},
+		"most of these":             {"*80\r\n" + repeated(bigReply("part", "2000"), 70), true},
+		"fewer":                     {"*40\r\n" + repeated(bigReply("part", "2000"), 40), false},
+		"after a push":              {">2\r\n$1\r\na\r\n" + bigReply("push", "200000") + ":1\r\n", false},
 	} {
 		for caller, left := range map[string]bool{"waits": false, "has left": true} {
 			t.Run(name+", whose caller "+caller, func(t *testing.T) {
