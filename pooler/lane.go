@@ -96,7 +96,6 @@ type lane struct {
 	asked   atomic.Int64          // watch.reads, and one more, when another lane was last asked for
 	company atomic.Int64          // exchanges that the last leader has answered together
 	crowded atomic.Bool           // somebody waits for room
-	writes  atomic.Int32          // of the exchanges under way, those that don't only read
 
 	forsaken atomic.Int64 // replies to come whose callers have left
 	ended    sync.Once
@@ -340,9 +339,6 @@ func (l *lane) deliverTo(r *Rider, s *slot) (full bool) {
 	}
 	if l.left == 0 {
 		l.group.sizes.note(s.like, l.size)
-		if !s.reads {
-			l.writes.Add(-1)
-		}
 		l.size = 0
 		s.rider.Store(nil) // before r can go anywhere else
 	}
@@ -553,7 +549,7 @@ func (l *lane) retire() {
 func (l *lane) pingLocked() (r *Rider, write bool) {
 	r = NewRider()
 	r.own = true
-	_ = l.boardLocked(r, &Exchange{Request: ping, Replies: 1, First: len(ping), Reads: true}) // it has nothing that could be lost
+	_ = l.boardLocked(r, &Exchange{Request: ping, Replies: 1, First: len(ping)}) // it has nothing that could be lost
 	l.out = append(l.out, ping...)
 	write = !l.writing
 	l.writing = true

@@ -141,9 +141,6 @@ func (l *lane) boardLocked(r *Rider, x *Exchange) error {
 	s := &l.slots[tail%maxExchanges]
 	s.n, s.like, s.since, s.tx, s.reads = int32(x.Replies), x.like, l.group.deaths.Load(), x.Transaction, x.Reads
 	s.rider.Store(r)
-	if !x.Reads {
-		l.writes.Add(1)
-	}
 	l.conn.Owe(x.Replies)
 	l.tail.Store(tail + 1)
 	l.watch.start(l)

@@ -16,7 +16,6 @@ type Lanes struct {
 	lanes   atomic.Pointer[[]*lane] // open ones; changed under Pool.mu
 	turns   atomic.Uint32
 	growing atomic.Bool // another lane was asked for
-	reading atomic.Bool // a request that reads has come since the last look
 	sizes   sizes
 	deaths  atomic.Uint32 // lanes that the peer has closed
 }
@@ -47,8 +46,6 @@ func (s *Lanes) Submit(r *Rider, x Exchange) error {
 		return ErrNotShared
 	}
 	at, more := s.choose(r, lanes)
-	at, apart := s.apart(lanes, at, x.Reads)
-	more = more || apart && len(lanes) < s.pool.cfg.SharedConns
 	for i := range lanes {
 		l := lanes[(at+i)%len(lanes)]
 		if i < len(lanes)-1 && l.large.Load() {
@@ -112,52 +109,6 @@ func (s *Lanes) choose(r *Rider, lanes []*lane) (at int, more bool) {
 	}
 	return at, len(lanes) < most
 }
-
-// apart returns the lane that a request had better go to, in place of the one at that
-// place, and whether there had better be one more: a server may hold writes back, and
-// answers a connection in order. So reads avoid lanes that writes are under way on, and
-// writes leave one to them, where there are both.
-func (s *Lanes) apart(lanes []*lane, at int, reads bool) (to int, more bool) {
-	own := lanes[at]
-	if reads {
-		if !s.reading.Load() {
-			s.reading.Store(true)
-		}
-		if own.writes.Load() == 0 {
-			return at, false
-		}
-		free := slices.IndexFunc(lanes, (*lane).isClear)
-		if free < 0 {
-			return at, true
-		}
-		return free, false
-	}
-	writes := int(own.writes.Load())
-	if !s.reading.Load() || writes > 0 && own.inFlight() <= writes {
-		return at, false
-	}
-	free, idle, gathered := 0, -1, -1
-	for i, l := range lanes {
-		switch {
-		case l.isClear():
-			if free++; l.inFlight() == 0 && (idle < 0 || i == at) {
-				idle = i
-			}
-		case gathered < 0 && !l.isClosed():
-			gathered = i
-		}
-	}
-	switch {
-	case idle >= 0 && (free > 1 || gathered < 0):
-		return idle, false
-	case gathered >= 0:
-		return gathered, free <= 1
-	}
-	return at, true
-}
-
-// isClear reports whether the lane is open, and no write is under way on it.
-func (l *lane) isClear() bool { return l.writes.Load() == 0 && !l.isClosed() }
 
 // moves reports whether something was heard from the lane since it was asked last,
 // and that was not the first time: a server that stands still gets up for no
@@ -380,6 +331,5 @@ func (p *Pool) lookAtLanesLocked(now time.Duration) {
 		}
 		l.seen = tail
 		l.group.growing.Store(false)
-		l.group.reading.Store(false)
 	}
 }
