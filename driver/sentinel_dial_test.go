@@ -74,35 +74,3 @@ func TestSentinelsWhoseDialsHang(t *testing.T) {
 		})
 	}
 }
-
-// A sentinel that has answered may be lost, and dials to it hang: nothing that shares waits
-// for it either, while another one answers.
-func TestASentinelThatIsLostHoldsUpNobody(t *testing.T) {
-	inServers(t, 4, func(m *managed) {
-		var addrs []string
-		for i := range 3 {
-			m.asSentinel(i+2, 1)
-			addrs = append(addrs, fmt.Sprintf("10.0.0.%d:6379", i+2))
-		}
-		d := newDriver(m.T, driver.Config{Dial: m.dial})
-		c := redis.NewFailoverClient(d.FailoverOptions(&redis.FailoverOptions{MasterName: "main", SentinelAddrs: addrs, MaxRetries: -1}))
-		if err := c.Set(m.Context(), "k", 1, 0).Err(); err != nil {
-			m.Fatal(err)
-		}
-		for i := range 9 { // one of them is the one that go-redis keeps
-			f := m.server(i%3 + 2)
-			f.HangDials(true)
-			f.ResetAll()
-			began := time.Now()
-			conn := c.Conn() // another handle, for whose dial the sentinels are asked
-			defer func() { _ = conn.Close() }()
-			if err := conn.Ping(m.Context()).Err(); err != nil || time.Since(began) > time.Second {
-				m.Errorf("sentinel %d is lost: %v after %s", i%3+1, err, time.Since(began))
-			}
-			f.HangDials(false)
-			time.Sleep(10 * time.Second)
-		}
-		_ = c.Close()
-		time.Sleep(time.Minute)
-	})
-}

@@ -1,10 +1,15 @@
 package driver
 
 import (
+	"io"
+	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
+	"github.com/everpool/everpool/internal/testkit"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -71,4 +76,42 @@ func TestWhoWaitsForASilentSentinel(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A sentinel that has answered may be lost, and dials to it hang: what shares waits for it
+// no longer than what leases, while another one may answer.
+func TestWhatSharesWaitsForALostSentinelBriefly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := testkit.NewFake()
+		t.Cleanup(f.Close)
+		d, err := New(Config{Logger: slog.New(slog.DiscardHandler), Dial: f.Dial})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = d.Close() }()
+		o := d.FailoverOptions(&redis.FailoverOptions{MasterName: "main", SentinelAddrs: []string{"10.0.0.1:1", "10.0.0.2:1"}})
+		nc, err := bindingOf(o.Dialer).group.sentinels.connect(t.Context(), "tcp", "10.0.0.1:1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = nc.Close() }()
+		ping := func() error {
+			_ = nc.SetDeadline(time.Now().Add(4 * time.Second))
+			if _, err := io.WriteString(nc, "*1\r\n$4\r\nPING\r\n"); err != nil {
+				return err
+			}
+			_, err := nc.Read(make([]byte, 64))
+			return err
+		}
+		if err := ping(); err != nil {
+			t.Fatal(err)
+		}
+		f.HangDials(true)
+		f.ResetAll()
+		began := time.Now()
+		if err, took := ping(), time.Since(began); err == nil || took != sentinelWait {
+			t.Errorf("%v after %s, want an error after %s", err, took, sentinelWait)
+		}
+		f.HangDials(false)
+	})
 }
