@@ -9,7 +9,8 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
-	"strings"
+
+	"github.com/everpool/everpool/internal/webpage"
 )
 
 // Handler returns a handler that shows the sources: as a page, or as JSON with an Accept
@@ -52,11 +53,8 @@ type handler struct {
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	header := w.Header()
-	header.Set("Cache-Control", "no-store")
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		header.Set("Allow", "GET, HEAD")
-		http.Error(w, "only GET and HEAD", http.StatusMethodNotAllowed)
+	w.Header().Set("Cache-Control", "no-store") // of refusals, too
+	if !webpage.ReadOnly(w, r) {
 		return
 	}
 	asked, err := parse(r)
@@ -64,28 +62,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	var body bytes.Buffer
 	v := gather(h.sources, &h.history)
-	if asked.json {
-		header.Set("Content-Type", "application/json")
-		encoder := json.NewEncoder(&body)
-		encoder.SetIndent("", "  ")
-		if err := encoder.Encode(v); err != nil {
-			http.Error(w, "the answer couldn't be made", http.StatusInternalServerError)
-			return
-		}
-	} else {
-		header.Set("Content-Type", "text/html; charset=utf-8")
-		writePage(&body, v, asked)
-	}
-	header.Set("Content-Length", strconv.Itoa(body.Len()))
-	header.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
-	header.Set("X-Content-Type-Options", "nosniff")
-	header.Set("Referrer-Policy", "no-referrer")
-	header.Set("Vary", "Accept")
-	if r.Method == http.MethodGet {
-		_, _ = body.WriteTo(w) // or the reader has gone
-	}
+	webpage.Write(w, r, asked.json, v, func(b *bytes.Buffer) { writePage(b, v, asked) })
 }
 
 // asked is what a request asks for.
@@ -110,13 +88,12 @@ func parse(r *http.Request) (asked, error) {
 		}
 		a.refresh = n
 	}
-	accept := strings.Join(r.Header.Values("Accept"), ",")
 	switch value := query.Get("format"); value {
 	case "json":
 		a.json = true
 	case "html":
 	case "":
-		a.json = strings.Contains(accept, "application/json") && !strings.Contains(accept, "text/html")
+		a.json = webpage.WantsJSON(r)
 	default:
 		errs = append(errs, fmt.Errorf("format is %q; allowed are html, json", value))
 	}

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/everpool/everpool/internal/webpage"
 )
 
 // visible is text with nothing in it that can't be seen, or turns round what is.
@@ -18,15 +20,7 @@ func visible(s string) string {
 
 // grouped is a number with its thousands apart.
 func grouped[N int | int64](n N) string {
-	digits := strconv.FormatInt(int64(n), 10)
-	first := 0
-	if n < 0 {
-		first = 1
-	}
-	for i := len(digits) - 3; i > first; i -= 3 {
-		digits = digits[:i] + "," + digits[i:]
-	}
-	return digits
+	return webpage.Grouped(strconv.FormatInt(int64(n), 10))
 }
 
 // perSecond is a rate, with a decimal where that says something.

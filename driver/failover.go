@@ -22,9 +22,10 @@ import (
 // name another one, which they are asked about at once; the client's connections are made
 // to that one then. Nothing waits for a sentinel that has gone, or, for more than a quarter
 // of a second, for one that is silent or can't be reached while another may answer: go-redis
-// asks all of them, and one that doesn't answer would hold up every dial. Where all are silent callers wait, for ReadTimeout at most; go-redis asks again
-// then, DialerRetries times (5, as on the stock pool). A client made with
-// NewFailoverClusterClient is sent to the new primary by MOVED.
+// asks all of them, and one that doesn't answer would hold up every dial. Where all are
+// silent callers wait, for ReadTimeout at most; go-redis asks again then, DialerRetries
+// times (5, as on the stock pool). A client made with NewFailoverClusterClient is sent to
+// the new primary by MOVED.
 //
 // If the options can't work every command fails with an error that names each mistake,
 // as with Options. A sentinel among several that can't be dialed is only logged.

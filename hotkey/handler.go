@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -14,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/everpool/everpool/hooks"
+	"github.com/everpool/everpool/internal/webpage"
 )
 
 // Handler returns a handler that shows the keys of both classes: as a page, or as
@@ -32,9 +32,7 @@ import (
 func (t *Tracker) Handler() http.Handler { return http.HandlerFunc(t.serve) }
 
 func (t *Tracker) serve(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		w.Header().Set("Allow", "GET, HEAD")
-		http.Error(w, "only GET and HEAD", http.StatusMethodNotAllowed)
+	if !webpage.ReadOnly(w, r) {
 		return
 	}
 	asked, err := t.asked(r)
@@ -51,29 +49,7 @@ func (t *Tracker) serve(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the sets can't be read: "+hooks.ErrorType(err), http.StatusBadGateway)
 		return
 	}
-	var body bytes.Buffer
-	h := w.Header()
-	if asked.format == "json" {
-		h.Set("Content-Type", "application/json")
-		encoder := json.NewEncoder(&body)
-		encoder.SetIndent("", "  ")
-		if err := encoder.Encode(v); err != nil {
-			http.Error(w, "the answer couldn't be made", http.StatusInternalServerError)
-			return
-		}
-	} else {
-		h.Set("Content-Type", "text/html; charset=utf-8")
-		writePage(&body, v, asked)
-	}
-	h.Set("Content-Length", strconv.Itoa(body.Len()))
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Referrer-Policy", "no-referrer")
-	h.Set("Cache-Control", "no-store")
-	h.Set("Vary", "Accept")
-	if r.Method == http.MethodGet {
-		_, _ = body.WriteTo(w) // or the reader has gone
-	}
+	webpage.Write(w, r, asked.format == "json", v, func(b *bytes.Buffer) { writePage(b, v, asked) })
 }
 
 // asked is what a request asks for. A field has the zero value for what it leaves to
@@ -124,7 +100,7 @@ func (t *Tracker) asked(r *http.Request) (asked, error) {
 	if a.askedN = a.n != 0; !a.askedN {
 		a.n = t.cfg.TopN
 	}
-	if accept := strings.Join(r.Header.Values("Accept"), ","); a.format == "" && strings.Contains(accept, "application/json") && !strings.Contains(accept, "text/html") {
+	if a.format == "" && webpage.WantsJSON(r) {
 		a.format = "json"
 	}
 	return a, errors.Join(errs...)

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"github.com/everpool/everpool/internal/webpage"
 )
 
 // The page is written without html/template, which calls methods by name: with it,
@@ -254,18 +256,11 @@ func visible(s string) string {
 }
 
 // grouped is a number with its thousands apart.
-func grouped(n uint64) string { return groups(strconv.FormatUint(n, 10)) }
-
-func groups(digits string) string {
-	for i := len(digits) - 3; i > 0; i -= 3 {
-		digits = digits[:i] + "," + digits[i:]
-	}
-	return digits
-}
+func grouped(n uint64) string { return webpage.Grouped(strconv.FormatUint(n, 10)) }
 
 func rate(perSecond float64) string {
 	whole, fraction, _ := strings.Cut(strconv.FormatFloat(perSecond, 'f', 1, 64), ".")
-	return groups(whole) + "." + fraction
+	return webpage.Grouped(whole) + "." + fraction
 }
 
 // percent has as many digits as can be compared down a column, more of a rate that

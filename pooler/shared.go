@@ -25,7 +25,8 @@ type Lanes struct {
 // wait for that. It blocks until the exchange's deadline at most. It fails with
 // [ErrNotShared], [ErrLarge], [ErrLost], os.ErrDeadlineExceeded or net.ErrClosed; then
 // nothing of the exchange was sent. After ErrNotShared the request isn't over: it may be
-// submitted to what Share returns next. A rider that is owed replies must say so in the
+// submitted to what Share returns next; after ErrLarge it goes on with a lease, by
+// [Request].Rider. A rider that is owed replies must say so in the
 // exchange, which is then part of the request that it is owed them for.
 func (s *Lanes) Submit(r *Rider, x Exchange) error {
 	if x.Follows {
