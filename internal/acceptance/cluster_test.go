@@ -37,7 +37,12 @@ func crewsOn(t *testing.T, d *driver.Driver, c *testkit.Cluster, more ...func(*r
 		for _, set := range append(sets, more...) {
 			set(o)
 		}
-		return newCrew(t, name, redis.NewClusterClient(d.ClusterOptions(o)))
+		rdb := redis.NewClusterClient(d.ClusterOptions(o))
+		// go-redis v9.23.0 writes into a new node's client when its latency probe
+		// (RouteByLatency) has begun and may read there. The driver's lock, which each of
+		// the probe's dials takes later, orders the two.
+		rdb.OnNewNode(func(*redis.Client) { d.Nodes() })
+		return newCrew(t, name, rdb)
 	}
 	tx := crewOf("tx")
 	tx.tx = true
