@@ -49,6 +49,7 @@ var peers = []Peer{
 	{Name: "stock-n", About: "go-redis with PoolSize = goroutines", New: newStockN},
 	{Name: "autopipeline", About: "go-redis's AutoPipeline, the blocking form, default options", New: newAutoPipeline},
 	{Name: "everpool", About: "go-redis on everpool, default options", New: newEverpool},
+	{Name: "everpool-gathered", About: "go-redis on everpool with gathering, default options", New: newEverpoolGathered},
 	{Name: "everpool-leases", About: "go-redis on everpool without shared connections", New: newEverpoolLeases},
 	{Name: "everpool-autopipeline", About: "go-redis's AutoPipeline, the blocking form, on everpool, default options", New: newEverpoolAutoPipeline},
 	{Name: "rueidis", About: "rueidis, default options", New: newRueidis},

@@ -55,6 +55,19 @@ func newEverpool(s Setup) (Client, error) {
 	return onDriver(s, driver.Config{})
 }
 
+func newEverpoolGathered(s Setup) (Client, error) {
+	d, err := newDriver(driver.Config{})
+	if err != nil {
+		return nil, err
+	}
+	rdb := redis.NewClient(d.Options(&redis.Options{Addr: s.Addr}))
+	c := &goRedis{cmd: rdb, closer: []io.Closer{rdb, d}}
+	if _, err := d.Gather(rdb); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
 func newEverpoolLeases(s Setup) (Client, error) {
 	return onDriver(s, driver.Config{Pool: pooler.Config{SharedConns: -1}})
 }

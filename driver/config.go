@@ -63,6 +63,10 @@ type Config struct {
 	// Retry says what may be sent again. Default: RetrySafe.
 	Retry Retry
 
+	// Gather says when commands of concurrent callers are gathered, of clients for which
+	// that was asked for: see [Driver.Gather] and [WithGathering].
+	Gather GatherConfig
+
 	// Dial opens a physical connection. TLS, where the client's options ask for
 	// it, is put on top unless the connection is a TLS connection already. It
 	// must respect ctx. nil: the Dialer of the client's options if they have
@@ -115,5 +119,5 @@ func (c Config) validate() error {
 	if bindingOf(c.Dial) != nil {
 		wrong.add("Dial is everpool's own, as Options makes them; allowed is a function that opens sockets")
 	}
-	return errors.Join(append(wrong, c.Pool.Validate())...)
+	return errors.Join(append(wrong, c.Gather.validate(), c.Pool.Validate())...)
 }

@@ -40,6 +40,7 @@ type core struct {
 	asking atomic.Bool // quiet nodes are being asked for their health
 	ailing ailing
 	tasks
+	gathers gathers
 }
 
 // nodeKey is what makes two nodes one. A connection is never shared beyond it.

@@ -66,6 +66,7 @@ type opening struct {
 	common   []func(*redis.Options) // of what clients of all kinds have
 	hooks    []redis.Hook
 	attached []attachment // after the hooks
+	gathers  bool         // after these
 	replicas replicaReads
 
 	defaults  map[string]int // changes that may be for URLs of other kinds
@@ -222,6 +223,13 @@ func (o *opening) client(d *Driver, s source) (*DB, error) {
 	}
 	if err != nil {
 		return nil, errors.Join(err, db.end(), c.Close())
+	}
+	if o.gathers {
+		detach, err := d.Gather(db)
+		if err != nil {
+			return nil, errors.Join(err, db.end(), c.Close())
+		}
+		db.ends = append(db.ends, func() error { detach(); return nil })
 	}
 	if c, ok := c.(*redis.ClusterClient); ok {
 		d.Bind(c)

@@ -106,7 +106,7 @@ func names() (all []string) {
 // plan completes the options from the preset, and looks the names up.
 func (o *options) plan() (bench.Plan, error) {
 	p := bench.Plan{Rounds: o.rounds, Time: o.time}
-	clients, workloads, goroutines := "stock,everpool,rueidis,autopipeline,everpool-autopipeline,floor,floor-parked", "get-32", "1,4,8,64,512"
+	clients, workloads, goroutines := "stock,everpool,everpool-gathered,rueidis,autopipeline,everpool-autopipeline,floor,floor-parked", "get-32", "1,4,8,64,512"
 	switch o.preset {
 	case "quick":
 	case "full":

@@ -1,0 +1,651 @@
+package gather
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/everpool/everpool/internal/command"
+	"github.com/everpool/everpool/pooler"
+)
+
+// server is what a chain ends with: it answers GET with "value of <key>", holds flights
+// back that are to wait, and notes what it is asked.
+type server struct {
+	mu      sync.Mutex
+	held    chan struct{} // not nil: what comes waits until it is closed
+	singles []string
+	batches [][]string
+	answer  func(cmd redis.Cmder) error // nil: as said
+	whole   func() error                // what the pipeline returns, not nil: nothing is answered
+}
+
+func (s *server) wait() {
+	s.mu.Lock()
+	held := s.held
+	s.mu.Unlock()
+	if held != nil {
+		<-held
+	}
+}
+
+func (s *server) reply(cmd redis.Cmder) error {
+	if s.answer != nil {
+		return s.answer(cmd)
+	}
+	switch cmd := cmd.(type) {
+	case *redis.StringCmd:
+		cmd.SetVal("value of " + cmd.Args()[1].(string))
+	case *redis.IntCmd:
+		cmd.SetVal(int64(len(cmd.Args()[1].(string))))
+	}
+	return nil
+}
+
+func line1(cmd redis.Cmder) string { return strings.Trim(fmt.Sprint(cmd.Args()), "[]") }
+
+func (s *server) process(_ context.Context, cmd redis.Cmder) error {
+	s.mu.Lock()
+	s.singles = append(s.singles, line1(cmd))
+	s.mu.Unlock()
+	s.wait()
+	err := s.reply(cmd)
+	cmd.SetErr(err)
+	return err
+}
+
+func (s *server) pipeline(_ context.Context, cmds []redis.Cmder) error {
+	var lines []string
+	for _, cmd := range cmds {
+		lines = append(lines, line1(cmd))
+	}
+	s.mu.Lock()
+	s.batches = append(s.batches, lines)
+	whole := s.whole
+	s.mu.Unlock()
+	if !slices.ContainsFunc(cmds, redis.Cmder.NoRetry) {
+		panic("the pipeline may be run again")
+	}
+	s.wait()
+	if whole != nil {
+		return whole()
+	}
+	for _, cmd := range cmds {
+		if w, ok := cmd.(once); ok {
+			cmd = w.Cmder
+		}
+		cmd.SetErr(s.reply(cmd))
+	}
+	return cmds[0].Err()
+}
+
+// hold holds back what comes from now on.
+func (s *server) hold() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held = make(chan struct{})
+}
+
+// pass lets go of what is held back, but not of what comes then.
+func (s *server) pass() {
+	s.mu.Lock()
+	held := s.held
+	s.held = make(chan struct{})
+	s.mu.Unlock()
+	close(held)
+	synctest.Wait()
+}
+
+// release lets go of all.
+func (s *server) release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.held)
+	s.held = nil
+}
+
+// seen returns what came since it was last called.
+func (s *server) seen() (singles []string, batches [][]string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	singles, batches = s.singles, s.batches
+	s.singles, s.batches = nil, nil
+	slices.Sort(singles)
+	return singles, batches
+}
+
+// safe has what must not run twice apart.
+func safe(a, b command.Effect) bool { return (a == command.Unsafe) == (b == command.Unsafe) }
+
+func unknown(reason error) error { return errors.Join(pooler.ErrUnknownOutcome, reason) }
+
+// newTestChain is a chain from 1 caller on, with one flight of each line.
+func newTestChain(s *server, change ...func(*Config)) (*Gatherer, *chain) {
+	cfg := Config{From: 1, Flights: 1, Largest: 100, Alike: safe, Unknown: unknown}
+	for _, f := range change {
+		f(&cfg)
+	}
+	g := New(cfg)
+	c := newChain(g, s.process, true)
+	c.pipeline, c.whole = s.pipeline, true
+	return g, c
+}
+
+// call makes a command that gather has never seen.
+func call(c *chain, ctx context.Context, args ...any) redis.Cmder {
+	var cmd redis.Cmder = redis.NewStringCmd(ctx, args...)
+	if n := args[0]; n == "incr" || n == "exists" || n == "zadd" {
+		cmd = redis.NewIntCmd(ctx, args...)
+	}
+	if n := args[0]; n == "set" {
+		cmd = redis.NewStatusCmd(ctx, args...)
+	}
+	cmd.SetErr(c.do(ctx, cmd)) // as go-redis does
+	return cmd
+}
+
+// crowd has one call take the flight of its line, and those of the keys wait, each after
+// the other. The results are there when wait returns.
+type crowd struct {
+	wg   sync.WaitGroup
+	mu   sync.Mutex
+	cmds map[string]redis.Cmder
+}
+
+func (w *crowd) call(c *chain, ctx context.Context, args ...any) {
+	w.wg.Go(func() {
+		cmd := call(c, ctx, args...)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.cmds == nil {
+			w.cmds = make(map[string]redis.Cmder)
+		}
+		w.cmds[fmt.Sprint(args...)] = cmd
+	})
+	synctest.Wait()
+}
+
+func (w *crowd) err(args ...any) error { return w.cmds[fmt.Sprint(args...)].Err() }
+
+func (w *crowd) get(key string) string {
+	return w.cmds["get"+key].(*redis.StringCmd).Val()
+}
+
+var background = context.Background()
+
+// Commands that come while all flights are under way run together when one lands, and
+// each caller has what came for its own.
+func TestWhatComesMeanwhileRunsTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s server
+		var w crowd
+		g, c := newTestChain(&s)
+		s.hold()
+		for _, key := range []string{"first", "a", "b", "c"} {
+			w.call(c, background, "get", key)
+		}
+		s.release()
+		w.wg.Wait()
+		singles, batches := s.seen()
+		if !slices.Equal(singles, []string{"get first"}) || len(batches) != 1 || !slices.Equal(batches[0], []string{"get a", "get b", "get c"}) {
+			t.Errorf("alone %q, together %q", singles, batches)
+		}
+		for _, key := range []string{"first", "a", "b", "c"} {
+			if got := w.get(key); got != "value of "+key {
+				t.Errorf("%s is %q", key, got)
+			}
+		}
+		if n := g.Stats(); n.Calls != 4 || n.Gathered != 3 || n.Batches != 1 {
+			t.Errorf("%+v", n)
+		}
+	})
+}
+
+// Few callers go straight on, and it costs them nothing that must be collected.
+func TestFewGoStraightOn(t *testing.T) {
+	g, c := newTestChain(&server{}, func(cfg *Config) { cfg.From = 2 })
+	done := 0
+	c.process = func(context.Context, redis.Cmder) error { done++; return nil }
+	cmd := redis.NewStringCmd(background, "get", "key")
+	if n := testing.AllocsPerRun(100, func() { _ = c.do(background, cmd) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+	if n := g.Stats(); n.Calls != int64(done) || n.Gathered != 0 || done != 101 {
+		t.Errorf("%d went on, of %+v", done, n)
+	}
+}
+
+// What must not run twice is in no batch with what may.
+func TestEffectsDontMix(t *testing.T) {
+	all := []string{"get a", "set b v", "set c v EX 10", "set d v NX", "set e v GET", "incr f", "zadd g INCR 1 m", "zadd h 1 m"}
+	for _, test := range []struct {
+		name  string
+		alike func(a, b command.Effect) bool
+		want  [][]string
+	}{
+		{"safe", safe, [][]string{{"get a", "set b v", "set c v EX 10", "zadd h 1 m"}, {"set d v NX", "set e v GET", "incr f"}}},
+		{"none", func(a, b command.Effect) bool { return (a == command.Read) == (b == command.Read) }, [][]string{{"get a"}, {"set b v", "set c v EX 10", "set d v NX", "set e v GET", "incr f", "zadd h 1 m"}}},
+		{"all", func(a, b command.Effect) bool { return true }, [][]string{{"get a", "set b v", "set c v EX 10", "set d v NX", "set e v GET", "incr f", "zadd h 1 m"}}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var s server
+				var w crowd
+				_, c := newTestChain(&s, func(cfg *Config) { cfg.Alike = test.alike })
+				s.hold()
+				w.call(c, background, "get", "first")
+				w.call(c, background, "incr", "first")
+				w.call(c, background, "set", "first", "v")
+				s.seen()
+				var left []string
+				for _, text := range all {
+					var args []any
+					for _, word := range strings.Fields(text) {
+						args = append(args, word)
+					}
+					if args[0] == "zadd" && args[2] == "INCR" {
+						continue // of another type
+					}
+					w.call(c, background, args...)
+				}
+				s.release()
+				w.wg.Wait()
+				_, batches := s.seen()
+				got := make(map[string]int)
+				for i, b := range batches {
+					for _, text := range b {
+						got[text] = i + 1
+					}
+				}
+				for _, together := range test.want {
+					for _, text := range together {
+						if got[text] == 0 || got[text] != got[together[0]] {
+							left = append(left, text)
+						}
+					}
+				}
+				if len(left) > 0 || got["incr f"] == got["get a"] && test.name != "all" {
+					t.Errorf("%q are in %q", left, batches)
+				}
+			})
+		})
+	}
+}
+
+// What could make others wait or spoil their replies goes straight on, and is counted.
+func TestWhatIsNotGathered(t *testing.T) {
+	type marshals struct{ redis.Cmder }
+	many := make([]any, 100)
+	many[0] = "mget"
+	for i := range many[1:] {
+		many[i+1] = "key"
+	}
+	for _, test := range []struct {
+		name string
+		cmd  redis.Cmder
+		why  Reason
+	}{
+		{"blocking", redis.NewStringSliceCmd(background, "blpop", "key", 0), OtherCommand},
+		{"slow", redis.NewStringSliceCmd(background, "keys", "*"), OtherCommand},
+		{"script", redis.NewCmd(background, "eval", "return 1", 0), OtherCommand},
+		{"unheard of", redis.NewCmd(background, "frobnicate", "key"), OtherCommand},
+		{"transaction", redis.NewStatusCmd(background, "multi"), OtherCommand},
+		{"no name", redis.NewCmd(background), OtherCommand},
+		{"reply of another type", redis.NewIntCmd(background, "get", "key"), OtherResult},
+		{"raw writer", redis.NewRawWriteToCmd(background, io.Discard, "get", "key"), OtherResult},
+		{"type of the user's", marshals{redis.NewStringCmd(background, "get", "key")}, OtherResult},
+		{"marshals itself", redis.NewStatusCmd(background, "set", "key", errors.New("text")), OtherArgument},
+		{"pointer", redis.NewStatusCmd(background, "set", "key", new(int)), OtherArgument},
+		{"bytes that may be used again", redis.NewStatusCmd(background, "set", "key", []byte("v")), OtherArgument},
+		{"large", redis.NewStatusCmd(background, "set", "key", strings.Repeat("v", maxArgBytes)), Large},
+		{"large bytes", redis.NewStatusCmd(background, "set", "key", make([]byte, maxArgBytes)), Large},
+		{"many keys", redis.NewSliceCmd(background, many...), Large},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := server{answer: func(redis.Cmder) error { return nil }}
+				var w crowd
+				g, c := newTestChain(&s)
+				s.hold()
+				w.call(c, background, "get", "first")
+				s.seen()
+				ctx := background
+				if strings.Contains(test.name, "again") {
+					leaving, cancel := context.WithCancel(background)
+					defer cancel()
+					ctx = leaving
+				}
+				w.wg.Go(func() { _ = c.do(ctx, test.cmd) })
+				synctest.Wait()
+				singles, _ := s.seen() // at once, though the flight is taken
+				s.release()
+				w.wg.Wait()
+				if n := g.Stats().Direct[test.why.String()]; len(singles) != 1 || n != 1 {
+					t.Errorf("%q went straight on; %+v", singles, g.Stats())
+				}
+			})
+		})
+	}
+}
+
+// A caller whose context ends leaves at once. Before the take-off its command isn't
+// sent; after it, it is told so unless it only reads. Nothing touches its command later.
+func TestACallerLeavesAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s server
+		var w crowd
+		_, c := newTestChain(&s)
+		ctx, cancel := context.WithCancel(background)
+		s.hold()
+		for _, name := range []string{"get", "incr"} {
+			w.call(c, background, name, "first")
+			w.call(c, ctx, name, "before")
+			w.call(c, background, name, "stays")
+		}
+		cancel()
+		synctest.Wait()
+		for _, name := range []string{"get", "incr"} {
+			if err := w.err(name, "before"); !errors.Is(err, context.Canceled) || errors.Is(err, pooler.ErrUnknownOutcome) {
+				t.Errorf("%s that was never sent: %v", name, err)
+			}
+		}
+
+		s.pass() // the flights land, and the next ones are held
+		if _, batches := s.seen(); len(batches) != 2 || len(batches[0]) != 1 || len(batches[1]) != 1 {
+			t.Errorf("took off with %q", batches)
+		}
+		ctx, cancel = context.WithCancel(background)
+		for _, name := range []string{"get", "incr"} {
+			w.call(c, ctx, name, "after")
+		}
+		s.pass()
+		cancel()
+		synctest.Wait()
+		if err := w.err("get", "after"); !errors.Is(err, context.Canceled) || errors.Is(err, pooler.ErrUnknownOutcome) {
+			t.Errorf("a read that was sent: %v", err)
+		}
+		if err := w.err("incr", "after"); !errors.Is(err, context.Canceled) || !errors.Is(err, pooler.ErrUnknownOutcome) {
+			t.Errorf("an INCR that was sent: %v", err)
+		}
+		cmd := w.cmds["getafter"].(*redis.StringCmd)
+		cmd.SetVal("mine") // its caller may do with it what it likes
+		s.release()
+		w.wg.Wait()
+		if cmd.Val() != "mine" || w.get("stays") != "value of stays" || w.get("first") != "value of first" {
+			t.Errorf("%q, and those who stay have %q and %q", cmd.Val(), w.get("stays"), w.get("first"))
+		}
+	})
+}
+
+// A batch that all callers have left isn't flown, and the line goes on.
+func TestABatchThatAllHaveLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s server
+		var w crowd
+		_, c := newTestChain(&s)
+		ctx, cancel := context.WithCancel(background)
+		s.hold()
+		w.call(c, background, "get", "first")
+		w.call(c, ctx, "get", "a")
+		w.call(c, ctx, "get", "b")
+		cancel()
+		synctest.Wait()
+		s.release()
+		w.wg.Wait()
+		w.call(c, background, "get", "next")
+		if singles, batches := s.seen(); len(batches) != 0 || !slices.Equal(singles, []string{"get first", "get next"}) {
+			t.Errorf("%q, %q", singles, batches)
+		}
+		if n := c.lines[0].flying; n != 0 {
+			t.Errorf("%d flights are under way", n)
+		}
+	})
+}
+
+// Where all callers may leave, the batch is flown all the same, and Off waits for it.
+func TestOffWaitsForFlightsThatCallersMayLeave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s server
+		var w crowd
+		g, c := newTestChain(&s)
+		ctx, cancel := context.WithCancel(background)
+		s.hold()
+		w.call(c, background, "get", "first")
+		w.call(c, ctx, "get", "a")
+		s.pass()
+		cancel()
+		synctest.Wait()
+		off := make(chan struct{})
+		go func() { g.Off(); close(off) }()
+		synctest.Wait()
+		select {
+		case <-off:
+			t.Error("Off has returned with a flight under way")
+		default:
+		}
+		s.release()
+		<-off
+		w.wg.Wait()
+		s.seen()
+		w.call(c, background, "get", "later")
+		w.call(c, background, "get", "later still")
+		if singles, batches := s.seen(); len(singles) != 2 || len(batches) != 0 {
+			t.Errorf("after Off: %q, %q", singles, batches)
+		}
+	})
+}
+
+// After an error after which go-redis tries a single command again, each goes on alone;
+// after any other its caller is told.
+func TestWhatGoesOnAlone(t *testing.T) {
+	loading := redisError("LOADING Redis is loading the dataset in memory")
+	for _, test := range []struct {
+		name  string
+		err   error
+		again bool
+	}{
+		{"refused for now", loading, true},
+		{"lost", fmt.Errorf("lost: %w", io.EOF), true},
+		{"none", redis.Nil, false},
+		{"refused", redisError("WRONGTYPE Operation against a key"), false},
+		{"moved", redisError("MOVED 1 127.0.0.1:1"), false},
+		{"unknown", unknown(io.ErrClosedPipe), false},
+		{"late", context.DeadlineExceeded, false},
+		{"closed", redis.ErrClosed, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var s server
+				var w crowd
+				_, c := newTestChain(&s)
+				s.hold()
+				w.call(c, background, "get", "first")
+				w.call(c, background, "get", "a")
+				w.call(c, background, "get", "b")
+				s.seen()
+				s.whole = func() error { return test.err }
+				s.release()
+				w.wg.Wait()
+				singles, batches := s.seen()
+				if len(batches) != 1 || (len(singles) == 2) != test.again || len(singles) > 2 {
+					t.Errorf("%q together, %q alone", batches, singles)
+				}
+				if err := w.err("get", "a"); test.again != (err == nil) || err != nil && !errors.Is(err, test.err) {
+					t.Errorf("told %v", err)
+				}
+			})
+		})
+	}
+}
+
+type redisError string
+
+func (e redisError) Error() string { return string(e) }
+func (redisError) RedisError()     {}
+
+// Where go-redis tries nothing again, as in a cluster, nothing is tried.
+func TestNothingIsTriedAgainWhereGoRedisDoesNot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s server
+		var w crowd
+		_, c := newTestChain(&s)
+		c.retries = false
+		s.hold()
+		w.call(c, background, "get", "first")
+		w.call(c, background, "get", "a")
+		s.whole = func() error { return io.EOF }
+		s.seen()
+		s.release()
+		w.wg.Wait()
+		if singles, _ := s.seen(); len(singles) != 0 || !errors.Is(w.err("get", "a"), io.EOF) {
+			t.Errorf("%q alone; told %v", singles, w.err("get", "a"))
+		}
+	})
+}
+
+// A command whose reply wasn't read since another's was not what it should be may have
+// run.
+func TestAnothersBadReplyLeavesOutcomesUnknown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s server
+		var w crowd
+		_, c := newTestChain(&s)
+		s.hold()
+		for _, name := range []string{"get", "incr"} {
+			w.call(c, background, name, "first")
+			w.call(c, background, name, "a")
+		}
+		s.whole = func() error { return errors.New("redis: can't parse int reply") }
+		s.release()
+		w.wg.Wait()
+		if err := w.err("get", "a"); err == nil || errors.Is(err, pooler.ErrUnknownOutcome) {
+			t.Errorf("a read: %v", err)
+		}
+		if err := w.err("incr", "a"); !errors.Is(err, pooler.ErrUnknownOutcome) {
+			t.Errorf("an INCR: %v", err)
+		}
+	})
+}
+
+// A key whose reply was large goes straight on until it is small again, and so do keys
+// that begin like several such.
+func TestLargeRepliesGoStraightOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s server
+		g, c := newTestChain(&s)
+		size := map[string]int{"big": largeReply + 1, "img:1": largeReply + 1, "img:2": largeReply + 1, "img:3": largeReply + 1}
+		s.answer = func(cmd redis.Cmder) error {
+			cmd.(*redis.StringCmd).SetVal(strings.Repeat("v", size[cmd.Args()[1].(string)]))
+			return nil
+		}
+		// together reports whether the key's GET is gathered beside others.
+		together := func(key string) bool {
+			var w crowd
+			s.hold()
+			w.call(c, background, "get", "first")
+			before := g.Stats().Direct["large"]
+			w.call(c, background, "get", key)
+			s.release()
+			w.wg.Wait()
+			return g.Stats().Direct["large"] == before
+		}
+		for _, step := range []struct {
+			key      string
+			together bool
+		}{
+			{"big", true}, {"big", false}, {"small", true}, {"img:1", true}, {"img:2", true}, {"img:3", false}, {"img:4", false}, {"img:5", false}, {"img:6", true},
+		} {
+			if got := together(step.key); got != step.together {
+				t.Errorf("%s is gathered: %t", step.key, got)
+			}
+		}
+		size["big"] = 1
+		if together("big") || !together("big") {
+			t.Error("a key that is small again isn't gathered again")
+		}
+	})
+}
+
+// What a batch doesn't take goes straight on.
+func TestAFullBatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s server
+		var w crowd
+		g, c := newTestChain(&s, func(cfg *Config) { cfg.Largest = 2 })
+		s.hold()
+		for _, key := range []string{"first", "a", "b", "c"} {
+			w.call(c, background, "get", key)
+		}
+		singles, _ := s.seen()
+		s.release()
+		w.wg.Wait()
+		if !slices.Equal(singles, []string{"get c", "get first"}) || g.Stats().Direct["full"] != 1 {
+			t.Errorf("%q alone, %+v", singles, g.Stats())
+		}
+	})
+}
+
+// A panic below ends the calls of its batch with an error, and the line goes on.
+func TestAPanicEndsOneBatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s server
+		var w crowd
+		_, c := newTestChain(&s)
+		s.hold()
+		w.call(c, background, "get", "first")
+		s.whole = func() error { panic("below") }
+		w.wg.Go(func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("the caller that flies hasn't panicked")
+				}
+			}()
+			call(c, background, "get", "a")
+		})
+		synctest.Wait()
+		w.call(c, background, "get", "b")
+		s.release()
+		w.wg.Wait()
+		if w.err("get", "b") == nil {
+			t.Error("the other one was told nothing")
+		}
+		s.whole = nil
+		w.call(c, background, "get", "next")
+		if w.get("next") != "value of next" {
+			t.Error("the line is closed")
+		}
+	})
+}
+
+// The table agrees with the one of all commands: what is gathered shares a connection
+// and is quick.
+func TestTheTableIsOfCommandsThatShare(t *testing.T) {
+	for name := range gathered {
+		info := command.Lookup([]byte(name), nil)
+		switch {
+		case info == nil:
+			t.Errorf("%s isn't known", name)
+		case info.Class != command.Shareable, info.Blocking, info.AfterWrite, info.Asking, info.Tx != command.TxNone,
+			info.Flags.Has(command.FlagNoScript), info.Flags.Has(command.FlagAdmin), info.Flags.Has(command.FlagBlocking):
+			t.Errorf("%s: %+v", name, info)
+		}
+	}
+}
+
+// Counts of chains that are gone stay.
+func TestCountsOutliveChains(t *testing.T) {
+	g, c := newTestChain(&server{}, func(cfg *Config) { cfg.From = 5 })
+	call(c, background, "get", "key")
+	g.forget(c.tally)
+	if n := g.Stats().Calls; n != 1 {
+		t.Errorf("%d calls", n)
+	}
+}
