@@ -131,12 +131,24 @@ func (s side) echo(t *testing.T, saw *tally, slow time.Duration, id, i int) {
 // Two hundred callers with impatient deadlines on shared connections that are
 // reset, frozen and sliced never get a reply that isn't theirs.
 func TestChaosNeverSwapsSharedReplies(t *testing.T) {
+	chaosOnShared(t, false)
+}
+
+// The same where their commands run together.
+func TestChaosNeverSwapsGatheredReplies(t *testing.T) {
+	chaosOnShared(t, true)
+}
+
+func chaosOnShared(t *testing.T, gathers bool) {
 	const n = 200
 	server := testkit.Start(t, testkit.Redis)
 	proxy := testkit.NewProxy(t, server.Addr)
-	s := ourSide(t, driver.Config{Pool: pooler.Config{HealthCheckTimeout: 200 * time.Millisecond}},
+	s := ourSide(t, driver.Config{Pool: pooler.Config{HealthCheckTimeout: 200 * time.Millisecond}, Gather: gathering},
 		redis.Options{Addr: proxy.Addr(), ContextTimeoutEnabled: true})
 	slow := s.slowness(t, n)
+	if gathers {
+		s.gather(t)
+	}
 	stop := make(chan struct{})
 	saw := new(tally)
 	wg := repeat(t, stop, n, func(id, i int) {
@@ -165,6 +177,12 @@ func TestChaosNeverSwapsSharedReplies(t *testing.T) {
 		st.Shared, st.Leased, st.Resent, st.Moved, st.Unknown, st.Abandoned, st.Dials, st.Closes, saw.failures())
 	if n := saw.wrong.Load(); n != 0 {
 		t.Errorf("%d callers got a reply that isn't theirs", n)
+	}
+	if g := s.d.GatherStats(); gathers {
+		t.Logf("%+v", g)
+		if g.Gathered == 0 {
+			t.Error("nothing was gathered")
+		}
 	}
 	testkit.Await(t, "all is well again", func() bool { return s.rdb.Ping(context.Background()).Err() == nil })
 	saw.checkCounter(t, server.Do(t, "GET", "counter:"+s.name))

@@ -46,8 +46,12 @@ func crewsOn(t *testing.T, d *driver.Driver, c *testkit.Cluster, more ...func(*r
 	}
 	tx := crewOf("tx")
 	tx.tx = true
+	gathered := crewOf("gathered")
+	if _, err := d.Gather(gathered.rdb); err != nil {
+		t.Fatal(err)
+	}
 	return []*crew{
-		crewOf("plain"), tx,
+		crewOf("plain"), tx, gathered,
 		crewOf("replicas", func(o *redis.ClusterOptions) { o.ReadOnly = true }),
 		crewOf("random", func(o *redis.ClusterOptions) { o.RouteRandomly = true }),
 		crewOf("latency", func(o *redis.ClusterOptions) { o.RouteByLatency = true }),

@@ -90,6 +90,7 @@ func TestHistoriesTellTheTruth(t *testing.T) {
 		{kind: testkit.Redis, protocol: 3, shared: -1},
 		{kind: testkit.Valkey, protocol: 2, shared: -1},
 		{kind: testkit.Valkey, protocol: 3},
+		{kind: testkit.Redis, protocol: 3, gathers: true},
 	} {
 		t.Run(w.String(), func(t *testing.T) {
 			t.Parallel()
@@ -113,8 +114,11 @@ func tellsTheTruth(t *testing.T, w way, cfg pooler.Config, callers int, call fun
 	t.Helper()
 	server := testkit.Start(t, w.kind)
 	proxy := testkit.NewProxy(t, server.Addr)
-	s := ourSide(t, driver.Config{Pool: cfg},
+	s := ourSide(t, driver.Config{Pool: cfg, Gather: gathering},
 		redis.Options{Addr: proxy.Addr(), Protocol: w.protocol, ReadTimeout: 100 * time.Millisecond, WriteTimeout: 100 * time.Millisecond})
+	if w.gathers {
+		s.gather(t)
+	}
 	server.Do(t, "SET", "constant", "value")
 	stop := make(chan struct{})
 	saw := new(tally)

@@ -60,11 +60,15 @@ type way struct {
 	kind     testkit.Kind
 	user     string
 	protocol int
-	shared   int // SharedConns
+	shared   int  // SharedConns
+	gathers  bool // commands of several callers
 }
 
 func (w way) String() string {
 	how := map[int]string{0: "shared", -1: "leased"}[w.shared]
+	if w.gathers {
+		how += ", gathered"
+	}
 	return strings.TrimLeft(fmt.Sprintf("%s %s RESP%d %s", w.kind, w.user, w.protocol, how), " ")
 }
 
@@ -99,6 +103,17 @@ func ourSide(tb testing.TB, cfg driver.Config, o redis.Options) side {
 	tb.Cleanup(func() { _ = s.rdb.Close() })
 	return s
 }
+
+// gather has the client's commands run together, as soon as two callers are inside.
+func (s side) gather(tb testing.TB) {
+	tb.Helper()
+	if _, err := s.d.Gather(s.rdb); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// gathering has two callers be enough.
+var gathering = driver.GatherConfig{From: 2}
 
 // stats are those of the only node.
 func (s side) stats(tb testing.TB) pooler.Stats {

@@ -24,6 +24,7 @@ import (
 func patientDriver(tb testing.TB) *driver.Driver {
 	return drivertest.New(tb, driver.Config{
 		Pool:   pooler.Config{FailFastAfter: time.Minute},
+		Gather: gathering,
 		Logger: slog.New(slog.DiscardHandler),
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -16,23 +17,27 @@ type line struct {
 	chain *chain
 
 	mu     sync.Mutex
-	flying int
-	open   *batch // gathering; nil unless all flights are under way
+	flying int // flights under way
+	aloft  int // commands in them
+	open   *batch
+	timer  *time.Timer // nil until a batch has had to wait
+	armed  bool        // the timer will look at what is gathering
 }
 
 // batch is commands that run as one pipeline.
 type batch struct {
-	cmds []redis.Cmder // nil: its caller has left before the take-off
-	left int           // of those
-	off  bool          // it has taken off
-	lead chan struct{} // has the caller fly it that leads; nil: none can
-	over chan struct{} // closed when it is over
+	cmds  []redis.Cmder // nil: its caller has left before the take-off
+	left  int           // of those
+	off   bool          // it has taken off
+	lead  chan struct{} // has the caller fly it that leads; nil: none can
+	over  chan struct{} // closed when it is over
+	since time.Time     // it is gathering, or under way
 }
 
 // Where a command may be but at a place in its batch.
 const (
 	leading = -1 - iota // in the batch, which its caller is to fly
-	alone               // in no batch; its caller has a flight, to be ended by land
+	alone               // its caller has a flight of one command, to be ended by land
 	refused             // nowhere
 )
 
@@ -41,12 +46,17 @@ func (l *line) board(cmd redis.Cmder, mayLeave bool) (b *batch, at int) {
 	cfg := &l.chain.g.cfg
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.flying < cfg.Flights {
-		l.flying++
-		return nil, alone
+	if l.flying < cfg.Flights && l.open == nil {
+		b := &batch{cmds: append(borrow(), cmd)}
+		if mayLeave {
+			b.over = make(chan struct{})
+		}
+		l.takeOffLocked(b)
+		return b, alone
 	}
 	if l.open == nil {
-		l.open = &batch{cmds: borrow(), over: make(chan struct{})}
+		l.open = &batch{cmds: borrow(), over: make(chan struct{}), since: time.Now()}
+		l.watchLocked()
 	}
 	b = l.open
 	if len(b.cmds) >= cfg.Largest {
@@ -58,6 +68,13 @@ func (l *line) board(cmd redis.Cmder, mayLeave bool) (b *batch, at int) {
 		return b, leading
 	}
 	return b, len(b.cmds) - 1
+}
+
+// takeOffLocked begins the flight of a batch that isn't gathering any more.
+func (l *line) takeOffLocked(b *batch) {
+	b.off, b.since = true, time.Now()
+	l.flying++
+	l.aloft += len(b.cmds) - b.left
 }
 
 // await waits until the batch is over. It fails if the context ends before.
@@ -86,30 +103,94 @@ func (l *line) leave(b *batch, at int) bool {
 	return true
 }
 
-// land ends a flight, and begins the next one if anybody has boarded.
-func (l *line) land() {
-	b := l.next()
+// Flights that take longer than patience are more than the connection and the server
+// need: they stand still, or the network is far away.
+const (
+	patience        = time.Millisecond
+	patienceForEach = 4 * time.Microsecond // command that is under way
+	mostPatience    = 8                    // times that patience doubles
+)
+
+// patienceLocked is how long a batch gathers at most: longer for each flight that is
+// under way beyond those that should be, so that few are when all stand still.
+func (l *line) patienceLocked() time.Duration {
+	beyond := min(max(l.flying-l.chain.g.cfg.Flights, 0), mostPatience)
+	return (patience + time.Duration(l.aloft)*patienceForEach) << beyond
+}
+
+// watchLocked has the batch that is gathering not wait for flights that stand still.
+func (l *line) watchLocked() {
 	switch {
-	case b == nil:
-	case b.lead != nil:
-		b.lead <- struct{}{}
+	case l.armed:
+	case l.timer == nil:
+		l.timer = time.AfterFunc(l.patienceLocked(), l.hurry)
 	default:
-		l.chain.g.launch(func() { l.fly(b) })
+		l.timer.Reset(l.patienceLocked())
+	}
+	l.armed = true
+}
+
+// hurry has the batch that is gathering take off if it has waited for too long.
+func (l *line) hurry() {
+	if b := l.overdue(); b != nil {
+		l.start(b)
 	}
 }
 
-// next has the batch that is gathering take off, or gives the flight back.
-func (l *line) next() *batch {
+func (l *line) overdue() *batch {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	b := l.open
-	l.open = nil
-	if b == nil || b.left == len(b.cmds) {
-		l.flying--
+	if b == nil {
+		l.armed = false
 		return nil
 	}
-	b.off = true
+	if wait := l.patienceLocked() - time.Since(b.since); wait > 0 {
+		l.timer.Reset(wait)
+		return nil
+	}
+	l.armed, l.open = false, nil
+	if b.left == len(b.cmds) {
+		return nil
+	}
+	l.takeOffLocked(b)
 	return b
+}
+
+// land ends the flight of a batch, and begins the next one if any caller has boarded.
+func (l *line) land(b *batch, n int) {
+	if next := l.next(b, n); next != nil {
+		l.start(next)
+	}
+}
+
+// next has the batch that is gathering take off. That isn't for a flight that has stood
+// still while others took its place.
+func (l *line) next(landed *batch, n int) *batch {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	late := l.flying > l.chain.g.cfg.Flights && time.Since(landed.since) > patience+time.Duration(l.aloft)*patienceForEach
+	l.flying--
+	l.aloft -= n
+	b := l.open
+	if b == nil || late {
+		return nil
+	}
+	if l.open = nil; b.left == len(b.cmds) {
+		return nil
+	}
+	l.takeOffLocked(b)
+	return b
+}
+
+// start has a batch that has taken off flown by the caller that leads, or on a goroutine
+// of its own.
+func (l *line) start(b *batch) {
+	if b.lead != nil {
+		b.lead <- struct{}{}
+		return
+	}
+	l.chain.g.launch(func() { l.fly(b) })
 }
 
 // fly runs the batch. If that panics, its commands have an error.
@@ -123,7 +204,7 @@ func (l *line) fly(b *batch) {
 		if !finished {
 			stamp(cmds, fmt.Errorf("everpool: a batch of %d commands has panicked", len(cmds)))
 		}
-		l.land()
+		l.land(b, len(cmds))
 		close(b.over)
 		giveBack(b.cmds)
 	}()

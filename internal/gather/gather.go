@@ -233,21 +233,24 @@ func (c *chain) gather(ctx context.Context, cmd redis.Cmder) error {
 		run = cmd.Clone()
 	}
 	l := &c.lines[c.g.lines[effect]]
-	switch b, at := l.board(run, mayLeave); at {
-	case refused:
+	b, at := l.board(run, mayLeave)
+	switch {
+	case at == refused:
 		return c.direct(ctx, cmd, Full)
-	case alone:
-		defer l.land()
+	case at == alone && !mayLeave:
+		defer l.land(b, 1)
 		return c.process(ctx, cmd)
-	case leading:
+	case at == alone:
+		at = 0
+		l.start(b)
+	case at == leading:
 		<-b.lead
 		l.fly(b)
-	default:
-		if !mayLeave {
-			<-b.over
-		} else if err := l.await(ctx, b, at, effect); err != nil {
-			return err
-		}
+	}
+	if !mayLeave {
+		<-b.over
+	} else if err := l.await(ctx, b, at, effect); err != nil {
+		return err
 	}
 	c.g.n[Gathered].Add(1)
 	return c.tell(ctx, cmd, run, effect, key)

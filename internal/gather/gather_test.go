@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -404,7 +405,7 @@ func TestABatchThatAllHaveLeft(t *testing.T) {
 		if singles, batches := s.seen(); len(batches) != 0 || !slices.Equal(singles, []string{"get first", "get next"}) {
 			t.Errorf("%q, %q", singles, batches)
 		}
-		if n := c.lines[0].flying; n != 0 {
+		if n := c.lines[0].now(); n != 0 {
 			t.Errorf("%d flights are under way", n)
 		}
 	})
@@ -572,6 +573,74 @@ func TestLargeRepliesGoStraightOn(t *testing.T) {
 			t.Error("a key that is small again isn't gathered again")
 		}
 	})
+}
+
+// Flights that stand still keep nobody waiting for long: others take their place, fewer
+// and fewer; and when they come back all is as before.
+func TestFlightsThatStandStill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s server
+		var w crowd
+		_, c := newTestChain(&s)
+		s.hold()
+		w.call(c, background, "get", "first")
+		for i := range 3000 {
+			w.wg.Go(func() { call(c, background, "get", fmt.Sprint(i)) })
+			time.Sleep(time.Millisecond)
+		}
+		_, batches := s.seen()
+		if len(batches) < 8 || len(batches) > 20 {
+			t.Errorf("%d batches took off in 3 s in which nothing landed", len(batches))
+		}
+		if len(batches) > 0 && len(batches[0]) > 3 {
+			t.Errorf("the first of them has waited for %d commands", len(batches[0]))
+		}
+		s.release()
+		w.wg.Wait()
+		if n, aloft := c.lines[0].flying, c.lines[0].aloft; n != 0 || aloft != 0 {
+			t.Errorf("%d flights and %d commands are under way", n, aloft)
+		}
+		s.seen()
+		s.hold()
+		for _, key := range []string{"one", "two", "three"} {
+			w.call(c, background, "get", key)
+		}
+		s.release()
+		w.wg.Wait()
+		if singles, batches := s.seen(); len(singles) != 1 || len(batches) != 1 {
+			t.Errorf("afterwards %q alone, %q together", singles, batches)
+		}
+	})
+}
+
+// A flight that has stood still while another took its place isn't followed by a third.
+func TestALateFlightEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s server
+		var w crowd
+		_, c := newTestChain(&s)
+		s.hold()
+		w.call(c, background, "get", "first")
+		w.call(c, background, "get", "a")
+		time.Sleep(2 * time.Millisecond) // a has taken off
+		if n := c.lines[0].now(); n != 2 {
+			t.Fatalf("%d flights", n)
+		}
+		w.call(c, background, "get", "b")
+		s.pass()
+		if n := c.lines[0].now(); n != 1 {
+			t.Errorf("%d flights after both have landed late, with one command to come", n)
+		}
+		s.release()
+		w.wg.Wait()
+	})
+}
+
+// now is how many flights are under way.
+func (l *line) now() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.flying
 }
 
 // What a batch doesn't take goes straight on.
