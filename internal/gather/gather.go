@@ -119,7 +119,8 @@ func (g *Gatherer) Stats() Stats {
 // one, as without; hooks that are added later turn gathering off for the client. It
 // fails if the client's hooks don't end where they should, in a go-redis that isn't known.
 func (g *Gatherer) Attach(client *redis.Client) error {
-	h := &hook{g: g, retries: client.Options().MaxRetries > 0}
+	o := client.Options()
+	h := &hook{g: g, retries: retries{o.MaxRetries, max(o.MinRetryBackoff, 0), max(o.MaxRetryBackoff, 0)}}
 	client.AddHook(h)
 	if !h.chain.whole {
 		return errors.New("go-redis has no command or pipeline where one was to be found")
@@ -132,7 +133,7 @@ func (g *Gatherer) Attach(client *redis.Client) error {
 // Conn, Tx, clones and the like, are left as they are.
 type hook struct {
 	g       *Gatherer
-	retries bool // go-redis tries again
+	retries retries
 	chain   *chain
 }
 
@@ -147,10 +148,11 @@ func (h *hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 }
 
 func (h *hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	if h.chain != nil && h.chain.pipeline == nil {
-		h.chain.end(next)
+	if h.chain == nil || h.chain.pipeline != nil {
+		return next
 	}
-	return next
+	h.chain.end(next)
+	return h.chain.doPipeline
 }
 
 // isMethod reports whether f is that method of go-redis's client.
@@ -173,13 +175,13 @@ type chain struct {
 	process  redis.ProcessHook
 	pipeline redis.ProcessPipelineHook
 	whole    bool // both are what they should be
-	retries  bool
+	retries  retries
 	tally    *tally
 	lines    [command.Unsafe + 1]line
 	large    large
 }
 
-func newChain(g *Gatherer, process redis.ProcessHook, retries bool) *chain {
+func newChain(g *Gatherer, process redis.ProcessHook, retries retries) *chain {
 	c := &chain{g: g, process: process, retries: retries, tally: new(tally)}
 	for i := range c.lines {
 		c.lines[i].chain = c
@@ -214,6 +216,9 @@ func (c *chain) do(ctx context.Context, cmd redis.Cmder) error {
 	}
 	return c.gather(ctx, cmd)
 }
+
+// on reports whether the chain is known, and the Gatherer isn't off.
+func (c *chain) on() bool { return c.whole && c.g.from.Load() != never }
 
 // gather runs the command in a batch, if it may be in one.
 func (c *chain) gather(ctx context.Context, cmd redis.Cmder) error {
@@ -270,7 +275,7 @@ func (c *chain) tell(ctx context.Context, cmd, run redis.Cmder, effect command.E
 		if size := sizeOf(run); size > largeReply {
 			c.large.note(key, size)
 		}
-	case c.retries && triesAgain(err):
+	case c.retries.most > 0 && triesAgain(err):
 		return c.process(ctx, cmd)
 	case effect != command.Read && isAnothers(err):
 		run.SetErr(c.g.cfg.Unknown(err))

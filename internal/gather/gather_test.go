@@ -135,20 +135,25 @@ func newTestChain(s *server, change ...func(*Config)) (*Gatherer, *chain) {
 		f(&cfg)
 	}
 	g := New(cfg)
-	c := newChain(g, s.process, true)
+	c := newChain(g, s.process, retries{3, 8 * time.Millisecond, 512 * time.Millisecond})
 	c.pipeline, c.whole = s.pipeline, true
 	return g, c
 }
 
-// call makes a command that gather has never seen.
+// newCmd is a command with the type of result that it has in go-redis.
+func newCmd(ctx context.Context, args ...any) redis.Cmder {
+	switch args[0] {
+	case "incr", "zadd":
+		return redis.NewIntCmd(ctx, args...)
+	case "set":
+		return redis.NewStatusCmd(ctx, args...)
+	}
+	return redis.NewStringCmd(ctx, args...)
+}
+
+// call has the chain run a command.
 func call(c *chain, ctx context.Context, args ...any) redis.Cmder {
-	var cmd redis.Cmder = redis.NewStringCmd(ctx, args...)
-	if n := args[0]; n == "incr" || n == "exists" || n == "zadd" {
-		cmd = redis.NewIntCmd(ctx, args...)
-	}
-	if n := args[0]; n == "set" {
-		cmd = redis.NewStatusCmd(ctx, args...)
-	}
+	cmd := newCmd(ctx, args...)
 	cmd.SetErr(c.do(ctx, cmd)) // as go-redis does
 	return cmd
 }
@@ -498,7 +503,7 @@ func TestNothingIsTriedAgainWhereGoRedisDoesNot(t *testing.T) {
 		var s server
 		var w crowd
 		_, c := newTestChain(&s)
-		c.retries = false
+		c.retries.most = 0
 		s.hold()
 		w.call(c, background, "get", "first")
 		w.call(c, background, "get", "a")
@@ -692,6 +697,73 @@ func TestAPanicEndsOneBatch(t *testing.T) {
 			t.Error("the line is closed")
 		}
 	})
+}
+
+// A pipeline whose first command was refused for now is run again as far as it was
+// refused, and no INCR twice.
+func TestAPipelineIsRunAgainAsFarAsItWasRefused(t *testing.T) {
+	loading := redisError("LOADING Redis is loading the dataset in memory")
+	for _, test := range []struct {
+		name string
+		cmds string
+		fail func(try int, line string) error
+		want [][]string
+		err  error
+	}{
+		{
+			"all refused", "incr a,get b", func(try int, _ string) error { return unless(try > 0, loading) },
+			[][]string{{"incr a", "get b"}, {"incr a", "get b"}}, nil,
+		},
+		{
+			"some refused", "set s v,incr a,get b,incr c", func(try int, line string) error { return unless(try > 0 || line == "incr a", loading) },
+			[][]string{{"set s v", "incr a", "get b", "incr c"}, {"set s v", "get b", "incr c"}}, nil,
+		},
+		{
+			"only a later one refused", "incr a,get b", func(_ int, line string) error { return unless(line == "incr a", loading) },
+			[][]string{{"incr a", "get b"}}, loading,
+		},
+		{
+			"refused for good", "incr a,get b", func(int, string) error { return redisError("WRONGTYPE") },
+			[][]string{{"incr a", "get b"}}, redisError("WRONGTYPE"),
+		},
+		{
+			"refused again and again", "incr a", func(int, string) error { return loading },
+			[][]string{{"incr a"}, {"incr a"}, {"incr a"}, {"incr a"}}, loading,
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var s server
+				_, c := newTestChain(&s)
+				try := 0
+				s.answer = func(cmd redis.Cmder) error { return test.fail(try, line1(cmd)) }
+				inner := c.pipeline
+				c.pipeline = func(ctx context.Context, cmds []redis.Cmder) error {
+					defer func() { try++ }()
+					return inner(ctx, cmds)
+				}
+				var cmds []redis.Cmder
+				for text := range strings.SplitSeq(test.cmds, ",") {
+					var args []any
+					for _, word := range strings.Fields(text) {
+						args = append(args, word)
+					}
+					cmds = append(cmds, newCmd(background, args...))
+				}
+				err := c.doPipeline(background, cmds)
+				if _, batches := s.seen(); !slices.EqualFunc(batches, test.want, slices.Equal) || err != test.err {
+					t.Errorf("ran %q, told %v", batches, err)
+				}
+			})
+		})
+	}
+}
+
+func unless(well bool, err error) error {
+	if well {
+		return nil
+	}
+	return err
 }
 
 // The table agrees with the one of all commands: what is gathered shares a connection
