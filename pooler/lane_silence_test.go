@@ -3,6 +3,7 @@ package pooler_test
 import (
 	"context"
 	"net"
+	"os"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -273,4 +274,88 @@ func TestARiderWhoseReplyHasBegunStaysWithASilentConnection(t *testing.T) {
 			pt.sleep(10 * time.Second)
 		})
 	}
+}
+
+// gone returns a pool's only lane when all that is said on it is lost from now on.
+func (pt *tester) gone() *pooler.Lanes {
+	pt.Helper()
+	sh := pt.share(pt.plain)
+	pt.fake.Conns()[0].SwallowReplies(true)
+	return sh
+}
+
+// Once: what nobody was reading at a look was taken for having just spoken, so a
+// caller whose tries are shorter than SilenceAfter had them all on a dead lane.
+func TestASilenceLastsThoughNobodyReadsForAWhile(t *testing.T) {
+	bubble(t, pooler.Config{SharedConns: 1, SilenceAfter: silence}, func(pt *tester) {
+		sh := pt.gone()
+		x := ask("ECHO", "0")
+		x.Again = true
+		left := pt.ride(sh, x)
+		pt.sleep(silence * 3 / 4)
+		left.rider.Close()
+		pt.sleep(silence * 3 / 10) // it is looked at meanwhile
+		r := pt.ride(sh, x).await()
+		r.wantLost(true)
+		if r.took > silence/2 {
+			t.Errorf("it took %v more", r.took)
+		}
+		pt.sleep(5 * time.Second)
+	})
+}
+
+func TestWhatNobodyHasReadIsNoSilence(t *testing.T) {
+	bubble(t, pooler.Config{SharedConns: 1, SilenceAfter: silence}, func(pt *tester) {
+		r := pt.submit(pt.share(pt.plain), ask("ECHO", "0"))
+		pt.sleep(3 * silence)
+		pt.wantDials(1)
+		r.receive().wantReply(bulk("0"))
+	})
+}
+
+// Once: a look for another reason, such as a caller's deadline, put the next look for
+// silence off by half of SilenceAfter.
+func TestALaneIsDoubtedWhenItsTimeIsOver(t *testing.T) {
+	bubble(t, pooler.Config{SharedConns: 1, SilenceAfter: silence}, func(pt *tester) {
+		sh := pt.gone()
+		x := ask("ECHO", "0")
+		x.Again = true
+		r := pt.ride(sh, x)
+		other := &ride{pt: pt, rider: pooler.NewRider(), x: x, size: 100, by: time.Now().Add(silence * 3 / 4), done: make(chan struct{})}
+		other.begin(sh)
+		other.await().wantErr(os.ErrDeadlineExceeded)
+		other.rider.Close()
+		if r.await().wantLost(true); r.took > silence*5/4 {
+			t.Errorf("it took %v", r.took)
+		}
+		pt.sleep(5 * time.Second)
+	})
+}
+
+// Once: a request that came to a silent lane during a look began its silence anew.
+func TestARequestMoreDoesNotEndASilence(t *testing.T) {
+	var during func()
+	cfg := pooler.Config{SharedConns: 1, SilenceAfter: silence, OnEvent: func(ev pooler.Event) {
+		if ev.Kind == pooler.EventSilent && during != nil {
+			during() // the look goes on when that is over
+			during = nil
+		}
+	}}
+	bubble(t, cfg, func(pt *tester) {
+		sh := pt.gone()
+		x := ask("ECHO", "0")
+		x.Again = true
+		more := pooler.NewRider()
+		during = func() {
+			time.Sleep(time.Millisecond)
+			_ = sh.Submit(more, x)
+		}
+		r := pt.ride(sh, x).await()
+		r.wantLost(true)
+		if r.took > silence*5/4 {
+			t.Errorf("it took %v", r.took)
+		}
+		more.Close()
+		pt.sleep(5 * time.Second)
+	})
 }

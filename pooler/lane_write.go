@@ -143,7 +143,9 @@ func (l *lane) boardLocked(r *Rider, x *Exchange) error {
 	s.rider.Store(r)
 	l.conn.Owe(x.Replies)
 	l.tail.Store(tail + 1)
-	l.watch.start(l)
+	if l.head.Load() == tail { // else it is watched, or a look is under way: its silence goes on
+		l.watch.start(l)
+	}
 	return nil
 }
 

@@ -129,19 +129,32 @@ func (l *lane) look() {
 	}
 
 	if limit := l.pool.cfg.SilenceAfter; busy && limit > 0 {
-		unread := l.attend() // what nobody reads isn't silent
-		w.mu.Lock()
-		if n := w.reads.Load(); n != w.heardN || unread {
-			w.heardN, w.quiet = n, now
-		}
-		quiet := w.quiet
-		w.mu.Unlock()
-		if now-quiet >= limit {
-			l.pool.doubt(l)
-		}
-		soonest(now + limit/2)
+		soonest(l.listen(now, limit))
 	}
 	w.by(l, next)
+}
+
+// listen has a busy lane doubted that has been silent for so long, and returns when
+// to listen again. While nobody read something may have come, so the verdict is left
+// until the replies are attended to. That takes nothing from the silence: what had
+// come would be read at once.
+func (l *lane) listen(now, limit time.Duration) (next time.Duration) {
+	w := &l.watch
+	unread := l.attend()
+	w.mu.Lock()
+	if n := w.reads.Load(); n != w.heardN {
+		w.heardN, w.quiet = n, now
+	}
+	due := w.quiet + limit
+	w.mu.Unlock()
+	switch {
+	case now < due:
+		return min(due, now+limit/2)
+	case unread:
+		return now + stragglers
+	}
+	l.pool.doubt(l)
+	return now + limit/2
 }
 
 // attend has the replies read that nobody waits for, while there are any, if
