@@ -7,10 +7,14 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
+	"unicode"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // speaking are the packages whose errors reach a program.
@@ -131,15 +135,10 @@ func literal(e ast.Expr) (string, bool) {
 	return "", false
 }
 
-
 // section is what stands under a heading of a page, to the next one of its rank.
 func section(t *testing.T, page, heading string) string {
 	t.Helper()
-	text, err := os.ReadFile(page)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, ok := strings.Cut(string(text), "\n"+heading+"\n")
+	_, rest, ok := strings.Cut(read(t, page), "\n"+heading+"\n")
 	if !ok {
 		t.Fatalf("%s has no %q", page, heading)
 	}
@@ -171,4 +170,171 @@ func TestWhatIsUnseenIsInTheSource(t *testing.T) {
 			t.Errorf("no error has the text %q", text)
 		}
 	}
+}
+
+// Those who come from go-redis's own pool find each option.
+func TestTheMigrationPageHasEveryOption(t *testing.T) {
+	page := section(t, "docs/migration.md", "### Each option")
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[redis.Options]()) {
+		if f.IsExported() && !strings.Contains(page, "`"+f.Name+"`") {
+			t.Errorf("redis.Options.%s isn't in it", f.Name)
+		}
+	}
+}
+
+// What the page shows is run as an example.
+func TestTheMigrationPageShowsTheExamples(t *testing.T) {
+	source := read(t, "example_test.go")
+	shown := fences(read(t, "docs/migration.md"), "go")
+	if len(shown) < 5 {
+		t.Fatalf("%d pieces of code", len(shown))
+	}
+	for _, code := range shown {
+		var want strings.Builder
+		for line := range strings.Lines(code) {
+			if strings.TrimSpace(line) != "" {
+				want.WriteString("\t")
+			}
+			want.WriteString(line)
+		}
+		if !strings.Contains(strings.NewReplacer(
+			`"redis://" + addr + "`, `"redis://localhost:6379`,
+			`"redis://" + addr`, `"redis://localhost:6379"`,
+			`"redis://"+addr`, `"redis://localhost:6379"`,
+			`addr,`, `"localhost:6379",`,
+		).Replace(source), want.String()) {
+			t.Errorf("no example has these lines:\n%s", want.String())
+		}
+	}
+}
+
+// The two lines of the README's first screen are the example's.
+func TestTheReadmesTwoLinesAreTheExamples(t *testing.T) {
+	source := strings.ReplaceAll(read(t, "driver/example_test.go"), "addr}", `"localhost:6379"}`)
+	lines := 0
+	for _, block := range fences(read(t, "README.md"), "diff") {
+		for line := range strings.Lines(block) {
+			if code, ok := strings.CutPrefix(line, "+"); ok {
+				lines++
+				code, _, _ = strings.Cut(code, " //")
+				if !strings.Contains(source, "\t"+strings.TrimSpace(code)+"\n") {
+					t.Errorf("the example hasn't the line %q", code)
+				}
+			}
+		}
+	}
+	if lines != 2 {
+		t.Errorf("%d lines", lines)
+	}
+}
+
+// pages are all texts that people read.
+func pages(t *testing.T) []string {
+	t.Helper()
+	var all []string
+	for _, glob := range []string{"*.md", "docs/*.md", "docs/*/*.md"} {
+		found, err := filepath.Glob(glob)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, found...)
+	}
+	if len(all) < 8 {
+		t.Fatalf("only %d pages: %v", len(all), all)
+	}
+	return all
+}
+
+var (
+	links    = regexp.MustCompile(`(?:\]\(|src="|srcset=")([^)"\s]+)`)
+	headings = regexp.MustCompile("(?m)^#+ (.*)$")
+	targets  = regexp.MustCompile(`(?m)^([a-z][a-z-]*):`)
+	makes    = regexp.MustCompile("(?m)(?:`|^)(?:sudo )?make ([a-z-]+)")
+	packages = regexp.MustCompile(`go (?:run|test)[^\n` + "`" + `]* (\./[a-z/]+)`)
+)
+
+// anchor is what a heading's link is.
+func anchor(heading string) string {
+	var b strings.Builder
+	for _, r := range strings.ToLower(heading) {
+		switch {
+		case r == ' ':
+			b.WriteByte('-')
+		case r == '-' || r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r):
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+// Links within the repository lead somewhere, to the very heading.
+func TestLinksLeadSomewhere(t *testing.T) {
+	for _, page := range pages(t) {
+		for _, link := range links.FindAllStringSubmatch(read(t, page), -1) {
+			target, fragment, _ := strings.Cut(link[1], "#")
+			if strings.Contains(target, "://") {
+				continue // nothing is asked of the network
+			}
+			to := page
+			if target != "" {
+				to = filepath.Join(filepath.Dir(page), target)
+			}
+			if _, err := os.Stat(to); err != nil {
+				t.Errorf("%s: %s: %v", page, link[1], err)
+				continue
+			}
+			if fragment == "" {
+				continue
+			}
+			found := false
+			for _, h := range headings.FindAllStringSubmatch(read(t, to), -1) {
+				found = found || anchor(h[1]) == fragment
+			}
+			if !found {
+				t.Errorf("%s: %s has no heading for #%s", page, to, fragment)
+			}
+		}
+	}
+}
+
+// Commands that pages name exist.
+func TestCommandsOfThePagesExist(t *testing.T) {
+	known := make(map[string]bool)
+	for _, m := range targets.FindAllStringSubmatch(read(t, "Makefile"), -1) {
+		known[m[1]] = true
+	}
+	for _, page := range pages(t) {
+		text := read(t, page)
+		for _, m := range makes.FindAllStringSubmatch(text, -1) {
+			if !known[m[1]] {
+				t.Errorf("%s: there is no make %s", page, m[1])
+			}
+		}
+		for _, m := range packages.FindAllStringSubmatch(text, -1) {
+			_, here := os.Stat(m[1])
+			_, inBench := os.Stat(filepath.Join("bench", m[1]))
+			_, inTools := os.Stat(filepath.Join("tools", m[1]))
+			if here != nil && inBench != nil && inTools != nil {
+				t.Errorf("%s: there is no package %s", page, m[1])
+			}
+		}
+	}
+}
+
+func read(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// fences returns what a page has in fences of a language.
+func fences(page, language string) (all []string) {
+	for _, after := range strings.Split(page, "\n```"+language+"\n")[1:] {
+		code, _, _ := strings.Cut(after, "```")
+		all = append(all, code)
+	}
+	return all
 }
