@@ -12,6 +12,25 @@ BENCH    ?= .
 COUNT    ?= 10
 FUZZTIME ?= 20s
 
+# How long each part of `make soak` takes. FUZZTIME there is ten minutes by default, for
+# each of six targets: an hour.
+CHAOS         ?= 10m
+TOPOLOGY_TIME ?= 5m
+
+# The version to come, as CHANGELOG.md has it; the tag makes it the version.
+VERSION = v$(shell sed -n 's/^The next version is \([0-9.]*\)\.$$/\1/p' CHANGELOG.md)
+
+# The newest tag that this is built on, to compare the API with; none yet.
+LAST_TAG = $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null)
+
+MODULE = github.com/everpool/everpool
+# Packages that users import.
+PUBLIC = driver pooler hooks otelhooks promhooks hotkey debugpage
+
+# Packages whose tests start real servers.
+SERVED = ./cmd/everpool/... ./examples/... ./hooks ./hotkey ./internal/acceptance ./internal/command \
+	./internal/conformance ./internal/testkit/... ./otelhooks ./promhooks
+
 # The address of the testbench that testbench-prometheus scrapes.
 TESTBENCH ?= 127.0.0.1:8360
 
@@ -38,11 +57,24 @@ run: ## run the quickstart example
 
 .PHONY: test
 test: servers ## run every test (PKG=./pooler/... for some)
+	@echo "make test: every test of $(PKG), those with real servers too. A package may take minutes, internal/acceptance most of them, and says nothing before it has ended."
+	@echo "           Less: make test-short (no servers). A closer look: go test -v -run Name ./package"
 	$(GO) test $(TESTFLAGS) $(PKG)
+
+.PHONY: test-short
+test-short: ## run what needs no server: a minute or less, once it is built (PKG=)
+	@echo "make test-short: what needs no server, of $(PKG). The first time it is built: minutes."
+	$(GO) test -short -timeout $(TIMEOUT) $(PKG)
+
+.PHONY: integration
+integration: servers ## run the tests with real servers (RUN=); without the servers they fail
+	@echo "make integration: the packages whose tests start redis-server, valkey-server and prometheus"
+	CI=true $(GO) test -timeout $(TIMEOUT) -run '$(RUN)' $(SERVED)
 
 .PHONY: test-noveto
 test-noveto: servers ## run the driver's tests as where handles can't be refused (Windows, Conn, Tx)
-	$(GO) test -short -timeout $(TIMEOUT) -tags everpool_noveto ./driver ./internal/acceptance
+	$(GO) test -short -timeout $(TIMEOUT) -tags everpool_noveto ./driver
+	$(GO) test -timeout $(TIMEOUT) -tags everpool_noveto ./internal/acceptance
 
 .PHONY: acceptance
 acceptance: servers ## run the driver's tests with real servers (RUN=)
@@ -97,8 +129,8 @@ test-tools: ## run the tests of the project's own tools (tools/)
 race: servers ## run the tests with the race detector, in random order (RUN=, COUNT=)
 	$(GO) test -race -shuffle=on -timeout $(TIMEOUT) -run '$(RUN)' -count $(if $(filter command%,$(origin COUNT)),$(COUNT),1) $(PKG)
 
-.PHONY: cover
-cover: servers ## test coverage of the library, by function and in cover.html
+.PHONY: cov
+cov: servers ## test coverage of the library, by function and in cover.html
 	$(GO) test -timeout $(TIMEOUT) -coverpkg="$$($(GO) list ./... | grep -v -e /examples -e /internal/testkit -e /internal/keyoracle -e /internal/conformance -e /internal/acceptance -e /gen$$ | paste -sd, -)" -coverprofile=cover.out ./...
 	$(GO) tool cover -html=cover.out -o cover.html
 	$(GO) tool cover -func=cover.out
@@ -110,6 +142,19 @@ fuzz: ## fuzz each target for FUZZTIME (20s)
 .PHONY: goredis-suite
 goredis-suite: servers ## run go-redis's own tests over the stock pool and over everpool, and compare
 	tools/goredis-suite
+
+.PHONY: soak
+soak: servers ## what takes hours, before a release (CHAOS=10m, FUZZTIME=10m, TOPOLOGY_TIME=5m)
+	@echo "make soak: chaos for $(CHAOS) under the race detector; go-redis's own tests; three topologies on two servers for $(TOPOLOGY_TIME) each; fuzzing, each target for $(soak_fuzz)"
+	EVERPOOL_CHAOS=$(CHAOS) CI=true $(GO) test -race -count 1 -v -timeout 24h -run Chaos ./internal/acceptance
+	tools/goredis-suite --race
+	@set -e; for server in redis valkey; do for topology in "" -cluster -sentinel; do \
+		$(MAKE) --no-print-directory testbench ARGS="-server $$server $$topology -listen 127.0.0.1:0 -duration $(TOPOLOGY_TIME)"; \
+	done; done
+	$(MAKE) --no-print-directory fuzz FUZZTIME=$(soak_fuzz)
+
+# The twenty seconds of `make fuzz` aren't meant for the soak.
+soak_fuzz = $(if $(filter command% environment%,$(origin FUZZTIME)),$(FUZZTIME),10m)
 
 .PHONY: bench
 bench: servers ## run benchmarks COUNT times (BENCH=, PKG=), in turn; compare with `make benchstat`
@@ -170,6 +215,43 @@ generate-check: servers ## fail if `go generate` would change a file
 
 .PHONY: check
 check: vet tidy-check fix-check lint test ## what to run before a commit
+
+.PHONY: version
+version: ## print the version to come
+	@echo $(VERSION)
+
+.PHONY: api-check
+api-check: ## compare the exported API with the last tag's (LAST_TAG=)
+	@set -e; [ -n "$(LAST_TAG)" ] || { echo "api-check: no tag yet, nothing to compare with"; exit 0; }; \
+	old=$$(mktemp -d); trap 'rm -rf "$$old"' EXIT; \
+	git archive $(LAST_TAG) | tar -xf - -C "$$old"; \
+	for package in $(PUBLIC); do \
+		if [ -d "$$old/$$package" ]; then \
+			(cd "$$old" && $(TOOL) apidiff -w "$$old/api" $(MODULE)/$$package); \
+			$(TOOL) apidiff -incompatible "$$old/api" $(MODULE)/$$package >"$$old/changes"; \
+			sed "s|^|$$package: |" "$$old/changes" >>"$$old/all"; \
+		else echo "api-check: $$package is new"; fi; \
+	done; \
+	if [ -s "$$old/all" ]; then echo "api-check: incompatible with $(LAST_TAG):"; cat "$$old/all"; \
+		case "$(VERSION)" in v0.*) ;; *) exit 1 ;; esac; \
+	else echo "api-check: compatible with $(LAST_TAG)"; fi
+
+.PHONY: licences
+licences: ## list the licences of what programs with everpool link; fail on one that isn't permissive
+	cd tools && $(GO) run ./licences ..
+
+.PHONY: release-check
+release-check: ## what has to hold before a tag
+	@[ "$(VERSION)" != v ] || { echo "release-check: CHANGELOG.md has no line 'The next version is X.Y.Z.'" >&2; exit 1; }
+	@[ -z "$$(git tag --list $(VERSION))" ] || { echo "release-check: $(VERSION) is a tag already" >&2; exit 1; }
+	@echo "release-check: $(VERSION)"
+	@# The links and commands of the pages are tests.
+	$(MAKE) --no-print-directory vet tidy-check fix-check lint licences api-check generate-check package
+	CI=true $(MAKE) --no-print-directory test test-noveto test-bench test-tools bench-smoke
+
+.PHONY: package
+package: ## make bin/package/everpool-VERSION.zip, as the module proxy would, of what is committed
+	cd tools && $(GO) run ./package -version $(VERSION) -out ../bin/package ..
 
 .PHONY: server-setup
 server-setup: ## install redis-server, valkey-server, prometheus and chromium (Debian, as root)

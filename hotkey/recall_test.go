@@ -74,6 +74,7 @@ func usesOf(tb testing.TB, c hotkey.Count, uses []uint64) uint64 {
 
 // The streams are the same in each run; how the keys are hashed isn't.
 func TestTheTopKeysOfZipfStreamsAreFound(t *testing.T) {
+	testkit.LongOnly(t)
 	if testkit.Race {
 		t.Skip("nothing concurrent in it, and slow with the race detector")
 	}

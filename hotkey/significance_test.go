@@ -38,6 +38,7 @@ func workloads() []workload {
 // Where nothing is hot nothing is shown; what is hot is shown as it would be without
 // regard to what is significant, and the bounds hold as often as they claim.
 func TestOnlyWhatIsSignificantIsShown(t *testing.T) {
+	testkit.LongOnly(t)
 	if testkit.Race {
 		t.Skip("nothing concurrent in it, and slow with the race detector")
 	}

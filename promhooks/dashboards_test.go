@@ -277,7 +277,7 @@ func TestTheAlertsOfTheDocsAreRules(t *testing.T) {
 			}
 		}
 	}
-	if rows != 8 {
+	if rows != 10 {
 		t.Errorf("%d alerts", rows)
 	}
 }

@@ -21,6 +21,7 @@ func TestMain(m *testing.M) {
 // What the example promises is so: with everpool nothing fails but INCRs of unknown
 // outcome.
 func TestTheExampleShowsWhatItSays(t *testing.T) {
+	testkit.LongOnly(t)
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		testkit.Start(t, testkit.Redis) // says so, or fails
 	}

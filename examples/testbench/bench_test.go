@@ -122,6 +122,7 @@ func (b *running) events(each func(entry)) {
 // Both drivers go through every fault, by schedule and by button, and in the end every
 // write is accounted for.
 func TestARunEndsWithAVerdict(t *testing.T) {
+	testkit.LongOnly(t)
 	for _, server := range []string{"embedded", "redis"} {
 		t.Run(server, func(t *testing.T) {
 			if server == "redis" {
@@ -307,6 +308,7 @@ func TestWhatCantBeIsAnErrorBeforeTheRun(t *testing.T) {
 // What isn't as it should be is seen, and fails the run of everpool; on go-redis's own
 // pool only what is lost does.
 func TestWhatDoesntAddUpIsSeen(t *testing.T) {
+	testkit.LongOnly(t)
 	set, err := parse([]string{"-server", "embedded", "-listen", "127.0.0.1:0", "-workloads", "steady,hotkeys,transactions,queues,pubsub", "-faults", "none"}, io.Discard)
 	if err != nil {
 		t.Fatal(err)

@@ -9,8 +9,8 @@
 //	go test -v -run Restart ./internal/acceptance
 //
 // The whole package takes minutes: make acceptance. It needs redis-server and
-// valkey-server; without them the tests are skipped, and fail under CI. -short
-// halves the loads. EVERPOOL_CHAOS lengthens the chaos, as before a release:
+// valkey-server; without them the tests are skipped, and fail under CI, and under
+// -short. EVERPOOL_CHAOS lengthens the chaos, as `make soak` does before a release:
 //
 //	EVERPOOL_CHAOS=10m go test -run Chaos -timeout 40m ./internal/acceptance
 //

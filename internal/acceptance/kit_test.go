@@ -147,9 +147,10 @@ func pause(d time.Duration) {
 	<-t.C
 }
 
-// long is d, or half of it under -short.
+// long is d, or half of it in the second run of these tests, in which handles can't be
+// refused.
 func long(d time.Duration) time.Duration {
-	if testing.Short() {
+	if secondRun {
 		return d / 2
 	}
 	return d

@@ -21,7 +21,7 @@ func TestResetsOfSharedConnectionsFailNoRead(t *testing.T) {
 	saw := new(split)
 	wg := s.driveSplit(t, stop, callers, saw)
 	length := 5 * time.Second
-	if testing.Short() || testkit.Race {
+	if secondRun || testkit.Race {
 		length = 2 * time.Second
 	}
 	tick := time.NewTicker(50 * time.Millisecond)

@@ -53,9 +53,11 @@ type Server struct {
 
 // Start starts a server for one test and returns when it answers. The test's
 // cleanup kills it and removes its directory. If the program isn't installed,
-// the test is skipped, or fails when the environment variable CI is "true".
+// the test is skipped, or fails when the environment variable CI is "true". Under
+// -short it is skipped.
 func Start(tb testing.TB, kind Kind, opts ...ServerOption) *Server {
 	tb.Helper()
+	LongOnly(tb)
 	s, err := StartServer(context.Background(), kind, opts...)
 	if err != nil {
 		notStarted(tb, kind, err)
@@ -68,6 +70,7 @@ func Start(tb testing.TB, kind Kind, opts ...ServerOption) *Server {
 // [Start] starts one.
 func startAll(tb testing.TB, kind Kind, opts ...[]ServerOption) []*Server {
 	tb.Helper()
+	LongOnly(tb)
 	servers, errs := make([]*Server, len(opts)), make([]error, len(opts))
 	var starting sync.WaitGroup
 	for i, o := range opts {
@@ -83,6 +86,15 @@ func startAll(tb testing.TB, kind Kind, opts ...[]ServerOption) []*Server {
 		notStarted(tb, kind, err)
 	}
 	return servers
+}
+
+// LongOnly skips the test under -short, which is for what needs no server and ends
+// within a minute.
+func LongOnly(tb testing.TB) {
+	tb.Helper()
+	if testing.Short() {
+		tb.Skip("it starts real servers, or takes long: not under -short")
+	}
 }
 
 // notStarted skips the test if the program is missing and may be, and fails it

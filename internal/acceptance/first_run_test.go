@@ -1,0 +1,5 @@
+//go:build !everpool_noveto
+
+package acceptance_test
+
+const secondRun = false
