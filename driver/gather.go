@@ -178,7 +178,7 @@ func (g *gathering) attachTo(c *redis.Client) {
 		g.without("client-side caching")
 	case o.Limiter != nil:
 		g.without("limiter")
-	case g.Attach(c) != nil:
+	case !g.Attach(c):
 		g.without("unknown go-redis")
 	}
 }

@@ -2,7 +2,6 @@ package gather
 
 import (
 	"context"
-	"errors"
 	"reflect"
 	"runtime"
 	"sync"
@@ -117,15 +116,13 @@ func (g *Gatherer) Stats() Stats {
 
 // Attach gathers for a client of one node. Hooks that the client has see commands one by
 // one, as without; hooks that are added later turn gathering off for the client. It
-// fails if the client's hooks don't end where they should, in a go-redis that isn't known.
-func (g *Gatherer) Attach(client *redis.Client) error {
+// reports false if the client's chain doesn't end where it should, in a go-redis that
+// isn't known: nothing is gathered then.
+func (g *Gatherer) Attach(client *redis.Client) bool {
 	o := client.Options()
 	h := &hook{g: g, retries: retries{o.MaxRetries, max(o.MinRetryBackoff, 0), max(o.MaxRetryBackoff, 0)}}
 	client.AddHook(h)
-	if !h.chain.whole {
-		return errors.New("go-redis has no command or pipeline where one was to be found")
-	}
-	return nil
+	return h.chain.whole
 }
 
 // hook learns where the chain of a client ends that it is added to: what AddHook calls is
