@@ -18,8 +18,8 @@ type clusterOracle struct {
 
 // ask asks one node, and another when that one takes long. Those who stand by for an
 // ill node come first every other time: they know first that they have taken over.
-func (o *clusterOracle) ask(ctx context.Context, known *view, ill []string) *view {
-	members := o.members(known, ill)
+func (o *clusterOracle) ask(ctx context.Context, about inquiry) *view {
+	members := o.members(about)
 	answers := make(chan *view, len(members))
 	for left := len(members); left > 0; {
 		if len(members) > 0 {
@@ -43,15 +43,19 @@ func (o *clusterOracle) ask(ctx context.Context, known *view, ill []string) *vie
 	return nil
 }
 
-// members are the nodes to be asked, in their order: none that is ill, unless all are.
-func (o *clusterOracle) members(known *view, ill []string) []string {
+// members are the nodes to be asked, in their order, and none that is ill. Those that
+// clients have dialed are asked as long as there is no view, as when the only seed has
+// gone at once: later they may be of the cluster no more.
+func (o *clusterOracle) members(about inquiry) []string {
 	all := slices.Clone(o.seeds)
 	var standBy []string
-	if known != nil {
+	if known := about.known; known != nil {
 		all = append(all, known.addrs()...)
-		for _, addr := range ill {
+		for _, addr := range about.ill {
 			standBy = append(standBy, known.replicasOf(addr)...)
 		}
+	} else {
+		all = append(all, about.well...)
 	}
 	for _, addrs := range [][]string{all, standBy} {
 		rand.Shuffle(len(addrs), func(i, j int) { addrs[i], addrs[j] = addrs[j], addrs[i] })
@@ -61,7 +65,7 @@ func (o *clusterOracle) members(known *view, ill []string) []string {
 	}
 	var members []string
 	for _, addr := range all {
-		if !slices.Contains(members, addr) && !slices.Contains(ill, addr) {
+		if !slices.Contains(members, addr) && !slices.Contains(about.ill, addr) {
 			members = append(members, addr)
 		}
 	}

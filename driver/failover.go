@@ -199,7 +199,7 @@ type testimony struct {
 
 // ask asks all sentinels, and believes the one that knows the newest configuration of
 // those who answer soon.
-func (o *sentinelOracle) ask(ctx context.Context, _ *view, _ []string) *view {
+func (o *sentinelOracle) ask(ctx context.Context, _ inquiry) *view {
 	o.mu.Lock()
 	addrs := slices.Clone(o.addrs)
 	o.mu.Unlock()
@@ -232,8 +232,8 @@ func (o *sentinelOracle) ask(ctx context.Context, _ *view, _ []string) *view {
 // host of one on this machine. Another name would be another node, with a pool of its own.
 type clusterNames struct{ *sentinelOracle }
 
-func (o clusterNames) ask(ctx context.Context, known *view, ill []string) *view {
-	v := o.sentinelOracle.ask(ctx, known, ill)
+func (o clusterNames) ask(ctx context.Context, about inquiry) *view {
+	v := o.sentinelOracle.ask(ctx, about)
 	if v == nil {
 		return nil
 	}

@@ -487,6 +487,14 @@ func TestTheHandlerOfAManagerTellsProbes(t *testing.T) {
 // asCluster makes servers, all or the first few, a cluster of masters, each with an equal
 // share of the slots, of which the last few may be nobody's.
 func (m *managed) asCluster(unserved int, of ...int) {
+	slots := m.slotsOf(unserved, of...)
+	for _, f := range m.servers {
+		f.Handle("CLUSTER", func(*testkit.FakeConn, []string) []byte { return slots })
+	}
+}
+
+// slotsOf is the view of such a cluster.
+func (m *managed) slotsOf(unserved int, of ...int) []byte {
 	addrs := slices.Sorted(maps.Keys(m.servers))
 	for _, n := range of {
 		addrs = addrs[:n]
@@ -503,9 +511,7 @@ func (m *managed) asCluster(unserved int, of ...int) {
 			testkit.ReplyArray(testkit.ReplyBulk(host), testkit.ReplyInt(6379), testkit.ReplyBulk(fmt.Sprintf("%040d", i))),
 		))
 	}
-	for _, f := range m.servers {
-		f.Handle("CLUSTER", func(*testkit.FakeConn, []string) []byte { return testkit.ReplyArray(slots...) })
-	}
+	return testkit.ReplyArray(slots...)
 }
 
 func TestAClusterIsHealthyIfEverySlotHasAMasterThatIsNotDown(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -406,6 +407,33 @@ func TestClientsTakeNoNodesFromOthersInAnOutage(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The only seed goes before the driver has a view of its own: another node that go-redis
+// has named, and that clients have dialed, is asked.
+func TestASeedThatGoesAtOnceIsNotTheOnlyOneAsked(t *testing.T) {
+	inServers(t, 2, func(m *managed) {
+		m.asCluster(0, 2)
+		d := newDriver(m.T, driver.Config{Dial: m.dial, Logger: slog.New(slog.DiscardHandler)})
+		c := redis.NewClusterClient(d.ClusterOptions(&redis.ClusterOptions{Addrs: []string{"10.0.0.1:6379"}}))
+		slots := m.slotsOf(0, 2)
+		var asked atomic.Int64
+		m.server(1).Handle("CLUSTER", func(*testkit.FakeConn, []string) []byte {
+			if asked.Add(1) == 1 {
+				return slots // to go-redis
+			}
+			return nil
+		})
+		touch(m.T, c)
+		m.server(1).DownRefused()
+		touch(m.T, c)
+		time.Sleep(time.Second)
+		if n := m.server(2).Count("CLUSTER"); n == 0 {
+			m.Error("nobody was asked")
+		}
+		_ = c.Close()
+		time.Sleep(time.Second)
+	})
 }
 
 // Whoever asked for a node that is away has gone: nobody is asked about it on their behalf.

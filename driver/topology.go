@@ -68,9 +68,14 @@ type topology struct {
 
 // oracle asks members of a topology for a view.
 type oracle interface {
-	// ask returns a view, or nil. ill are the addresses of members that are ill. It
-	// blocks until ctx ends at most.
-	ask(ctx context.Context, known *view, ill []string) *view
+	// ask returns a view, or nil. It blocks until ctx ends at most.
+	ask(ctx context.Context, about inquiry) *view
+}
+
+// inquiry is what is known as the members are asked.
+type inquiry struct {
+	known     *view
+	ill, well []string // addresses that clients have dialed
 }
 
 func newTopology(d *Driver, name string, o oracle) *topology {
@@ -265,13 +270,13 @@ func (t *topology) look() {
 // run asks members until there is no need to.
 func (t *topology) run(ctx context.Context) {
 	for {
-		ill, since, due := t.due(ctx)
+		about, since, due := t.due(ctx)
 		if !due {
 			return
 		}
 		asked := time.Now()
 		asking, cancel := context.WithTimeout(ctx, askTime)
-		if v := t.oracle.ask(asking, t.view.Load(), ill); v != nil {
+		if v := t.oracle.ask(asking, about); v != nil {
 			t.take(v)
 		}
 		cancel()
@@ -293,23 +298,25 @@ func (t *topology) run(ctx context.Context) {
 	}
 }
 
-// due reports whether members are to be asked, and which of them are ill, since when.
-// If not, nobody looks any more.
-func (t *topology) due(ctx context.Context) (ill []string, since time.Time, due bool) {
+// due reports whether members are to be asked, and since when there is an ill one. If
+// not, nobody looks any more.
+func (t *topology) due(ctx context.Context) (about inquiry, since time.Time, due bool) {
 	for {
 		t.mu.Lock()
 		stirs, notBefore := t.stirs, t.since
 		nodes := slices.Collect(maps.Keys(t.nodes))
 		t.mu.Unlock()
 		v := t.view.Load()
+		about = inquiry{known: v}
 		since = time.Now()
 		due = v == nil || v.asked.Before(notBefore)
 		for _, n := range nodes {
 			i := n.pool.Illness()
 			if !i.Ill() {
+				about.well = append(about.well, n.key.addr)
 				continue
 			}
-			ill = append(ill, n.key.addr)
+			about.ill = append(about.ill, n.key.addr)
 			if i.Since.Before(since) {
 				since = i.Since
 			}
@@ -320,10 +327,9 @@ func (t *topology) due(ctx context.Context) (ill []string, since time.Time, due 
 		if due || t.stirs == stirs {
 			t.looking = due
 			t.mu.Unlock()
-			return ill, since, due
+			return about, since, due
 		}
 		t.mu.Unlock()
-		ill = nil
 	}
 }
 

@@ -97,7 +97,7 @@ type silentOracle struct {
 	asked atomic.Int64
 }
 
-func (o *silentOracle) ask(context.Context, *view, []string) *view {
+func (o *silentOracle) ask(context.Context, inquiry) *view {
 	o.asked.Add(1)
 	if v := o.view.Load(); v != nil {
 		fresh := *v
