@@ -152,7 +152,7 @@ func newCmd(ctx context.Context, args ...any) redis.Cmder {
 }
 
 // call has the chain run a command.
-func call(c *chain, ctx context.Context, args ...any) redis.Cmder {
+func call(ctx context.Context, c *chain, args ...any) redis.Cmder {
 	cmd := newCmd(ctx, args...)
 	cmd.SetErr(c.do(ctx, cmd)) // as go-redis does
 	return cmd
@@ -166,9 +166,9 @@ type crowd struct {
 	cmds map[string]redis.Cmder
 }
 
-func (w *crowd) call(c *chain, ctx context.Context, args ...any) {
+func (w *crowd) call(ctx context.Context, c *chain, args ...any) {
 	w.wg.Go(func() {
-		cmd := call(c, ctx, args...)
+		cmd := call(ctx, c, args...)
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if w.cmds == nil {
@@ -196,7 +196,7 @@ func TestWhatComesMeanwhileRunsTogether(t *testing.T) {
 		g, c := newTestChain(&s)
 		s.hold()
 		for _, key := range []string{"first", "a", "b", "c"} {
-			w.call(c, background, "get", key)
+			w.call(background, c, "get", key)
 		}
 		s.release()
 		w.wg.Wait()
@@ -247,20 +247,20 @@ func TestEffectsDontMix(t *testing.T) {
 				var w crowd
 				_, c := newTestChain(&s, func(cfg *Config) { cfg.Alike = test.alike })
 				s.hold()
-				w.call(c, background, "get", "first")
-				w.call(c, background, "incr", "first")
-				w.call(c, background, "set", "first", "v")
+				w.call(background, c, "get", "first")
+				w.call(background, c, "incr", "first")
+				w.call(background, c, "set", "first", "v")
 				s.seen()
 				var left []string
 				for _, text := range all {
 					var args []any
-					for _, word := range strings.Fields(text) {
+					for word := range strings.FieldsSeq(text) {
 						args = append(args, word)
 					}
 					if args[0] == "zadd" && args[2] == "INCR" {
 						continue // of another type
 					}
-					w.call(c, background, args...)
+					w.call(background, c, args...)
 				}
 				s.release()
 				w.wg.Wait()
@@ -321,7 +321,7 @@ func TestWhatIsNotGathered(t *testing.T) {
 				var w crowd
 				g, c := newTestChain(&s)
 				s.hold()
-				w.call(c, background, "get", "first")
+				w.call(background, c, "get", "first")
 				s.seen()
 				ctx := background
 				if strings.Contains(test.name, "again") {
@@ -352,9 +352,9 @@ func TestACallerLeavesAtOnce(t *testing.T) {
 		ctx, cancel := context.WithCancel(background)
 		s.hold()
 		for _, name := range []string{"get", "incr"} {
-			w.call(c, background, name, "first")
-			w.call(c, ctx, name, "before")
-			w.call(c, background, name, "stays")
+			w.call(background, c, name, "first")
+			w.call(ctx, c, name, "before")
+			w.call(background, c, name, "stays")
 		}
 		cancel()
 		synctest.Wait()
@@ -370,7 +370,7 @@ func TestACallerLeavesAtOnce(t *testing.T) {
 		}
 		ctx, cancel = context.WithCancel(background)
 		for _, name := range []string{"get", "incr"} {
-			w.call(c, ctx, name, "after")
+			w.call(ctx, c, name, "after")
 		}
 		s.pass()
 		cancel()
@@ -399,14 +399,14 @@ func TestABatchThatAllHaveLeft(t *testing.T) {
 		_, c := newTestChain(&s)
 		ctx, cancel := context.WithCancel(background)
 		s.hold()
-		w.call(c, background, "get", "first")
-		w.call(c, ctx, "get", "a")
-		w.call(c, ctx, "get", "b")
+		w.call(background, c, "get", "first")
+		w.call(ctx, c, "get", "a")
+		w.call(ctx, c, "get", "b")
 		cancel()
 		synctest.Wait()
 		s.release()
 		w.wg.Wait()
-		w.call(c, background, "get", "next")
+		w.call(background, c, "get", "next")
 		if singles, batches := s.seen(); len(batches) != 0 || !slices.Equal(singles, []string{"get first", "get next"}) {
 			t.Errorf("%q, %q", singles, batches)
 		}
@@ -424,8 +424,8 @@ func TestOffWaitsForFlightsThatCallersMayLeave(t *testing.T) {
 		g, c := newTestChain(&s)
 		ctx, cancel := context.WithCancel(background)
 		s.hold()
-		w.call(c, background, "get", "first")
-		w.call(c, ctx, "get", "a")
+		w.call(background, c, "get", "first")
+		w.call(ctx, c, "get", "a")
 		s.pass()
 		cancel()
 		synctest.Wait()
@@ -441,8 +441,8 @@ func TestOffWaitsForFlightsThatCallersMayLeave(t *testing.T) {
 		<-off
 		w.wg.Wait()
 		s.seen()
-		w.call(c, background, "get", "later")
-		w.call(c, background, "get", "later still")
+		w.call(background, c, "get", "later")
+		w.call(background, c, "get", "later still")
 		if singles, batches := s.seen(); len(singles) != 2 || len(batches) != 0 {
 			t.Errorf("after Off: %q, %q", singles, batches)
 		}
@@ -473,9 +473,9 @@ func TestWhatGoesOnAlone(t *testing.T) {
 				var w crowd
 				_, c := newTestChain(&s)
 				s.hold()
-				w.call(c, background, "get", "first")
-				w.call(c, background, "get", "a")
-				w.call(c, background, "get", "b")
+				w.call(background, c, "get", "first")
+				w.call(background, c, "get", "a")
+				w.call(background, c, "get", "b")
 				s.seen()
 				s.whole = func() error { return test.err }
 				s.release()
@@ -505,8 +505,8 @@ func TestNothingIsTriedAgainWhereGoRedisDoesNot(t *testing.T) {
 		_, c := newTestChain(&s)
 		c.retries.most = 0
 		s.hold()
-		w.call(c, background, "get", "first")
-		w.call(c, background, "get", "a")
+		w.call(background, c, "get", "first")
+		w.call(background, c, "get", "a")
 		s.whole = func() error { return io.EOF }
 		s.seen()
 		s.release()
@@ -526,8 +526,8 @@ func TestAnothersBadReplyLeavesOutcomesUnknown(t *testing.T) {
 		_, c := newTestChain(&s)
 		s.hold()
 		for _, name := range []string{"get", "incr"} {
-			w.call(c, background, name, "first")
-			w.call(c, background, name, "a")
+			w.call(background, c, name, "first")
+			w.call(background, c, name, "a")
 		}
 		s.whole = func() error { return errors.New("redis: can't parse int reply") }
 		s.release()
@@ -556,9 +556,9 @@ func TestLargeRepliesGoStraightOn(t *testing.T) {
 		together := func(key string) bool {
 			var w crowd
 			s.hold()
-			w.call(c, background, "get", "first")
+			w.call(background, c, "get", "first")
 			before := g.Stats().Direct["large"]
-			w.call(c, background, "get", key)
+			w.call(background, c, "get", key)
 			s.release()
 			w.wg.Wait()
 			return g.Stats().Direct["large"] == before
@@ -588,9 +588,9 @@ func TestFlightsThatStandStill(t *testing.T) {
 		var w crowd
 		_, c := newTestChain(&s)
 		s.hold()
-		w.call(c, background, "get", "first")
+		w.call(background, c, "get", "first")
 		for i := range 3000 {
-			w.wg.Go(func() { call(c, background, "get", fmt.Sprint(i)) })
+			w.wg.Go(func() { call(background, c, "get", fmt.Sprint(i)) })
 			time.Sleep(time.Millisecond)
 		}
 		_, batches := s.seen()
@@ -608,7 +608,7 @@ func TestFlightsThatStandStill(t *testing.T) {
 		s.seen()
 		s.hold()
 		for _, key := range []string{"one", "two", "three"} {
-			w.call(c, background, "get", key)
+			w.call(background, c, "get", key)
 		}
 		s.release()
 		w.wg.Wait()
@@ -625,13 +625,13 @@ func TestALateFlightEnds(t *testing.T) {
 		var w crowd
 		_, c := newTestChain(&s)
 		s.hold()
-		w.call(c, background, "get", "first")
-		w.call(c, background, "get", "a")
+		w.call(background, c, "get", "first")
+		w.call(background, c, "get", "a")
 		time.Sleep(2 * time.Millisecond) // a has taken off
 		if n := c.lines[0].now(); n != 2 {
 			t.Fatalf("%d flights", n)
 		}
-		w.call(c, background, "get", "b")
+		w.call(background, c, "get", "b")
 		s.pass()
 		if n := c.lines[0].now(); n != 1 {
 			t.Errorf("%d flights after both have landed late, with one command to come", n)
@@ -656,7 +656,7 @@ func TestAFullBatch(t *testing.T) {
 		g, c := newTestChain(&s, func(cfg *Config) { cfg.Largest = 2 })
 		s.hold()
 		for _, key := range []string{"first", "a", "b", "c"} {
-			w.call(c, background, "get", key)
+			w.call(background, c, "get", key)
 		}
 		singles, _ := s.seen()
 		s.release()
@@ -674,7 +674,7 @@ func TestAPanicEndsOneBatch(t *testing.T) {
 		var w crowd
 		_, c := newTestChain(&s)
 		s.hold()
-		w.call(c, background, "get", "first")
+		w.call(background, c, "get", "first")
 		s.whole = func() error { panic("below") }
 		w.wg.Go(func() {
 			defer func() {
@@ -682,17 +682,17 @@ func TestAPanicEndsOneBatch(t *testing.T) {
 					t.Error("the caller that flies hasn't panicked")
 				}
 			}()
-			call(c, background, "get", "a")
+			call(background, c, "get", "a")
 		})
 		synctest.Wait()
-		w.call(c, background, "get", "b")
+		w.call(background, c, "get", "b")
 		s.release()
 		w.wg.Wait()
 		if w.err("get", "b") == nil {
 			t.Error("the other one was told nothing")
 		}
 		s.whole = nil
-		w.call(c, background, "get", "next")
+		w.call(background, c, "get", "next")
 		if w.get("next") != "value of next" {
 			t.Error("the line is closed")
 		}
@@ -712,23 +712,28 @@ func TestAPipelineIsRunAgainAsFarAsItWasRefused(t *testing.T) {
 	}{
 		{
 			"all refused", "incr a,get b", func(try int, _ string) error { return unless(try > 0, loading) },
-			[][]string{{"incr a", "get b"}, {"incr a", "get b"}}, nil,
+			[][]string{{"incr a", "get b"}, {"incr a", "get b"}},
+			nil,
 		},
 		{
 			"some refused", "set s v,incr a,get b,incr c", func(try int, line string) error { return unless(try > 0 || line == "incr a", loading) },
-			[][]string{{"set s v", "incr a", "get b", "incr c"}, {"set s v", "get b", "incr c"}}, nil,
+			[][]string{{"set s v", "incr a", "get b", "incr c"}, {"set s v", "get b", "incr c"}},
+			nil,
 		},
 		{
 			"only a later one refused", "incr a,get b", func(_ int, line string) error { return unless(line == "incr a", loading) },
-			[][]string{{"incr a", "get b"}}, loading,
+			[][]string{{"incr a", "get b"}},
+			loading,
 		},
 		{
 			"refused for good", "incr a,get b", func(int, string) error { return redisError("WRONGTYPE") },
-			[][]string{{"incr a", "get b"}}, redisError("WRONGTYPE"),
+			[][]string{{"incr a", "get b"}},
+			redisError("WRONGTYPE"),
 		},
 		{
 			"refused again and again", "incr a", func(int, string) error { return loading },
-			[][]string{{"incr a"}, {"incr a"}, {"incr a"}, {"incr a"}}, loading,
+			[][]string{{"incr a"}, {"incr a"}, {"incr a"}, {"incr a"}},
+			loading,
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -745,13 +750,13 @@ func TestAPipelineIsRunAgainAsFarAsItWasRefused(t *testing.T) {
 				var cmds []redis.Cmder
 				for text := range strings.SplitSeq(test.cmds, ",") {
 					var args []any
-					for _, word := range strings.Fields(text) {
+					for word := range strings.FieldsSeq(text) {
 						args = append(args, word)
 					}
 					cmds = append(cmds, newCmd(background, args...))
 				}
 				err := c.doPipeline(background, cmds)
-				if _, batches := s.seen(); !slices.EqualFunc(batches, test.want, slices.Equal) || err != test.err {
+				if _, batches := s.seen(); !slices.EqualFunc(batches, test.want, slices.Equal) || !errors.Is(err, test.err) {
 					t.Errorf("ran %q, told %v", batches, err)
 				}
 			})
@@ -784,7 +789,7 @@ func TestTheTableIsOfCommandsThatShare(t *testing.T) {
 // Counts of chains that are gone stay.
 func TestCountsOutliveChains(t *testing.T) {
 	g, c := newTestChain(&server{}, func(cfg *Config) { cfg.From = 5 })
-	call(c, background, "get", "key")
+	call(background, c, "get", "key")
 	g.forget(c.tally)
 	if n := g.Stats().Calls; n != 1 {
 		t.Errorf("%d calls", n)
