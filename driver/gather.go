@@ -19,7 +19,7 @@ import (
 // [Driver.Gather]. The zero value is a good configuration.
 type GatherConfig struct {
 	// From is how many calls of one client, or of one node of a cluster or ring, are
-	// under way at least when a command is gathered, itself among them. 0: 16.
+	// under way at least when a command is gathered, itself among them. 0: 32.
 	From int
 
 	// Flights is how many batches of a client or node are under way at a time, apart
@@ -36,7 +36,7 @@ func (c GatherConfig) withDefaults() GatherConfig {
 	for _, f := range []struct {
 		field *int
 		unset int
-	}{{&c.From, 16}, {&c.Flights, 2}, {&c.Largest, 4000}} {
+	}{{&c.From, 32}, {&c.Flights, 2}, {&c.Largest, 4000}} {
 		if *f.field == 0 {
 			*f.field = f.unset
 		}
