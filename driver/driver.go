@@ -37,6 +37,8 @@ type core struct {
 	turned map[string]func(pooler.Pooler) // what the knobs were turned to, by their name
 	done   chan struct{}                  // closed when Close has finished
 
+	watchers watchers
+
 	asking atomic.Bool // quiet nodes are being asked for their health
 	ailing ailing
 	tasks
@@ -248,10 +250,12 @@ func (d *Driver) newNode(b *binding, key nodeKey) (*node, error) {
 			s.heed(n, ev, limits.HealthCheckTimeout)
 		}
 		n.tell(ev)
+		d.watchers.event(ev)
 		if tell != nil {
 			tell(ev)
 		}
 	}
+	cfg.OnWait = d.watchers.waited(cfg.OnWait)
 	newPooler := d.cfg.NewPooler
 	if newPooler == nil {
 		newPooler = func(node pooler.Node, cfg pooler.Config) (pooler.Pooler, error) {
