@@ -138,6 +138,9 @@ func (d *Driver) node(b *binding, network, addr string) (*node, error) {
 		d.cfg.Logger.LogAttrs(context.Background(), slog.LevelWarn, note.text, note.attrs...)
 	}
 	if n != nil {
+		if !n.announced.Swap(true) {
+			d.announce(n)
+		}
 		d.resize(n)
 	}
 	return n, err
@@ -238,7 +241,7 @@ func (d *Driver) forget(n *node) bool {
 
 // newNode makes a node with its pool.
 func (d *Driver) newNode(b *binding, key nodeKey) (*node, error) {
-	n := &node{key: key, first: b, memory: newMemory(), forget: d.forget}
+	n := &node{key: key, first: b, memory: newMemory(), firsts: d.newFirsts(), forget: d.forget}
 	cfg := b.pool
 	limits := cfg.Limits()
 	tell := d.cfg.Pool.OnEvent
@@ -255,7 +258,7 @@ func (d *Driver) newNode(b *binding, key nodeKey) (*node, error) {
 			tell(ev)
 		}
 	}
-	cfg.OnWait = d.watchers.waited(cfg.OnWait)
+	cfg.OnWait = n.firsts.waited(d.watchers.waited(cfg.OnWait))
 	newPooler := d.cfg.NewPooler
 	if newPooler == nil {
 		newPooler = func(node pooler.Node, cfg pooler.Config) (pooler.Pooler, error) {
