@@ -25,7 +25,7 @@ func BenchmarkHooks(b *testing.B) {
 	}
 	tracing := must(otelhooks.NewTracing(otelhooks.WithTracerProvider(pair.tracers)))
 	metrics := must(otelhooks.NewMetrics(otelhooks.WithMeterProvider(pair.meters)))
-	prom := must(promhooks.New("bench"))
+	prom := must(promhooks.NewMetrics("bench"))
 	tracker, err := hotkey.New(hotkey.Config{ReadSampleRate: 0.01, WriteSampleRate: 0.01})
 	if err != nil {
 		b.Fatal(err)

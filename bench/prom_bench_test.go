@@ -78,10 +78,10 @@ func promSides() []promSide {
 			}
 		}
 	}
-	metrics := func(opts ...promhooks.Option) func(*testing.B, *redis.Client) {
+	metrics := func(opts ...promhooks.Setting) func(*testing.B, *redis.Client) {
 		return func(b *testing.B, c *redis.Client) {
 			b.Helper()
-			m, err := promhooks.New("bench", opts...)
+			m, err := promhooks.NewMetrics("bench", opts...)
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/everpool/everpool/internal/tracking"
+	"github.com/everpool/everpool/internal/wiring"
 )
 
 // ConfigFromMap reads the configuration of a client as programs on Baseplate have it:
@@ -65,7 +66,7 @@ func ConfigFromMap(prefix string, m map[string]string) (url string, opts []Optio
 	if c.url == "" {
 		wrong.add("%surl is missing; it is the URL of a node, a cluster or sentinels", prefix)
 	}
-	if c.reads+c.writes > 0 && tracking.Start == nil {
+	if c.reads+c.writes > 0 && tracking.Option == nil {
 		wrong.add("%strack_key_reads_sample_rate or %[1]strack_key_writes_sample_rate is above 0, and hot keys aren't tracked in this program; import github.com/everpool/everpool/hotkey, if only as _", prefix)
 	}
 	if len(wrong) > 0 {
@@ -129,6 +130,9 @@ func (c *mapped) setReplicas(v string) (err error) {
 	return err
 }
 
+// Wire refuses.
+func (*mapped) Wire(*wiring.Client) error { return errOnlyForOpen }
+
 // apply makes it options of Open.
 func (c *mapped) apply(o *opening) {
 	p := &o.cfg.Pool
@@ -145,7 +149,7 @@ func (c *mapped) apply(o *opening) {
 	})
 	o.replicas = c.replicas
 	if c.reads+c.writes > 0 {
-		o.attached = append(o.attached, func(r redis.UniversalClient) (func() error, error) { return tracking.Start(r, c.reads, c.writes) })
+		o.watching = append(o.watching, tracking.Option(c.reads, c.writes))
 	}
 	for _, name := range c.ignored {
 		o.notes = append(o.notes, note{"everpool: a setting is accepted and has no effect", []slog.Attr{slog.String("key", c.prefix+name)}})

@@ -206,9 +206,9 @@ func TestAMapHasHotKeysTracked(t *testing.T) {
 }
 
 func TestAMapAsksForThePackageThatTracksHotKeys(t *testing.T) {
-	start := tracking.Start
-	defer func() { tracking.Start = start }()
-	tracking.Start = nil
+	option := tracking.Option
+	defer func() { tracking.Option = option }()
+	tracking.Option = nil
 	m := map[string]string{"r.url": "redis://10.0.0.1", "r.track_key_writes_sample_rate": "0"}
 	if _, _, err := driver.ConfigFromMap("r.", m); err != nil {
 		t.Errorf("with a rate of 0: %v", err)

@@ -87,9 +87,10 @@ type Config struct {
 	// context ends a wait for a node that can't be reached.
 	LeaveContextTimeout bool
 
-	// Logger is told of the changes of a node's state, and of settings of clients
-	// that aren't in force since clients share a node, nothing else. nil:
-	// slog.Default.
+	// Logger is told of the changes of a node's state; of the first request of an
+	// outage whose outcome is unknown, and of the first that got no connection in time;
+	// of settings of clients that aren't in force since clients share a node; and, at
+	// level debug, of the settings of each node that is used. nil: slog.Default.
 	Logger *slog.Logger
 
 	// NewPooler makes the pool of a node: that of [pooler.New], with something

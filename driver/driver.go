@@ -37,6 +37,8 @@ type core struct {
 	turned map[string]func(pooler.Pooler) // what the knobs were turned to, by their name
 	done   chan struct{}                  // closed when Close has finished
 
+	watchers watchers
+
 	asking atomic.Bool // quiet nodes are being asked for their health
 	ailing ailing
 	tasks
@@ -137,6 +139,9 @@ func (d *Driver) node(b *binding, network, addr string) (*node, error) {
 		d.cfg.Logger.LogAttrs(context.Background(), slog.LevelWarn, note.text, note.attrs...)
 	}
 	if n != nil {
+		if !n.announced.Swap(true) {
+			d.announce(n)
+		}
 		d.resize(n)
 	}
 	return n, err
@@ -237,7 +242,7 @@ func (d *Driver) forget(n *node) bool {
 
 // newNode makes a node with its pool.
 func (d *Driver) newNode(b *binding, key nodeKey) (*node, error) {
-	n := &node{key: key, first: b, memory: newMemory(), forget: d.forget}
+	n := &node{key: key, first: b, memory: newMemory(), firsts: d.newFirsts(), forget: d.forget}
 	cfg := b.pool
 	limits := cfg.Limits()
 	tell := d.cfg.Pool.OnEvent
@@ -249,10 +254,12 @@ func (d *Driver) newNode(b *binding, key nodeKey) (*node, error) {
 			s.heed(n, ev, limits.HealthCheckTimeout)
 		}
 		n.tell(ev)
+		d.watchers.event(ev)
 		if tell != nil {
 			tell(ev)
 		}
 	}
+	cfg.OnWait = n.firsts.waited(d.watchers.waited(cfg.OnWait))
 	newPooler := d.cfg.NewPooler
 	if newPooler == nil {
 		newPooler = func(node pooler.Node, cfg pooler.Config) (pooler.Pooler, error) {

@@ -259,6 +259,9 @@ func (h *handle) unknownLocked() {
 	if !h.b.unknown && h.ride.under && h.ride.shared != nil {
 		h.ride.shared.Unknown()
 	}
+	if !h.b.unknown {
+		h.node.firsts.unknownOutcome(h.node.key.addr)
+	}
 	h.b.unknown = true
 }
 

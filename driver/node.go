@@ -30,6 +30,9 @@ type node struct {
 
 	shares bool // the pool has shared connections
 
+	firsts    firsts
+	announced atomic.Bool
+
 	buffers sync.Pool        // of *[largeBuffer]byte, for large batches
 	forget  func(*node) bool // takes it out of the driver, unless it is in use
 
@@ -229,6 +232,7 @@ func (n *node) place(s *NodeStatus) {
 func (n *node) stateChanged(log *slog.Logger, ev pooler.Event) {
 	if ev.State == pooler.StateUp {
 		n.memory.forgetRefusals()
+		n.firsts.over()
 	}
 	level := slog.LevelWarn
 	if ev.State == pooler.StateUp {

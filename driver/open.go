@@ -14,6 +14,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/everpool/everpool/internal/wiring"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -53,8 +54,12 @@ func (db *DB) end() error {
 // Unwrap returns the client itself, for those who have to know its type.
 func (db *DB) Unwrap() redis.UniversalClient { return db.UniversalClient }
 
-// Option changes what [Open] does.
-type Option interface{ apply(*opening) }
+// Option changes what [Open] does: one of this package's, or otelhooks.Option,
+// promhooks.Option and hotkey.Option, which have the client and its pools watched.
+type Option interface{ Wire(*wiring.Client) error }
+
+// applier is an option of this package.
+type applier interface{ apply(*opening) }
 
 // opening is what Open works with.
 type opening struct {
@@ -65,8 +70,8 @@ type opening struct {
 	failover []func(*redis.FailoverOptions)
 	common   []func(*redis.Options) // of what clients of all kinds have
 	hooks    []redis.Hook
-	attached []attachment // after the hooks
-	gathers  bool         // after these
+	watching []Option // of other packages, after the hooks
+	gathers  bool     // after these
 	replicas replicaReads
 
 	defaults  map[string]int // changes that may be for URLs of other kinds
@@ -76,13 +81,12 @@ type opening struct {
 	notes []note // for the log
 }
 
-// attachment starts something for a client. end, which comes before the client's Close,
-// ends it.
-type attachment func(redis.UniversalClient) (end func() error, err error)
-
 type optionFunc func(*opening)
 
 func (f optionFunc) apply(o *opening) { f(o) }
+
+// Wire refuses.
+func (optionFunc) Wire(*wiring.Client) error { return errOnlyForOpen }
 
 // WithConfig sets the driver's configuration. By default it is the zero Config, in
 // [Manager.Add] the manager's; there a client that is given one shares nodes with others
@@ -195,11 +199,14 @@ func prepare(cfg Config, rawURL string, defaults, opts []Option) (*opening, sour
 
 func (o *opening) take(opts []Option) {
 	for i, opt := range opts {
-		if opt == nil {
+		switch opt := opt.(type) {
+		case nil:
 			o.wrong.add("option %d is nil", i)
-			continue
+		case applier:
+			opt.apply(o)
+		default:
+			o.watching = append(o.watching, opt)
 		}
-		opt.apply(o)
 	}
 }
 
@@ -212,14 +219,8 @@ func (o *opening) client(d *Driver, s source) (*DB, error) {
 	}
 	db := &DB{UniversalClient: c, Driver: d, source: s, binding: b}
 	err := db.addHooks(o.hooks)
-	for _, attach := range o.attached {
-		if err != nil {
-			break
-		}
-		var end func() error
-		if end, err = attach(db); err == nil {
-			db.ends = append(db.ends, end)
-		}
+	if err == nil {
+		err = db.watch(o.watching)
 	}
 	if err != nil {
 		return nil, errors.Join(err, db.end(), c.Close())

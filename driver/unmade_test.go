@@ -28,7 +28,11 @@ func TestNoMethodOfAnUnmadeDriverPanics(t *testing.T) {
 						args = append(args, reflect.Zero(in))
 					}
 				}
-				m.Func.Call(args)
+				if m.Type.IsVariadic() {
+					m.Func.CallSlice(args)
+				} else {
+					m.Func.Call(args)
+				}
 			})
 		}
 	}

@@ -1,22 +1,16 @@
 // Package hotkey finds the keys that a program reads and writes most.
 //
-//	tracker, err := hotkey.New(hotkey.Config{
+//	cfg := hotkey.Config{
 //		ReadSampleRate:  0.01,
 //		WriteSampleRate: 0.01,
-//		Sink:            rdb, // nil: nothing is written to Redis
-//	})
-//	if err != nil {
-//		return err
+//		Sink:            hotkey.OwnClient, // nil: nothing is written to Redis
 //	}
-//	defer tracker.Close()
-//	hook, err := hooks.New(tracker)
-//	if err != nil {
-//		return err
-//	}
-//	if _, err := hook.Attach(rdb); err != nil {
-//		return err
-//	}
-//	http.Handle("/debug/hotkeys", tracker.Handler())
+//	db, err := driver.Open(url, hotkey.Option(cfg, func(t *hotkey.Tracker) {
+//		http.Handle("/debug/hotkeys", t.Handler())
+//	}))
+//
+// By hand, for any go-redis client, a tracker ([New]) is an observer: give it to
+// hooks.New, attach that hook, and close the tracker before the client.
 //
 // A [Tracker] samples the commands of the clients that its hook is attached to
 // and counts their keys, those that are read and those that are written apart.

@@ -2,6 +2,7 @@ package hotkey
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"io"
@@ -47,7 +48,11 @@ var _ hooks.Observer = (*Tracker)(nil)
 // New returns a tracker. It fails, with all that is wrong in errors that wrap
 // [ErrConfig], if [Config.Validate] does. It does no network I/O.
 func New(cfg Config) (*Tracker, error) {
-	if err := cfg.Validate(); err != nil {
+	err := cfg.Validate()
+	if _, own := cfg.Sink.(ownClient); own {
+		err = errors.Join(err, fmt.Errorf("%w: Sink is OwnClient, which is for Option; allowed are a client, and nil for none", ErrConfig))
+	}
+	if err != nil {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()

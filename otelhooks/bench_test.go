@@ -46,7 +46,7 @@ func answering(tb testing.TB, observers ...hooks.Observer) *redis.Client {
 // BenchmarkOperation is what observing costs, without anything that is observed:
 // nothing is sent. Subtract side=none.
 func BenchmarkOperation(b *testing.B) {
-	tracing := func(sampler sdktrace.Sampler, opts ...otelhooks.TracingOption) hooks.Observer {
+	tracing := func(sampler sdktrace.Sampler, opts ...otelhooks.Setting) hooks.Observer {
 		provider := sdktrace.NewTracerProvider(sdktrace.WithSampler(sampler), sdktrace.WithSpanProcessor(discard{}))
 		t, err := otelhooks.NewTracing(append(opts, otelhooks.WithTracerProvider(provider))...)
 		if err != nil {

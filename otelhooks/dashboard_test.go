@@ -68,7 +68,7 @@ func labels(m metricdata.Metrics) []string {
 func (t *tester) everything() map[string]metricdata.Metrics {
 	t.Helper()
 	p := t.pools()
-	t.must(p.Register(&nodes{[]pooler.NodeStatus{full()}}))
+	t.watch(p, &nodes{[]pooler.NodeStatus{full()}})
 	p.OnWait("h:1", 1, nil)
 	p.OnWait("h:1", 1, pooler.ErrWaitTimeout)
 	p.OnEvent(pooler.Event{Kind: pooler.EventDial, Duration: time.Millisecond})

@@ -2,19 +2,18 @@
 // a duration for every operation, and the state of the pools. It follows the
 // semantic conventions for databases, version 1.43.0.
 //
+//	db, err := driver.Open("redis://localhost:6379", otelhooks.Option())
+//
+// [Option] does it all, and Driver.Watch takes it for a client that was made in another
+// way. By hand, for spans alone, say, or for a client on go-redis's own pool:
+//
 //	tracing, err := otelhooks.NewTracing()
 //	metrics, err := otelhooks.NewMetrics()
 //	hook, err := hooks.New(tracing, metrics) // tracing first, for exemplars
 //	detach, err := hook.Attach(client)
-//
-// For everpool's pools, which are told of before the driver is made and are read
-// when it is:
-//
-//	pools, err := otelhooks.NewPoolMetrics()
-//	d, err := driver.New(driver.Config{Pool: pools.Instrument(pooler.Config{})})
-//	err = pools.Register(d)
-//
-// The pool of a client that doesn't stand on everpool: [RegisterStockPool].
+//	pool, err := otelhooks.NewPool() // or NewStockPool("", client)
+//	d, err := driver.New(driver.Config{Pool: pool.Instrument(pooler.Config{})}) // events
+//	stop, err := pool.Watch(d)                                                  // statistics
 //
 // # Spans
 //

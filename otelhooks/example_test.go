@@ -18,6 +18,38 @@ import (
 	"github.com/everpool/everpool/pooler"
 )
 
+// All that there is of a client and of its pools.
+func ExampleOption() {
+	fake := testkit.NewFake() // a server in memory
+	defer fake.Close()
+	spans, reader := tracetest.NewInMemoryExporter(), sdkmetric.NewManualReader()
+	tracers := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans))
+	meters := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
+
+	db, err := driver.Open("redis://redis:6379", driver.WithConfig(driver.Config{Dial: fake.Dial}),
+		otelhooks.Option(otelhooks.WithTracerProvider(tracers), otelhooks.WithMeterProvider(meters)))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+
+	db.Set(context.Background(), "name", "value", 0)
+	fmt.Println(spans.GetSpans()[0].Name)
+	var all metricdata.ResourceMetrics
+	if err := reader.Collect(context.Background(), &all); err != nil {
+		log.Fatal(err)
+	}
+	for _, m := range all.ScopeMetrics[0].Metrics {
+		if m.Name == "db.client.operation.duration" || m.Name == "db.client.connection.count" {
+			fmt.Println(m.Name)
+		}
+	}
+	// Unordered output:
+	// SET
+	// db.client.operation.duration
+	// db.client.connection.count
+}
+
 // A program has an exporter of its own in the place of the one in memory.
 func ExampleNewTracing() {
 	fake := testkit.NewFake() // a server in memory
@@ -93,13 +125,13 @@ func ExampleNewMetrics() {
 	// db.client.operation.duration SET 2
 }
 
-// The pools of a driver: told of before it is made, read when it is.
-func ExampleNewPoolMetrics() {
+// The pools of a driver by hand: told of before it is made, read when it is.
+func ExampleNewPool() {
 	fake := testkit.NewFake() // a server in memory
 	defer fake.Close()
 	provider := sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader()))
 
-	pools, err := otelhooks.NewPoolMetrics(otelhooks.WithMeterProvider(provider))
+	pools, err := otelhooks.NewPool(otelhooks.WithMeterProvider(provider))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -109,7 +141,7 @@ func ExampleNewPoolMetrics() {
 		log.Fatal(err)
 	}
 	defer d.Close()
-	if err := pools.Register(d); err != nil {
+	if _, err := pools.Watch(d); err != nil {
 		log.Fatal(err)
 	}
 	client := redis.NewClient(d.Options(&redis.Options{Addr: "redis:6379"}))

@@ -17,23 +17,25 @@ import (
 // Metrics records db.client.operation.duration, for every operation once, and counts
 // everpool.commands, in batches too. It is a [hooks.Observer], to be given to
 // [hooks.New]: after [Tracing], if the histogram is to have exemplars. Make it with
-// [NewMetrics], once for a provider: like all that it makes, the provider keeps it. It
-// is safe for concurrent use and holds nothing to be closed.
+// [NewMetrics], once for a provider, which keeps it until [Metrics.Close]. It is safe
+// for concurrent use.
 type Metrics struct {
 	keep     func(*hooks.Operation) bool // nil: all
 	extra    []attribute.KeyValue
 	duration metric.Float64Histogram
 	series   *byOperation[series]
 	commands commandCounts
+
+	registration metric.Registration
 }
 
 var _ hooks.Observer = (*Metrics)(nil)
 
-// NewMetrics returns an observer that records durations. It fails if an option is
+// NewMetrics returns an observer that records durations. It fails if a setting is
 // wrong, with everything that is wrong joined in one error, or if the provider
 // refuses the instrument.
-func NewMetrics(opts ...MetricsOption) (*Metrics, error) {
-	cfg, err := newMetricsConfig(opts)
+func NewMetrics(settings ...Setting) (*Metrics, error) {
+	cfg, err := newConfig(settings)
 	if err != nil {
 		return nil, err
 	}
@@ -41,7 +43,7 @@ func NewMetrics(opts ...MetricsOption) (*Metrics, error) {
 	if err != nil {
 		return nil, refused(err)
 	}
-	m := &Metrics{keep: cfg.keep, extra: cfg.attributes, duration: duration.Inst()}
+	m := &Metrics{keep: cfg.keepMetrics, extra: cfg.metricAttributes, duration: duration.Inst()}
 	m.series = newByOperation(m.newSeries)
 	m.commands.counts = make([][endings.Num]atomic.Int64, hooks.NumCommands())
 	meter := cfg.meter()
@@ -50,11 +52,15 @@ func NewMetrics(opts ...MetricsOption) (*Metrics, error) {
 	if err != nil {
 		return nil, refused(err)
 	}
-	if _, err := meter.RegisterCallback(m.observe, m.commands.instrument); err != nil {
+	if m.registration, err = meter.RegisterCallback(m.observe, m.commands.instrument); err != nil {
 		return nil, refused(err)
 	}
 	return m, nil
 }
+
+// Close ends everpool.commands: it isn't collected any more. It waits for a collection
+// that is under way, and may be called again. What operations take is recorded on.
+func (m *Metrics) Close() error { return m.registration.Unregister() }
 
 // Begin does nothing.
 func (m *Metrics) Begin(ctx context.Context, _ *hooks.Operation) context.Context { return ctx }

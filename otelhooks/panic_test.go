@@ -50,7 +50,7 @@ func TestAPanicFailsTheCollection(tt *testing.T) {
 	t := newTester(tt)
 	p := t.pools()
 	b := &broken{all: []pooler.NodeStatus{full()}}
-	t.must(p.Register(b))
+	t.watch(p, b)
 	t.stock(b, "stock")
 	t.want("before", t.collectPoints()["everpool.heals"]["h:1"], int64(26))
 	for _, v := range []any{"secret", &redis.Options{Password: "secret"}} {
@@ -69,7 +69,7 @@ func TestAPanicFailsTheCollection(tt *testing.T) {
 func TestAPanicOfTheNameIsContained(tt *testing.T) {
 	t := newTester(tt)
 	p := t.pools(otelhooks.WithPoolName(func(string) string { panic("secret") }))
-	t.must(p.Register(&nodes{[]pooler.NodeStatus{full()}}))
+	t.watch(p, &nodes{[]pooler.NodeStatus{full()}})
 	p.OnWait("user:secret@h:1", time.Millisecond, nil)
 	_, all := t.collectFails()
 	if len(all.ScopeMetrics) != 1 || len(all.ScopeMetrics[0].Metrics) != 1 {
@@ -80,12 +80,12 @@ func TestAPanicOfTheNameIsContained(tt *testing.T) {
 
 func TestANilPointerIsRefused(tt *testing.T) {
 	t := newTester(tt)
-	if err := t.pools().Register((*driver.Driver)(nil)); err == nil {
-		t.Error("Register took a nil driver")
+	if _, err := t.pools().Watch((*driver.Driver)(nil)); err == nil {
+		t.Error("Watch took a nil driver")
 	}
-	for _, c := range []otelhooks.StockPool{(*redis.Client)(nil), (*redis.ClusterClient)(nil), (*leaving)(nil)} {
-		if _, err := otelhooks.RegisterStockPool(c, "name"); err == nil || !strings.Contains(err.Error(), "nil") {
-			t.Errorf("RegisterStockPool took a nil %T: %v", c, err)
+	for _, c := range []otelhooks.PoolStatser{(*redis.Client)(nil), (*redis.ClusterClient)(nil), (*leaving)(nil)} {
+		if _, err := otelhooks.NewStockPool("name", c); err == nil || !strings.Contains(err.Error(), "nil") {
+			t.Errorf("NewStockPool took a nil %T: %v", c, err)
 		}
 	}
 }

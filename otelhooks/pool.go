@@ -3,18 +3,14 @@ package otelhooks
 import (
 	"context"
 	"errors"
-	"reflect"
-	"slices"
-	"sync"
+	"fmt"
 	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
-	"go.opentelemetry.io/otel/semconv/v1.43.0/dbconv"
 
 	"github.com/everpool/everpool/hooks"
-	"github.com/everpool/everpool/internal/guard"
 	"github.com/everpool/everpool/internal/poolview"
 	"github.com/everpool/everpool/pooler"
 )
@@ -26,109 +22,95 @@ type Nodes interface {
 	Nodes() []pooler.NodeStatus
 }
 
-// PoolMetrics are the metrics of everpool's pools. Make it with [NewPoolMetrics];
-// then there are two things to do:
+// Pool are the metrics of everpool's pools. [Option] does all that there is to do. One
+// that is made by [NewPool] has to be told of two things:
 //
-//	cfg.Pool = pools.Instrument(cfg.Pool) // before the driver is made: how long dials and waits take
-//	err := pools.Register(d)              // when it is made: everything else
+//	cfg.Pool = pool.Instrument(cfg.Pool) // before the driver is made: how long dials and waits take
+//	stop, err := pool.Watch(d)           // when it is made: everything else
 //
-// One is for one driver, or for several that end together. It is safe for
-// concurrent use.
-type PoolMetrics struct {
-	cfg       poolConfig
+// One is for one driver, or for several. It is safe for concurrent use.
+type Pool struct {
+	cfg       config
 	create    metric.Float64Histogram
 	wait      metric.Float64Histogram
 	outage    metric.Float64Histogram
 	series    cache[string, *series] // by the node's address
+	watched   poolview.Watched
 	collector *collector
-
-	mu     sync.Mutex // never held while others are called
-	nodes  []Nodes
-	closed atomic.Bool // set under mu
+	closed    atomic.Bool
 }
 
 // maxNodes bounds the nodes that something is kept for.
 const maxNodes = 1024
 
-// errPoolsClosed is the error of registering with metrics that are closed.
-var errPoolsClosed = errors.New("otelhooks: Register: the metrics are closed")
-
-// NewPoolMetrics makes the instruments and registers them with the provider;
-// nothing is reported until there is something. It fails if an option is wrong,
-// with everything that is wrong joined in one error, or if the provider refuses
-// an instrument.
-func NewPoolMetrics(opts ...PoolOption) (*PoolMetrics, error) {
-	cfg, err := newPoolConfig(opts)
+// NewPool makes the instruments and registers them with the provider; nothing is
+// reported until there is something. It fails if a setting is wrong, with everything
+// that is wrong joined in one error, or if the provider refuses an instrument.
+func NewPool(settings ...Setting) (*Pool, error) {
+	cfg, err := newConfig(settings)
 	if err != nil {
 		return nil, err
 	}
-	p := &PoolMetrics{cfg: cfg}
+	p := &Pool{cfg: cfg}
 	p.series.max, p.series.make = maxNodes, p.newSeries
-	if err := p.makeHistograms(); err != nil {
-		return nil, refused(err)
+	for _, m := range poolview.Metrics(func(m *poolview.Metric) bool { return m.OTel != "" && m.Kind == poolview.Histogram }) {
+		h, err := cfg.meter().Float64Histogram(m.OTel, metric.WithUnit(m.Unit), metric.WithDescription(m.Text()),
+			metric.WithExplicitBucketBoundaries(cfg.buckets...))
+		if err != nil {
+			return nil, refused(err)
+		}
+		switch m.OTel {
+		case "db.client.connection.create_time":
+			p.create = h
+		case "db.client.connection.wait_time":
+			p.wait = h
+		case "everpool.outage.duration":
+			p.outage = h
+		}
 	}
-	if p.collector, err = newCollector(&cfg.meterConfig, nodeMetrics, p.read); err != nil {
+	name := func(n *poolview.Pool) string { return p.cfg.poolName(hooks.SafeAddr(n.Addr)) }
+	if p.collector, err = newCollector(&p.cfg, func(*poolview.Metric) bool { return true }, p.watched.Pools, name); err != nil {
 		return nil, err
 	}
 	return p, nil
 }
 
-func (p *PoolMetrics) makeHistograms() error {
-	meter, buckets := p.cfg.meter(), metric.WithExplicitBucketBoundaries(p.cfg.buckets...)
-	create, err := dbconv.NewClientConnectionCreateTime(meter, buckets)
-	wait, waitErr := dbconv.NewClientConnectionWaitTime(meter, buckets)
-	outage, outageErr := meter.Float64Histogram("everpool.outage.duration", buckets, metric.WithUnit("s"),
-		metric.WithDescription("How long nodes were away that have come back."))
-	p.create, p.wait, p.outage = create.Inst(), wait.Inst(), outage
-	return errors.Join(err, waitErr, outageErr)
-}
-
-// Register has the metrics tell of the pools of nodes, from the next collection
-// until Close. It fails if nodes is nil, or a nil pointer, or registered already,
+// Watch has the metrics tell of the pools of nodes, from the next collection until stop,
+// or Close, is called. It fails if nodes is nil, or a nil pointer, or watched already,
 // and after Close.
-func (p *PoolMetrics) Register(nodes Nodes) error {
-	if guard.IsNil(nodes) {
-		return errors.New("otelhooks: Register: nodes is nil")
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
+func (p *Pool) Watch(nodes Nodes) (stop func(), err error) {
 	if p.closed.Load() {
-		return errPoolsClosed
+		return nil, errors.New("otelhooks: Watch: the metrics are closed")
 	}
-	if reflect.TypeOf(nodes).Comparable() && slices.Contains(p.nodes, nodes) {
-		return errors.New("otelhooks: Register: the nodes are registered already; each would be counted twice")
+	if stop, err = p.watched.Add(nodes); err != nil {
+		return nil, fmt.Errorf("otelhooks: Watch: %w", err)
 	}
-	p.nodes = append(p.nodes, nodes)
-	return nil
+	return stop, nil
 }
 
 // Close ends all of it: nothing is collected any more, and OnEvent and OnWait do
 // nothing. It waits for a collection that is under way, and may be called again.
-func (p *PoolMetrics) Close() error {
-	p.mu.Lock()
-	done := p.closed.Swap(true)
-	p.nodes = nil
-	p.mu.Unlock()
-	if done {
+func (p *Pool) Close() error {
+	if p.closed.Swap(true) {
 		return nil
 	}
+	p.watched.Clear()
 	return p.collector.registration.Unregister()
 }
 
 // Instrument returns the configuration with OnEvent and OnWait set to those of p,
 // which call what was there before as well.
-func (p *PoolMetrics) Instrument(cfg pooler.Config) pooler.Config {
+func (p *Pool) Instrument(cfg pooler.Config) pooler.Config {
 	onEvent, onWait := cfg.OnEvent, cfg.OnWait
-	cfg.OnEvent, cfg.OnWait = p.OnEvent, p.OnWait
-	if onEvent != nil {
-		cfg.OnEvent = func(ev pooler.Event) {
-			p.OnEvent(ev)
+	cfg.OnEvent = func(ev pooler.Event) {
+		p.OnEvent(ev)
+		if onEvent != nil {
 			onEvent(ev)
 		}
 	}
-	if onWait != nil {
-		cfg.OnWait = func(node string, d time.Duration, err error) {
-			p.OnWait(node, d, err)
+	cfg.OnWait = func(node string, d time.Duration, err error) {
+		p.OnWait(node, d, err)
+		if onWait != nil {
 			onWait(node, d, err)
 		}
 	}
@@ -137,7 +119,7 @@ func (p *PoolMetrics) Instrument(cfg pooler.Config) pooler.Config {
 
 // OnEvent is for [pooler.Config]: it records how long dials take that succeed, and
 // outages that are over.
-func (p *PoolMetrics) OnEvent(ev pooler.Event) {
+func (p *Pool) OnEvent(ev pooler.Event) {
 	switch {
 	case ev.Kind == pooler.EventDial && ev.Err == nil:
 		p.record(p.create, ev.Node, ev.Duration, "")
@@ -148,7 +130,7 @@ func (p *PoolMetrics) OnEvent(ev pooler.Event) {
 
 // OnWait is for [pooler.Config]: it records how long requests wait for a
 // connection, and the type of the error of those that have waited in vain.
-func (p *PoolMetrics) OnWait(node string, d time.Duration, err error) {
+func (p *Pool) OnWait(node string, d time.Duration, err error) {
 	errorType := ""
 	if err != nil { // ErrorType allocates
 		errorType = hooks.ErrorType(err)
@@ -158,7 +140,7 @@ func (p *PoolMetrics) OnWait(node string, d time.Duration, err error) {
 
 // record has no context: a dial is nobody's in particular, and of a wait the pool
 // doesn't tell whose it was.
-func (p *PoolMetrics) record(to metric.Float64Histogram, node string, d time.Duration, errorType string) {
+func (p *Pool) record(to metric.Float64Histogram, node string, d time.Duration, errorType string) {
 	ctx := context.Background()
 	if p.closed.Load() || !to.Enabled(ctx) {
 		return
@@ -170,15 +152,15 @@ func (p *PoolMetrics) record(to metric.Float64Histogram, node string, d time.Dur
 	to.Record(ctx, d.Seconds(), s.options(errorType)...)
 }
 
-func (p *PoolMetrics) newSeries(node string) *series {
-	attrs := append([]attribute.KeyValue(nil), p.cfg.attributes...)
+func (p *Pool) newSeries(node string) *series {
+	attrs := append([]attribute.KeyValue(nil), p.cfg.metricAttributes...)
 	return newSeries(append(attrs, poolName(p.nameOf(node))))
 }
 
 // nameOf is the pool's name. That of a function that panics is the address: what
 // is told as it happens is told on the goroutines of the pool, which a panic would
 // end. The next collection tells of it.
-func (p *PoolMetrics) nameOf(node string) (name string) {
+func (p *Pool) nameOf(node string) (name string) {
 	addr := hooks.SafeAddr(node)
 	defer func() {
 		if recover() != nil {
@@ -186,18 +168,4 @@ func (p *PoolMetrics) nameOf(node string) (name string) {
 		}
 	}()
 	return p.cfg.poolName(addr)
-}
-
-// read reads all nodes.
-func (p *PoolMetrics) read(add addFunc) {
-	p.mu.Lock()
-	registered := slices.Clone(p.nodes)
-	p.mu.Unlock()
-	for i, of := range registered {
-		nodes := of.Nodes()
-		for j, from := range poolview.Sources(i, nodes) {
-			pool := p.cfg.poolName(hooks.SafeAddr(nodes[j].Addr))
-			readNode(&nodes[j], func(m *poolMetric, value string, v int64) { add(reading{m, pool, value}, from, false, v) })
-		}
-	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	"go.opentelemetry.io/otel/semconv/v1.43.0/dbconv"
 
 	"github.com/everpool/everpool/driver"
 	"github.com/everpool/everpool/internal/testkit"
@@ -64,11 +65,20 @@ func wantFull() map[string]map[string]int64 {
 		"everpool.unknown_outcomes":             {"h:1": 23},
 		"everpool.waits":                        {"h:1": 4},
 		"everpool.dials":                        {"h:1 ok": 10, "h:1 error": 25},
-		"everpool.closes":                       {"h:1 idle": 28},
+		"everpool.closes":                       closes(map[string]int64{"h:1 idle": 28}),
 		"everpool.pins":                         {"h:1 watch": 29},
 		"everpool.heals":                        {"h:1": 26},
 		"everpool.dropped_pushes":               {"h:1": 27},
 	}
+}
+
+// closes adds the reasons for which nothing was closed: they are there from the beginning.
+func closes(some map[string]int64) map[string]int64 {
+	for reason := range strings.FieldsSeq(`pool_closed idle max_idle lifetime room drained peer_closed read_error write_error
+		protocol unasked abandoned state health_check session_lost silence retired`) {
+		some["h:1 "+reason] += 0
+	}
+	return some
 }
 
 func (t *tester) collectPoints() map[string]map[string]int64 {
@@ -86,7 +96,7 @@ func TestANodeIsReportedInFull(tt *testing.T) {
 	t := newTester(tt)
 	p := t.pools()
 	t.want("before", len(t.collectPoints()), 0)
-	t.must(p.Register(&nodes{[]pooler.NodeStatus{full()}}))
+	t.watch(p, &nodes{[]pooler.NodeStatus{full()}})
 	t.want("metrics", t.collectPoints(), wantFull())
 	t.must(p.Close())
 	t.must(p.Close())
@@ -103,12 +113,12 @@ type watched struct {
 // What is closed is kept by nobody, the SDK included.
 func TestCloseLeavesNothing(tt *testing.T) {
 	t := newTester(tt)
-	closed := func() (weak.Pointer[otelhooks.PoolMetrics], weak.Pointer[watched]) {
-		p, err := otelhooks.NewPoolMetrics(otelhooks.WithMeterProvider(t.meters))
+	closed := func() (weak.Pointer[otelhooks.Pool], weak.Pointer[watched]) {
+		p, err := otelhooks.NewPool(otelhooks.WithMeterProvider(t.meters))
 		t.must(err)
-		t.must(p.Register(&nodes{[]pooler.NodeStatus{full()}}))
+		t.watch(p, &nodes{[]pooler.NodeStatus{full()}})
 		c := &watched{}
-		r, err := otelhooks.RegisterStockPool(c, "stock", otelhooks.WithMeterProvider(t.meters))
+		r, err := otelhooks.NewStockPool("stock", c, otelhooks.WithMeterProvider(t.meters))
 		t.must(err)
 		t.collect()
 		t.must(p.Close())
@@ -124,6 +134,37 @@ func TestCloseLeavesNothing(tt *testing.T) {
 		t.Error("the provider keeps the stock pool")
 	}
 	runtime.KeepAlive(t.meters)
+}
+
+// What the semantic conventions name is as they say.
+func TestTheConventionsNamesAreTheirs(tt *testing.T) {
+	t := newTester(tt)
+	all := t.everything()
+	for _, c := range []interface {
+		Name() string
+		Unit() string
+	}{
+		dbconv.ClientConnectionCount{}, dbconv.ClientConnectionMax{}, dbconv.ClientConnectionIdleMax{}, dbconv.ClientConnectionIdleMin{},
+		dbconv.ClientConnectionPendingRequests{}, dbconv.ClientConnectionTimeouts{}, dbconv.ClientConnectionCreateTime{}, dbconv.ClientConnectionWaitTime{},
+	} {
+		t.want(c.Name(), all[c.Name()].Unit, c.Unit())
+	}
+}
+
+// Baseplate's names are there when they are asked for, with the client's name.
+func TestBaseplatesNamesAreThereWhenAskedFor(tt *testing.T) {
+	t := newTester(tt)
+	p := t.pools(otelhooks.WithBaseplateNames("orders"))
+	t.watch(p, &nodes{[]pooler.NodeStatus{full()}})
+	got := t.collectPoints()
+	t.want("size", got["runtime.pool.size"], map[string]int64{"orders h:1": 20})
+	t.want("in_use", got["runtime.pool.in_use"], map[string]int64{"orders h:1": 30})
+	t.want("open_and_available", got["runtime.pool.open_and_available"], map[string]int64{"orders h:1": 3})
+	for _, name := range []string{"", "redis://:hunter2@h:1", "u:hunter2@h"} {
+		if _, err := otelhooks.NewPool(otelhooks.WithBaseplateNames(name)); err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
 }
 
 func TestADialAWaitAndAnOutageAreRecorded(tt *testing.T) {
@@ -170,7 +211,7 @@ func TestCountersNeverDecrease(tt *testing.T) {
 	t := newTester(tt)
 	p := t.pools(otelhooks.WithPoolName(func(string) string { return "all" }))
 	n := &nodes{}
-	t.must(p.Register(n))
+	t.watch(p, n)
 	node := func(addr string, heals int64) pooler.NodeStatus {
 		return pooler.NodeStatus{Addr: addr, Handles: 1, Stats: pooler.Stats{Heals: heals, MaxOpenConnections: -1}}
 	}
@@ -197,20 +238,20 @@ func TestCountersNeverDecrease(tt *testing.T) {
 	}
 }
 
-func TestRegisterRefuses(tt *testing.T) {
+func TestWatchRefuses(tt *testing.T) {
 	t := newTester(tt)
 	p := t.pools()
 	n := &nodes{}
-	t.must(p.Register(n))
-	if p.Register(n) == nil {
+	t.watch(p, n)
+	if _, err := p.Watch(n); err == nil {
 		t.Error("the same nodes twice")
 	}
-	if p.Register(nil) == nil {
+	if _, err := p.Watch(nil); err == nil {
 		t.Error("nil")
 	}
-	t.must(p.Register(&nodes{}))
+	t.watch(p, &nodes{})
 	t.must(p.Close())
-	if p.Register(&nodes{}) == nil {
+	if _, err := p.Watch(&nodes{}); err == nil {
 		t.Error("after Close")
 	}
 }
@@ -240,7 +281,7 @@ func TestARealDriverIsReported(tt *testing.T) {
 func TestTheTableOfMetricsIsTrue(tt *testing.T) {
 	t := newTester(tt)
 	p := t.pools()
-	t.must(p.Register(&nodes{[]pooler.NodeStatus{full()}}))
+	t.watch(p, &nodes{[]pooler.NodeStatus{full()}})
 	p.OnWait("h:1", 1, nil)
 	p.OnEvent(pooler.Event{Kind: pooler.EventDial})
 	p.OnEvent(pooler.Event{Kind: pooler.EventState, State: pooler.StateUp})

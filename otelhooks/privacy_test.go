@@ -85,8 +85,8 @@ func TestAURLForAnAddressIsNotExported(tt *testing.T) {
 		c.Get(t.ctx, "k")
 		t.stock(c, "")
 		var asked string
-		for _, p := range []*otelhooks.PoolMetrics{t.pools(), t.pools(otelhooks.WithPoolName(func(addr string) string { asked = addr; return addr }))} {
-			t.must(p.Register(&nodes{[]pooler.NodeStatus{{Addr: addr}}}))
+		for _, p := range []*otelhooks.Pool{t.pools(), t.pools(otelhooks.WithPoolName(func(addr string) string { asked = addr; return addr }))} {
+			t.watch(p, &nodes{[]pooler.NodeStatus{{Addr: addr}}})
 			p.OnWait(addr, time.Millisecond, nil)
 		}
 		dump := t.dump()

@@ -10,9 +10,9 @@ import (
 	"github.com/everpool/everpool/otelhooks"
 )
 
-func (t *tester) stock(c otelhooks.StockPool, name string) *otelhooks.Registration {
+func (t *tester) stock(c otelhooks.PoolStatser, name string) *otelhooks.StockPool {
 	t.Helper()
-	r, err := otelhooks.RegisterStockPool(c, name, otelhooks.WithMeterProvider(t.meters))
+	r, err := otelhooks.NewStockPool(name, c, otelhooks.WithMeterProvider(t.meters))
 	t.must(err)
 	t.Cleanup(func() { r.Close() })
 	return r
@@ -88,16 +88,16 @@ func TestTwoStockPoolsAreToldApart(tt *testing.T) {
 	t.want("one", t.collectPoints()["db.client.connection.timeouts"], map[string]int64{"a": 1})
 }
 
-func TestRegisterStockPoolRefuses(tt *testing.T) {
-	if _, err := otelhooks.RegisterStockPool(nil, "name"); err == nil {
+func TestNewStockPoolRefuses(tt *testing.T) {
+	if _, err := otelhooks.NewStockPool("name", nil); err == nil {
 		tt.Error("nil")
 	}
 	for _, name := range []string{"redis://:hunter2@h:1", "u:hunter2@h:1"} {
-		if _, err := otelhooks.RegisterStockPool(&leaving{}, name); err == nil || strings.Contains(err.Error(), "hunter2") {
+		if _, err := otelhooks.NewStockPool(name, &leaving{}); err == nil || strings.Contains(err.Error(), "hunter2") {
 			tt.Errorf("%q: %v", name, err)
 		}
 	}
-	_, err := otelhooks.RegisterStockPool(&leaving{}, "", otelhooks.WithMeterProvider(nil))
+	_, err := otelhooks.NewStockPool("", &leaving{}, otelhooks.WithMeterProvider(nil))
 	for _, want := range []string{"name is", "WithMeterProvider"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			tt.Errorf("%v: want it to have %q", err, want)

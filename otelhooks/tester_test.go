@@ -55,23 +55,23 @@ func (t *tester) must(err error) {
 	}
 }
 
-func (t *tester) tracing(opts ...otelhooks.TracingOption) *otelhooks.Tracing {
+func (t *tester) tracing(opts ...otelhooks.Setting) *otelhooks.Tracing {
 	t.Helper()
-	tr, err := otelhooks.NewTracing(append([]otelhooks.TracingOption{otelhooks.WithTracerProvider(t.tracers)}, opts...)...)
+	tr, err := otelhooks.NewTracing(append([]otelhooks.Setting{otelhooks.WithTracerProvider(t.tracers)}, opts...)...)
 	t.must(err)
 	return tr
 }
 
-func (t *tester) metrics(opts ...otelhooks.MetricsOption) *otelhooks.Metrics {
+func (t *tester) metrics(opts ...otelhooks.Setting) *otelhooks.Metrics {
 	t.Helper()
-	m, err := otelhooks.NewMetrics(append([]otelhooks.MetricsOption{otelhooks.WithMeterProvider(t.meters)}, opts...)...)
+	m, err := otelhooks.NewMetrics(append([]otelhooks.Setting{otelhooks.WithMeterProvider(t.meters)}, opts...)...)
 	t.must(err)
 	return m
 }
 
-func (t *tester) pools(opts ...otelhooks.PoolOption) *otelhooks.PoolMetrics {
+func (t *tester) pools(opts ...otelhooks.Setting) *otelhooks.Pool {
 	t.Helper()
-	p, err := otelhooks.NewPoolMetrics(append([]otelhooks.PoolOption{otelhooks.WithMeterProvider(t.meters)}, opts...)...)
+	p, err := otelhooks.NewPool(append([]otelhooks.Setting{otelhooks.WithMeterProvider(t.meters)}, opts...)...)
 	t.must(err)
 	t.Cleanup(func() { p.Close() })
 	return p
@@ -79,7 +79,7 @@ func (t *tester) pools(opts ...otelhooks.PoolOption) *otelhooks.PoolMetrics {
 
 // driver has pools that report to p. Events come a little after what they tell of:
 // dialed waits for that of a dial that has succeeded.
-func (t *tester) driver(p *otelhooks.PoolMetrics, cfg driver.Config) (d *driver.Driver, dialed func()) {
+func (t *tester) driver(p *otelhooks.Pool, cfg driver.Config) (d *driver.Driver, dialed func()) {
 	t.Helper()
 	events := make(chan struct{}, 1)
 	cfg.Pool.OnEvent = func(ev pooler.Event) {
@@ -94,8 +94,16 @@ func (t *tester) driver(p *otelhooks.PoolMetrics, cfg driver.Config) (d *driver.
 	d, err := driver.New(cfg)
 	t.must(err)
 	t.Cleanup(func() { d.Close() })
-	t.must(p.Register(d))
+	t.watch(p, d)
 	return d, func() { <-events }
+}
+
+// watch has the metrics tell of nodes.
+func (t *tester) watch(p *otelhooks.Pool, nodes otelhooks.Nodes) (stop func()) {
+	t.Helper()
+	stop, err := p.Watch(nodes)
+	t.must(err)
+	return stop
 }
 
 // attach has observers watch a client.

@@ -18,23 +18,23 @@ import (
 // given to [hooks.New], before what should see the span. Make it with
 // [NewTracing]. It is safe for concurrent use and holds nothing to be closed.
 type Tracing struct {
-	cfg    tracingConfig
+	cfg    config
 	tracer trace.Tracer
 	starts *byOperation[startOptions]
 }
 
 var _ hooks.AttemptObserver = (*Tracing)(nil)
 
-// NewTracing returns an observer that makes spans. It fails if an option is
+// NewTracing returns an observer that makes spans. It fails if a setting is
 // wrong, with everything that is wrong joined in one error.
-func NewTracing(opts ...TracingOption) (*Tracing, error) {
-	cfg, err := newTracingConfig(opts)
+func NewTracing(settings ...Setting) (*Tracing, error) {
+	cfg, err := newConfig(settings)
 	if err != nil {
 		return nil, err
 	}
 	return &Tracing{
 		cfg:    cfg,
-		tracer: cfg.provider.Tracer(ScopeName, trace.WithInstrumentationVersion(version()), trace.WithSchemaURL(semconv.SchemaURL)),
+		tracer: cfg.tracers.Tracer(ScopeName, trace.WithInstrumentationVersion(version()), trace.WithSchemaURL(semconv.SchemaURL)),
 		starts: newByOperation(newStartOptions),
 	}, nil
 }
@@ -61,8 +61,8 @@ func (t *Tracing) Begin(ctx context.Context, op *hooks.Operation) context.Contex
 		return &scope{Context: ctx, tracing: t}
 	}
 	name := op.Name
-	if t.cfg.name != nil {
-		if own := t.cfg.name(op); own != "" {
+	if t.cfg.spanName != nil {
+		if own := t.cfg.spanName(op); own != "" {
 			name = own
 		}
 	}
@@ -81,7 +81,7 @@ func (t *Tracing) wants(ctx context.Context, op *hooks.Operation) bool {
 	if t.cfg.childrenOnly && !trace.SpanContextFromContext(ctx).IsValid() {
 		return false
 	}
-	return t.cfg.keep == nil || t.cfg.keep(op)
+	return t.cfg.keepSpans == nil || t.cfg.keepSpans(op)
 }
 
 // options are those that the span starts with: its own, and then what the user

@@ -199,7 +199,7 @@ func TestOptionsOfSpans(tt *testing.T) {
 
 // A span that isn't made leaves the one in the context alone: that is the user's.
 func TestWithoutASpanTheParentIsLeftAlone(tt *testing.T) {
-	for name, opt := range map[string]otelhooks.TracingOption{
+	for name, opt := range map[string]otelhooks.Setting{
 		"filtered": otelhooks.WithSpanFilter(func(*hooks.Operation) bool { return false }),
 		"children": otelhooks.WithRootSpans(false),
 	} {

@@ -19,14 +19,14 @@ func TestOperationsDoNotAllocate(t *testing.T) {
 		t.Skip("the race detector allocates")
 	}
 	replyError := fmt.Errorf("wrapped: %w", redis.Nil)
-	for name, opts := range map[string][]promhooks.Option{
+	for name, opts := range map[string][]promhooks.Setting{
 		"default":   nil,
 		"exemplars": {promhooks.WithExemplars(true)}, // of spans that aren't sampled
 		"baseplate": {promhooks.WithBaseplateNames()},
 	} {
 		for ending, err := range map[string]error{"ok": nil, "miss": redis.Nil, "error": context.Canceled, "wrapped": replyError} {
 			t.Run(name+"/"+ending, func(t *testing.T) {
-				m := must(promhooks.New("test", opts...))(t)
+				m := must(promhooks.NewMetrics("test", opts...))(t)
 				process := hooked(t, m, func(context.Context, redis.Cmder) error { return err })
 				ctx, cmd := t.Context(), redis.NewStringCmd(t.Context(), "get", "k")
 				bare := must(hooks.New(hooks.Func{}))(t).ProcessHook(func(context.Context, redis.Cmder) error { return err })
@@ -40,7 +40,7 @@ func TestOperationsDoNotAllocate(t *testing.T) {
 			})
 		}
 		t.Run(name+"/pipeline", func(t *testing.T) {
-			m := must(promhooks.New("test", opts...))(t)
+			m := must(promhooks.NewMetrics("test", opts...))(t)
 			process := must(hooks.New(m))(t).ProcessPipelineHook(func(context.Context, []redis.Cmder) error { return nil })
 			ctx, cmds := t.Context(), []redis.Cmder{redis.NewStringCmd(t.Context(), "get", "k"), redis.NewStringCmd(t.Context(), "set", "k")}
 			if n := testing.AllocsPerRun(100, func() { _ = process(ctx, cmds) }); n != 0 {

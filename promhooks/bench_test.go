@@ -23,11 +23,11 @@ func BenchmarkMetrics(b *testing.B) {
 		o    hooks.Observer
 	}{
 		{"none", context.Background(), hooks.Func{}},
-		{"default", context.Background(), must(promhooks.New("bench"))(b)},
-		{"classic", context.Background(), must(promhooks.New("bench", promhooks.WithNativeHistograms(-1)))(b)},
-		{"exemplars-unsampled", context.Background(), must(promhooks.New("bench", promhooks.WithExemplars(true)))(b)},
-		{"exemplars-sampled", sampled, must(promhooks.New("bench", promhooks.WithExemplars(true)))(b)},
-		{"baseplate", context.Background(), must(promhooks.New("bench", promhooks.WithBaseplateNames()))(b)},
+		{"default", context.Background(), must(promhooks.NewMetrics("bench"))(b)},
+		{"classic", context.Background(), must(promhooks.NewMetrics("bench", promhooks.WithNativeHistograms(-1)))(b)},
+		{"exemplars-unsampled", context.Background(), must(promhooks.NewMetrics("bench", promhooks.WithExemplars(true)))(b)},
+		{"exemplars-sampled", sampled, must(promhooks.NewMetrics("bench", promhooks.WithExemplars(true)))(b)},
+		{"baseplate", context.Background(), must(promhooks.NewMetrics("bench", promhooks.WithBaseplateNames()))(b)},
 	} {
 		hook := must(hooks.New(c.o))(b)
 		get := redis.NewStringCmd(c.ctx, "get", "k")

@@ -1,15 +1,16 @@
 // Package promhooks makes Prometheus metrics of a go-redis client: of its
 // operations, by an observer of package hooks, and of its connection pool.
 //
-//	m, err := promhooks.New("orders")     // operations
-//	p, err := promhooks.NewPool("orders") // connections
-//	reg.MustRegister(m, p)
+//	db, err := driver.Open("redis://localhost:6379", promhooks.Option(prometheus.DefaultRegisterer, "orders"))
 //
-//	h, err := hooks.New(m)
-//	db, err := driver.Open("redis://localhost:6379",
-//		driver.WithConfig(driver.Config{Pool: pooler.Config{OnEvent: p.OnEvent}}),
-//		driver.WithHooks(h))
-//	p.Watch(db.Driver)
+// [Option] does it all, and Driver.Watch takes it for a client that was made in another
+// way. By hand, for more than one registry, say, or for a client on go-redis's own pool:
+//
+//	m, err := promhooks.NewMetrics("orders") // operations: an observer for hooks.New
+//	p, err := promhooks.NewPool("orders")    // connections; or NewStockPool("orders", client)
+//	reg.MustRegister(m, p)
+//	d, err := driver.New(driver.Config{Pool: p.Instrument(pooler.Config{})}) // events
+//	stop, err := p.Watch(d)                                                 // statistics
 //
 // # Metrics
 //
@@ -83,7 +84,7 @@
 //
 // # Failure
 //
-// Wrong names and options are errors of the constructors, all in one. Nothing
+// Wrong names and settings are errors of the constructors, all in one. Nothing
 // panics later; what can't be exported is an error of the scrape.
 //
 // # Cost

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -16,7 +15,6 @@ import (
 
 	"github.com/everpool/everpool/driver"
 	"github.com/everpool/everpool/hooks"
-	"github.com/everpool/everpool/pooler"
 	"github.com/everpool/everpool/promhooks"
 )
 
@@ -48,32 +46,12 @@ func Example() {
 	defer stop()
 	ctx := context.Background()
 
-	operations, err := promhooks.New("orders")
-	if err != nil {
-		log.Fatal(err)
-	}
-	connections, err := promhooks.NewPool("orders")
-	if err != nil {
-		log.Fatal(err)
-	}
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(operations, connections)
-
-	hook, err := hooks.New(operations)
-	if err != nil {
-		log.Fatal(err)
-	}
-	db, err := driver.Open("redis://"+addr,
-		driver.WithConfig(driver.Config{
-			Pool:   pooler.Config{OnEvent: connections.OnEvent, MaxOpenConns: 20},
-			Logger: slog.New(slog.DiscardHandler),
-		}),
-		driver.WithHooks(hook))
+	db, err := driver.Open("redis://"+addr, promhooks.Option(reg, "orders"))
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer db.Close()
-	connections.Watch(db.Driver)
 
 	db.Set(ctx, "1", "book", 0)
 	db.Get(ctx, "1")
@@ -97,7 +75,7 @@ func ExampleNewStockPool() {
 	rdb := redis.NewClient(&redis.Options{Addr: addr, PoolSize: 20, PipelinePoolSize: -1})
 	defer rdb.Close()
 
-	operations, err := promhooks.New("users")
+	operations, err := promhooks.NewMetrics("users")
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -124,8 +102,8 @@ func ExampleNewStockPool() {
 }
 
 // What is wrong is named when the metrics are made.
-func ExampleNew_validation() {
-	_, err := promhooks.New("redis://:password@host:6379", promhooks.WithBuckets([]float64{.1, .01}))
+func ExampleNewMetrics_validation() {
+	_, err := promhooks.NewMetrics("redis://:password@host:6379", promhooks.WithBuckets([]float64{.1, .01}))
 	fmt.Println(err)
 
 	// Output:

@@ -54,7 +54,7 @@ func TestExemplarsOfSampledSpansOnly(t *testing.T) {
 				spans = append(spans, span.SpanContext())
 				return ctx
 			}}
-			m := must(promhooks.New("test", promhooks.WithExemplars(c.on)))(t)
+			m := must(promhooks.NewMetrics("test", promhooks.WithExemplars(c.on)))(t)
 			hook := must(hooks.New(tracing, m))(t)
 			cmd := redis.NewStringCmd(t.Context(), "get", "k")
 			_ = hook.ProcessHook(func(context.Context, redis.Cmder) error { return nil })(t.Context(), cmd)
@@ -88,7 +88,7 @@ func TestExemplarsOfSampledSpansOnly(t *testing.T) {
 func TestExemplarsAreInOpenMetrics(t *testing.T) {
 	provider := sdktrace.NewTracerProvider()
 	ctx, span := provider.Tracer("test").Start(t.Context(), "request")
-	m := must(promhooks.New("test", promhooks.WithExemplars(true)))(t)
+	m := must(promhooks.NewMetrics("test", promhooks.WithExemplars(true)))(t)
 	_ = hooked(t, m, func(context.Context, redis.Cmder) error { return nil })(ctx, redis.NewStringCmd(ctx, "get", "k"))
 
 	request := httptest.NewRequest(http.MethodGet, "/metrics", nil)

@@ -28,14 +28,14 @@ type watched struct {
 
 // watch opens a client whose metrics are in a registry, with further observers
 // before them.
-func watch(tb testing.TB, name, url string, reg *prometheus.Registry, opts []promhooks.Option, before ...hooks.Observer) *watched {
+func watch(tb testing.TB, name, url string, reg *prometheus.Registry, opts []promhooks.Setting, before ...hooks.Observer) *watched {
 	tb.Helper()
 	return watchWith(tb, name, url, reg, driver.Config{}, opts, before...)
 }
 
-func watchWith(tb testing.TB, name, url string, reg *prometheus.Registry, cfg driver.Config, opts []promhooks.Option, before ...hooks.Observer) *watched {
+func watchWith(tb testing.TB, name, url string, reg *prometheus.Registry, cfg driver.Config, opts []promhooks.Setting, before ...hooks.Observer) *watched {
 	tb.Helper()
-	w := &watched{reg: reg, metrics: must(promhooks.New(name, opts...))(tb), pool: must(promhooks.NewPool(name, opts...))(tb)}
+	w := &watched{reg: reg, metrics: must(promhooks.NewMetrics(name, opts...))(tb), pool: must(promhooks.NewPool(name, opts...))(tb)}
 	for _, c := range []prometheus.Collector{w.metrics, w.pool} {
 		if err := reg.Register(c); err != nil {
 			tb.Fatal(err)
@@ -46,8 +46,14 @@ func watchWith(tb testing.TB, name, url string, reg *prometheus.Registry, cfg dr
 	cfg.Pool.OnEvent = w.pool.OnEvent
 	w.DB = must(driver.Open(url, driver.WithConfig(cfg), driver.WithHooks(hook)))(tb)
 	tb.Cleanup(func() { w.Close() })
-	w.pool.Watch(w.Driver)
+	see(tb, w.pool, w.Driver)
 	return w
+}
+
+// see has the pool's metrics tell of nodes until stop is called.
+func see(tb testing.TB, p *promhooks.Pool, nodes promhooks.Nodes) (stop func()) {
+	tb.Helper()
+	return must(p.Watch(nodes))(tb)
 }
 
 // must fails the test for an error.

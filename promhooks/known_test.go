@@ -36,7 +36,7 @@ const (
 // Nodes that come and go between two scrapes leave nothing.
 func TestShortLivedNodesLeaveNothing(t *testing.T) {
 	p := must(promhooks.NewPool("test", promhooks.WithRedisManagerNames()))(t)
-	p.Watch(&nodes{{Addr: "stays:1"}})
+	see(t, p, &nodes{{Addr: "stays:1"}})
 	reg := registry(t, p)
 	for round := range 3 {
 		comeAndGo(p, fmt.Sprint("round", round, "-"), 5000)
@@ -70,7 +70,7 @@ func TestNodesThatNobodyHasSeenAreBounded(t *testing.T) {
 		}
 	}
 	gather(t, reg).want(t, samples{heal + `_count{node="h7:1"}`: 2})
-	p.Watch(&nodes{{Addr: "h7:1"}})
+	see(t, p, &nodes{{Addr: "h7:1"}})
 	got := gather(t, reg)
 	got.want(t, samples{heal + `_count{node="h7:1"}`: 2}) // what it told before isn't lost
 	if n := kept(t, got, heal); n != 1 {
@@ -82,7 +82,7 @@ func TestNodesThatNobodyHasSeenAreBounded(t *testing.T) {
 func TestALateEventIsForgotten(t *testing.T) {
 	p := must(promhooks.NewPool("test"))(t)
 	all := nodes{{Addr: "a:1"}, {Addr: "b:1"}}
-	p.Watch(&all)
+	see(t, p, &all)
 	reg := registry(t, p)
 	gather(t, reg)
 	all = nodes{{Addr: "b:1"}}
@@ -96,11 +96,12 @@ func TestALateEventIsForgotten(t *testing.T) {
 func TestANodeThatComesDuringAScrapeIsKept(t *testing.T) {
 	p := must(promhooks.NewPool("test"))(t)
 	c := &coming{pool: p}
-	p.Watch(c)
+	stop := see(t, p, c)
 	reg := registry(t, p)
 	gather(t, reg)
 	gather(t, reg).want(t, samples{heal + `_count{node="new:1"}`: 1})
-	p.Watch(&nodes{})
+	stop()
+	see(t, p, &nodes{})
 	gather(t, reg).want(t, samples{heal + `_count{node="new:1"}`: math.NaN()})
 }
 

@@ -37,7 +37,7 @@ type Metrics struct {
 	commands   []commandSeries // by hooks.Command.Index
 	batches    [numBatchKinds]batchSeries
 	dials      [2]*series // ok and error
-	baseplate  *baseplate // nil without the option
+	baseplate  *baseplate // nil without the setting
 }
 
 var (
@@ -46,11 +46,11 @@ var (
 	_ prometheus.Collector    = (*Metrics)(nil)
 )
 
-// New returns the metrics of a client. client is the value of the label of that
+// NewMetrics returns the metrics of a client. client is the value of the label of that
 // name, required; it must not be a URL, which may hold a password. The error names
-// all that is wrong with it and with the options.
-func New(client string, opts ...Option) (*Metrics, error) {
-	cfg, err := newConfig(client, opts)
+// all that is wrong with it and with the settings.
+func NewMetrics(client string, settings ...Setting) (*Metrics, error) {
+	cfg, err := newConfig(client, settings)
 	if err != nil {
 		return nil, err
 	}

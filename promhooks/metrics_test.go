@@ -137,7 +137,7 @@ func TestATransactionThatWasUndoneIsTxFailed(t *testing.T) {
 
 // A batch that fails without any of its commands is one of which all have failed.
 func TestABatchThatFailsAsAWholeIsAnError(t *testing.T) {
-	m := must(promhooks.New("test"))(t)
+	m := must(promhooks.NewMetrics("test"))(t)
 	process := must(hooks.New(m))(t).ProcessPipelineHook(func(context.Context, []redis.Cmder) error { return net.ErrClosed })
 	cmds := []redis.Cmder{redis.NewStringCmd(t.Context(), "get", "k"), redis.NewStringCmd(t.Context(), "set", "k", "v")}
 	if err := process(t.Context(), cmds); !errors.Is(err, net.ErrClosed) {
@@ -159,7 +159,7 @@ func TestABatchThatFailsAsAWholeIsAnError(t *testing.T) {
 // What may wait for as long as it was told to has a histogram of its own, so that the
 // others tell of the server; what doesn't, of the same name, is among these.
 func TestBlockingCommandsAreApart(t *testing.T) {
-	m := must(promhooks.New("test"))(t)
+	m := must(promhooks.NewMetrics("test"))(t)
 	h := must(hooks.New(m))(t)
 	one := h.ProcessHook(func(context.Context, redis.Cmder) error { return nil })
 	many := h.ProcessPipelineHook(func(context.Context, []redis.Cmder) error { return nil })
@@ -196,7 +196,7 @@ func registry(tb testing.TB, all ...prometheus.Collector) *prometheus.Registry {
 
 // While a command runs it is in flight, and afterwards it isn't, however it ends.
 func TestNothingStaysInFlight(t *testing.T) {
-	m := must(promhooks.New("test", promhooks.WithBaseplateNames()))(t)
+	m := must(promhooks.NewMetrics("test", promhooks.WithBaseplateNames()))(t)
 	reg := registry(t, m)
 	const ours, baseplate = "redis_client_commands_in_flight", `redis_client_active_requests{redis_client_name="test",redis_command="GET",redis_database="",redis_type="standalone"}`
 	endings := map[string]func(context.Context) error{
@@ -236,7 +236,7 @@ func TestNothingStaysInFlight(t *testing.T) {
 // A dial counts by how it has ended, on the stock pool, where hooks see dials.
 func TestDialsOfTheStockPool(t *testing.T) {
 	s := testkit.Start(t, testkit.Redis)
-	m := must(promhooks.New("test"))(t)
+	m := must(promhooks.NewMetrics("test"))(t)
 	hook := must(hooks.New(m))(t)
 	for _, addr := range []string{s.Addr, closedAddr(t)} {
 		rdb := redis.NewClient(&redis.Options{Addr: addr, MaxRetries: -1, DialerRetries: 1})
@@ -263,7 +263,7 @@ func TestAWrongPasswordIsAFailedHandshake(t *testing.T) {
 	s := testkit.Start(t, testkit.Redis, testkit.WithPassword("right-4711"))
 	for name, url := range map[string]string{"stock": "", "everpool": "redis://:wrong-4711@" + s.Addr} {
 		t.Run(name, func(t *testing.T) {
-			m := must(promhooks.New("test"))(t)
+			m := must(promhooks.NewMetrics("test"))(t)
 			reg := registry(t, m)
 			var rdb redis.UniversalClient
 			if url == "" {
@@ -300,7 +300,7 @@ func closedAddr(tb testing.TB) string {
 func TestAServerWithoutHelloIsNoFailedOperation(t *testing.T) {
 	fake := testkit.NewFake(testkit.WithoutHello())
 	defer fake.Close()
-	m := must(promhooks.New("test"))(t)
+	m := must(promhooks.NewMetrics("test"))(t)
 	rdb := redis.NewClient(&redis.Options{Addr: "fake:6379", Dialer: fake.Dial})
 	defer rdb.Close()
 	must(must(hooks.New(m))(t).Attach(rdb))(t)
@@ -321,7 +321,7 @@ func TestAServerWithoutHelloIsNoFailedOperation(t *testing.T) {
 // several goroutines need the first one at once.
 func TestConcurrentCommandsAreAllCounted(t *testing.T) {
 	const goroutines, each = 8, 200
-	m := must(promhooks.New("test", promhooks.WithBaseplateNames()))(t)
+	m := must(promhooks.NewMetrics("test", promhooks.WithBaseplateNames()))(t)
 	process := hooked(t, m, func(_ context.Context, cmd redis.Cmder) error { return cmd.Err() })
 	done := make(chan struct{})
 	for range goroutines {
@@ -357,7 +357,7 @@ func TestConcurrentCommandsAreAllCounted(t *testing.T) {
 
 // The duration is the operation's own, in seconds.
 func TestDurationsAreTheOperations(t *testing.T) {
-	m := must(promhooks.New("test"))(t)
+	m := must(promhooks.NewMetrics("test"))(t)
 	get := hooks.CommandOf(redis.NewStringCmd(t.Context(), "get", "k"))
 	op := &hooks.Operation{Name: "GET", Command: get, Target: &hooks.Target{}, Duration: 1500 * time.Microsecond}
 	m.End(m.Begin(t.Context(), op), op)

@@ -44,7 +44,7 @@ func scrapeFails(tb testing.TB, g prometheus.Gatherer) string {
 func TestAPanicFailsTheScrape(t *testing.T) {
 	b := &broken{}
 	p := must(promhooks.NewPool("test"))(t)
-	p.Watch(b)
+	see(t, p, b)
 	reg := registry(t, p)
 	stock := registry(t, must(promhooks.NewStockPool("test", b))(t))
 	gather(t, reg)
@@ -70,8 +70,16 @@ func TestANilPointerIsAnError(t *testing.T) {
 		}
 	}
 	p := must(promhooks.NewPool("test"))(t)
-	p.Watch((*driver.Driver)(nil))
-	if text := scrapeFails(t, registry(t, p)); !strings.Contains(text, "nil *driver.Driver") {
-		t.Error(text)
+	for _, n := range []promhooks.Nodes{nil, (*driver.Driver)(nil), (*nodes)(nil)} {
+		if _, err := p.Watch(n); err == nil || !strings.Contains(err.Error(), "nil") {
+			t.Errorf("Watch took a nil %T: %v", n, err)
+		}
 	}
+	once := &nodes{}
+	stop := see(t, p, once)
+	if _, err := p.Watch(once); err == nil {
+		t.Error("Watch took the same nodes twice")
+	}
+	stop()
+	see(t, p, once)
 }

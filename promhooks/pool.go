@@ -3,12 +3,10 @@ package promhooks
 import (
 	"fmt"
 	"sync"
-	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/everpool/everpool/hooks"
-	"github.com/everpool/everpool/internal/guard"
 	"github.com/everpool/everpool/internal/poolview"
 	"github.com/everpool/everpool/pooler"
 )
@@ -21,59 +19,68 @@ type Nodes interface {
 
 // Pool are the metrics of a driver's pools, one for each node. It is a collector.
 // Statistics are read at each scrape from what [Pool.Watch] was given; what they
-// don't have, [Pool.OnEvent] is told. The package's documentation lists the
-// metrics.
+// don't have, [Pool.OnEvent] is told. [Option] does all of it. The package's
+// documentation lists the metrics.
 type Pool struct {
-	nodes atomic.Pointer[Nodes]
-	descs *poolDescs
-	heals *prometheus.HistogramVec // by node, as known says
-	known known
-	dials *prometheus.HistogramVec
-	ok    prometheus.Observer // of dials
-	fail  prometheus.Observer
+	watched poolview.Watched
+	reader  *reader
+	heals   *prometheus.HistogramVec // by node, as known says
+	known   known
+	dials   *prometheus.HistogramVec
+	ok      prometheus.Observer // of dials
+	fail    prometheus.Observer
 
-	latency *prometheus.HistogramVec // redis-manager's, by node; nil without the option
+	latency *prometheus.HistogramVec // redis-manager's, by node; nil without the setting
 
-	// scraping is held by a scrape from before it reads the statistics: of two at
-	// a time the later could have the older ones, and take that for a restart.
-	scraping sync.Mutex
-	counters counters
+	scraping sync.Mutex // held for all of a scrape: of two at a time the later could know older nodes
 }
 
 var _ prometheus.Collector = (*Pool)(nil)
 
-// NewPool returns the metrics of a client's pools. client is as for [New]; the same
-// name may be, and should be, used for both. Without [Pool.Watch] there are only
+// NewPool returns the metrics of a client's pools. client is as for [NewMetrics]; the
+// same name may be, and should be, used for both. Without [Pool.Watch] there are only
 // those that events are counted for.
-func NewPool(client string, opts ...Option) (*Pool, error) {
-	cfg, err := newConfig(client, opts)
+func NewPool(client string, settings ...Setting) (*Pool, error) {
+	cfg, err := newConfig(client, settings)
 	if err != nil {
 		return nil, err
 	}
-	constant := prometheus.Labels{"client": client}
-	p := &Pool{
-		descs: newPoolDescs(client, &cfg),
-		dials: newDials(&cfg, client, poolEverpool),
-		heals: prometheus.NewHistogramVec(cfg.histogram("redis_client_pool_heal_seconds",
-			"Time from when a node couldn't be reached until it could again.", constant, healBuckets), []string{"node"}),
-	}
+	p := &Pool{dials: newDials(&cfg, client, poolEverpool)}
+	p.reader = newReader(client, &cfg, func(*poolview.Metric) bool { return true })
 	p.ok, p.fail = p.dials.WithLabelValues("ok"), p.dials.WithLabelValues("error")
-	if cfg.redisManager {
-		p.latency = prometheus.NewHistogramVec(cfg.histogram("redis_connection_latency_seconds",
-			"Time that it took to open a connection (redis-manager's name).", constant, cfg.buckets), []string{nodeURL})
+	constant := prometheus.Labels{"client": client}
+	for _, m := range cfg.poolMetrics(func(m *poolview.Metric) bool { return m.Kind == poolview.Histogram }) {
+		switch m.Prometheus {
+		case "redis_client_pool_heal_seconds":
+			p.heals = prometheus.NewHistogramVec(cfg.histogram(m.Prometheus, m.Text(), constant, healBuckets), []string{"node"})
+		case "redis_connection_latency_seconds":
+			p.latency = prometheus.NewHistogramVec(cfg.histogram(m.Prometheus, m.Text(), constant, cfg.buckets), []string{nodeURL})
+		}
 	}
 	return p, nil
 }
 
-// Watch sets where statistics come from, in place of what was set before; nil: from
-// nowhere. It may be called at any time, after the collector was registered too. A nil
-// pointer to a type that has Nodes is a mistake, of which every scrape has an error.
-func (p *Pool) Watch(nodes Nodes) {
-	if nodes == nil {
-		p.nodes.Store(nil)
-		return
+// Watch has the metrics tell of the pools of nodes until stop is called. It may be
+// called at any time, after the collector was registered too. It fails if nodes is nil,
+// or a nil pointer, or watched already.
+func (p *Pool) Watch(nodes Nodes) (stop func(), err error) {
+	if stop, err = p.watched.Add(nodes); err != nil {
+		return nil, fmt.Errorf("promhooks: Watch: %w", err)
 	}
-	p.nodes.Store(&nodes)
+	return stop, nil
+}
+
+// Instrument returns the configuration with OnEvent set to p's, which calls what
+// was there before as well.
+func (p *Pool) Instrument(cfg pooler.Config) pooler.Config {
+	before := cfg.OnEvent
+	cfg.OnEvent = func(ev pooler.Event) {
+		p.OnEvent(ev)
+		if before != nil {
+			before(ev)
+		}
+	}
+	return cfg
 }
 
 // OnEvent counts an event. It is for pooler.Config.OnEvent, or to be called by what
@@ -107,11 +114,9 @@ func (p *Pool) observe(vec *prometheus.HistogramVec, ev pooler.Event) {
 
 // Describe is for Prometheus.
 func (p *Pool) Describe(ch chan<- *prometheus.Desc) {
-	p.descs.describePool(ch)
-	p.heals.Describe(ch)
-	p.dials.Describe(ch)
-	if p.latency != nil {
-		p.latency.Describe(ch)
+	p.reader.describe(ch)
+	for _, h := range p.histograms() {
+		h.Describe(ch)
 	}
 }
 
@@ -119,58 +124,28 @@ func (p *Pool) Describe(ch chan<- *prometheus.Desc) {
 func (p *Pool) Collect(ch chan<- prometheus.Metric) {
 	p.scraping.Lock()
 	defer p.scraping.Unlock()
-	p.collectNodes(ch)
-	p.heals.Collect(ch)
-	p.dials.Collect(ch)
-	if p.latency != nil {
-		p.latency.Collect(ch)
-	}
-}
-
-// collectNodes sends what the statistics say, and forgets the nodes that they don't
-// have any more.
-func (p *Pool) collectNodes(ch chan<- prometheus.Metric) {
 	p.known.begin()
 	there := make(map[string]bool)
-	source := p.nodes.Load()
-	if source != nil {
-		all, err := p.read(*source)
-		if err != nil {
-			ch <- prometheus.NewInvalidMetric(p.descs.connections, err)
-			return // nobody knows which nodes are gone
-		}
-		p.collect(ch, all, there)
+	watched := p.watched.Any()
+	err := p.reader.collect(ch, p.watched.Pools, func(n *poolview.Pool) string {
+		node := hooks.SafeAddr(n.Addr)
+		there[node] = true
+		return node
+	})
+	if err == nil { // otherwise nobody knows which nodes are gone
+		p.known.end(there, watched, p.enter, p.leave)
 	}
-	p.known.end(there, source != nil, p.enter, p.leave)
+	for _, h := range p.histograms() {
+		h.Collect(ch)
+	}
 }
 
-func (p *Pool) read(source Nodes) ([]pooler.NodeStatus, error) {
-	if guard.IsNil(source) {
-		return nil, fmt.Errorf("promhooks: Watch was given a nil %T", source)
+// histograms are those of events.
+func (p *Pool) histograms() []*prometheus.HistogramVec {
+	if p.latency == nil {
+		return []*prometheus.HistogramVec{p.heals, p.dials}
 	}
-	return read(source.Nodes)
-}
-
-// collect sends what the statistics say, and notes which nodes there are.
-func (p *Pool) collect(ch chan<- prometheus.Metric, all []pooler.NodeStatus, there map[string]bool) {
-	s := &scrape{ch: ch, counters: &p.counters}
-	p.counters.Begin()
-	for i, source := range poolview.Sources(nil, all) {
-		s.source = source
-		count(s, p.descs, &all[i])
-	}
-	s.end(p.descs)
-	var sum nodeStats
-	for _, n := range byNode(all) {
-		n.collect(s, p.descs)
-		there[n.node] = true
-		sum.max += n.max
-		sum.states.Idle += n.states.Idle
-		sum.inUse += n.inUse
-	}
-	s.gauge(p.descs.maxSize, sum.max)
-	s.gauge(p.descs.idle, float64(sum.states.Idle))
-	s.gauge(p.descs.active, float64(sum.inUse))
+	return []*prometheus.HistogramVec{p.heals, p.dials, p.latency}
 }
 
 // enter makes what is kept of a node, so that the first event is an increase.

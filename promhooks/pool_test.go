@@ -22,7 +22,7 @@ func TestAScrapeReadsTheStatistics(t *testing.T) {
 	if got := gather(t, reg).starting("redis_client_pool"); len(got) != 0 {
 		t.Errorf("before Watch there are %q", got)
 	}
-	p.Watch(&nodes{{Network: "tcp", Addr: "a:6379", State: pooler.StateSuspect, Stats: pooler.Stats{
+	stop := see(t, p, &nodes{{Network: "tcp", Addr: "a:6379", State: pooler.StateSuspect, Stats: pooler.Stats{
 		MaxOpenConnections: 10, OpenConnections: 7, InUse: 5, Idle: 2, Lanes: 2,
 		Pinned: 1, Draining: 1, Waiting: 14, OldestExchange: 750 * time.Millisecond, InFlight: 15, Answered: 16, Failed: 17, Abandoned: 18,
 		WaitCount: 11, WaitDuration: 1500 * time.Millisecond, OldestWaiter: 250 * time.Millisecond, Awaiting: 8, WaitTimeouts: 12,
@@ -62,15 +62,17 @@ func TestAScrapeReadsTheStatistics(t *testing.T) {
 		`redis_client_pool_node_up{node="a:6379"}`:                          1, // suspect isn't down
 		`redis_client_pool_heal_seconds_count{node="a:6379"}`:               0,
 	})
-	p.Watch(&nodes{{Addr: "b:6379", State: pooler.StateDown, Stats: pooler.Stats{MaxOpenConnections: -1}}})
+	stop()
+	stop()
+	stop = see(t, p, &nodes{{Addr: "b:6379", State: pooler.StateDown, Stats: pooler.Stats{MaxOpenConnections: -1}}})
 	gather(t, reg).want(t, samples{
 		`redis_client_pool_node_up{node="b:6379"}`:         0,
 		`redis_client_pool_max_connections{node="b:6379"}`: math.Inf(1),
 		`redis_client_pool_node_up{node="a:6379"}`:         math.NaN(),
 	})
-	p.Watch(nil)
+	stop()
 	if got := gather(t, reg).starting("redis_client_pool"); len(got) != 0 {
-		t.Errorf("after Watch(nil) there are %q", got)
+		t.Errorf("after the end there are %q", got)
 	}
 }
 
@@ -86,7 +88,7 @@ func TestNodesOfOneAddressAreAddedUp(t *testing.T) {
 	}
 	all := nodes{status(true, pooler.StateDown, 7), status(false, pooler.StateUp, 100)}
 	p := must(promhooks.NewPool("test"))(t)
-	p.Watch(&all)
+	see(t, p, &all)
 	reg := registry(t, p)
 	counters := func(n float64) samples {
 		return samples{
@@ -123,7 +125,7 @@ func TestNodesOfOneAddressAreAddedUp(t *testing.T) {
 func TestConcurrentScrapesSeeRisingCounters(t *testing.T) {
 	n := &growing{}
 	p := must(promhooks.NewPool("test"))(t)
-	p.Watch(n)
+	see(t, p, n)
 	reg := registry(t, p)
 	var wg sync.WaitGroup
 	for range 4 {
@@ -174,7 +176,7 @@ func TestEventsAreCounted(t *testing.T) {
 	})
 	// When the node is gone, so is its histogram.
 	all := nodes{{Addr: "a:1"}, {Addr: "b:1"}}
-	p.Watch(&all)
+	see(t, p, &all)
 	gather(t, reg)
 	all = nodes{{Addr: "b:1"}}
 	gather(t, reg).want(t, samples{
@@ -264,7 +266,7 @@ func TestAURLNeverBecomesALabel(t *testing.T) {
 		p := must(promhooks.NewPool("test", promhooks.WithRedisManagerNames()))(t)
 		p.OnEvent(pooler.Event{Kind: pooler.EventState, Node: addr, State: pooler.StateUp, Duration: 1})
 		p.OnEvent(pooler.Event{Kind: pooler.EventDial, Node: addr, Duration: 1})
-		p.Watch(&nodes{{Addr: addr}})
+		see(t, p, &nodes{{Addr: addr}})
 		shown := "{node=" + quoted(want) + "}"
 		if want == "" {
 			shown = `{node=""}`

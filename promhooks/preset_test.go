@@ -17,7 +17,7 @@ import (
 // Baseplate's metrics count what a client does.
 func TestBaseplateNamesCount(t *testing.T) {
 	s := testkit.Start(t, testkit.Redis)
-	w := watch(t, "test", "redis://"+s.Addr+"/3?max_open_conns=7", prometheus.NewRegistry(), []promhooks.Option{promhooks.WithBaseplateNames(), promhooks.WithRedisType("sentinel")})
+	w := watch(t, "test", "redis://"+s.Addr+"/3?max_open_conns=7", prometheus.NewRegistry(), []promhooks.Setting{promhooks.WithBaseplateNames(), promhooks.WithRedisType("sentinel")})
 	ctx := t.Context()
 	w.Set(ctx, "k", "v", 0)
 	w.Get(ctx, "nothing")
@@ -50,7 +50,7 @@ func TestBaseplateNamesCount(t *testing.T) {
 
 // A hook that was added without Attach doesn't know the database.
 func TestBaseplateDatabaseIsEmptyIfUnknown(t *testing.T) {
-	m := must(promhooks.New("test", promhooks.WithBaseplateNames()))(t)
+	m := must(promhooks.NewMetrics("test", promhooks.WithBaseplateNames()))(t)
 	_ = hooked(t, m, func(context.Context, redis.Cmder) error { return nil })(t.Context(), redis.NewStringCmd(t.Context(), "get", "k"))
 	gather(t, registry(t, m)).want(t, samples{
 		`redis_client_requests_total{redis_client_name="test",redis_command="GET",redis_database="",redis_success="true",redis_type="standalone"}`: 1,
@@ -63,7 +63,7 @@ func TestRedisManagerNamesCount(t *testing.T) {
 	w := watchWith(t, "test", "redis://"+s.Addr+"?max_retries=-1", prometheus.NewRegistry(), driver.Config{Pool: pooler.Config{
 		ConnMaxIdleTime: 20 * time.Millisecond, HealthCheckInterval: 20 * time.Millisecond,
 		FailFastAfter: time.Millisecond, BackoffMax: 20 * time.Millisecond, SharedConns: -1,
-	}}, []promhooks.Option{promhooks.WithRedisManagerNames()})
+	}}, []promhooks.Setting{promhooks.WithRedisManagerNames()})
 	ctx := t.Context()
 	node := `{node_redis_url="` + s.Addr + `"}`
 	w.Ping(ctx)

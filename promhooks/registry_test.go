@@ -17,7 +17,7 @@ func quoted(s string) string { return strconv.Quote(s) }
 func TestTwoClientsShareARegistry(t *testing.T) {
 	s := testkit.Start(t, testkit.Redis)
 	reg := prometheus.NewRegistry()
-	opts := []promhooks.Option{promhooks.WithBaseplateNames(), promhooks.WithRedisManagerNames()}
+	opts := []promhooks.Setting{promhooks.WithBaseplateNames(), promhooks.WithRedisManagerNames()}
 	orders := watch(t, "orders", "redis://"+s.Addr, reg, opts)
 	users := watch(t, "users", "redis://"+s.Addr+"/1", reg, opts)
 	stock := must(promhooks.NewStockPool("stock", &stockStats{}, opts...))(t)
@@ -41,7 +41,7 @@ func TestTwoClientsShareARegistry(t *testing.T) {
 func TestANameFitsInARegistryOnce(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	for name, collector := range map[string]func() prometheus.Collector{
-		"Metrics": func() prometheus.Collector { return must(promhooks.New("a"))(t) },
+		"Metrics": func() prometheus.Collector { return must(promhooks.NewMetrics("a"))(t) },
 		"Pool":    func() prometheus.Collector { return must(promhooks.NewPool("a"))(t) },
 	} {
 		first := collector()
@@ -55,7 +55,7 @@ func TestANameFitsInARegistryOnce(t *testing.T) {
 	}
 	// With other options it isn't the same collector, and is refused as well.
 	for _, c := range []prometheus.Collector{
-		must(promhooks.New("a", promhooks.WithBaseplateNames()))(t),
+		must(promhooks.NewMetrics("a", promhooks.WithBaseplateNames()))(t),
 		must(promhooks.NewPool("a", promhooks.WithRedisManagerNames()))(t),
 		must(promhooks.NewStockPool("a", &stockStats{}))(t),
 	} {

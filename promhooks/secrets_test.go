@@ -19,7 +19,7 @@ func TestNoSecretIsInAScrape(t *testing.T) {
 	const password, key, value, typed = "pw-Xk41", "key-Xk42", "value-Xk43", "typed-Xk44"
 	s := testkit.Start(t, testkit.Redis, testkit.WithPassword(password))
 	reg := prometheus.NewRegistry()
-	opts := []promhooks.Option{promhooks.WithBaseplateNames(), promhooks.WithRedisManagerNames(), promhooks.WithExemplars(true)}
+	opts := []promhooks.Setting{promhooks.WithBaseplateNames(), promhooks.WithRedisManagerNames(), promhooks.WithExemplars(true)}
 	w := watch(t, "test", "redis://:"+password+"@"+s.Addr, reg, opts)
 	wrong := watch(t, "wrong", "redis://:Xk45"+password+"@"+s.Addr, reg, opts)
 	ctx := t.Context()

@@ -39,7 +39,7 @@ redis_client_pool_dialing gauge {client,node} Dials that are under way.
 redis_client_pool_dials_total counter {client,node,outcome} Connections that were opened, or couldn't be.
 redis_client_pool_heal_seconds histogram {client,node} Time from when a node couldn't be reached until it could again.
 redis_client_pool_idle_connections gauge {redis_pool} Connections that nobody uses (Baseplate's name).
-redis_client_pool_max_connections gauge {client,node} The most connections that the pool opens; +Inf without a bound.
+redis_client_pool_max_connections gauge {client,node} The most connections that the pool opens; without a bound +Inf in Prometheus, and not there in OpenTelemetry.
 redis_client_pool_max_size gauge {redis_pool} The most connections that the pool opens; +Inf without a bound (Baseplate's name).
 redis_client_pool_node_up gauge {client,node} Whether the node can be reached: 0 if it is down, else 1.
 redis_client_pool_oldest_exchange_seconds gauge {client,node} How long ago the oldest request began that is on a connection, or how long a shared connection that owes replies has been silent.
@@ -67,9 +67,9 @@ redis_pool_unhealthy gauge {client,node_redis_url} 1 if the node is down (redis-
 `
 
 // everything is a gather in which every metric has a series.
-func everything(tb testing.TB, opts ...promhooks.Option) *prometheus.Registry {
+func everything(tb testing.TB, opts ...promhooks.Setting) *prometheus.Registry {
 	tb.Helper()
-	m := must(promhooks.New("test", opts...))(tb)
+	m := must(promhooks.NewMetrics("test", opts...))(tb)
 	p := must(promhooks.NewPool("test", opts...))(tb)
 	stock := must(promhooks.NewStockPool("stock", &stockStats{}, opts...))(tb)
 	hook := must(hooks.New(m))(tb)
@@ -77,7 +77,7 @@ func everything(tb testing.TB, opts ...promhooks.Option) *prometheus.Registry {
 	_ = process(tb.Context(), redis.NewStringCmd(tb.Context(), "get", "k"))
 	_ = process(tb.Context(), redis.NewStringCmd(tb.Context(), "blpop", "k", 0))
 	m.Handshake(tb.Context(), hooks.Commands()[0], "ERR")
-	p.Watch(&nodes{{Network: "tcp", Addr: "one:6379", Stats: pooler.Stats{Pins: map[string]int64{"watch": 1}}}})
+	see(tb, p, &nodes{{Network: "tcp", Addr: "one:6379", Stats: pooler.Stats{Pins: map[string]int64{"watch": 1}}}})
 	p.OnEvent(pooler.Event{Kind: pooler.EventDial, Node: "one:6379", Duration: 1})
 	return registry(tb, m, p, stock)
 }
@@ -116,7 +116,7 @@ func TestPresetsAreAddedOnlyWhenAskedFor(t *testing.T) {
 
 // Whatever is chosen, names and units are as Prometheus recommends them.
 func TestPromlintHasNothingToSay(t *testing.T) {
-	choices := [][]promhooks.Option{
+	choices := [][]promhooks.Setting{
 		{promhooks.WithBuckets(nil)},
 		{promhooks.WithNativeHistograms(-1)},
 		{promhooks.WithExemplars(true)},
@@ -124,7 +124,7 @@ func TestPromlintHasNothingToSay(t *testing.T) {
 		{promhooks.WithRedisManagerNames()},
 	}
 	for set := range 1 << len(choices) {
-		var opts []promhooks.Option
+		var opts []promhooks.Setting
 		if set&3 == 3 {
 			continue // no buckets at all: an error
 		}

@@ -13,7 +13,7 @@ import (
 // shop is a shop's traffic, until the context is over: a few articles that
 // everybody looks at, many that hardly anybody does, carts that are filled, and a
 // mistake now and then.
-func shop(until context.Context, rdb *redis.Client) {
+func shop(until context.Context, rdb redis.UniversalClient) {
 	ctx := context.WithoutCancel(until) // what has begun is finished
 	for n := range 100 {
 		rdb.Set(ctx, article(n), "a fine thing", time.Hour)
@@ -37,7 +37,7 @@ func article(n int) string { return fmt.Sprintf("shop:article:%d", n) }
 
 // customer is one visit. Errors are what this program is about: they show in the
 // metrics.
-func customer(ctx context.Context, rdb *redis.Client, id, visit int, next func() string) {
+func customer(ctx context.Context, rdb redis.UniversalClient, id, visit int, next func() string) {
 	for range 8 {
 		rdb.Get(ctx, next())
 	}

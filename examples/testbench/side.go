@@ -103,7 +103,9 @@ func (s *side) everpool(metrics prometheus.Registerer) (func(*redis.UniversalOpt
 		return nil, err
 	}
 	s.closers = append(s.closers, s.drv.Close)
-	pool.Watch(s.drv)
+	if _, err := pool.Watch(s.drv); err != nil {
+		return nil, err
+	}
 	return func(o *redis.UniversalOptions) redis.UniversalClient {
 		return redis.NewUniversalClient(s.drv.UniversalOptions(o))
 	}, metrics.Register(pool)
@@ -119,7 +121,7 @@ func (s *side) observe(registry prometheus.Registerer) (err error) {
 		return err
 	}
 	s.closers = append(s.closers, s.keys.Close)
-	metrics, err := promhooks.New(s.name)
+	metrics, err := promhooks.NewMetrics(s.name)
 	if err != nil {
 		return err
 	}

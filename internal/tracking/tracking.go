@@ -1,10 +1,10 @@
-// Package tracking lets the driver start hot-key tracking without importing it: that
-// brings web pages and their templates, which most programs have no use for.
+// Package tracking lets the driver have hot keys tracked without importing package hotkey:
+// that brings web pages and their templates, which most programs have no use for.
 package tracking
 
-import "github.com/redis/go-redis/v9"
+import "github.com/everpool/everpool/internal/wiring"
 
-// Start has the keys of a client counted, of the given shares of its reads and writes,
-// under the names that Baseplate uses; stop ends that. Package hotkey sets it when it is
-// part of the program; nil: it isn't.
-var Start func(c redis.UniversalClient, reads, writes float64) (stop func() error, err error)
+// Option has the keys of a client counted, of the given shares of its reads and writes,
+// under the names that Baseplate uses. Package hotkey sets it when it is part of the
+// program; nil: it isn't.
+var Option func(reads, writes float64) wiring.Option

@@ -12,26 +12,26 @@ import (
 func TestWrongOptionsAreNamed(t *testing.T) {
 	for _, c := range []struct {
 		client string
-		opts   []promhooks.Option
+		opts   []promhooks.Setting
 		want   []string
 	}{
 		{"", nil, []string{"client is", "required"}},
 		{"redis://u:secret@h:1", nil, []string{"client has ://", "required"}},
 		{"u:secret@h", nil, []string{"client has", "@"}},
 		{"\xff", nil, []string{"UTF-8"}},
-		{"a", []promhooks.Option{nil}, []string{"option 0 is nil"}},
-		{"a", []promhooks.Option{promhooks.WithBuckets([]float64{0, 1})}, []string{"bound 0 is 0", "above 0"}},
-		{"a", []promhooks.Option{promhooks.WithBuckets([]float64{1, 1})}, []string{"bound 1 is 1 after 1", "rise"}},
-		{"a", []promhooks.Option{promhooks.WithBuckets([]float64{1, math.Inf(1)})}, []string{"bound 1 is +Inf", "finite"}},
-		{"a", []promhooks.Option{promhooks.WithBuckets([]float64{math.NaN()})}, []string{"bound 0 is NaN", "finite"}},
-		{"a", []promhooks.Option{promhooks.WithNativeHistograms(1)}, []string{"factor is 1", "above 1"}},
-		{"a", []promhooks.Option{promhooks.WithNativeHistograms(math.NaN())}, []string{"factor is NaN", "above 1"}},
-		{"a", []promhooks.Option{promhooks.WithNativeHistograms(-2)}, []string{"factor is -2", "above 1"}},
-		{"a", []promhooks.Option{promhooks.WithNativeHistograms(-1), promhooks.WithBuckets(nil)}, []string{"WithBuckets is empty", "needs classic or native"}},
-		{"a", []promhooks.Option{promhooks.WithRedisType("ring")}, []string{`type is "ring"`, "standalone, cluster and sentinel"}},
-		{"", []promhooks.Option{promhooks.WithRedisType("ring"), promhooks.WithNativeHistograms(.5)}, []string{"client is", `"ring"`, "factor is 0.5"}},
+		{"a", []promhooks.Setting{nil}, []string{"setting 0 is nil"}},
+		{"a", []promhooks.Setting{promhooks.WithBuckets([]float64{0, 1})}, []string{"bound 0 is 0", "above 0"}},
+		{"a", []promhooks.Setting{promhooks.WithBuckets([]float64{1, 1})}, []string{"bound 1 is 1 after 1", "rise"}},
+		{"a", []promhooks.Setting{promhooks.WithBuckets([]float64{1, math.Inf(1)})}, []string{"bound 1 is +Inf", "finite"}},
+		{"a", []promhooks.Setting{promhooks.WithBuckets([]float64{math.NaN()})}, []string{"bound 0 is NaN", "finite"}},
+		{"a", []promhooks.Setting{promhooks.WithNativeHistograms(1)}, []string{"factor is 1", "above 1"}},
+		{"a", []promhooks.Setting{promhooks.WithNativeHistograms(math.NaN())}, []string{"factor is NaN", "above 1"}},
+		{"a", []promhooks.Setting{promhooks.WithNativeHistograms(-2)}, []string{"factor is -2", "above 1"}},
+		{"a", []promhooks.Setting{promhooks.WithNativeHistograms(-1), promhooks.WithBuckets(nil)}, []string{"WithBuckets is empty", "needs classic or native"}},
+		{"a", []promhooks.Setting{promhooks.WithRedisType("ring")}, []string{`type is "ring"`, "standalone, cluster and sentinel"}},
+		{"", []promhooks.Setting{promhooks.WithRedisType("ring"), promhooks.WithNativeHistograms(.5)}, []string{"client is", `"ring"`, "factor is 0.5"}},
 	} {
-		_, err := promhooks.New(c.client, c.opts...)
+		_, err := promhooks.NewMetrics(c.client, c.opts...)
 		_, poolErr := promhooks.NewPool(c.client, c.opts...)
 		_, stockErr := promhooks.NewStockPool(c.client, &stockStats{}, c.opts...)
 		for _, err := range []error{err, poolErr, stockErr} {
@@ -77,12 +77,12 @@ func TestBucketsAreTheOnesThatWereGiven(t *testing.T) {
 func TestHistogramsAreClassicAndNative(t *testing.T) {
 	for _, c := range []struct {
 		name            string
-		opts            []promhooks.Option
+		opts            []promhooks.Setting
 		classic, native bool
 	}{
 		{"default", nil, true, true},
-		{"classic", []promhooks.Option{promhooks.WithNativeHistograms(-1)}, true, false},
-		{"native", []promhooks.Option{promhooks.WithBuckets(nil)}, false, true},
+		{"classic", []promhooks.Setting{promhooks.WithNativeHistograms(-1)}, true, false},
+		{"native", []promhooks.Setting{promhooks.WithBuckets(nil)}, false, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for _, f := range families(t, everything(t, c.opts...)) {

@@ -18,15 +18,15 @@ func TestEverythingThatIsWrongIsSaidAtOnce(t *testing.T) {
 	)
 	_, metrics := otelhooks.NewMetrics(nil, otelhooks.WithMeterProvider(nil), otelhooks.WithMetricsFilter(nil),
 		otelhooks.WithBuckets(), otelhooks.WithMetricAttributes(attribute.Int("good", 1), attribute.KeyValue{}))
-	_, pools := otelhooks.NewPoolMetrics(nil, otelhooks.WithMeterProvider(nil), otelhooks.WithPoolName(nil),
+	_, pools := otelhooks.NewPool(nil, otelhooks.WithMeterProvider(nil), otelhooks.WithPoolName(nil),
 		otelhooks.WithBuckets(1, 1))
 	for _, test := range []struct {
 		err  error
 		want []string
 	}{
-		{tracing, []string{"option 0", "WithTracerProvider", "WithSpanFilter", "WithSpanName", "WithAttributes", "WithQueryKeys"}},
-		{metrics, []string{"option 0", "WithMeterProvider", "WithMetricsFilter", "WithBuckets", "WithMetricAttributes: attribute 1"}},
-		{pools, []string{"option 0", "WithMeterProvider", "WithPoolName", "[1 1]"}},
+		{tracing, []string{"setting 0", "WithTracerProvider", "WithSpanFilter", "WithSpanName", "WithAttributes", "WithQueryKeys"}},
+		{metrics, []string{"setting 0", "WithMeterProvider", "WithMetricsFilter", "WithBuckets", "WithMetricAttributes: attribute 1"}},
+		{pools, []string{"setting 0", "WithMeterProvider", "WithPoolName", "[1 1]"}},
 	} {
 		for _, want := range test.want {
 			if test.err == nil || !strings.Contains(test.err.Error(), want) {

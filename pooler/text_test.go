@@ -1,0 +1,139 @@
+package pooler_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+
+	"github.com/everpool/everpool/pooler"
+)
+
+// snake is a field's name in JSON.
+func snake(field string) string {
+	var b strings.Builder
+	for i, r := range field {
+		if unicode.IsUpper(r) && i > 0 && !(field == "TLS") {
+			b.WriteByte('_')
+		}
+		b.WriteRune(unicode.ToLower(r))
+	}
+	return b.String()
+}
+
+// All fields are in JSON, those to come too, and in the log, but for zeros.
+func TestAllFieldsAreInJSONAndInTheLog(t *testing.T) {
+	full := pooler.NodeStatus{Stats: pooler.Stats{Closes: map[pooler.CloseReason]int64{pooler.CloseIdle: 1}, Pins: map[string]int64{"watch": 1}}}
+	fill := func(of reflect.Value) {
+		for i := range of.NumField() {
+			switch f := of.Field(i); f.Interface().(type) {
+			case time.Time:
+				f.Set(reflect.ValueOf(time.Unix(1, 0)))
+			case string:
+				f.SetString("text")
+			case bool:
+				f.SetBool(true)
+			case int, int64, time.Duration:
+				f.SetInt(1)
+			}
+		}
+	}
+	fill(reflect.ValueOf(&full).Elem())
+	fill(reflect.ValueOf(&full.Stats).Elem())
+	for name, v := range map[string]any{"full": full, "zero": pooler.NodeStatus{}} {
+		text, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got map[string]any
+		if err := json.Unmarshal(text, &got); err != nil {
+			t.Fatal(err)
+		}
+		stats, _ := got["stats"].(map[string]any)
+		check := func(in map[string]any, of reflect.Type) {
+			for i := range of.NumField() {
+				key := snake(of.Field(i).Name)
+				if of.Field(i).Type == reflect.TypeFor[time.Duration]() {
+					key += "_seconds"
+				}
+				if _, ok := in[key]; !ok {
+					t.Errorf("%s: %s isn't in %s", name, key, text)
+				}
+			}
+			if len(in) != of.NumField() {
+				t.Errorf("%s: %d fields, want %d", name, len(in), of.NumField())
+			}
+		}
+		check(got, reflect.TypeFor[pooler.NodeStatus]())
+		check(stats, reflect.TypeFor[pooler.Stats]())
+	}
+	var log bytes.Buffer
+	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "node", full, "zero", pooler.NodeStatus{})
+	for _, want := range []string{"node.addr=text", "node.stats.wait_duration=1ns", "node.stats.closes.idle=1", "node.state=up", "zero.state=up"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("%s isn't in %s", want, &log)
+		}
+	}
+	for _, not := range []string{"zero.handles", "zero.stats.dials", "zero.since"} {
+		if strings.Contains(log.String(), not) {
+			t.Errorf("%s is in %s", not, &log)
+		}
+	}
+}
+
+// Who gives a URL for an address finds no part of its password anywhere.
+func TestNoTextHasAPassword(t *testing.T) {
+	n := pooler.NodeStatus{Addr: "redis://user:hunter2@h:1"}
+	text, err := json.Marshal(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "node", n, "event", pooler.Event{Node: n.Addr})
+	for _, s := range []string{string(text), log.String(), n.String()} {
+		if strings.Contains(s, "hunter2") || !strings.Contains(s, "h:1") {
+			t.Error(s)
+		}
+	}
+}
+
+func TestTextsOfValues(t *testing.T) {
+	for want, v := range map[string]any{
+		`"suspect"`: pooler.StateSuspect, `"retire"`: pooler.EventRetire, `{"down":1}`: map[pooler.State]int{pooler.StateDown: 1},
+	} {
+		if got, err := json.Marshal(v); string(got) != want || err != nil {
+			t.Errorf("%s, %v; want %s", got, err, want)
+		}
+	}
+	n := pooler.NodeStatus{
+		Addr: "h:1", State: pooler.StateDown,
+		Stats: pooler.Stats{OpenConnections: 4, Idle: 1, InFlight: 3, Waiting: 2, LastDialError: "refused"},
+	}
+	if got, want := n.String(), "h:1 is down: 4 connections, 1 of them idle; 3 requests, 2 of them waiting; refused"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got := (pooler.NodeStatus{Addr: "h:1", Silent: true}).String(); !strings.HasPrefix(got, "h:1 is silent:") {
+		t.Error(got)
+	}
+	for want, got := range map[string]string{
+		"unknown": pooler.Unknown.String(), "resend": pooler.Resend.String(), "9": pooler.Outcome(9).String(),
+		"[kind=state node=h:1 duration=1s state=up previous=down error=no]": pooler.Event{
+			Kind: pooler.EventState, Node: "h:1", Previous: pooler.StateDown, Duration: time.Second, Err: errors.New("no"),
+		}.LogValue().String(),
+	} {
+		if got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	settings := pooler.Config{MaxWaiters: -1, SharedConns: -1, FailFastAfter: -1, SilenceAfter: -1}.LogValue().String()
+	for _, want := range []string{"MaxWaiters=no bound", "SharedConns=none", "FailFastAfter=never", "SilenceAfter=off", "WaitTimeout=5s"} {
+		if !strings.Contains(settings, want) {
+			t.Errorf("%s isn't in %s", want, settings)
+		}
+	}
+}
