@@ -36,6 +36,7 @@ type Hook struct {
 // observer is one with what the hook knows of it.
 type observer struct {
 	Observer
+	index    int                   // among all of the hook
 	keep     func(*Operation) bool // nil: all
 	panicked atomic.Bool           // that was logged
 }
@@ -71,6 +72,7 @@ func New(observers ...Observer) (*Hook, error) {
 }
 
 func (h *Hook) add(o *observer) {
+	o.index = len(h.all)
 	h.all = append(h.all, o)
 	if _, ok := o.Observer.(AttemptObserver); ok {
 		h.attempts = append(h.attempts, o)
@@ -204,6 +206,9 @@ func (a *attached) attempt(ctx context.Context, f *frame, kind Kind, cmds []redi
 		at.Outcome, at.ErrorType = outcomeOf(at.Outcome, cmds)
 	}
 	for _, o := range a.hook.attempts {
+		if f.ctxs[o.index] == nil { // it doesn't watch the operation
+			continue
+		}
 		o.guard(func() { o.Observer.(AttemptObserver).Attempt(ctx, &at) })
 	}
 	return err

@@ -88,7 +88,7 @@ func (f Func) End(ctx context.Context, op *Operation) {
 }
 
 // Filter returns an observer that o is behind, for the operations for which keep
-// returns true when they begin. Dials, handshakes and attempts aren't filtered.
+// returns true when they begin, with their attempts. Dials and handshakes aren't filtered.
 // keep is called on the caller's goroutine, concurrently.
 func Filter(o Observer, keep func(*Operation) bool) Observer {
 	if keep == nil {

@@ -131,6 +131,6 @@
 //
 // With the SDK a command costs 3 allocations for a span that isn't sampled, 6 for
 // one that is, none for metrics; a client of several nodes costs one more for its
-// span. So does a filter that lets an operation pass without a span. That holds for any
-// number of servers: what is made once for each is kept with its client.
+// span. So does an operation that is left without a span by [WithRootSpans]. That
+// holds for any number of servers: what is made once for each is kept with its client.
 package otelhooks

@@ -3,6 +3,7 @@ package otelhooks
 import (
 	"errors"
 
+	"github.com/everpool/everpool/hooks"
 	"github.com/everpool/everpool/internal/observing"
 	"github.com/everpool/everpool/internal/wiring"
 )
@@ -25,7 +26,7 @@ type option struct {
 
 // everything is what an option has made.
 type everything struct {
-	tracing *Tracing
+	tracing hooks.Observer
 	metrics *Metrics
 	pool    *Pool
 }
@@ -48,10 +49,11 @@ func (o *option) Wire(c *wiring.Client) error {
 }
 
 func (o *option) make() (*everything, func() error, error) {
-	tracing, err := NewTracing(o.settings...)
-	if err != nil { // with everything that is wrong, also for the others
+	cfg, err := newConfig(o.settings)
+	if err != nil {
 		return nil, nil, err
 	}
+	tracing := hooks.Filter(newTracing(cfg), cfg.keepSpans)
 	metrics, err := NewMetrics(o.settings...)
 	if err != nil {
 		return nil, nil, err

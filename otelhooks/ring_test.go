@@ -1,6 +1,7 @@
 package otelhooks_test
 
 import (
+	"context"
 	"net"
 	"strconv"
 	"testing"
@@ -79,17 +80,27 @@ func TestABatchOfARingIsOneSpanWithAnAttemptForEachNode(tt *testing.T) {
 	t.want("records", counts, []uint64{1})
 }
 
-// The event goes on the operation's span, whatever span is in the context.
+// The event goes on the operation's span, whatever span is in the context: that of another
+// operation, of the same tracing, too.
 func TestAnAttemptOfAnOperationWithoutSpanIsNoEventOfTheParent(tt *testing.T) {
 	t := newTester(tt)
-	ring, _ := t.ring(
-		t.tracing(otelhooks.WithSpanFilter(func(*hooks.Operation) bool { return false })),
-		hooks.Filter(t.tracing(), func(*hooks.Operation) bool { return false }),
-	)
+	ring, _ := t.ring(hooks.Filter(t.tracing(), func(op *hooks.Operation) bool { return op.Name == "SET" }))
+	ring.AddHook(hooks.Adapter{Process: func(next redis.ProcessHook) redis.ProcessHook {
+		return func(ctx context.Context, cmd redis.Cmder) error {
+			if cmd.Name() == "set" { // another operation in the course of this one
+				ring.Get(ctx, "k")
+			}
+			return next(ctx, cmd)
+		}
+	}})
 	ctx, parent := t.tracers.Tracer("test").Start(t.ctx, "request")
 	t.must(ring.Set(ctx, "k", "v", 0).Err())
+	ring.Get(ctx, "k")
 	parent.End()
-	t.want("events", len(t.one().Events), 0)
+	spans := t.take()
+	t.want("names", names(spans), []string{"SET", "request"})
+	t.want("events of the operation around it", len(spans[0].Events), 1)
+	t.want("events of the parent", len(spans[1].Events), 0)
 }
 
 func TestTwoTracingsOfARingEachHaveTheirOwnEvents(tt *testing.T) {

@@ -32,7 +32,7 @@ type config struct {
 	queryText    bool
 	queryKeys    bool
 	childrenOnly bool
-	keepSpans    func(*hooks.Operation) bool
+	keepSpans    func(*hooks.Operation) bool // of Option
 	spanName     func(*hooks.Operation) string
 	attributes   func(*hooks.Operation) []attribute.KeyValue
 
@@ -82,9 +82,10 @@ func WithQueryKeys(on bool) Setting {
 	})
 }
 
-// WithSpanFilter makes spans only of the operations for which keep returns true
-// when they begin. By default all have one. keep is called on the caller's
-// goroutine, concurrently.
+// WithSpanFilter has [Option] make spans only of the operations for which keep returns
+// true when they begin. By default all have one. keep is called on the caller's
+// goroutine, concurrently. It is for Option only: it puts a [hooks.Filter] around the
+// [Tracing], as you do with one of [NewTracing].
 func WithSpanFilter(keep func(*hooks.Operation) bool) Setting {
 	return setting(func(c *config) error {
 		c.keepSpans = keep

@@ -7,6 +7,7 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 
+	"github.com/everpool/everpool/hooks"
 	"github.com/everpool/everpool/otelhooks"
 )
 
@@ -16,6 +17,7 @@ func TestEverythingThatIsWrongIsSaidAtOnce(t *testing.T) {
 		otelhooks.WithTracerProvider(nil), otelhooks.WithSpanFilter(nil), otelhooks.WithSpanName(nil),
 		otelhooks.WithAttributes(nil), otelhooks.WithQueryKeys(true),
 	)
+	_, filter := otelhooks.NewTracing(otelhooks.WithSpanFilter(func(*hooks.Operation) bool { return true }))
 	_, metrics := otelhooks.NewMetrics(nil, otelhooks.WithMeterProvider(nil), otelhooks.WithMetricsFilter(nil),
 		otelhooks.WithBuckets(), otelhooks.WithMetricAttributes(attribute.Int("good", 1), attribute.KeyValue{}))
 	_, pools := otelhooks.NewPool(nil, otelhooks.WithMeterProvider(nil), otelhooks.WithPoolName(nil),
@@ -25,6 +27,7 @@ func TestEverythingThatIsWrongIsSaidAtOnce(t *testing.T) {
 		want []string
 	}{
 		{tracing, []string{"setting 0", "WithTracerProvider", "WithSpanFilter", "WithSpanName", "WithAttributes", "WithQueryKeys"}},
+		{filter, []string{"WithSpanFilter is for Option", "hooks.Filter"}},
 		{metrics, []string{"setting 0", "WithMeterProvider", "WithMetricsFilter", "WithBuckets", "WithMetricAttributes: attribute 1"}},
 		{pools, []string{"setting 0", "WithMeterProvider", "WithPoolName", "[1 1]"}},
 	} {

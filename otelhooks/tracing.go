@@ -2,6 +2,7 @@ package otelhooks
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -29,14 +30,21 @@ var _ hooks.AttemptObserver = (*Tracing)(nil)
 // wrong, with everything that is wrong joined in one error.
 func NewTracing(settings ...Setting) (*Tracing, error) {
 	cfg, err := newConfig(settings)
+	if cfg.keepSpans != nil {
+		err = errors.Join(err, errors.New("otelhooks: NewTracing: WithSpanFilter is for Option; put a hooks.Filter around the Tracing"))
+	}
 	if err != nil {
 		return nil, err
 	}
+	return newTracing(cfg), nil
+}
+
+func newTracing(cfg config) *Tracing {
 	return &Tracing{
 		cfg:    cfg,
 		tracer: cfg.tracers.Tracer(ScopeName, trace.WithInstrumentationVersion(version()), trace.WithSchemaURL(semconv.SchemaURL)),
 		starts: newByOperation(newStartOptions),
-	}, nil
+	}
 }
 
 // startOptions are the same for all operations of a name and a client.
@@ -57,7 +65,7 @@ func newStartOptions(op *hooks.Operation) *startOptions {
 
 // Begin starts the span.
 func (t *Tracing) Begin(ctx context.Context, op *hooks.Operation) context.Context {
-	if !t.wants(ctx, op) {
+	if !t.wants(ctx) {
 		return &scope{Context: ctx, tracing: t}
 	}
 	name := op.Name
@@ -77,11 +85,8 @@ func (t *Tracing) Begin(ctx context.Context, op *hooks.Operation) context.Contex
 // address, and yet isn't unknown.
 func hasAttempts(t *hooks.Target) bool { return t.Addr == "" && t.Network != "" }
 
-func (t *Tracing) wants(ctx context.Context, op *hooks.Operation) bool {
-	if t.cfg.childrenOnly && !trace.SpanContextFromContext(ctx).IsValid() {
-		return false
-	}
-	return t.cfg.keepSpans == nil || t.cfg.keepSpans(op)
+func (t *Tracing) wants(ctx context.Context) bool {
+	return !t.cfg.childrenOnly || trace.SpanContextFromContext(ctx).IsValid()
 }
 
 // options are those that the span starts with: its own, and then what the user

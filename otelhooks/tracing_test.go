@@ -184,9 +184,7 @@ func TestOptionsOfSpans(tt *testing.T) {
 		otelhooks.WithAttributes(func(op *hooks.Operation) []attribute.KeyValue {
 			return []attribute.KeyValue{attribute.String("server.address", "prevails"), attribute.Int("commands", len(op.Cmds))}
 		}),
-		otelhooks.WithSpanFilter(func(op *hooks.Operation) bool { return op.Name != "PING" }),
 	))
-	c.Ping(t.ctx)
 	c.Get(t.ctx, "k")
 	c.Set(t.ctx, "k", "v", 0)
 	spans := t.take()
@@ -199,13 +197,15 @@ func TestOptionsOfSpans(tt *testing.T) {
 
 // A span that isn't made leaves the one in the context alone: that is the user's.
 func TestWithoutASpanTheParentIsLeftAlone(tt *testing.T) {
-	for name, opt := range map[string]otelhooks.Setting{
-		"filtered": otelhooks.WithSpanFilter(func(*hooks.Operation) bool { return false }),
-		"children": otelhooks.WithRootSpans(false),
+	for name, observer := range map[string]func(*tester) hooks.Observer{
+		"filtered": func(t *tester) hooks.Observer {
+			return hooks.Filter(t.tracing(), func(*hooks.Operation) bool { return false })
+		},
+		"children": func(t *tester) hooks.Observer { return t.tracing(otelhooks.WithRootSpans(false)) },
 	} {
 		tt.Run(name, func(tt *testing.T) {
 			t := newTester(tt)
-			c, _ := t.client(t.tracing(opt))
+			c, _ := t.client(observer(t))
 			c.LPush(t.ctx, "list", 1)
 			t.want("without a parent", len(t.take()), 0)
 			ctx, parent := t.tracers.Tracer("test").Start(t.ctx, "request")
