@@ -85,7 +85,7 @@ func (s *server) pipeline(_ context.Context, cmds []redis.Cmder) error {
 		}
 		cmd.SetErr(s.reply(cmd))
 	}
-	return cmds[0].Err()
+	return firstError(cmds)
 }
 
 // hold holds back what comes from now on.
@@ -721,6 +721,10 @@ func TestAPipelineIsRunAgainAsFarAsItWasRefused(t *testing.T) {
 		{
 			"only a later one refused", "incr a,get b", func(_ int, line string) error { return unless(line == "incr a", loading) },
 			[][]string{{"incr a", "get b"}}, loading,
+		},
+		{
+			"a later one refused again", "incr a,incr b", func(try int, line string) error { return unless(try > 0 && line == "incr a", loading) },
+			[][]string{{"incr a", "incr b"}, {"incr a", "incr b"}}, loading,
 		},
 		{
 			"refused for good", "incr a,get b", func(int, string) error { return redisError("WRONGTYPE") },
