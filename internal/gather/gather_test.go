@@ -79,13 +79,22 @@ func (s *server) pipeline(_ context.Context, cmds []redis.Cmder) error {
 	if whole != nil {
 		return whole()
 	}
+	var first error
 	for _, cmd := range cmds {
-		if w, ok := cmd.(once); ok {
-			cmd = w.Cmder
+		as := cmd
+		switch w := cmd.(type) {
+		case once:
+			as = w.Cmder
+		case *head:
+			as = w.Cmder
 		}
-		cmd.SetErr(s.reply(cmd))
+		err := s.reply(as)
+		cmd.SetErr(err)
+		if first == nil {
+			first = err
+		}
 	}
-	return firstError(cmds)
+	return first
 }
 
 // hold holds back what comes from now on.
