@@ -202,6 +202,9 @@ func (l *line) fly(b *batch) {
 	finished := false
 	defer func() {
 		if !finished {
+			if h, ok := cmds[0].(*head); ok {
+				cmds[0] = h.Cmder
+			}
 			stamp(cmds, fmt.Errorf("everpool: a batch of %d commands has panicked", len(cmds)))
 		}
 		l.land(b, len(cmds))
@@ -230,21 +233,17 @@ func (g *Gatherer) launch(fly func()) {
 	}()
 }
 
-// run runs the commands as a pipeline that go-redis doesn't repeat.
+// run runs the commands as a pipeline that go-redis doesn't repeat. No result is read
+// here: that of an AutoPipeline's command would have to be waited for, and only its caller
+// gets on without.
 func (c *chain) run(cmds []redis.Cmder) {
-	first := cmds[0]
-	cmds[0] = once{first}
-	err := c.pipeline(context.Background(), cmds)
+	first := &head{once: once{cmds[0]}}
 	cmds[0] = first
-	if err == nil {
-		return
+	err := c.pipeline(context.Background(), cmds)
+	cmds[0] = first.Cmder
+	if err != nil && !first.told {
+		stamp(cmds, err) // the server has refused the connection
 	}
-	for _, cmd := range cmds {
-		if cmd.Err() != nil {
-			return
-		}
-	}
-	stamp(cmds, err) // go-redis does, but that is nowhere said
 }
 
 // once is a command that go-redis doesn't run again, nor what is in a pipeline with it.
@@ -253,12 +252,22 @@ type once struct{ redis.Cmder }
 // NoRetry is true.
 func (once) NoRetry() bool { return true }
 
-// stamp gives all commands the error that have none.
+// head is the first command of a batch.
+type head struct {
+	once
+	told bool // how it ended, and all behind it will be
+}
+
+// SetErr notes that the command has ended.
+func (h *head) SetErr(err error) {
+	h.told = true
+	h.Cmder.SetErr(err)
+}
+
+// stamp gives all commands the error.
 func stamp(cmds []redis.Cmder, err error) {
 	for _, cmd := range cmds {
-		if cmd.Err() == nil {
-			cmd.SetErr(err)
-		}
+		cmd.SetErr(err)
 	}
 }
 

@@ -234,6 +234,7 @@ func (c *chain) gather(ctx context.Context, cmd redis.Cmder) error {
 	if mayLeave {
 		run = cmd.Clone()
 	}
+	run.SetErr(nil) // where there is an error go-redis gives a pipeline's command no other
 	l := &c.lines[c.g.lines[effect]]
 	b, at := l.board(run, mayLeave)
 	switch {

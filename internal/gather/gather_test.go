@@ -79,13 +79,22 @@ func (s *server) pipeline(_ context.Context, cmds []redis.Cmder) error {
 	if whole != nil {
 		return whole()
 	}
+	var first error
 	for _, cmd := range cmds {
-		if w, ok := cmd.(once); ok {
-			cmd = w.Cmder
+		as := cmd
+		switch w := cmd.(type) {
+		case once:
+			as = w.Cmder
+		case *head:
+			as = w.Cmder
 		}
-		cmd.SetErr(s.reply(cmd))
+		err := s.reply(as)
+		cmd.SetErr(err)
+		if first == nil {
+			first = err
+		}
 	}
-	return cmds[0].Err()
+	return first
 }
 
 // hold holds back what comes from now on.
@@ -724,6 +733,10 @@ func TestAPipelineIsRunAgainAsFarAsItWasRefused(t *testing.T) {
 			"only a later one refused", "incr a,get b", func(_ int, line string) error { return unless(line == "incr a", loading) },
 			[][]string{{"incr a", "get b"}},
 			loading,
+		},
+		{
+			"a later one refused again", "incr a,incr b", func(try int, line string) error { return unless(try > 0 && line == "incr a", loading) },
+			[][]string{{"incr a", "incr b"}, {"incr a", "incr b"}}, loading,
 		},
 		{
 			"refused for good", "incr a,get b", func(int, string) error { return redisError("WRONGTYPE") },

@@ -33,7 +33,7 @@ func (c *chain) doPipeline(ctx context.Context, cmds []redis.Cmder) error {
 		err := c.pipeline(ctx, list)
 		refusal, refused := errors.AsType[redis.Error](err)
 		switch {
-		case err == nil, refused && !isPassing(refusal.Error()):
+		case err == nil, refused && !isPassing(refusal.Error()), refused && hasRun(rest):
 			return firstError(cmds)
 		case attempt == c.retries.most, !triesAgain(err):
 			return err
@@ -49,6 +49,10 @@ func (c *chain) doPipeline(ctx context.Context, cmds []redis.Cmder) error {
 		}
 	}
 }
+
+// hasRun reports whether the first command has run, where a later one has failed. Without
+// any error but the pipeline's own, no connection was made.
+func hasRun(cmds []redis.Cmder) bool { return cmds[0].Err() == nil && firstError(cmds) != nil }
 
 // isUnsafe reports whether running the command twice would do harm, of those that are
 // gathered; a pipeline of others alone is left to go-redis.
