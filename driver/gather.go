@@ -27,7 +27,7 @@ type GatherConfig struct {
 	Flights int
 
 	// Largest is how many commands a batch has at most. What is more goes straight on.
-	// 0: 1000.
+	// 0: 4000.
 	Largest int
 }
 
@@ -101,8 +101,8 @@ type GatherStats struct {
 // and WriteTimeout. go-redis's own measurements (its otel package) show pipelines.
 //
 // Clients with client-side caching or a Limiter go without, see [GatherStats]. detach
-// has all commands go straight on again, returns when no batch is under way whose
-// callers may have left, and may be called again. Gather fails if the client isn't this
+// has all commands go straight on again, returns when no batch is under way, and may
+// be called again. Gather fails if the client isn't this
 // driver's. It dials nothing, and is safe for concurrent use.
 func (d *Driver) Gather(client redis.UniversalClient) (detach func(), err error) {
 	if err := d.unmade(); err != nil {

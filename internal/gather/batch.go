@@ -3,8 +3,10 @@ package gather
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -32,6 +34,9 @@ type batch struct {
 	lead  chan struct{} // has the caller fly it that leads; nil: none can
 	over  chan struct{} // closed when it is over
 	since time.Time     // it is gathering, or under way
+
+	panicked any         // what a flight has panicked with, once it is over
+	raised   atomic.Bool // one of the callers has panicked with that
 }
 
 // Where a command may be but at a place in its batch.
@@ -49,12 +54,18 @@ func (l *line) board(cmd redis.Cmder, mayLeave bool) (b *batch, at int) {
 	if l.flying < cfg.Flights && l.open == nil {
 		b := &batch{cmds: append(borrow(), cmd)}
 		if mayLeave {
+			if !l.chain.g.begin() {
+				return nil, refused
+			}
 			b.over = make(chan struct{})
 		}
 		l.takeOffLocked(b)
 		return b, alone
 	}
 	if l.open == nil {
+		if !l.chain.g.begin() {
+			return nil, refused
+		}
 		l.open = &batch{cmds: borrow(), over: make(chan struct{}), since: time.Now()}
 		l.watchLocked()
 	}
@@ -84,8 +95,15 @@ func (l *line) await(ctx context.Context, b *batch, at int, effect command.Effec
 		return nil
 	case <-ctx.Done():
 	}
-	switch {
-	case l.leave(b, at), effect == command.Read:
+	if l.leave(b, at) {
+		return ctx.Err()
+	}
+	select {
+	case <-b.over:
+		return nil // both, and what came of it is known
+	default:
+	}
+	if effect == command.Read {
 		return ctx.Err()
 	}
 	return l.chain.g.cfg.Unknown(ctx.Err())
@@ -149,8 +167,15 @@ func (l *line) overdue() *batch {
 		l.timer.Reset(wait)
 		return nil
 	}
-	l.armed, l.open = false, nil
-	if b.left == len(b.cmds) {
+	l.armed = false
+	return l.departLocked()
+}
+
+// departLocked has the batch that is gathering take off, if not all callers have left it.
+func (l *line) departLocked() *batch {
+	b := l.open
+	if l.open = nil; b.left == len(b.cmds) {
+		l.chain.g.end()
 		return nil
 	}
 	l.takeOffLocked(b)
@@ -172,15 +197,10 @@ func (l *line) next(landed *batch, n int) *batch {
 	late := l.flying > l.chain.g.cfg.Flights && time.Since(landed.since) > patience+time.Duration(l.aloft)*patienceForEach
 	l.flying--
 	l.aloft -= n
-	b := l.open
-	if b == nil || late {
+	if l.open == nil || late {
 		return nil
 	}
-	if l.open = nil; b.left == len(b.cmds) {
-		return nil
-	}
-	l.takeOffLocked(b)
-	return b
+	return l.departLocked()
 }
 
 // start has a batch that has taken off flown by the caller that leads, or on a goroutine
@@ -190,10 +210,11 @@ func (l *line) start(b *batch) {
 		b.lead <- struct{}{}
 		return
 	}
-	l.chain.g.launch(func() { l.fly(b) })
+	go l.fly(b)
 }
 
-// fly runs the batch. If that panics, its commands have an error.
+// fly runs the batch. If that panics, its commands have an error, and one of the callers
+// that are still there panics: on a goroutine of the flight's own nobody could recover.
 func (l *line) fly(b *batch) {
 	cmds := b.cmds
 	if b.left > 0 {
@@ -201,7 +222,8 @@ func (l *line) fly(b *batch) {
 	}
 	finished := false
 	defer func() {
-		if !finished {
+		if !finished { // runtime.Goexit is no panic
+			b.panicked = fmt.Sprintf("%v, under gathered commands\n%s", recover(), debug.Stack())
 			if h, ok := cmds[0].(*head); ok {
 				cmds[0] = h.Cmder
 			}
@@ -210,27 +232,18 @@ func (l *line) fly(b *batch) {
 		l.land(b, len(cmds))
 		close(b.over)
 		giveBack(b.cmds)
+		l.chain.g.end()
 	}()
 	l.chain.g.batches.Add(1)
 	l.chain.run(cmds)
 	finished = true
 }
 
-// launch runs a flight on a goroutine of its own.
-func (g *Gatherer) launch(fly func()) {
-	g.mu.Lock()
-	g.up++
-	g.mu.Unlock()
-	go func() {
-		defer func() {
-			g.mu.Lock()
-			defer g.mu.Unlock()
-			if g.up--; g.up == 0 {
-				g.landed.Broadcast()
-			}
-		}()
-		fly()
-	}()
+// raise panics, for the first caller, with what the flight has panicked with.
+func (b *batch) raise() {
+	if b.panicked != nil && !b.raised.Swap(true) {
+		panic(b.panicked)
+	}
 }
 
 // run runs the commands as a pipeline that go-redis doesn't repeat. No result is read

@@ -57,7 +57,8 @@ type Gatherer struct {
 	batches atomic.Int64
 
 	mu      sync.Mutex
-	up      int        // flights that have a goroutine of their own
+	off     bool
+	up      int        // batches that are gathering or under way
 	landed  *sync.Cond // up is 0
 	tallies map[*tally]bool
 	gone    int64 // calls of chains that are gone
@@ -80,14 +81,34 @@ func New(cfg Config) *Gatherer {
 	return g
 }
 
-// Off has all commands go straight on from now on. It returns when no batch is under
-// way that has a goroutine of its own.
+// Off has all commands go straight on from now on. It returns when no batch is gathering
+// or under way.
 func (g *Gatherer) Off() {
 	g.from.Store(never)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for g.up > 0 {
+	for g.off = true; g.up > 0; {
 		g.landed.Wait()
+	}
+}
+
+// begin counts a batch, unless there are to be no more.
+func (g *Gatherer) begin() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.off {
+		return false
+	}
+	g.up++
+	return true
+}
+
+// end counts one less.
+func (g *Gatherer) end() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.up--; g.up == 0 {
+		g.landed.Broadcast()
 	}
 }
 
@@ -255,6 +276,7 @@ func (c *chain) gather(ctx context.Context, cmd redis.Cmder) error {
 	} else if err := l.await(ctx, b, at, effect); err != nil {
 		return err
 	}
+	b.raise()
 	c.g.n[Gathered].Add(1)
 	return c.tell(ctx, cmd, run, effect, key)
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -458,6 +459,51 @@ func TestOffWaitsForFlightsThatCallersMayLeave(t *testing.T) {
 	})
 }
 
+// Off waits for what a caller flies, too, since others may have left it; and nothing is
+// gathered once it has returned.
+func TestOffWaitsForFlightsOfCallers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s server
+		var w crowd
+		g, c := newTestChain(&s)
+		ctx, cancel := context.WithCancel(background)
+		s.hold()
+		w.call(background, c, "get", "first")
+		w.call(background, c, "get", "flies")
+		w.call(ctx, c, "get", "leaves")
+		s.pass()
+		cancel()
+		off := make(chan struct{})
+		go func() { g.Off(); close(off) }()
+		synctest.Wait()
+		select {
+		case <-off:
+			t.Error("Off has returned with a batch under way")
+		default:
+		}
+		s.release()
+		<-off
+		w.wg.Wait()
+		if b, at := c.lines[0].board(redis.NewStringCmd(ctx, "get", "late"), true); b != nil || at != refused {
+			t.Error("a batch was begun after Off")
+		}
+	})
+}
+
+// What has come is told even if the context has ended by then.
+func TestWhatIsOverIsTold(t *testing.T) {
+	ctx, cancel := context.WithCancel(background)
+	cancel()
+	b := &batch{cmds: []redis.Cmder{nil}, off: true, over: make(chan struct{})}
+	close(b.over)
+	_, c := newTestChain(&server{})
+	for range 100 {
+		if err := c.lines[0].await(ctx, b, 0, command.Unsafe); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // After an error after which go-redis tries a single command again, each goes on alone;
 // after any other its caller is told.
 func TestWhatGoesOnAlone(t *testing.T) {
@@ -676,36 +722,49 @@ func TestAFullBatch(t *testing.T) {
 	})
 }
 
-// A panic below ends the calls of its batch with an error, and the line goes on.
+// A panic below is one of the callers', be the batch flown by one of them or not, and
+// ends the calls of the others with an error; the line goes on.
 func TestAPanicEndsOneBatch(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var s server
-		var w crowd
-		_, c := newTestChain(&s)
-		s.hold()
-		w.call(background, c, "get", "first")
-		s.whole = func() error { panic("below") }
-		w.wg.Go(func() {
-			defer func() {
-				if recover() == nil {
-					t.Error("the caller that flies hasn't panicked")
-				}
-			}()
-			call(background, c, "get", "a")
+	for _, mayLeave := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx := background
+			if mayLeave {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithCancel(background)
+				defer cancel()
+			}
+			var s server
+			var w crowd
+			_, c := newTestChain(&s)
+			s.hold()
+			w.call(background, c, "get", "first")
+			s.whole = func() error { panic("below") }
+			var panics, failures atomic.Int64
+			for _, key := range []string{"a", "b", "c"} {
+				w.wg.Go(func() {
+					defer func() {
+						if r := recover(); r != nil && strings.HasPrefix(fmt.Sprint(r), "below, ") {
+							panics.Add(1)
+						}
+					}()
+					if call(ctx, c, "get", key).Err() != nil {
+						failures.Add(1)
+					}
+				})
+			}
+			synctest.Wait()
+			s.release()
+			w.wg.Wait()
+			if panics.Load() != 1 || failures.Load() != 2 {
+				t.Errorf("%d panicked, %d were told (callers may leave: %t)", panics.Load(), failures.Load(), mayLeave)
+			}
+			s.whole = nil
+			w.call(background, c, "get", "next")
+			if w.get("next") != "value of next" {
+				t.Error("the line is closed")
+			}
 		})
-		synctest.Wait()
-		w.call(background, c, "get", "b")
-		s.release()
-		w.wg.Wait()
-		if w.err("get", "b") == nil {
-			t.Error("the other one was told nothing")
-		}
-		s.whole = nil
-		w.call(background, c, "get", "next")
-		if w.get("next") != "value of next" {
-			t.Error("the line is closed")
-		}
-	})
+	}
 }
 
 // A pipeline whose first command was refused for now is run again as far as it was
