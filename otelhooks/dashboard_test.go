@@ -1,12 +1,7 @@
 package otelhooks_test
 
 import (
-	"encoding/json"
-	"errors"
 	"maps"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -16,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
+	"github.com/everpool/everpool/internal/testkit/promcheck"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -41,7 +37,7 @@ func underscored(name string) string { return strings.ReplaceAll(name, ".", "_")
 
 // labels are those of all points of a metric.
 func labels(m metricdata.Metrics) []string {
-	all := map[string]bool{"job": true, "instance": true, "le": true}
+	all := make(map[string]bool)
 	add := func(s attribute.Set) {
 		for _, kv := range s.ToSlice() {
 			all[underscored(string(kv.Key))] = true
@@ -94,63 +90,10 @@ func TestTheDashboardAsksForWhatThereIs(tt *testing.T) {
 			known[name] = labels(m)
 		}
 	}
-	asked := make(map[string]bool)
-	for _, q := range promcheck(tt, "everpool-otel.json") {
-		of := []string{}
-		for _, s := range q.Selectors {
-			if _, ok := known[s.Metric]; !ok {
-				t.Errorf("%s: %s doesn't exist: %s", q.Where, s.Metric, q.Expr)
-			}
-			for _, l := range s.Labels {
-				if !slices.Contains(known[s.Metric], l) {
-					t.Errorf("%s: %s has no label %s: %s", q.Where, s.Metric, l, q.Expr)
-				}
-			}
-			of = append(of, known[s.Metric]...)
-			asked[s.Metric] = true
-		}
-		for _, l := range q.Labels {
-			if !slices.Contains(of, l) {
-				t.Errorf("%s: nothing has the label %s: %s", q.Where, l, q.Expr)
-			}
-		}
-	}
+	asked := promcheck.Compare(tt, promcheck.Queries(tt, "everpool-otel.json"), known)
 	for _, m := range all {
 		if !slices.ContainsFunc(prometheusNames(m), func(name string) bool { return asked[name] }) {
 			t.Errorf("no query asks for %s", m.Name)
 		}
 	}
-}
-
-// query is what tools/promcheck says of one.
-type query struct {
-	Where, Expr string
-	Selectors   []struct {
-		Metric string
-		Labels []string
-	}
-	Labels []string
-}
-
-// promcheck runs the program of that name, which is in a module of its own.
-func promcheck(tb testing.TB, files ...string) []query {
-	tb.Helper()
-	program := filepath.Join(tb.TempDir(), "promcheck")
-	build := exec.Command("go", "build", "-o", program, "./promcheck")
-	build.Dir = "../tools"
-	if out, err := build.CombinedOutput(); err != nil {
-		if os.Getenv("CI") == "true" {
-			tb.Fatalf("tools/promcheck can't be built (%v):\n%s", err, out)
-		}
-		tb.Skipf("tools/promcheck can't be built (%v):\n%s", err, out)
-	}
-	out, err := exec.Command(program, append([]string{"../docs/dashboards"}, files...)...).Output()
-	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
-		tb.Fatalf("promcheck: %s", exit.Stderr)
-	}
-	var queries []query
-	if err := errors.Join(err, json.Unmarshal(out, &queries)); err != nil {
-		tb.Fatal(err)
-	}
-	return queries
 }

@@ -144,8 +144,14 @@ func TestTheConventionsNamesAreTheirs(tt *testing.T) {
 		Name() string
 		Unit() string
 	}{
-		dbconv.ClientConnectionCount{}, dbconv.ClientConnectionMax{}, dbconv.ClientConnectionIdleMax{}, dbconv.ClientConnectionIdleMin{},
-		dbconv.ClientConnectionPendingRequests{}, dbconv.ClientConnectionTimeouts{}, dbconv.ClientConnectionCreateTime{}, dbconv.ClientConnectionWaitTime{},
+		dbconv.ClientConnectionCount{},
+		dbconv.ClientConnectionMax{},
+		dbconv.ClientConnectionIdleMax{},
+		dbconv.ClientConnectionIdleMin{},
+		dbconv.ClientConnectionPendingRequests{},
+		dbconv.ClientConnectionTimeouts{},
+		dbconv.ClientConnectionCreateTime{},
+		dbconv.ClientConnectionWaitTime{},
 	} {
 		t.want(c.Name(), all[c.Name()].Unit, c.Unit())
 	}

@@ -30,8 +30,8 @@ func snake(field string) string {
 func TestAllFieldsAreInJSONAndInTheLog(t *testing.T) {
 	full := pooler.NodeStatus{Stats: pooler.Stats{Closes: map[pooler.CloseReason]int64{pooler.CloseIdle: 1}, Pins: map[string]int64{"watch": 1}}}
 	fill := func(of reflect.Value) {
-		for i := range of.NumField() {
-			switch f := of.Field(i); f.Interface().(type) {
+		for _, f := range of.Fields() {
+			switch f.Interface().(type) {
 			case time.Time:
 				f.Set(reflect.ValueOf(time.Unix(1, 0)))
 			case string:
@@ -56,9 +56,9 @@ func TestAllFieldsAreInJSONAndInTheLog(t *testing.T) {
 		}
 		stats, _ := got["stats"].(map[string]any)
 		check := func(in map[string]any, of reflect.Type) {
-			for i := range of.NumField() {
-				key := snake(of.Field(i).Name)
-				if of.Field(i).Type == reflect.TypeFor[time.Duration]() {
+			for field := range of.Fields() {
+				key := snake(field.Name)
+				if field.Type == reflect.TypeFor[time.Duration]() {
 					key += "_seconds"
 				}
 				if _, ok := in[key]; !ok {

@@ -2,7 +2,6 @@ package promhooks_test
 
 import (
 	"encoding/json"
-	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,24 +13,10 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/everpool/everpool/internal/testkit"
+	"github.com/everpool/everpool/internal/testkit/promcheck"
 )
 
 const dashboards = "../docs/dashboards"
-
-// query is what tools/promcheck says of one.
-type query struct {
-	Where     string
-	Expr      string
-	Selectors []struct {
-		Metric string
-		Labels []string
-	}
-	Labels []string
-}
-
-// ownLabels are given by Prometheus itself, or belong to the text form of
-// histograms.
-var ownLabels = []string{"job", "instance", "le"}
 
 // Prometheus's own parser takes every query of the dashboard and of the alerts,
 // and each asks for metrics and labels that there are.
@@ -46,29 +31,8 @@ func TestDashboardsAskForWhatThereIs(t *testing.T) {
 		return len(gather(t, reg).starting("redis_client_hot_key_rate")) > 0
 	})
 	known := exposed(t, reg)
-	asked := make(map[string]bool)
-	queries := promcheck(t, "everpool.json", "alerts.yml")
-	for _, q := range queries {
-		of := slices.Clone(ownLabels)
-		for _, s := range q.Selectors {
-			labels, ok := known[s.Metric]
-			if !ok {
-				t.Errorf("%s: %s doesn't exist: %s", q.Where, s.Metric, q.Expr)
-			}
-			for _, l := range s.Labels {
-				if !slices.Contains(labels, l) && !slices.Contains(ownLabels, l) {
-					t.Errorf("%s: %s has no label %s: %s", q.Where, s.Metric, l, q.Expr)
-				}
-			}
-			of = append(of, labels...)
-			asked[s.Metric] = true
-		}
-		for _, l := range q.Labels {
-			if !slices.Contains(of, l) {
-				t.Errorf("%s: nothing has the label %s: %s", q.Where, l, q.Expr)
-			}
-		}
-	}
+	queries := promcheck.Queries(t, "everpool.json", "alerts.yml")
+	asked := promcheck.Compare(t, queries, known)
 	// The other way round: every metric is in the dashboard, in one of its forms.
 	for _, f := range families(t, reg) {
 		if name := f.GetName(); !asked[name] {
@@ -78,36 +42,6 @@ func TestDashboardsAskForWhatThereIs(t *testing.T) {
 	if len(queries) < 30 {
 		t.Errorf("only %d queries", len(queries))
 	}
-}
-
-// promcheck runs the program of that name, which is in a module of its own: the
-// library doesn't depend on Prometheus.
-func promcheck(tb testing.TB, files ...string) []query {
-	tb.Helper()
-	program := filepath.Join(tb.TempDir(), "promcheck")
-	build := exec.Command("go", "build", "-o", program, "./promcheck")
-	build.Dir = "../tools"
-	if out, err := build.CombinedOutput(); err != nil {
-		skipUnlessCI(tb, "tools/promcheck can't be built (%v):\n%s", err, out)
-	}
-	out, err := exec.Command(program, append([]string{dashboards}, files...)...).Output()
-	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
-		tb.Fatalf("promcheck: %s", exit.Stderr)
-	}
-	var queries []query
-	if err := errors.Join(err, json.Unmarshal(out, &queries)); err != nil {
-		tb.Fatal(err)
-	}
-	return queries
-}
-
-// skipUnlessCI skips the test for want of a program; under CI that fails it.
-func skipUnlessCI(tb testing.TB, format string, args ...any) {
-	tb.Helper()
-	if os.Getenv("CI") == "true" {
-		tb.Fatalf(format, args...)
-	}
-	tb.Skipf(format, args...)
 }
 
 // exposed are the labels of each metric, by its names in the text form.
@@ -230,7 +164,7 @@ func TestTheDashboardIsWellMade(t *testing.T) {
 // The alerts' own tests, by Prometheus's tool.
 func TestAlertsPassPromtool(t *testing.T) {
 	if _, err := exec.LookPath("promtool"); err != nil {
-		skipUnlessCI(t, "no promtool: %v", err)
+		promcheck.SkipUnlessCI(t, "no promtool: %v", err)
 	}
 	for _, args := range [][]string{{"check", "rules", "alerts.yml"}, {"test", "rules", "alerts_test.yml"}} {
 		cmd := exec.Command("promtool", args...)
@@ -284,7 +218,7 @@ func TestTheAlertsOfTheDocsAreRules(t *testing.T) {
 
 // Who is told of an alert has to know which program it is about.
 func TestAlertsKeepJobAndInstance(t *testing.T) {
-	for _, q := range promcheck(t, "alerts.yml") {
+	for _, q := range promcheck.Queries(t, "alerts.yml") {
 		if slices.Contains(q.Labels, "client") && !(slices.Contains(q.Labels, "job") && slices.Contains(q.Labels, "instance")) {
 			t.Errorf("%s loses job and instance: %s", q.Where, q.Expr)
 		}

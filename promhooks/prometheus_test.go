@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/everpool/everpool/internal/testkit"
+	"github.com/everpool/everpool/internal/testkit/promcheck"
 )
 
 // A real Prometheus scrapes a client that does everything there are metrics for,
@@ -89,7 +90,7 @@ type promServer struct {
 func startPrometheus(tb testing.TB, target string, flags ...string) *promServer {
 	tb.Helper()
 	if _, err := exec.LookPath("prometheus"); err != nil {
-		skipUnlessCI(tb, "no prometheus: %v", err)
+		promcheck.SkipUnlessCI(tb, "no prometheus: %v", err)
 	}
 	alerts := must(filepath.Abs(filepath.Join(dashboards, "alerts.yml")))(tb)
 	config := filepath.Join(tb.TempDir(), "prometheus.yml")
