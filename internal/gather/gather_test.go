@@ -795,7 +795,8 @@ func TestAPipelineIsRunAgainAsFarAsItWasRefused(t *testing.T) {
 		},
 		{
 			"a later one refused again", "incr a,incr b", func(try int, line string) error { return unless(try > 0 && line == "incr a", loading) },
-			[][]string{{"incr a", "incr b"}, {"incr a", "incr b"}}, loading,
+			[][]string{{"incr a", "incr b"}, {"incr a", "incr b"}},
+			loading,
 		},
 		{
 			"refused for good", "incr a,get b", func(int, string) error { return redisError("WRONGTYPE") },

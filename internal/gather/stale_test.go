@@ -2,6 +2,7 @@ package gather
 
 import (
 	"fmt"
+	"errors"
 	"io"
 	"testing"
 	"testing/synctest"
@@ -32,7 +33,7 @@ func TestAnOldErrorIsForgotten(t *testing.T) {
 			go func() { done <- c.do(ctx, cmd) }()
 			synctest.Wait()
 			s.release()
-			if err := <-done; err != io.EOF {
+			if err := <-done; !errors.Is(err, io.EOF) {
 				t.Errorf("told %v", err)
 			}
 		})
@@ -63,9 +64,9 @@ func TestACommandOfAnAutoPipeline(t *testing.T) {
 	cmd := ap.Get(background, "c")
 	awaitWaiting(t, &c.lines[0], 2)
 	s.release()
-	<-first
-	<-second
-	if err := cmd.Err(); err != redis.Nil {
+	_ = <-first
+	_ = <-second
+	if err := cmd.Err(); !errors.Is(err, redis.Nil) {
 		t.Errorf("told %v", err)
 	}
 }
