@@ -1,8 +1,8 @@
 package gather
 
 import (
-	"fmt"
 	"errors"
+	"fmt"
 	"io"
 	"testing"
 	"testing/synctest"
@@ -64,8 +64,9 @@ func TestACommandOfAnAutoPipeline(t *testing.T) {
 	cmd := ap.Get(background, "c")
 	awaitWaiting(t, &c.lines[0], 2)
 	s.release()
-	_ = <-first
-	_ = <-second
+	if err := errors.Join(<-first, <-second); err != nil {
+		t.Errorf("the others were told %v", err)
+	}
 	if err := cmd.Err(); !errors.Is(err, redis.Nil) {
 		t.Errorf("told %v", err)
 	}
