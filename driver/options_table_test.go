@@ -108,7 +108,7 @@ func given(t *testing.T, f reflect.StructField, v reflect.Value) (reflect.Value,
 	var pool pooler.Config
 	d := newDriver(t, driver.Config{NewPooler: func(node pooler.Node, cfg pooler.Config) (pooler.Pooler, error) {
 		pool = cfg.Limits()
-		pool.OnEvent = nil
+		pool.OnEvent, pool.OnWait = nil, nil // the driver's own
 		node.Dial = func(context.Context, string, string) (net.Conn, error) {
 			nc, server := net.Pipe()
 			t.Cleanup(func() { _ = server.Close() })
