@@ -56,6 +56,11 @@ type report struct {
 				Sockets       map[string]int
 				Counters      map[string]count
 				Closes, Pins  map[string]count
+				Holders       []struct {
+					What   string
+					Conns  int
+					Oldest float64 `json:"oldest_seconds"`
+				}
 			}
 		}
 		Settings []struct{ Name, Value string }
@@ -302,6 +307,7 @@ func TestAllThatIsKnownIsShown(t *testing.T) {
 		s.InFlight, s.Sessions, s.OldestExchange = 4321, 5, 2500*time.Millisecond
 		s.Closes = map[pooler.CloseReason]int64{pooler.CloseIdle: 11, pooler.ClosePeer: 4100}
 		s.Pins = map[string]int64{"client-id": 77}
+		s.Holders = []pooler.Holder{{What: "BLPOP <b>", Conns: 900, Oldest: 95 * time.Second}}
 	})
 	h := debugpage.Handler(debugpage.Source{
 		Name: "shop", Nodes: &made{[]pooler.NodeStatus{n, node(asIs)}}, HotKeys: debugpage.TopKeys(top, hotKey, hotkey.Reads, hotkey.Writes), HotKeysURL: "/debug/hotkeys?n=5&sort=key",
@@ -317,12 +323,15 @@ func TestAllThatIsKnownIsShown(t *testing.T) {
 	if got.Closes["peer_closed"].Total != 4100 || got.Pins["client-id"].Total != 77 || len(got.Counters) != 15 {
 		t.Errorf("%+v", got)
 	}
+	if len(got.Holders) != 1 || got.Holders[0].Conns != 900 || got.Holders[0].Oldest != 95 {
+		t.Errorf("held by %+v", got.Holders)
+	}
 	if k := r.Sources[0].HotKeys; len(k) != 2 || k[0].Class != "reads" || k[1].Key != "<b>writes</b>" {
 		t.Errorf("%+v", k)
 	}
 	html := page(t, h)
 	for _, want := range []string{
-		"1,012 open, at most 2,000; 2 of them beyond the bound", "used 950", "pinned 40", "cluster, master of 5,461 slots, tcp, TLS",
+		"BLPOP <b>9001 min 35 s", "1,012 open, at most 2,000; 2 of them beyond the bound", "used 950", "pinned 40", "cluster, master of 5,461 slots, tcp, TLS",
 		"4,321", "2.5 s", "peer closed4,100", "client-id77", "1,010 of 2,000 + 2", "reads", "<b>writes</b>", "MaxOpenConns2000", "ConnMaxIdleTimeoff", "FailFastAfternever", "WaitTimeout5s",
 	} {
 		if !strings.Contains(plain(html), want) {

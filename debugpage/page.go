@@ -285,9 +285,25 @@ func (p page) node(n *nodeView, nth int) {
 	p.counters("requests", n.Counters[:first])
 	p.counters("connections", n.Counters[first:])
 	p.raw("<div>\n")
+	p.holders(n.Holders)
 	p.counters("closed, by reason", n.Closes)
 	p.counters("pinned, by reason", n.Pins)
 	p.raw("</div>\n</div></section>\n")
+}
+
+func (p page) holders(all []holder) {
+	if len(all) == 0 {
+		return
+	}
+	p.raw("<table>\n<thead><tr><th>sockets are held by</th><th>sockets</th><th>oldest</th></tr></thead>\n<tbody>\n")
+	for _, h := range all {
+		p.raw("<tr>")
+		p.element("td", "", visible(h.What))
+		p.element("td", "", grouped(h.Conns))
+		p.element("td", "", age(h.Oldest))
+		p.raw("</tr>\n")
+	}
+	p.raw("</tbody></table>\n")
 }
 
 // nature is what is known of the node but its state.

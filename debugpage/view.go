@@ -58,8 +58,24 @@ type nodeView struct {
 	Counters      counters   `json:"counters"`
 	Closes        counters   `json:"closes"`
 	Pins          counters   `json:"pins"`
+	Holders       []holder   `json:"holders"` // of sockets in use, those who hold most first
 	LastDialError string     `json:"last_dial_error,omitempty"`
 	interval      time.Duration
+}
+
+// holder is what some sockets are doing.
+type holder struct {
+	What   string  `json:"what"`
+	Conns  int     `json:"conns"`
+	Oldest seconds `json:"oldest_seconds"`
+}
+
+func holdersOf(s *pooler.Stats) []holder {
+	all := []holder{}
+	for _, h := range s.Holders {
+		all = append(all, holder{h.What, h.Conns, seconds(h.Oldest)})
+	}
+	return all
 }
 
 // socketView are the sockets by use. Max is -1 without a bound.
@@ -161,6 +177,7 @@ func (v *view) node(n *pooler.NodeStatus, p pace) *nodeView {
 		Counters: p.counted(s),
 		Closes:   reasons(p, s, func(s *pooler.Stats) map[pooler.CloseReason]int64 { return s.Closes }),
 		Pins:     reasons(p, s, func(s *pooler.Stats) map[string]int64 { return s.Pins }),
+		Holders:  holdersOf(s),
 		interval: time.Duration(v.IntervalSeconds * float64(time.Second)),
 	}
 	if !n.Since.IsZero() {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -545,58 +544,6 @@ func (p *Pool) adoptLocked(c *Conn, now time.Duration) {
 	c.jitter = 2*rand.Float64() - 1
 	p.all[c] = struct{}{}
 	p.tickLocked()
-}
-
-// busyErrorLocked is an error that says who holds the connections.
-func (p *Pool) busyErrorLocked(sentinel error, waited time.Duration) *Error {
-	e := p.downErrorLocked(sentinel)
-	e.Waited, e.Open, e.Max, e.Waiting = waited, len(p.all), p.maxLocked(), p.waiting
-	held := make(map[string]int)
-	now := p.now()
-	var oldest time.Duration
-	for c := range p.all {
-		switch c.place {
-		case placeLeased:
-			e.Leased++
-			name := c.holder
-			if c.pin != "" {
-				name += " (" + c.pin + ")"
-			}
-			held[name]++
-			oldest = max(oldest, now-c.leasedAt)
-		case placeDraining:
-			held["late replies"]++
-		}
-	}
-	e.mostly, e.Holders = holders(held, oldest)
-	return e
-}
-
-// holders prints the counts, the largest first, whose name it returns too.
-func holders(held map[string]int, oldest time.Duration) (mostly, all string) {
-	names := make([]string, 0, len(held))
-	for name := range held {
-		names = append(names, name)
-	}
-	slices.SortFunc(names, func(a, b string) int {
-		if d := held[b] - held[a]; d != 0 {
-			return d
-		}
-		return strings.Compare(a, b)
-	})
-	if len(names) == 0 {
-		return "", ""
-	}
-	const most = 5
-	var parts []string
-	for i, name := range names {
-		if i == most {
-			parts = append(parts, "others")
-			break
-		}
-		parts = append(parts, fmt.Sprintf("%d %s", held[name], name))
-	}
-	return names[0], fmt.Sprintf("%s, the oldest for %s", strings.Join(parts, ", "), oldest.Round(time.Millisecond))
 }
 
 // Close ends the pool. See [Pooler].

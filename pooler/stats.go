@@ -34,6 +34,7 @@ type Stats struct {
 	OldestExchange time.Duration // age of the oldest lease that isn't pinned, or longest silence of a shared connection that owes replies
 	Sessions       int           // sessions with a connection or a waiter
 	Lanes          int           // shared connections, of InUse
+	Holders        []Holder      // of the connections in use, those who hold most first
 
 	// Counters, which never go back. A request is admitted once, when it first gets or
 	// waits for a connection, and ends once. In each snapshot
@@ -174,6 +175,7 @@ func (p *Pool) Stats() Stats {
 		}
 	}
 	s.Sessions = len(sessions)
+	s.Holders = p.holdersLocked(now)
 	p.sharedLocked(&s, now)
 	return s
 }

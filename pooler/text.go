@@ -78,7 +78,7 @@ func (s *Stats) attrs() []slog.Attr {
 		slog.String("state", s.State.String()), slog.Time("since", s.Since), slog.Int("dialing", s.Dialing), slog.Int("draining", s.Draining),
 		slog.Int("waiting", s.Waiting), slog.Int("awaiting", s.Awaiting), slog.Int("pinned", s.Pinned), slog.Int("streams", s.Streams),
 		slog.Duration("oldest_waiter", s.OldestWaiter), slog.Duration("oldest_exchange", s.OldestExchange),
-		slog.Int("sessions", s.Sessions), slog.Int("lanes", s.Lanes),
+		slog.Int("sessions", s.Sessions), slog.Int("lanes", s.Lanes), held(s.Holders),
 		slog.Int64("admitted", s.Admitted), slog.Int64("in_flight", s.InFlight), slog.Int64("answered", s.Answered),
 		slog.Int64("failed", s.Failed), slog.Int64("abandoned", s.Abandoned), slog.Int64("shared", s.Shared), slog.Int64("leased", s.Leased),
 		slog.Int64("moved", s.Moved), slog.Int64("resent", s.Resent), slog.Int64("unknown", s.Unknown),
@@ -86,6 +86,14 @@ func (s *Stats) attrs() []slog.Attr {
 		slog.String("last_dial_error", s.LastDialError), slog.Int64("heals", s.Heals), slog.Int64("pushes_dropped", s.PushesDropped),
 		counts("closes", s.Closes), counts("pins", s.Pins),
 	}
+}
+
+func held(by []Holder) slog.Attr {
+	var all []slog.Attr
+	for _, h := range by {
+		all = append(all, slog.Group(h.What, slog.Int("conns", h.Conns), slog.Duration("oldest", h.Oldest)))
+	}
+	return slog.Attr{Key: "holders", Value: slog.GroupValue(all...)}
 }
 
 func counts[K ~string](name string, n map[K]int64) slog.Attr {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -158,6 +159,10 @@ func TestErrWaitTimeoutHasHowLongAndWhoHoldsTheConnections(t *testing.T) {
 		}
 		pt.pool.Pin(held[3], "transaction")
 		pt.sleep(time.Second)
+		want := []pooler.Holder{{What: "BLPOP", Conns: 2, Oldest: time.Second}, {What: "GET", Conns: 1, Oldest: time.Second}, {What: "MULTI (transaction)", Conns: 1, Oldest: time.Second}}
+		if got := pt.pool.Stats().Holders; !slices.Equal(got, want) {
+			t.Errorf("held by %+v, want %+v", got, want)
+		}
 		e := pt.wantGetErr(pt.plain, pooler.ErrWaitTimeout)
 		if e.Waited != 2*time.Second || e.Open != 4 || e.Max != 4 || e.Leased != 4 || e.Waiting != 1 || e.Node != addr {
 			t.Errorf("numbers are %+v", e)
