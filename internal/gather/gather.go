@@ -247,8 +247,11 @@ func (c *chain) gather(ctx context.Context, cmd redis.Cmder) error {
 		c.large.note(key, sizeOf(cmd))
 		return err
 	}
-	if why != Gathered || ctx.Err() != nil {
+	if why != Gathered {
 		return c.direct(ctx, cmd, why)
+	}
+	if ctx.Err() != nil {
+		return c.process(ctx, cmd) // as go-redis has it
 	}
 	effect := r.effect(cmd.Args())
 	run := cmd
