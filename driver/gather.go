@@ -71,7 +71,7 @@ type GatherStats struct {
 	// type that isn't its command's usual one), "argument" (of a type that runs code when
 	// it is written, or memory that a caller could use again who leaves), "large" (what
 	// it sends, or what came last time for this key) and "full" (the batch). All other
-	// calls that weren't gathered, Calls less the rest, met few callers.
+	// calls that weren't gathered, Calls less the rest, met few callers or no batch.
 	Direct map[string]int64
 
 	// Off is how many clients, and nodes of clusters and rings, go without, by the

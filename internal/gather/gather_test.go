@@ -859,6 +859,18 @@ func TestTheTableIsOfCommandsThatShare(t *testing.T) {
 	}
 }
 
+// A call whose context has ended goes straight on, and counts as no gathered one.
+func TestACallThatIsOverIsNotGathered(t *testing.T) {
+	var s server
+	g, c := newTestChain(&s)
+	ctx, cancel := context.WithCancel(background)
+	cancel()
+	call(ctx, c, "get", "key")
+	if n := g.Stats(); n.Gathered != 0 || n.Batches != 0 || n.Calls != 1 {
+		t.Errorf("%+v", n)
+	}
+}
+
 // Counts of chains that are gone stay.
 func TestCountsOutliveChains(t *testing.T) {
 	g, c := newTestChain(&server{}, func(cfg *Config) { cfg.From = 5 })
