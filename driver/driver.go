@@ -147,6 +147,14 @@ func (d *Driver) node(b *binding, network, addr string) (*node, error) {
 	return n, err
 }
 
+// wrongWith returns what is wrong with the binding, for which idle handles may be made
+// already (MinIdleConns).
+func (d *Driver) wrongWith(b *binding) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return b.err
+}
+
 // attach finds or makes the node and counts a handle on it. The notes are for the
 // log, which isn't written to under the lock.
 func (d *Driver) attach(b *binding, network, addr string) (*node, []note, error) {

@@ -214,7 +214,7 @@ func (o *opening) take(opts []Option) {
 func (o *opening) client(d *Driver, s source) (*DB, error) {
 	o.change(&s)
 	c, b := s.client(d)
-	if err := cmp.Or(b.err, s.badAddrs(d)); err != nil {
+	if err := cmp.Or(d.wrongWith(b), s.badAddrs(d)); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
 	db := &DB{UniversalClient: c, Driver: d, source: s, binding: b}

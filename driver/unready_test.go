@@ -51,6 +51,7 @@ func TestCallersAreToldThatTheServerIsNotReady(t *testing.T) {
 							t.f.Handle(name, nil)
 						}
 						t.answers("*2\r\n$1\r\nq\r\n$1\r\nx\r\n", "BLPOP")
+						time.Sleep(time.Millisecond) // what was asked in this very moment is told LOADING yet
 						began := time.Now()
 						if err := call(t.Context(), rdb); err != nil || time.Since(began) > 50*time.Millisecond {
 							t.Errorf("after %s: %v", time.Since(began), err)
