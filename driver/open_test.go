@@ -3,6 +3,7 @@ package driver_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/everpool/everpool/driver"
+	"github.com/everpool/everpool/internal/testkit"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -82,5 +84,21 @@ func TestOpenNamesAllThatIsWrongAndNoPassword(t *testing.T) {
 				t.Errorf("error %q shows the password", err)
 			}
 		})
+	}
+}
+
+// go-redis makes idle handles as soon as there is a client, while Open still looks at what
+// is wrong with it. The race detector says whether that is seen to.
+func TestOpenLooksWhileIdleHandlesAreMade(t *testing.T) {
+	server := testkit.NewFake()
+	defer server.Close()
+	for range 50 {
+		db, err := driver.Open("redis://"+labAddr+"?min_idle_conns=1", driver.WithConfig(driver.Config{Dial: server.Dial, Logger: slog.New(slog.DiscardHandler)}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
