@@ -29,7 +29,7 @@ func TestTheProgramPrintsATable(t *testing.T) {
 
 func TestPresets(t *testing.T) {
 	for preset, want := range map[string]struct{ peers, cases int }{
-		"quick": {7, 5},
+		"quick": {8, 5},
 		"full":  {len(bench.Peers()), 6 * len(bench.Workloads())},
 	} {
 		o, err := parse([]string{"-preset", preset}, io.Discard)
