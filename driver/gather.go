@@ -23,7 +23,9 @@ type GatherConfig struct {
 	From int
 
 	// Flights is how many batches of a client or node are under way at a time, apart
-	// for commands that may run twice and for those that must not. 0: 2.
+	// for commands that may run twice and for those that must not. There are more, for a
+	// while, when they take longer than milliseconds: others take the place of those that
+	// stand still. 0: 2.
 	Flights int
 
 	// Largest is how many commands a batch has at most. What is more goes straight on.
@@ -134,6 +136,15 @@ func ofSentinels(client redis.UniversalClient) bool {
 // WithGathering has [Open] and [Manager.Add] gather commands of concurrent callers, see
 // [Driver.Gather]. By default they aren't.
 func WithGathering() Option { return optionFunc(func(o *opening) { o.gathers = true }) }
+
+// gather gathers the commands of the client that was opened.
+func (db *DB) gather() error {
+	detach, err := db.Driver.Gather(db)
+	if err == nil {
+		db.ends = append(db.ends, func() error { detach(); return nil })
+	}
+	return err
+}
 
 // GatherStats returns what gathering has done for the driver's clients.
 func (d *Driver) GatherStats() GatherStats {

@@ -222,15 +222,11 @@ func (o *opening) client(d *Driver, s source) (*DB, error) {
 	if err == nil {
 		err = db.watch(o.watching)
 	}
+	if err == nil && o.gathers {
+		err = db.gather()
+	}
 	if err != nil {
 		return nil, errors.Join(err, db.end(), c.Close())
-	}
-	if o.gathers {
-		detach, err := d.Gather(db)
-		if err != nil {
-			return nil, errors.Join(err, db.end(), c.Close())
-		}
-		db.ends = append(db.ends, func() error { detach(); return nil })
 	}
 	if c, ok := c.(*redis.ClusterClient); ok {
 		d.Bind(c)

@@ -20,7 +20,8 @@ import (
 //
 // The options are those of these packages, in any order; [Open] and [Manager.Add] take
 // them too. What watches commands is one hook on the client: hooks that were added before
-// are further outside. Pools are told of as long as one client is watched by the option.
+// are further outside, and it turns [Driver.Gather] off for the client if that came
+// before. Pools are told of as long as one client is watched by the option.
 // Watch may be called at any time, and fails with what an option fails with, and for an
 // option that is nil or only for Open; then nothing is watched. end may be called again.
 // Call it before the client's Close, which it doesn't do, if hot keys are kept by that

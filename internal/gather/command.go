@@ -166,13 +166,13 @@ func sizeOfAny(v any) (n int) {
 	return perItem
 }
 
-// Bounds of what is written for one command: the others' wait for it.
+// Bounds of what is written for one command, for which others wait.
 const (
 	maxArgs     = 64
 	maxArgBytes = 4 << 10
 )
 
-// rule returns what is known of the command, and its first key; or why it goes straight
+// ruleFor returns what is known of the command, and its first key; or why it goes straight
 // on. mayLeave says that its caller may leave it, and use what its arguments point to for
 // something else.
 func ruleFor(cmd redis.Cmder, mayLeave bool) (r *rule, key string, why Reason) {

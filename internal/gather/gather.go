@@ -30,7 +30,7 @@ type Config struct {
 // Reason says why a command went straight on.
 type Reason uint8
 
-// The reasons. Gathered says that it didn't; Few counts nobody here.
+// The reasons. Gathered says that it didn't.
 const (
 	Gathered Reason = iota
 	OtherCommand

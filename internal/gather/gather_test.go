@@ -195,6 +195,16 @@ func (w *crowd) get(key string) string {
 	return w.cmds["get"+key].(*redis.StringCmd).Val()
 }
 
+// busy is a chain whose only flight of commands that may run twice is held, by a GET of
+// "first".
+func busy(change ...func(*Config)) (*server, *crowd, *Gatherer, *chain) {
+	s, w := new(server), new(crowd)
+	g, c := newTestChain(s, change...)
+	s.hold()
+	w.call(background, c, "get", "first")
+	return s, w, g, c
+}
+
 var background = context.Background()
 
 // Commands that come while all flights are under way run together when one lands, and
@@ -253,11 +263,7 @@ func TestEffectsDontMix(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var s server
-				var w crowd
-				_, c := newTestChain(&s, func(cfg *Config) { cfg.Alike = test.alike })
-				s.hold()
-				w.call(background, c, "get", "first")
+				s, w, _, c := busy(func(cfg *Config) { cfg.Alike = test.alike })
 				w.call(background, c, "incr", "first")
 				w.call(background, c, "set", "first", "v")
 				s.seen()
@@ -404,12 +410,8 @@ func TestACallerLeavesAtOnce(t *testing.T) {
 // A batch that all callers have left isn't flown, and the line goes on.
 func TestABatchThatAllHaveLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var s server
-		var w crowd
-		_, c := newTestChain(&s)
 		ctx, cancel := context.WithCancel(background)
-		s.hold()
-		w.call(background, c, "get", "first")
+		s, w, _, c := busy()
 		w.call(ctx, c, "get", "a")
 		w.call(ctx, c, "get", "b")
 		cancel()
@@ -429,12 +431,8 @@ func TestABatchThatAllHaveLeft(t *testing.T) {
 // Where all callers may leave, the batch is flown all the same, and Off waits for it.
 func TestOffWaitsForFlightsThatCallersMayLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var s server
-		var w crowd
-		g, c := newTestChain(&s)
 		ctx, cancel := context.WithCancel(background)
-		s.hold()
-		w.call(background, c, "get", "first")
+		s, w, g, c := busy()
 		w.call(ctx, c, "get", "a")
 		s.pass()
 		cancel()
@@ -463,12 +461,8 @@ func TestOffWaitsForFlightsThatCallersMayLeave(t *testing.T) {
 // gathered once it has returned.
 func TestOffWaitsForFlightsOfCallers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var s server
-		var w crowd
-		g, c := newTestChain(&s)
 		ctx, cancel := context.WithCancel(background)
-		s.hold()
-		w.call(background, c, "get", "first")
+		s, w, g, c := busy()
 		w.call(background, c, "get", "flies")
 		w.call(ctx, c, "get", "leaves")
 		s.pass()
@@ -524,11 +518,7 @@ func TestWhatGoesOnAlone(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var s server
-				var w crowd
-				_, c := newTestChain(&s)
-				s.hold()
-				w.call(background, c, "get", "first")
+				s, w, _, c := busy()
 				w.call(background, c, "get", "a")
 				w.call(background, c, "get", "b")
 				s.seen()
@@ -639,11 +629,7 @@ func TestLargeRepliesGoStraightOn(t *testing.T) {
 // and fewer; and when they come back all is as before.
 func TestFlightsThatStandStill(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var s server
-		var w crowd
-		_, c := newTestChain(&s)
-		s.hold()
-		w.call(background, c, "get", "first")
+		s, w, _, c := busy()
 		for i := range 3000 {
 			w.wg.Go(func() { call(background, c, "get", fmt.Sprint(i)) })
 			time.Sleep(time.Millisecond)
@@ -676,11 +662,7 @@ func TestFlightsThatStandStill(t *testing.T) {
 // A flight that has stood still while another took its place isn't followed by a third.
 func TestALateFlightEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var s server
-		var w crowd
-		_, c := newTestChain(&s)
-		s.hold()
-		w.call(background, c, "get", "first")
+		s, w, _, c := busy()
 		w.call(background, c, "get", "a")
 		time.Sleep(2 * time.Millisecond) // a has taken off
 		if n := c.lines[0].now(); n != 2 {
@@ -733,11 +715,7 @@ func TestAPanicEndsOneBatch(t *testing.T) {
 				ctx, cancel = context.WithCancel(background)
 				defer cancel()
 			}
-			var s server
-			var w crowd
-			_, c := newTestChain(&s)
-			s.hold()
-			w.call(background, c, "get", "first")
+			s, w, _, c := busy()
 			s.whole = func() error { panic("below") }
 			var panics, failures atomic.Int64
 			for _, key := range []string{"a", "b", "c"} {
