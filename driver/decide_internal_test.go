@@ -194,7 +194,7 @@ func TestACallerIsToldThatItsContextHasEnded(t *testing.T) {
 			{"a client's timeout", ended.Round(0), false},
 		} {
 			h := &handle{node: &node{key: nodeKey{network: "tcp", addr: "n"}}, readBy: by.at}
-			h.writeBy, _ = steady(by.at)
+			h.writeBy = given(by.at)
 			f := row.l.decide(RetrySafe)
 			_, err := h.verdictLocked(f, row.l, row.err)
 			var timeout net.Error

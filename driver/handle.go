@@ -117,7 +117,7 @@ func (h *handle) waitAt(g *gate, by time.Time) error {
 
 // sendOn sends p on the lease.
 func (h *handle) sendOn(c *pooler.Conn, p []byte) (n int, err error) {
-	by := h.writeBy.Time
+	by := h.writeByLocked()
 	h.sending = true
 	h.outside(func() { n, err = c.Send(p, by) })
 	return n, h.sent(err)
@@ -375,7 +375,7 @@ func (h *handle) setDeadlines(t time.Time) (leave bool) {
 	if t.IsZero() {
 		h.unstream()
 	}
-	h.writeBy, _ = steady(t)
+	h.writeBy = given(t)
 	h.setReadByLocked(t)
 	return h.stale && h.ride.under
 }
@@ -432,33 +432,45 @@ func (h *handle) wayLocked() way {
 func (h *handle) SetWriteDeadline(t time.Time) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.writeBy, _ = steady(t)
+	h.writeBy = given(t)
 	return nil
+}
+
+// writeByLocked is by when a Write is to be over. All that may wait goes by it; what goes
+// out with somebody else's doesn't, and is spared its look at the clock.
+func (h *handle) writeByLocked() time.Time {
+	if h.writeBy.Time == h.writeBy.Round(0) {
+		h.writeBy.Time, _ = steady(h.writeBy.Time)
+	}
+	return h.writeBy.Time
 }
 
 // deadline is a deadline of go-redis's. Zero: none.
 type deadline struct {
-	time.Time      // stays where it is when the system's clock is set
+	time.Time
 	ofContext bool // it is the caller's context's, and not what is left of the client's patience
 }
 
-// steady makes a deadline of t, and says whether it has passed. What go-redis adds up by
-// itself is a time of the system's clock; contexts, and all else here, go by the monotonic
-// one.
-func steady(t time.Time) (by deadline, passed bool) {
+// given is a deadline as go-redis sets it: what that adds up by itself is a time of the
+// system's clock, without the monotonic reading that contexts have.
+func given(t time.Time) deadline { return deadline{t, t != t.Round(0)} }
+
+// steady is t as a time that stays where it is when the system's clock is set, and says
+// whether it has passed.
+func steady(t time.Time) (by time.Time, passed bool) {
 	if t.IsZero() {
-		return deadline{}, false
+		return t, false
 	}
 	now := time.Now()
 	left := t.Sub(now)
-	return deadline{now.Add(left), t != t.Round(0)}, left <= 0
+	return now.Add(left), left <= 0
 }
 
 // endedLocked reports whether the caller's context has ended what can't go on.
 func (h *handle) endedLocked(l loss) bool {
 	by := h.writeBy
 	if !l.write {
-		by, _ = steady(h.readBy)
+		by = given(h.readBy)
 	}
 	return by.ofContext && !time.Now().Before(by.Time)
 }

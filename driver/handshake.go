@@ -140,11 +140,11 @@ func (h *handle) answerLocal(r *run) {
 // awaitFlight waits for another handle's step, by the write deadline, and no longer
 // than such a step should take.
 func (h *handle) awaitFlight(a answer) error {
-	err := h.wait(a.wait, earlier(h.writeBy.Time, a.until))
+	err := h.wait(a.wait, earlier(h.writeByLocked(), a.until))
 	switch {
 	case err == nil || h.err != nil:
 		return h.err
-	case h.writeBy.IsZero() || time.Now().Before(h.writeBy.Time):
+	case h.writeBy.IsZero() || time.Now().Before(h.writeByLocked()):
 		return nil
 	}
 	return &pooler.Error{Err: pooler.ErrWaitTimeout, Node: h.node.key.addr}
@@ -218,7 +218,7 @@ func (h *handle) fillIn() error {
 
 // credentials asks the client's provider, by the write deadline.
 func (h *handle) credentials(login *login, frame []byte) (filled []byte, err error) {
-	by := h.writeBy.Time
+	by := h.writeByLocked()
 	h.outside(func() {
 		ctx := context.Context(&h.caller)
 		if !by.IsZero() {

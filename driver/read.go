@@ -52,12 +52,12 @@ func (h *handle) readSome(p []byte) (n int, err error) {
 	case h.err != nil:
 		return 0, h.err
 	case h.held:
-		return 0, h.sendHeld(by)
+		return 0, h.sendHeld()
 	case h.mayReceiveLocked():
-		n, err = h.receive(h.wayLocked(), p, by.Time)
+		n, err = h.receive(h.wayLocked(), p, by)
 		h.received.open()
 	default:
-		err = h.waitAt(&h.toRead, by.Time)
+		err = h.waitAt(&h.toRead, by)
 		if h.err != nil {
 			return 0, nil // what it has ended with is seen next, after what is to be read
 		}
@@ -129,7 +129,7 @@ func refusedByCluster(replies []byte) bool {
 func (h *handle) sitOut() {
 	pause := refusalPause
 	if by, _ := steady(h.readBy); !by.IsZero() {
-		pause = min(pause, time.Until(by.Time)/2)
+		pause = min(pause, time.Until(by)/2)
 	}
 	_ = h.wait(nil, time.Now().Add(pause))
 }
@@ -268,10 +268,10 @@ func (h *handle) lost(cause error, ran bool) error {
 
 // repeat sends the batch, all of which is here, another time, by the read deadline.
 func (h *handle) repeat(why pooler.Again) error {
-	h.writeBy, _ = steady(h.readBy)
+	h.writeBy = given(h.readBy)
 	if h.ride.under {
 		h.ride.shared.Again(h.ride.Rider, why)
-		x := h.b.exchange(h.b.owed, 0, h.writeBy.Time)
+		x := h.b.exchange(h.b.owed, 0, h.writeByLocked())
 		x.Leaves = x.Reads
 		switch shared, err := h.submit(h.b.owed, &x); {
 		case shared || err != nil:

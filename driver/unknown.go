@@ -21,7 +21,7 @@ func (h *handle) clear(f command.Facts, buf []byte) command.Facts {
 	if h.lease != nil {
 		return f // waiting for another while holding one could be for ever
 	}
-	by := h.writeBy.Time
+	by := h.writeByLocked()
 	c, err := h.get(pooler.Request{Session: h.shake.in.pool, Deadline: by, WaitTimeout: h.bound.wait, Name: "COMMAND INFO"})
 	if err != nil {
 		return f // the command itself will meet the same and say so

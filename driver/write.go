@@ -127,15 +127,15 @@ func (h *handle) unsent(err error) error {
 	return h.tell(f, l, err)
 }
 
-// sendHeld sends what Write has accepted unsent, by the read deadline, which is by.
-func (h *handle) sendHeld(by deadline) error {
+// sendHeld sends what Write has accepted unsent, by the read deadline.
+func (h *handle) sendHeld() error {
 	h.outside(h.writing.Lock) // Write may have more of it
 	defer h.writing.Unlock()
 	if h.err != nil || !h.held {
 		return h.err
 	}
 	h.held = false
-	h.writeBy = by
+	h.writeBy = given(h.readBy)
 	err := h.flush()
 	if err == nil || h.err != nil {
 		return h.err
@@ -452,12 +452,12 @@ func (h *handle) alight() error {
 	var buf [4 << 10]byte
 	for h.ride.under {
 		if h.receiving {
-			if err := h.waitAt(&h.received, h.writeBy.Time); err != nil {
+			if err := h.waitAt(&h.received, h.writeByLocked()); err != nil {
 				return err
 			}
 			continue
 		}
-		n, err := h.receive(&h.ride, buf[:], h.writeBy.Time)
+		n, err := h.receive(&h.ride, buf[:], h.writeByLocked())
 		if err != nil {
 			return err
 		}
@@ -471,7 +471,7 @@ func (h *handle) alight() error {
 // an earlier write needs the connection of that write, unless the write is among
 // the commands themselves.
 func (h *handle) requestLocked(runs []run) pooler.Request {
-	req := pooler.Request{Session: h.shake.in.pool, Deadline: h.writeBy.Time, WaitTimeout: h.bound.wait, Name: runs[0].name()}
+	req := pooler.Request{Session: h.shake.in.pool, Deadline: h.writeByLocked(), WaitTimeout: h.bound.wait, Name: runs[0].name()}
 	if p := h.bound.places; p != nil {
 		req.Place = pooler.Place{Places: p, Slot: h.b.slotOf(runs)}
 		if req.Place.Slot < 0 && runs[0].ofMembers() {

@@ -137,11 +137,20 @@ type Exchange struct {
 	// Leaves says that the rider can lease a connection, if others would have to
 	// wait for a large reply: Submit fails with [ErrLarge] then.
 	Leaves bool
-	// Deadline ends waiting for room, and writing; zero: it doesn't. As
-	// [Request.Deadline] it should have a monotonic reading.
+	// Deadline ends waiting for room, and writing; zero: it doesn't.
 	Deadline time.Time
 
 	like likeness
+	by   time.Duration // Deadline, since Pool.start; see due
+}
+
+// due is the deadline since the pool's start, 0: none. Of those that go out with
+// somebody else's nobody asks for it, which saves them a look at the clock.
+func (x *Exchange) due(p *Pool) time.Duration {
+	if x.by == 0 {
+		x.by = p.since(x.Deadline)
+	}
+	return x.by
 }
 
 // mourner stands for whoever clears up after a lane.

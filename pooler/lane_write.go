@@ -29,7 +29,6 @@ func (e *entrant) call() {
 // does. It reports false if the lane takes nothing more, and blocks while it has
 // no room, and while it writes.
 func (l *lane) submit(r *Rider, x *Exchange) (bool, error) {
-	by := l.pool.since(x.Deadline)
 	if x.Follows {
 		defer r.comeBack()
 		if r.goAway(l) {
@@ -44,7 +43,7 @@ func (l *lane) submit(r *Rider, x *Exchange) (bool, error) {
 		return false, nil
 	}
 	for came := true; !l.closed && (came && len(l.room) > 0 || l.crowdedLocked(len(x.Request))); came = false {
-		if err := l.awaitRoomLocked(r, by); err != nil {
+		if err := l.awaitRoomLocked(r, x.due(l.pool)); err != nil {
 			l.mu.Unlock()
 			return false, err
 		}
@@ -54,7 +53,7 @@ func (l *lane) submit(r *Rider, x *Exchange) (bool, error) {
 		l.mu.Unlock()
 		return false, nil
 	}
-	if !l.writing && by > 0 && by <= l.pool.now() {
+	if !l.writing && l.lateLocked(x) {
 		l.admitLocked() // in its place
 		l.mu.Unlock()
 		r.unsent(l.pool)
@@ -83,6 +82,7 @@ func (l *lane) submit(r *Rider, x *Exchange) (bool, error) {
 		l.pool.wg.Go(l.flush)
 		return true, nil
 	}
+	by := x.due(l.pool)
 	l.writeBy = by
 	gathered := len(l.out)
 	if alone {
@@ -102,6 +102,12 @@ func (l *lane) submit(r *Rider, x *Exchange) (bool, error) {
 		l.pool.wg.Go(l.flush)
 	}
 	return true, nil
+}
+
+// lateLocked reports whether the exchange's deadline has passed.
+func (l *lane) lateLocked(x *Exchange) bool {
+	by := x.due(l.pool)
+	return by > 0 && by <= l.pool.now()
 }
 
 // awaitCompany lets those run who are about to submit, so that their requests go

@@ -146,11 +146,16 @@ func New(node Node, cfg Config) (*Pool, error) {
 
 func (p *Pool) now() time.Duration { return time.Since(p.start) }
 
-// since is a deadline as a duration since the pool's start, 0 if there is none. One
-// that lacks a monotonic reading is wrong once the system's clock was set.
+// since is a deadline as a duration since the pool's start, 0 if there is none. Of one
+// without a monotonic reading it takes what is left now, so that the system's clock may be
+// set meanwhile.
 func (p *Pool) since(deadline time.Time) time.Duration {
-	if deadline.IsZero() {
+	switch {
+	case deadline.IsZero():
 		return 0
+	case deadline == deadline.Round(0):
+		now := time.Now()
+		return max(now.Sub(p.start)+deadline.Sub(now), 1)
 	}
 	return max(deadline.Sub(p.start), 1)
 }

@@ -30,10 +30,8 @@ type Node struct {
 type Request struct {
 	// Session is the state that the connection must have. Required.
 	Session *Session
-	// Deadline ends the waiting, besides WaitTimeout; zero: it doesn't. It should
-	// have a monotonic reading, as times made from [time.Now] have: one without is
-	// wrong by as much as the system's clock was set since New. It is not part of
-	// the context since a context for each request would cost more than the request.
+	// Deadline ends the waiting, besides WaitTimeout; zero: it doesn't. It is not part
+	// of the context since a context for each request would cost more than the request.
 	Deadline time.Time
 	// WaitTimeout bounds the waiting in the place of Config.WaitTimeout, which
 	// many clients may share, but only where the pool is full: while the node is

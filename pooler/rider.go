@@ -127,8 +127,7 @@ func (r *Rider) idleLocked() bool { return r.owed == 0 && r.inR == len(r.in) && 
 // Receive copies bytes of the replies into p as they come: at least one, and
 // possibly several replies; done says that no more are to come. It blocks until
 // the deadline (zero: for ever) at most, and fails with os.ErrDeadlineExceeded,
-// ErrInterrupted, ErrLost, or net.ErrClosed. The deadline should have a monotonic
-// reading, as [Request.Deadline]. After the first two it may be called
+// ErrInterrupted, ErrLost, or net.ErrClosed. After the first two it may be called
 // again. If p is empty, or there is nothing to receive and none is owed, it fails at
 // once, with an error that is none of these.
 func (r *Rider) Receive(p []byte, deadline time.Time) (n int, done bool, err error) {
