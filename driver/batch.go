@@ -23,8 +23,11 @@ const (
 	// keepBuffer is the largest buffer that an idle handle keeps.
 	keepBuffer = 4 << 10
 
-	// largeBuffer holds whatever a handle gathers at a time.
-	largeBuffer = gatherUpTo + gatherAtOnce
+	// mediumBuffer holds most pipelines, largeBuffer whatever a handle gathers at a
+	// time. A buffer is lost to the garbage collector now and then, which costs as
+	// much as it is large.
+	mediumBuffer = 32 << 10
+	largeBuffer  = gatherUpTo + gatherAtOnce
 
 	// maxShared is how many commands of a pipeline may go on a shared connection at a
 	// time. More would keep everybody behind them waiting.
@@ -81,14 +84,44 @@ type progress struct {
 	redirected bool // what comes is inside a transaction that was sent elsewhere
 }
 
+// buffers are lent to batches that need more than they have of their own.
+type buffers struct {
+	medium sync.Pool // of *[mediumBuffer]byte
+	large  sync.Pool // of *[largeBuffer]byte
+}
+
+// lend returns a buffer that holds n bytes.
+func (l *buffers) lend(n int) []byte {
+	if n <= mediumBuffer {
+		if buf, _ := l.medium.Get().(*[mediumBuffer]byte); buf != nil {
+			return buf[:0]
+		}
+		return make([]byte, 0, mediumBuffer)
+	}
+	if buf, _ := l.large.Get().(*[largeBuffer]byte); buf != nil {
+		return buf[:0]
+	}
+	return make([]byte, 0, largeBuffer)
+}
+
+// takeBack takes a buffer back, if it is one of those.
+func (l *buffers) takeBack(buf []byte) {
+	switch cap(buf) {
+	case mediumBuffer:
+		l.medium.Put((*[mediumBuffer]byte)(buf[:mediumBuffer]))
+	case largeBuffer:
+		l.large.Put((*[largeBuffer]byte)(buf[:largeBuffer]))
+	}
+}
+
 // init makes an empty batch.
 func (b *batch) init() {
 	b.plan, b.owed, b.req = b.run0[:0:1], b.run0[1:1:2], b.req0[:0]
 }
 
 // begin begins a new batch. The one before must be over.
-func (b *batch) begin(large *sync.Pool) {
-	b.shrink(large)
+func (b *batch) begin(lent *buffers) {
+	b.shrink(lent)
 	if cap(b.out) > keepBuffer {
 		b.out = nil
 	}
@@ -139,25 +172,21 @@ func (b *batch) sticks() bool {
 }
 
 // take adds bytes of commands. Large batches borrow a buffer.
-func (b *batch) take(p []byte, large *sync.Pool) {
+func (b *batch) take(p []byte, lent *buffers) {
 	if n := len(b.req) + len(p); n > cap(b.req) && n > keepBuffer && n <= largeBuffer {
-		buf, _ := large.Get().(*[largeBuffer]byte)
-		if buf == nil {
-			buf = new([largeBuffer]byte)
-		}
-		b.req = append(buf[:0], b.req...)
+		small := b.req
+		b.req = append(lent.lend(n), small...)
+		lent.takeBack(small)
 	}
 	b.req = append(b.req, p...)
 }
 
-// shrink gives a large buffer back. What is in it is over.
-func (b *batch) shrink(large *sync.Pool) {
+// shrink gives a lent buffer back. What is in it is over.
+func (b *batch) shrink(lent *buffers) {
 	if cap(b.req) <= keepBuffer {
 		return
 	}
-	if cap(b.req) == largeBuffer {
-		large.Put((*[largeBuffer]byte)(b.req[:largeBuffer]))
-	}
+	lent.takeBack(b.req)
 	b.req, b.sent, b.scanned = b.req0[:0], 0, 0
 }
 
@@ -167,9 +196,29 @@ type lookalike struct {
 	like  []byte // nil: the next one may differ
 }
 
+// lookalikes are the last command, and the one of another kind before it: many
+// pipelines have two kinds in turn.
+type lookalikes [2]lookalike
+
+// inspect makes the command that buf begins with the last one.
+func (l *lookalikes) inspect(buf []byte, scan *resp.RequestScanner) {
+	if l[0].matches(buf) {
+		return
+	}
+	if l[0], l[1] = l[1], l[0]; l[0].matches(buf) {
+		return
+	}
+	l[0] = lookalike{facts: command.Inspect(buf, scan.Args(), scan.NumArgs())}
+	if l[0].facts.Fixed {
+		l[0].like = buf[:scan.Arg(0).End]
+	}
+}
+
+func (l *lookalike) matches(buf []byte) bool { return l.like != nil && bytes.HasPrefix(buf, l.like) }
+
 // next finds the next complete command of what was taken and what it needs, and
 // returns its length: 0 if there is none.
-func (b *batch) next(l *lookalike) (int, error) {
+func (b *batch) next(l *lookalikes) (int, error) {
 	if b.scanned == len(b.req) {
 		return 0, nil
 	}
@@ -179,12 +228,9 @@ func (b *batch) next(l *lookalike) (int, error) {
 		return 0, err
 	}
 	if b.partial {
-		l.facts, l.like, b.partial = b.begun, nil, false
-	} else if l.like == nil || !bytes.HasPrefix(buf, l.like) {
-		l.facts, l.like = command.Inspect(buf, b.scan.Args(), b.scan.NumArgs()), nil
-		if l.facts.Fixed {
-			l.like = buf[:b.scan.Arg(0).End]
-		}
+		l[0], b.partial = lookalike{facts: b.begun}, false
+	} else {
+		l.inspect(buf, &b.scan)
 	}
 	return n, nil
 }
@@ -290,7 +336,7 @@ func (b *batch) owe() {
 }
 
 // trim notes that req[:end] was sent, and forgets what won't be sent again.
-func (b *batch) trim(end int, large *sync.Pool) {
+func (b *batch) trim(end int, lent *buffers) {
 	b.sent = end
 	if b.all && b.sent == len(b.req) && b.effect == command.Read {
 		return
@@ -301,7 +347,7 @@ func (b *batch) trim(end int, large *sync.Pool) {
 	b.scanned -= b.sent
 	b.sent = 0
 	if n == 0 {
-		b.shrink(large)
+		b.shrink(lent)
 	}
 }
 

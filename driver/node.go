@@ -33,7 +33,7 @@ type node struct {
 	firsts    firsts
 	announced atomic.Bool
 
-	buffers sync.Pool        // of *[largeBuffer]byte, for large batches
+	buffers buffers          // for large batches
 	forget  func(*node) bool // takes it out of the driver, unless it is in use
 
 	told map[string]bool // notes of settings that later clients asked for in vain; guarded by Driver.mu

@@ -1,7 +1,6 @@
 package driver
 
 import (
-	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -11,23 +10,30 @@ import (
 )
 
 // planOf is the plan for the requests, without their places.
-func planOf(t *testing.T, requests ...[]byte) []run {
+func planOf(t *testing.T, requests ...[]byte) []run { return planFrom(t, true, requests...) }
+
+// planFrom is that; remember says whether what was found of a command is there for
+// the next ones.
+func planFrom(t *testing.T, remember bool, requests ...[]byte) []run {
 	t.Helper()
 	var b batch
 	b.init()
 	for _, r := range requests {
-		b.take(r, new(sync.Pool))
+		b.take(r, new(buffers))
 	}
-	var l lookalike
+	var known lookalikes
 	for {
-		n, err := b.next(&l)
+		if !remember {
+			known = lookalikes{}
+		}
+		n, err := b.next(&known)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if n == 0 {
 			break
 		}
-		b.add(&l.facts, n)
+		b.add(&known[0].facts, n)
 	}
 	for i := range b.plan {
 		r := &b.plan[i]
@@ -71,6 +77,7 @@ func TestAPipelineIsJudgedCommandByCommand(t *testing.T) {
 		{"select", "1"},
 		{"watch", "k"},
 	}
+	same := cmp.Options{cmp.AllowUnexported(run{}), cmp.Comparer(func(x, y *command.Info) bool { return x == y })}
 	for _, a := range alike {
 		for _, b := range alike {
 			first, second := resp.AppendCommand(nil, a...), resp.AppendCommand(nil, b...)
@@ -83,8 +90,12 @@ func TestAPipelineIsJudgedCommandByCommand(t *testing.T) {
 				}
 				alone = []run{x}
 			}
-			if diff := cmp.Diff(alone, together, cmp.AllowUnexported(run{}), cmp.Comparer(func(x, y *command.Info) bool { return x == y })); diff != "" {
+			if diff := cmp.Diff(alone, together, same); diff != "" {
 				t.Errorf("%q and %q: alone (-), together (+):\n%s", a, b, diff)
+			}
+			inTurn := [][]byte{first, second, first, first, second, second}
+			if diff := cmp.Diff(planFrom(t, false, inTurn...), planOf(t, inTurn...), same); diff != "" {
+				t.Errorf("%q and %q in turn: judged each (-), together (+):\n%s", a, b, diff)
 			}
 		}
 	}

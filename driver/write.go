@@ -162,9 +162,10 @@ func (h *handle) gather(p []byte) (int, error) {
 	}
 	p = p[:min(len(p), gatherAtOnce)]
 	b.take(p, &h.node.buffers)
-	var l lookalike
+	var known lookalikes
+	l := &known[0]
 	for {
-		n, err := b.next(&l)
+		n, err := b.next(&known)
 		if err != nil {
 			return 0, h.malformedLocked(err)
 		}
