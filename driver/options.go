@@ -32,6 +32,12 @@ const (
 	// the client doesn't say. The physical connection has the large one; a
 	// request that doesn't fit is gathered by the handle.
 	handleBuffer = 4096
+
+	// pipelineBuffer is the size of those of the handles that go-redis keeps for
+	// pipelines, few of which there are: a pipeline is then written and read in a few
+	// pieces, and replies can be read where they are wanted. Larger ones would cost more
+	// where calls fail at once, each with a handle of its own.
+	pipelineBuffer = 16 << 10
 )
 
 // binding is what one call of Options has fixed for its client.
@@ -101,8 +107,8 @@ type binding struct {
 //	ContextTimeoutEnabled    on: a deadline costs no connection here, which is go-redis's reason for leaving it off. Config.LeaveContextTimeout leaves it. (With it on, AutoPipeline sends whole pipelines by go-redis's pools and not by its full-duplex engine.)
 //	ReadBufferSize           4 KiB: a socket has a buffer of 32 KiB of its own, and a handle gathers what is written to it
 //	WriteBufferSize          4 KiB
-//	PipelineReadBufferSize   4 KiB
-//	PipelineWriteBufferSize  4 KiB
+//	PipelineReadBufferSize   16 KiB, for the few handles that go-redis keeps for pipelines
+//	PipelineWriteBufferSize  16 KiB
 //	DialerRetries            1: making a handle doesn't fail
 //
 // These have no effect, since go-redis doesn't dial sockets: one prober dials for
@@ -182,8 +188,8 @@ func (d *Driver) completeBy(c *redis.Options, bad []error) *binding {
 	b.sizeHandles(c)
 	c.ReadBufferSize = cmp.Or(c.ReadBufferSize, handleBuffer)
 	c.WriteBufferSize = cmp.Or(c.WriteBufferSize, handleBuffer)
-	c.PipelineReadBufferSize = cmp.Or(c.PipelineReadBufferSize, handleBuffer)
-	c.PipelineWriteBufferSize = cmp.Or(c.PipelineWriteBufferSize, handleBuffer)
+	c.PipelineReadBufferSize = cmp.Or(c.PipelineReadBufferSize, pipelineBuffer)
+	c.PipelineWriteBufferSize = cmp.Or(c.PipelineWriteBufferSize, pipelineBuffer)
 	c.DialerRetries = cmp.Or(c.DialerRetries, 1)
 	if !d.cfg.LeaveContextTimeout {
 		c.ContextTimeoutEnabled = true

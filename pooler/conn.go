@@ -51,6 +51,7 @@ type Conn struct {
 	nc      net.Conn
 	raw     syscall.RawConn // of the socket, nil if it can't be looked at
 	opaque  bool            // bytes on raw are not ours to read (TLS)
+	bare    syscall.RawConn // the socket, where bytes may be written to it directly, or nil
 	id      uint64
 	created time.Duration // since Pool.start
 	jitter  float64       // in [-1, 1], of ConnMaxLifetimeJitter
@@ -72,8 +73,9 @@ type Conn struct {
 	error    []byte // the beginning of the last error reply; no memory before the first
 	turned   bool   // an error reply has said that the node has changed
 
-	// Write side. Owner: the goroutine that calls Send.
+	// Write side. Owner: the goroutine that calls Send, or the lane's writer.
 	writeBy time.Time
+	poke    poke
 
 	mode        atomic.Uint32 // Mode
 	parked      atomic.Uint32 // busy, parked or reclaimed
@@ -118,6 +120,7 @@ type closing struct {
 func newConn(nc net.Conn, session *Session) *Conn {
 	c := &Conn{nc: nc, session: session, rbuf: make([]byte, readBuffer)}
 	c.raw, c.opaque = rawConn(nc)
+	c.bare = bareSocket(nc)
 	return c
 }
 

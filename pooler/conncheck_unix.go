@@ -26,6 +26,51 @@ func rawConn(nc net.Conn) (raw syscall.RawConn, opaque bool) {
 	return raw, opaque
 }
 
+// bareSocket returns nc's socket to write to, nil unless nc is nothing but that: what
+// somebody has put around a socket may change what is written, or look at it.
+func bareSocket(nc net.Conn) syscall.RawConn {
+	var sc syscall.Conn
+	switch t := nc.(type) {
+	case *net.TCPConn:
+		sc = t
+	case *net.UnixConn:
+		sc = t
+	default:
+		return nil
+	}
+	if raw, err := sc.SyscallConn(); err == nil {
+		return raw
+	}
+	return nil
+}
+
+// poke is a write that doesn't wait. It is kept with the connection as peek is.
+type poke struct {
+	buf []byte
+	n   int
+	do  func(fd uintptr) bool
+}
+
+func (p *poke) write(fd uintptr) bool {
+	n, err := syscall.Write(int(fd), p.buf)
+	if err == nil {
+		p.n = n
+	}
+	return true // what went wrong shows at the write of the rest
+}
+
+// writeNow writes as much of b to the bare socket as it takes without waiting.
+func (c *Conn) writeNow(b []byte) int {
+	p := &c.poke
+	if p.do == nil {
+		p.do = p.write
+	}
+	p.buf, p.n = b, 0
+	_ = c.bare.Write(p.do)
+	p.buf = nil
+	return p.n
+}
+
 // peek is a read that doesn't wait. It is kept with the connection, function and
 // all, since a new closure for each look would be three allocations.
 type peek struct {

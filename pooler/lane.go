@@ -25,6 +25,10 @@ const (
 	// would never read the rest.
 	aloneUpTo = 16 << 10
 
+	// atOnceUpTo is the largest request that its own caller writes where it needn't
+	// wait: a goroutine writes what the socket doesn't take at once.
+	atOnceUpTo = 64 << 10
+
 	// writerRounds is how often a caller writes for others before a goroutine
 	// goes on in its place.
 	writerRounds = 4

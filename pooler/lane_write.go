@@ -68,7 +68,7 @@ func (l *lane) submit(r *Rider, x *Exchange) (bool, error) {
 		l.admitLocked()
 	}
 	company := l.company.Load()
-	alone := idle && len(x.Request) <= aloneUpTo && company <= 1
+	alone := idle && company <= 1 && (len(x.Request) <= aloneUpTo || len(x.Request) <= atOnceUpTo && l.conn.bare != nil)
 	if !alone {
 		l.out = append(l.out, x.Request...)
 	}
@@ -91,7 +91,7 @@ func (l *lane) submit(r *Rider, x *Exchange) (bool, error) {
 	l.mu.Unlock()
 	l.watch.by(l, by)
 	if alone {
-		if !l.write(x.Request) {
+		if !l.writeAlone(x.Request) {
 			l.pool.wg.Go(l.flush)
 			return true, nil
 		}
@@ -259,6 +259,19 @@ func (l *lane) flushRounds(rounds int) bool {
 	}
 }
 
+// writeAlone is write of a lone request. Of a large one it writes what the socket takes
+// at once, and reports false if that isn't all: its caller must not wait.
+func (l *lane) writeAlone(b []byte) bool {
+	if len(b) <= aloneUpTo {
+		return l.write(b)
+	}
+	n := l.conn.writeNow(b)
+	if n < len(b) {
+		l.leave(b[n:], true)
+	}
+	return n == len(b)
+}
+
 // write writes b, which counts as issued already. It reports false if its
 // caller's time is over first, or the connection has died; the rest is then the
 // first thing to be written next.
@@ -268,17 +281,22 @@ func (l *lane) write(b []byte) bool {
 		return true
 	}
 	again := errors.Is(err, os.ErrDeadlineExceeded) && l.conn.Err() == nil && !l.conn.opaque
-	l.mu.Lock()
-	l.issued -= int64(len(b) - n)
-	if again {
-		_ = l.conn.nc.SetWriteDeadline(time.Time{})
-		l.out = append(append(make([]byte, 0, len(b)-n+len(l.out)), b[n:]...), l.out...)
-		l.writeBy = 0
-	}
-	l.mu.Unlock()
+	l.leave(b[n:], again)
 	if !again {
 		l.conn.Fail(CloseWrite, err)
 		l.die()
 	}
 	return false
+}
+
+// leave takes back that rest was issued; again says that it is to be written next.
+func (l *lane) leave(rest []byte, again bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.issued -= int64(len(rest))
+	if again {
+		_ = l.conn.nc.SetWriteDeadline(time.Time{})
+		l.out = append(append(make([]byte, 0, len(rest)+len(l.out)), rest...), l.out...)
+		l.writeBy = 0
+	}
 }
