@@ -224,3 +224,24 @@ func (r *responder) Close() error                     { return nil }
 func (r *responder) SetDeadline(time.Time) error      { return nil }
 func (r *responder) SetReadDeadline(time.Time) error  { return nil }
 func (r *responder) SetWriteDeadline(time.Time) error { return nil }
+
+// A connection that a handle keeps must not remember what came behind a reply in the
+// memory of the Read that it came with.
+func TestWhatComesBehindAReplyIsNotLeftInTheReadersMemory(t *testing.T) {
+	inBothLabs(t, one(), func(t *lab) {
+		t.f.Handle("WATCH", func(*testkit.FakeConn, []string) []byte {
+			return []byte("+OK\r\n>2\r\n+message\r\n$2\r\nhi\r\n")
+		})
+		v := t.handle()
+		v.send("WATCH k")
+		p := make([]byte, 32<<10)
+		if n, err := v.Conn.Read(p); string(p[:n]) != "+OK\r\n" || err != nil {
+			t.Fatalf("received %q, %v", p[:n], err)
+		}
+		clear(p)
+		v.do("PING", "+PONG")
+		if s := t.stats(); s.Dials != 1 {
+			t.Errorf("%d dials", s.Dials)
+		}
+	})
+}

@@ -86,12 +86,16 @@ func (h *handle) receive(w way, p []byte, by time.Time) (int, error) {
 	h.receiving = true
 	owed := len(h.b.owed)
 	n, done, err := h.receiveFrom(w, p, by)
+	c, isLeased := w.(leased)
 	if err == nil && h.err == nil {
 		h.b.got = true
-		if c, isLeased := w.(leased); isLeased {
+		if isLeased {
 			n = h.noteRepliesLocked(c.Conn, p, n, done)
 			h.sizeLocked(n)
 		}
+	}
+	if isLeased {
+		c.Keep() // p is the caller's again
 	}
 	h.receiving = false
 	switch {

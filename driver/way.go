@@ -23,6 +23,8 @@ type way interface {
 // leased is the way of requests that have a connection to themselves.
 type leased struct{ *pooler.Conn }
 
+func (w leased) Receive(p []byte, by time.Time) (int, bool, error) { return w.ReceiveInPlace(p, by) }
+
 func (w leased) interrupt() { w.InterruptReceive() }
 
 func (w leased) lost(err error) (bool, error) {

@@ -20,6 +20,10 @@ import (
 // go-redis's own, so that a reply takes as many system calls as there.
 const readBuffer = 32 << 10
 
+// inPlaceFrom is how much memory of a caller is read into without a copy. Less would
+// take more system calls than that saves.
+const inPlaceFrom = readBuffer / 2
+
 // ErrInterrupted is returned by [Conn.Send] and [Conn.Receive] after they were
 // interrupted. It says nothing about the connection.
 var ErrInterrupted = errors.New("everpool: interrupted")
@@ -62,6 +66,7 @@ type Conn struct {
 
 	// Read side. Owner: the goroutine that calls Receive.
 	rbuf     []byte
+	buf      []byte // buf[r:w] comes next: rbuf, or until Keep a receiver's own memory
 	r, w     int
 	scan     resp.ReplyScanner
 	readBy   time.Time         // deadline last set on nc
@@ -119,6 +124,7 @@ type closing struct {
 // newConn makes a connection of nc, fresh, in the given session.
 func newConn(nc net.Conn, session *Session) *Conn {
 	c := &Conn{nc: nc, session: session, rbuf: make([]byte, readBuffer)}
+	c.buf = c.rbuf
 	c.raw, c.opaque = rawConn(nc)
 	c.bare = bareSocket(nc)
 	return c
@@ -263,6 +269,36 @@ func (c *Conn) resumeReads() {
 // ErrInterrupted the connection is as good as before; after any other error it
 // is dead.
 func (c *Conn) Receive(p []byte, deadline time.Time) (n int, done bool, err error) {
+	return c.receive(p, deadline, false)
+}
+
+// ReceiveInPlace is Receive that may use all of p: what comes after the reply may be
+// there too, until Keep. Only ReceiveBuffered, with the rest of p, may be called before.
+func (c *Conn) ReceiveInPlace(p []byte, deadline time.Time) (n int, done bool, err error) {
+	return c.receive(p, deadline, len(p) >= inPlaceFrom)
+}
+
+// Keep takes what was read and not received into the connection's own memory. It has to
+// be called before memory that was given to ReceiveInPlace is used for anything else.
+func (c *Conn) Keep() {
+	if len(c.buf) > 0 && &c.buf[0] != &c.rbuf[0] {
+		c.r, c.w = 0, copy(c.rbuf, c.buf[c.r:c.w])
+		c.buf = c.rbuf
+	}
+}
+
+// refill reads into the connection's own memory, when nothing is there any more, or
+// with inPlace into p.
+func (c *Conn) refill(p []byte, deadline time.Time, inPlace bool) (n int, err error) {
+	if c.buf = c.rbuf; inPlace {
+		c.buf = p[:min(len(p), readBuffer)] // Keep has no room for more
+	}
+	c.r, c.w = 0, 0
+	c.w, err = c.read(c.buf, deadline)
+	return c.w, err
+}
+
+func (c *Conn) receive(p []byte, deadline time.Time, inPlace bool) (n int, done bool, err error) {
 	if len(p) == 0 {
 		return 0, false, nil
 	}
@@ -287,16 +323,13 @@ func (c *Conn) Receive(p []byte, deadline time.Time) (n int, done bool, err erro
 			c.scan.Skip(int64(n))
 			return n, false, err
 		}
-		c.r, c.w = 0, 0
 		if c.crowded {
 			// Others have something to do until the reply is here. It then takes
 			// one system call to read, not a failed one and a wake-up first.
 			c.crowded = false
 			runtime.Gosched()
 		}
-		m, err := c.read(c.rbuf, deadline)
-		c.w = m
-		if err != nil {
+		if _, err := c.refill(p, deadline, inPlace && mode != Stream); err != nil {
 			return 0, false, err
 		}
 	}
@@ -340,7 +373,7 @@ const (
 func (c *Conn) take(p []byte) (n int, done bool, err error) {
 	mode := c.Mode()
 	if mode == Stream {
-		n = copy(p, c.rbuf[c.r:c.w])
+		n = move(p, c.buf[c.r:c.w])
 		c.r += n
 		return n, false, nil
 	}
@@ -352,11 +385,11 @@ func (c *Conn) take(p []byte) (n int, done bool, err error) {
 		c.unasked()
 		return 0, false, c.Err()
 	}
-	next, begins := c.rbuf[c.r:c.w], !c.scan.InFrame()
+	next, begins := c.buf[c.r:c.w], !c.scan.InFrame()
 	taken := next[:min(len(next), len(p))]
 	c.noteError(taken)
 	m, done, err := c.scan.Scan(taken)
-	n = copy(p, c.rbuf[c.r:c.r+m])
+	n = move(p, c.buf[c.r:c.r+m])
 	c.r += m
 	if err == nil && !push && c.scan.Kind() == '>' {
 		// The attribute was passed on before it showed that a push follows.
@@ -381,6 +414,14 @@ func (c *Conn) take(p []byte) (n int, done bool, err error) {
 		}
 	}
 	return n, done, nil
+}
+
+// move is copy, unless what is to be copied is there already.
+func move(to, from []byte) int {
+	if len(to) > 0 && len(from) > 0 && &to[0] == &from[0] {
+		return min(len(to), len(from))
+	}
+	return copy(to, from)
 }
 
 // errorHead is how much of an error reply is remembered: a redirection to the longest
@@ -413,7 +454,7 @@ func (c *Conn) atPush() bool {
 	if c.scan.InFrame() {
 		return c.scan.Kind() == '>'
 	}
-	return c.rbuf[c.r] == '>'
+	return c.buf[c.r] == '>'
 }
 
 // dropping reports whether the frame under way is a push.
@@ -421,7 +462,7 @@ func (c *Conn) dropping() bool { return c.scan.InFrame() && c.scan.Kind() == '>'
 
 // dropPush scans over the bytes of a push.
 func (c *Conn) dropPush() error {
-	m, done, err := c.scan.Scan(c.rbuf[c.r:c.w])
+	m, done, err := c.scan.Scan(c.buf[c.r:c.w])
 	c.r += m
 	if err != nil {
 		err = fmt.Errorf("%w: %w", ErrProtocol, err)

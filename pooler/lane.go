@@ -249,6 +249,7 @@ func (l *lane) lead(r *Rider) {
 // itself, if there is one.
 func (l *lane) deliver() *Rider {
 	owner := l.handOut()
+	l.conn.Keep() // the leader may go
 	// Together, so that their next requests come together.
 	for i, r := range l.served {
 		r.wake <- struct{}{}
@@ -387,7 +388,8 @@ func (l *lane) afterTransaction() {
 }
 
 // fill reads from the socket: the body of the leader's own large string straight
-// into its memory.
+// into its memory. What else comes is read there too, if it is large enough: most of it
+// is the leader's own in a pipeline, and needs no copy then.
 func (l *lane) fill(r *Rider) {
 	c := l.conn
 	var n int
@@ -399,9 +401,7 @@ func (l *lane) fill(r *Rider) {
 		r.got += n
 		l.size += int64(n)
 	} else {
-		c.r, c.w = 0, 0
-		n, _ = c.read(c.rbuf, time.Time{})
-		c.w = n
+		n, _ = c.refill(p, time.Time{}, len(p) >= inPlaceFrom)
 	}
 	if n > 0 {
 		l.watch.heard()

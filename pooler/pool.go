@@ -348,7 +348,7 @@ func (p *Pool) returnLocked(c *Conn) {
 	now := p.now()
 	if reason, err := p.judgeLocked(c, now); reason != "" {
 		p.closeLocked(c, reason, err)
-		c.rbuf, c.scratch = nil, nil // nobody reads any more, but a handle may remember it
+		c.rbuf, c.buf, c.scratch = nil, nil, nil // nobody reads any more, but a handle may remember it
 		return
 	}
 	c.idleSince, c.checked, c.holder = now, now, ""
