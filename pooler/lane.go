@@ -387,21 +387,22 @@ func (l *lane) afterTransaction() {
 	}
 }
 
-// fill reads from the socket: the body of the leader's own large string straight
-// into its memory. What else comes is read there too, if it is large enough: most of it
-// is the leader's own in a pipeline, and needs no copy then.
+// fill reads from the socket, what is the leader's own straight into its memory, if
+// that is large enough: the body of a large string, and what begins with its replies,
+// most of which are its own in a pipeline, and need no copy then.
 func (l *lane) fill(r *Rider) {
 	c := l.conn
 	var n int
 	p := r.p[r.got:]
+	own := l.slots[l.head.Load()%maxExchanges].rider.Load() == r
 	rest := c.scan.BulkRemaining()
-	if rest >= largeReply && !c.dropping() && len(p) >= readBuffer && l.slots[l.head.Load()%maxExchanges].rider.Load() == r {
+	if own && rest >= largeReply && !c.dropping() && len(p) >= readBuffer {
 		n, _ = c.read(p[:min(int64(len(p)), rest)], time.Time{}) // what went wrong shows in Err
 		c.scan.Skip(int64(n))
 		r.got += n
 		l.size += int64(n)
 	} else {
-		n, _ = c.refill(p, time.Time{}, len(p) >= inPlaceFrom)
+		n, _ = c.refill(p, time.Time{}, own && len(p) >= inPlaceFrom)
 	}
 	if n > 0 {
 		l.watch.heard()
