@@ -95,7 +95,7 @@ func (h *handle) receive(w way, p []byte, by time.Time) (int, error) {
 		}
 	}
 	if isLeased {
-		c.Keep() // p is the caller's again
+		c.Withdraw() // p is the caller's again
 	}
 	h.receiving = false
 	switch {

@@ -66,7 +66,7 @@ type Conn struct {
 
 	// Read side. Owner: the goroutine that calls Receive.
 	rbuf     []byte
-	buf      []byte // buf[r:w] comes next: rbuf, or until Keep a receiver's own memory
+	buf      []byte // buf[r:w] comes next: rbuf, or until Withdraw a receiver's own memory
 	r, w     int
 	scan     resp.ReplyScanner
 	readBy   time.Time         // deadline last set on nc
@@ -273,14 +273,14 @@ func (c *Conn) Receive(p []byte, deadline time.Time) (n int, done bool, err erro
 }
 
 // ReceiveInPlace is Receive that may use all of p: what comes after the reply may be
-// there too, until Keep. Only ReceiveBuffered, with the rest of p, may be called before.
+// there too, until Withdraw. Only ReceiveBuffered, with the rest of p, may be called before.
 func (c *Conn) ReceiveInPlace(p []byte, deadline time.Time) (n int, done bool, err error) {
 	return c.receive(p, deadline, len(p) >= inPlaceFrom)
 }
 
-// Keep takes what was read and not received into the connection's own memory. It has to
+// Withdraw takes what was read and not received into the connection's own memory. It has to
 // be called before memory that was given to ReceiveInPlace is used for anything else.
-func (c *Conn) Keep() {
+func (c *Conn) Withdraw() {
 	if len(c.buf) > 0 && &c.buf[0] != &c.rbuf[0] {
 		c.r, c.w = 0, copy(c.rbuf, c.buf[c.r:c.w])
 		c.buf = c.rbuf
@@ -291,7 +291,7 @@ func (c *Conn) Keep() {
 // with inPlace into p.
 func (c *Conn) refill(p []byte, deadline time.Time, inPlace bool) (n int, err error) {
 	if c.buf = c.rbuf; inPlace {
-		c.buf = p[:min(len(p), readBuffer)] // Keep has no room for more
+		c.buf = p[:min(len(p), readBuffer)] // Withdraw has no room for more
 	}
 	c.r, c.w = 0, 0
 	c.w, err = c.read(c.buf, deadline)

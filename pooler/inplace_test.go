@@ -51,7 +51,7 @@ func TestRepliesAreReadWhereTheirReaderWantsThem(t *testing.T) {
 }
 
 // What is read into a reader's memory beyond its own replies comes next, in order, and
-// that memory may be used for anything after Keep.
+// that memory may be used for anything after Withdraw.
 func TestWhatIsReadIntoAReadersMemoryAndNotReceivedIsKept(t *testing.T) {
 	large := bulk(strings.Repeat("x", 50_000))
 	next := "+2\r\n" + push + large + ":4\r\n"
@@ -69,7 +69,7 @@ func TestWhatIsReadIntoAReadersMemoryAndNotReceivedIsKept(t *testing.T) {
 		if string(p[:n]) != "+0\r\n+1\r\n" || !done || err != nil {
 			t.Fatalf("received %q, %v, %v", p[:n], done, err)
 		}
-		w.c.Keep()
+		w.c.Withdraw()
 		for i := range p {
 			p[i] = foul
 		}

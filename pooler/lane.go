@@ -249,7 +249,7 @@ func (l *lane) lead(r *Rider) {
 // itself, if there is one.
 func (l *lane) deliver() *Rider {
 	owner := l.handOut()
-	l.conn.Keep() // the leader may go
+	l.conn.Withdraw() // the leader may go
 	// Together, so that their next requests come together.
 	for i, r := range l.served {
 		r.wake <- struct{}{}
