@@ -71,6 +71,7 @@ func newGroup(b *binding, o *redis.FailoverOptions) {
 	b.topology = newTopology(b.driver, "sentinel", asks)
 	b.places = b.topology
 	many.topology = newTopology(b.driver, "sentinel", clusterNames{asks})
+	many.topology.reads = o.ReplicaOnly || o.RouteByLatency || o.RouteRandomly
 	many.topology.moves, many.places, many.waits, many.late = true, many.topology, false, nil
 	b.group = &group{nodes: b, clustered: &many, sentinels: &s, oracle: asks}
 }

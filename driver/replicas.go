@@ -35,7 +35,7 @@ var errReplicaAway = errors.New("everpool: a replica that is away is asked for a
 // shall be told that this replica is away.
 func (h *handle) turnedAwayLocked() bool {
 	t, addr := h.bound.topology, h.node.key.addr
-	return t != nil && t.reads && !h.node.pool.Serves() && t.isReplica(addr) && t.maySayAway(addr) && calledBy(pipelineNode)
+	return t != nil && t.reads && !h.node.pool.Answers() && t.isReplica(addr) && t.maySayAway(addr) && calledBy(pipelineNode)
 }
 
 // turnAway fails the handshake of such a handle.
@@ -47,10 +47,11 @@ func (h *handle) turnAway() error {
 	return &pooler.Error{Err: pooler.ErrElsewhere, Node: h.node.key.addr}
 }
 
-// isReplica reports whether the address is a replica, as far as is known.
+// isReplica reports whether the address is a replica, as far as is known. Sentinels are
+// asked for the primary alone: what else they watch stands by for it.
 func (t *topology) isReplica(addr string) bool {
 	v := t.view.Load()
-	return v != nil && v.knows(addr) && !v.owns(addr)
+	return v != nil && (v.knows(addr) || v.master != "") && !v.owns(addr)
 }
 
 // maySayAway reports whether a client may be told now that the replica is away.

@@ -93,43 +93,49 @@ var readsFromReplicas = map[string]redis.ClusterOptions{
 }
 
 // A replica that is away costs those who read from replicas a pause once in a while: not
-// each pipeline.
+// each pipeline. So does one that accepts connections and says nothing.
 func TestPipelinesLeaveAReplicaThatIsAway(t *testing.T) {
 	if !driver.Vetoes {
 		t.Skip("handles that exist already aren't asked")
 	}
-	for name, o := range readsFromReplicas {
-		for _, n := range []int{1, 2} {
-			t.Run(name, func(t *testing.T) {
-				inShard(t, []string{primary, replica}, func(s *shard) {
-					rdb := s.client(&o)
-					for range 20 {
-						s.read(rdb, n)
-					}
-					s.nodes[replica].DownRefused()
-					s.read(rdb, n)
-					time.Sleep(200 * time.Millisecond)
-					synctest.Wait()
-					asked, paused := s.asked.Load(), 0
-					for range 1000 { // in 10 s
-						by, took := s.read(rdb, n)
-						if by != primary {
-							s.Errorf("answered by %q", by)
-						}
-						if took > 0 {
-							paused++
-						}
-						time.Sleep(10*time.Millisecond - min(took, 10*time.Millisecond))
-					}
-					if paused > 3 {
-						s.Errorf("%d of 1000 pipelines have paused", paused)
-					}
-					if more := s.asked.Load() - asked; more > 5 {
-						s.Errorf("the slots were asked for %d times in 10 s", more)
-					}
+	for fault, fell := range map[string]func(*testkit.Fake){
+		"refuses": (*testkit.Fake).DownRefused, "is silent": func(f *testkit.Fake) { f.Freeze(true) },
+	} {
+		for name, o := range readsFromReplicas {
+			for _, n := range []int{1, 2} {
+				t.Run(fmt.Sprintf("%s/%s/%d", fault, name, n), func(t *testing.T) {
+					inShard(t, []string{primary, replica}, func(s *shard) { s.leaveReplica(s.client(&o), n, fell) })
 				})
-			})
+			}
 		}
+	}
+}
+
+// leaveReplica reads n keys at a time after the replica has fallen.
+func (s *shard) leaveReplica(rdb *redis.ClusterClient, n int, fell func(*testkit.Fake)) {
+	for range 20 {
+		s.read(rdb, n)
+	}
+	fell(s.nodes[replica])
+	s.read(rdb, n)
+	time.Sleep(500 * time.Millisecond)
+	synctest.Wait()
+	asked, paused := s.asked.Load(), 0
+	for range 1000 { // in 10 s
+		by, took := s.read(rdb, n)
+		if by != primary {
+			s.Errorf("answered by %q", by)
+		}
+		if took > 0 {
+			paused++
+		}
+		time.Sleep(10*time.Millisecond - min(took, 10*time.Millisecond))
+	}
+	if paused > 3 {
+		s.Errorf("%d of 1000 pipelines have paused", paused)
+	}
+	if more := s.asked.Load() - asked; more > 5 {
+		s.Errorf("the slots were asked for %d times in 10 s", more)
 	}
 }
 
