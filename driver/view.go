@@ -149,12 +149,13 @@ func (v *view) heirOf(before *view, addr string) (heir string) {
 
 // viewOf makes a view of what the node at origin has said, with addresses as go-redis
 // makes them of it: what a node calls itself on its own machine, or without a port, is
-// of no use elsewhere.
+// of no use elsewhere. Ranges are cut to the slots that there are: who has said them may
+// be anything, and they are gone through slot by slot.
 func viewOf(slots []redis.ClusterSlot, origin string, asked time.Time) *view {
 	host, port, _ := net.SplitHostPort(origin)
 	v := &view{asked: asked}
 	for _, s := range slots {
-		p := part{first: s.Start, last: s.End}
+		p := part{first: max(s.Start, 0), last: min(s.End, clusterSlots-1)}
 		for _, n := range s.Nodes {
 			p.nodes = append(p.nodes, seenFrom(n.Addr, host, port))
 		}
