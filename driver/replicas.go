@@ -3,8 +3,11 @@ package driver
 import (
 	"errors"
 	"maps"
+	"math/rand/v2"
+	"slices"
 	"time"
 
+	"github.com/everpool/everpool/internal/command"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -71,4 +74,41 @@ func (t *topology) sayAway(addr string) {
 	if _, said := t.saidAway[addr]; !said {
 		t.saidAway[addr] = time.Now()
 	}
+}
+
+// reading are the places of requests that only read, of a client that reads from replicas:
+// they don't wait for an ill node where a replica answers.
+type reading struct{ *topology }
+
+// Here reports whether a request may wait at the address.
+func (r reading) Here(addr string, slot int, ill pooler.Illness) bool {
+	return r.topology.Here(addr, slot, ill) && r.standIn(addr, slot) == ""
+}
+
+// readsLocked reports whether a replica may run these commands for the handle's client.
+func (h *handle) readsLocked(runs []run) bool {
+	t := h.bound.topology
+	return t != nil && t.reads && t.moves && !slices.ContainsFunc(runs, func(r run) bool { return r.kind != plain || r.effect != command.Read })
+}
+
+// standIn returns a replica that answers for the slot, of which the address is the owner
+// as far as is known; or "". It doesn't block.
+func (t *topology) standIn(addr string, slot int) string {
+	v := t.view.Load()
+	if v == nil || slot < 0 || v.owner(slot) != addr {
+		return ""
+	}
+	standBy := v.standBy(slot)
+	var answering []string
+	t.mu.Lock()
+	for n := range t.nodes {
+		if slices.Contains(standBy, n.key.addr) && n.pool.Answers() {
+			answering = append(answering, n.key.addr)
+		}
+	}
+	t.mu.Unlock()
+	if len(answering) == 0 {
+		return ""
+	}
+	return answering[rand.IntN(len(answering))]
 }

@@ -139,6 +139,100 @@ func (s *shard) leaveReplica(rdb *redis.ClusterClient, n int, fell func(*testkit
 	}
 }
 
+// A read that go-redis sends to a primary that is away goes to a replica that answers, if
+// its client reads from replicas. What a replica doesn't run waits for the primary.
+func TestReadsDontWaitForAPrimaryWhereAReplicaAnswers(t *testing.T) {
+	for fault, f := range map[string]struct {
+		fell func(*testkit.Fake)
+		back func(*testkit.Fake)
+	}{
+		"refuses":   {(*testkit.Fake).DownRefused, (*testkit.Fake).Up},
+		"is silent": {func(f *testkit.Fake) { f.Freeze(true) }, func(f *testkit.Fake) { f.Freeze(false) }},
+	} {
+		t.Run(fault, func(t *testing.T) {
+			inShard(t, []string{primary, replica}, func(s *shard) {
+				rdb := s.client(&redis.ClusterOptions{RouteRandomly: true})
+				for range 20 {
+					s.read(rdb, 2)
+					rdb.Get(s.Context(), "a")
+				}
+				f.fell(s.nodes[primary])
+				const outage = 3 * time.Second
+				began := time.Now()
+				waited := make(chan time.Duration, 2)
+				for what, call := range map[string]func() error{
+					"a write":       func() error { return rdb.Set(s.Context(), "a", 1, 0).Err() },
+					"a transaction": func() error { return s.tx(rdb) },
+				} {
+					go func() {
+						if err := call(); err != nil {
+							s.Errorf("%s: %v", what, err)
+						}
+						waited <- time.Since(began)
+					}()
+				}
+				time.Sleep(time.Second)
+				for range 50 {
+					began := time.Now()
+					if by, err := rdb.Get(s.Context(), "a").Result(); err != nil || by != replica || time.Since(began) > 0 {
+						s.Fatalf("answered by %q after %v: %v", by, time.Since(began), err)
+					}
+					if by, took := s.read(rdb, 2); by != replica || took > 100*time.Millisecond {
+						s.Fatalf("a pipeline was answered by %q after %v", by, took)
+					}
+				}
+				time.Sleep(time.Until(began.Add(outage)))
+				f.back(s.nodes[primary])
+				for range cap(waited) {
+					if took := <-waited; took < outage {
+						s.Errorf("what a replica doesn't run has waited for %v", took)
+					}
+				}
+			})
+		})
+	}
+}
+
+// tx reads in a transaction, which go-redis sends to primaries alone.
+func (s *shard) tx(rdb *redis.ClusterClient) error {
+	_, err := rdb.TxPipelined(s.Context(), func(p redis.Pipeliner) error { return p.Get(s.Context(), "a").Err() })
+	return err
+}
+
+// Where the replicas are away too reads wait for whoever comes first.
+func TestReadsWaitWhereNobodyAnswers(t *testing.T) {
+	for _, first := range []string{primary, replica} {
+		t.Run(first, func(t *testing.T) {
+			inShard(t, []string{primary, replica}, func(s *shard) {
+				rdb := s.client(&redis.ClusterOptions{RouteRandomly: true})
+				for range 20 {
+					s.read(rdb, 2)
+					rdb.Get(s.Context(), "a")
+				}
+				for _, addr := range []string{primary, replica} {
+					s.nodes[addr].DownRefused()
+				}
+				const outage = 3 * time.Second
+				done := make(chan string, 64)
+				for range cap(done) {
+					go func() { done <- rdb.Get(s.Context(), "a").Val() }()
+				}
+				time.Sleep(outage)
+				s.nodes[first].Up()
+				if first == replica {
+					time.Sleep(time.Second) // nobody wakes those who wait for the primary
+					s.nodes[primary].Up()
+				}
+				for range cap(done) {
+					if by := <-done; by == "" {
+						s.Error("a read failed")
+					}
+				}
+			})
+		})
+	}
+}
+
 // A single command follows MOVED, without a pause.
 func TestCommandsPauseForNoReplicaThatIsAway(t *testing.T) {
 	for name, o := range readsFromReplicas {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -92,5 +93,31 @@ func TestPipelinesOnSentinelsLeaveAReplicaThatIsSilent(t *testing.T) {
 				t.Errorf("%d attempts for %d pipelines: %v", total, pipelines, all)
 			}
 		})
+	}
+}
+
+// Reads that go-redis sends to a primary that is away go to a replica, long before
+// sentinels put another primary in its place.
+func TestReadsOnSentinelsDontWaitForThePrimary(t *testing.T) {
+	s := testkit.StartSentinels(t, testkit.Redis, testkit.SentinelConfig{DownAfter: time.Hour})
+	rdb := redis.NewFailoverClusterClient(patientDriver(t).FailoverOptions(&redis.FailoverOptions{
+		MasterName: s.Name, SentinelAddrs: s.Addrs(), RouteRandomly: true,
+	}))
+	defer rdb.Close()
+	read := func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // the primary is waited for longer
+		defer cancel()
+		return rdb.Exists(ctx, "a").Err()
+	}
+	for range 50 { // all nodes are read from
+		if err := read(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Server(s.Master()).Kill()
+	for range 100 {
+		if err := read(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
