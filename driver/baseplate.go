@@ -37,8 +37,8 @@ import (
 // skip_full_coverage_check, nodemanager_follow_cluster and decode_responses are accepted,
 // have no effect, and are logged when the client is made. Times are timespans such as
 // "200 milliseconds", "3 seconds" or "1 minute", up to days, or Go's, such as 200ms; the
-// least is 1ms. An empty value is none. Keys with another prefix are others' and are
-// left alone.
+// least is 1ms. White space around a value doesn't count, and an empty one is none. Keys
+// with another prefix are others' and are left alone.
 //
 // What the URL says goes before what the map says; a [WithConfig] has to be given before
 // the options that are returned. The error names all that is wrong and what is allowed,
@@ -53,13 +53,14 @@ func ConfigFromMap(prefix string, m map[string]string) (url string, opts []Optio
 	for _, key := range slices.Sorted(maps.Keys(m)) {
 		name, ours := strings.CutPrefix(key, prefix)
 		set, known := keys[name]
+		value := strings.TrimSpace(m[key])
 		switch {
 		case !ours:
 		case !known:
 			wrong.add("%s is unknown; allowed are, after %s, %s", key, prefix, strings.Join(slices.Sorted(maps.Keys(keys)), ", "))
-		case m[key] != "":
-			if err := set(m[key]); err != nil {
-				wrong.add("%s is %q; %w", key, m[key], err)
+		case value != "":
+			if err := set(value); err != nil {
+				wrong.add("%s is %q; %w", key, shown(value), err)
 			}
 		}
 	}
@@ -136,9 +137,8 @@ func (*mapped) Wire(*wiring.Client) error { return errOnlyForOpen }
 // apply makes it options of Open.
 func (c *mapped) apply(o *opening) {
 	p := &o.cfg.Pool
-	p.MaxOpenConns = cmp.Or(c.max, p.MaxOpenConns, defaultMaxConnections)
-	if !c.perNode {
-		o.cfg.MaxOpenConnsTotal = p.MaxOpenConns
+	if p.MaxOpenConns = cmp.Or(c.max, p.MaxOpenConns, defaultMaxConnections); !c.perNode {
+		o.cfg.MaxOpenConnsTotal = cmp.Or(c.max, o.cfg.MaxOpenConnsTotal, p.MaxOpenConns)
 	}
 	p.WaitTimeout = cmp.Or(c.timeout, p.WaitTimeout)
 	p.DialTimeout = cmp.Or(c.dial, p.DialTimeout, c.timeout)
@@ -164,11 +164,11 @@ var units = map[string]time.Duration{
 // timespan reads a length of time, as Baseplate or Go writes it.
 func timespan(to *time.Duration) func(string) error {
 	return func(v string) (err error) {
-		if count, unit, ok := strings.Cut(strings.TrimSpace(v), " "); ok {
-			n, bad := strconv.Atoi(count)
-			scale := units[strings.TrimSuffix(strings.TrimSpace(unit), "s")]
-			if bad != nil || scale == 0 || n > int(math.MaxInt64/scale) {
-				err = errTimespan
+		if words := strings.Fields(v); len(words) == 2 {
+			n, bad := strconv.Atoi(words[0])
+			scale := units[strings.TrimSuffix(words[1], "s")]
+			if bad != nil || scale == 0 || n < 1 || n > int(math.MaxInt64/scale) {
+				return errTimespan
 			}
 			*to = time.Duration(n) * scale
 		} else {

@@ -134,6 +134,18 @@ func TestReadsOfAMapStayWithMastersWhereItSaysSo(t *testing.T) {
 	}
 }
 
+// Values as files have them: with white space around them, and between the two words of a
+// timespan.
+func TestWhiteSpaceAroundTheValuesOfAMap(t *testing.T) {
+	db := fromMap(t, map[string]string{
+		"url": " redis://10.0.0.1?cluster=true\n", "max_connections": " 7 ", "max_connections_per_node": "\ttrue", "read_from_replicas": "false ",
+		"socket_timeout": "250ms ", "timeout": "200\tmilliseconds", "track_key_reads_sample_rate": " 0 ", "decode_responses": "  ",
+	})
+	if o := db.Unwrap().(*redis.ClusterClient).Options(); o.ReadTimeout != 250*time.Millisecond || o.RouteRandomly {
+		t.Errorf("ReadTimeout is %s, RouteRandomly %v", o.ReadTimeout, o.RouteRandomly)
+	}
+}
+
 func TestKeysOfAMapWithoutEffectAreLogged(t *testing.T) {
 	var log bytes.Buffer
 	fromMap(t, map[string]string{
@@ -168,7 +180,12 @@ func TestAMapNamesAllThatIsWrongAndNoPassword(t *testing.T) {
 			`r.socket_connect_timeout is "0 seconds"`, `r.read_from_replicas is "random"`, `r.decode_responses is "utf8"`,
 			`r.track_key_reads_sample_rate is "2"`, "1e-9", `r.track_key_writes_sample_rate is "NaN"`,
 		}},
-		"overflow": {"r.", map[string]string{"r.url": "redis://:hunter2@x", "r.timeout": "999999999999 days"}, []string{"r.timeout"}},
+		"overflow":  {"r.", map[string]string{"r.url": "redis://:hunter2@x", "r.timeout": "999999999999 days"}, []string{"r.timeout"}},
+		"underflow": {"r.", map[string]string{"r.url": "redis://:hunter2@x", "r.timeout": "-99999999999999999 days"}, []string{"r.timeout"}},
+		"keys mixed up": {
+			"r.", map[string]string{"r.timeout": "redis://:hunter2@x:6379", "r.max_connections": "user:hunter2@x:6379"},
+			[]string{`r.timeout is "x:6379"`, `r.max_connections is "x:6379"`, "r.url is missing"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			url, opts, err := driver.ConfigFromMap(c.prefix, c.m)

@@ -34,6 +34,7 @@ type loss struct {
 	tx     bool           // it has a transaction
 	sticks bool           // go-redis would keep an error that it tries again, on some of its commands
 	moves  bool           // it can be sent where it belongs
+	turns  bool           // away or left, and go-redis dials who serves it by then when it tries again
 	effect command.Effect // of what was sent
 }
 
@@ -47,6 +48,7 @@ const (
 	holdBack                 // Write accepts it; Read gets over it, or tells
 	tellCause                // its caller is told the cause; go-redis tries again, where that may help
 	tellUnsent               // its caller is told that it was never sent; go-redis must not try again
+	tellPerhaps              // the same, or that nobody knows, as both may be kept; go-redis tries again
 	tellUnknown              // its caller is told that nobody knows; go-redis doesn't try again
 	tellProtocol             // its caller is told what was wrong; go-redis doesn't try again
 )
@@ -79,6 +81,8 @@ func (l loss) decide(r Retry) fate {
 		return tellUnknown
 	case l.sticks && !l.ran && l.write && (l.cause == late || l.cause == refused):
 		return holdBack
+	case l.sticks && !l.tx && !l.ran && l.turns:
+		return tellPerhaps
 	case l.sticks && !l.ran:
 		return tellUnsent
 
@@ -138,10 +142,12 @@ func (h *handle) verdictLocked(f fate, l loss, err error) (pooler.Outcome, error
 		if l.effect != command.Read {
 			outcome = pooler.Unknown
 		}
-	case f == tellUnsent && h.endedLocked(l):
+	case (f == tellUnsent || f == tellPerhaps) && h.endedLocked(l):
 		told = &endedError{unsent(node, l.cause, err)}
 	case f == tellUnsent:
 		told = unsent(node, l.cause, err)
+	case f == tellPerhaps:
+		told = &net.OpError{Op: "dial", Net: "everpool", Err: perhapsError{unsent(node, l.cause, err)}}
 	case (l.cause == late || errors.Is(err, pooler.ErrWaitTimeout)) && h.endedLocked(l):
 		// After an error of a dial, or a timeout, go-redis would try again, find that the
 		// context has ended, and stamp that on the whole pipeline: on what other nodes of

@@ -22,10 +22,10 @@ func everyLoss(f func(l loss, r Retry)) {
 	for why := died; why <= away; why++ {
 		for effect := command.Read; effect <= command.Unsafe; effect++ {
 			for r := RetrySafe; r <= RetryNone; r++ {
-				for bits := range 1 << 8 {
+				for bits := range 1 << 9 {
 					bit := func(i int) bool { return flags[bits>>i&1] }
 					f(loss{
-						cause: why, effect: effect, ran: bit(0), got: bit(1), free: bit(2), resent: bit(3), write: bit(4), tx: bit(5), sticks: bit(5) || bit(6), moves: bit(7) && why == away,
+						cause: why, effect: effect, ran: bit(0), got: bit(1), free: bit(2), resent: bit(3), write: bit(4), tx: bit(5), sticks: bit(5) || bit(6), moves: bit(7) && why == away, turns: bit(8) && (why == away || why == left),
 					}, r)
 				}
 			}
@@ -68,7 +68,7 @@ func TestNothingRunsAgainBecauseItsReplyWasNoRESP(t *testing.T) {
 func TestWhatHasRunIsNeverCalledUnsentAndTheReverse(t *testing.T) {
 	everyLoss(func(l loss, r Retry) {
 		f := l.decide(r)
-		if l.ran && (f == tellUnsent || f == holdBack || f == move) {
+		if l.ran && (f == tellUnsent || f == tellPerhaps || f == holdBack || f == move) {
 			t.Errorf("%+v under %v, which may have run: %v", l, r, f)
 		}
 		if !l.ran && (f == tellUnknown || f == tellProtocol || f == resend) {
@@ -82,7 +82,7 @@ func TestWhatHasRunIsNeverCalledUnsentAndTheReverse(t *testing.T) {
 func TestABatchIsToldNothingThatIsTriedAgainUnlessItMayHaveRun(t *testing.T) {
 	everyLoss(func(l loss, r Retry) {
 		f := l.decide(r)
-		if f == tellCause && (l.sticks && !l.ran || l.write && l.tx) {
+		if f == tellCause && (l.sticks && !l.ran || l.write && l.tx) || f == tellPerhaps && l.tx {
 			t.Errorf("%+v under %v: %v", l, r, f)
 		}
 	})
@@ -109,6 +109,7 @@ func triedAgain(err error, blocks bool) bool {
 func TestWhatACallerIsTold(t *testing.T) {
 	reset := errors.New("connection reset")
 	waited := &pooler.Error{Err: pooler.ErrWaitTimeout, Node: "n"}
+	elsewhere := &pooler.Error{Err: pooler.ErrElsewhere, Node: "n"}
 	down := &pooler.Error{Err: pooler.ErrNodeDown, Node: "n"}
 	lost := &pooler.Error{Err: pooler.ErrSessionLost, Node: "n"}
 	garbage := fmt.Errorf("%w: not RESP", pooler.ErrProtocol)
@@ -129,6 +130,10 @@ func TestWhatACallerIsTold(t *testing.T) {
 		{"never sent in time, of a pipeline", loss{cause: late, sticks: true}, RetrySafe, os.ErrDeadlineExceeded, []error{pooler.ErrWaitTimeout}, false},
 		{"never sent, a pipeline that waited too long", loss{cause: refused, sticks: true}, RetrySafe, waited, []error{pooler.ErrWaitTimeout}, false},
 		{"never sent, a pipeline whose node is down", loss{cause: refused, sticks: true}, RetrySafe, down, []error{pooler.ErrNodeDown}, false},
+		{"never sent, a pipeline that belongs elsewhere", loss{cause: away, sticks: true}, RetrySafe, elsewhere, []error{pooler.ErrElsewhere}, false},
+		{"the same, where go-redis dials the new primary", loss{cause: away, sticks: true, turns: true}, RetrySafe, elsewhere, []error{pooler.ErrElsewhere, pooler.ErrUnknownOutcome}, true},
+		{"the same, a transaction", loss{cause: away, sticks: true, turns: true, tx: true}, RetrySafe, elsewhere, []error{pooler.ErrElsewhere}, false},
+		{"a pipeline that go-redis has closed the handle of, for the new primary", loss{cause: left, sticks: true, turns: true}, RetrySafe, errLeft, []error{pooler.ErrConnGone, pooler.ErrUnknownOutcome}, true},
 		{"never sent, of a transaction that watches", loss{cause: died, write: true, tx: true, sticks: true, effect: command.Unsafe}, RetrySafe, errKeptGone, []error{pooler.ErrConnGone}, false},
 		{"a read, lost twice", loss{cause: died, ran: true, resent: true}, RetryNone, reset, []error{io.EOF}, true},
 		{"a SET, lost", loss{cause: died, ran: true, effect: command.Idempotent}, RetrySafe, reset, []error{io.EOF}, true},
@@ -157,7 +162,8 @@ func TestWhatACallerIsTold(t *testing.T) {
 		if !row.l.ran && triedAgain(err, true) != row.again {
 			t.Errorf("%s, of a command that blocks: go-redis tries %v again: %t", row.what, err, !row.again)
 		}
-		if unknown := errors.Is(err, pooler.ErrUnknownOutcome); unknown && (!row.l.ran || row.l.effect == command.Read) {
+		perhaps := row.l.decide(row.retry) == tellPerhaps // it may be kept by what runs in the next try
+		if unknown := errors.Is(err, pooler.ErrUnknownOutcome); unknown && !perhaps && (!row.l.ran || row.l.effect == command.Read) {
 			t.Errorf("%s: its outcome is known, told %v", row.what, err)
 		}
 	}

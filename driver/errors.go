@@ -93,6 +93,16 @@ func adapt(err error) error {
 	return newPoolError(e)
 }
 
+// perhapsError: a pipeline was never sent, and go-redis tries it again. Commands that run
+// then, and whose replies are lost behind another's, keep it: so it says that they may
+// have run.
+type perhapsError struct{ error }
+
+func (e perhapsError) Unwrap() error { return e.error }
+
+// Is reports whether target is what is true of those commands.
+func (perhapsError) Is(target error) bool { return target == pooler.ErrUnknownOutcome }
+
 // handshakeError is an error of go-redis's handshake, from which go-redis takes
 // off one layer before the caller sees it.
 type handshakeError struct{ err error }

@@ -25,7 +25,7 @@ import (
 // asks all of them, and one that doesn't answer would hold up every dial. Where all are
 // silent callers wait, for ReadTimeout at most; go-redis asks again then, DialerRetries
 // times (5, as on the stock pool). A client made with NewFailoverClusterClient is sent to
-// the new primary by MOVED.
+// the new primary by MOVED, and reads from replicas as one of ClusterOptions does.
 //
 // If the options can't work every command fails with an error that names each mistake,
 // as with Options. A sentinel among several that can't be dialed is only logged.
@@ -59,7 +59,7 @@ type group struct {
 
 func newGroup(b *binding, o *redis.FailoverOptions) {
 	s, many := *b, *b
-	asks := &sentinelOracle{driver: b.driver, master: o.MasterName, addrs: slices.Clone(o.SentinelAddrs)}
+	asks := &sentinelOracle{driver: b.driver, master: o.MasterName, reads: o.ReplicaOnly || o.RouteByLatency || o.RouteRandomly, addrs: slices.Clone(o.SentinelAddrs)}
 	// Sentinels have users of their own.
 	s.client, s.places, s.waits, s.late = &client{}, sentinels{asks}, false, nil
 	options := b.asking()
@@ -71,6 +71,7 @@ func newGroup(b *binding, o *redis.FailoverOptions) {
 	b.topology = newTopology(b.driver, "sentinel", asks)
 	b.places = b.topology
 	many.topology = newTopology(b.driver, "sentinel", clusterNames{asks})
+	many.topology.reads = asks.reads
 	many.topology.moves, many.places, many.waits, many.late = true, many.topology, false, nil
 	b.group = &group{nodes: b, clustered: &many, sentinels: &s, oracle: asks}
 }
@@ -173,6 +174,7 @@ type sentinelOracle struct {
 	driver  *Driver
 	options redis.Options // of a client that asks
 	master  string
+	reads   bool // replicas are asked for, too
 
 	mu    sync.Mutex
 	addrs []string
@@ -239,6 +241,10 @@ func (o clusterNames) ask(ctx context.Context, about inquiry) *view {
 	}
 	named := *v
 	named.master = seenFrom(v.master, "", "")
+	named.others = make([]string, len(v.others))
+	for i, addr := range v.others {
+		named.others[i] = seenFrom(addr, "", "")
+	}
 	return &named
 }
 
@@ -257,16 +263,30 @@ func (o *sentinelOracle) testify(ctx context.Context, addr string) testimony {
 	if others, err := c.Sentinels(ctx, o.master).Result(); err == nil {
 		o.learn(others)
 	}
-	return testimony{&view{asked: asked, master: net.JoinHostPort(m["ip"], m["port"])}, epoch}
+	v := &view{asked: asked, master: net.JoinHostPort(m["ip"], m["port"])}
+	if o.reads {
+		replicas, _ := c.Replicas(ctx, o.master).Result()
+		v.others = addrsOf(replicas)
+	}
+	return testimony{v, epoch}
+}
+
+// addrsOf are the addresses of what a sentinel has listed.
+func addrsOf(listed []map[string]string) (addrs []string) {
+	for _, l := range listed {
+		if l["ip"] != "" && l["port"] != "" {
+			addrs = append(addrs, net.JoinHostPort(l["ip"], l["port"]))
+		}
+	}
+	return addrs
 }
 
 // learn notes sentinels that another one knows.
 func (o *sentinelOracle) learn(others []map[string]string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for _, s := range others {
-		addr := net.JoinHostPort(s["ip"], s["port"])
-		if s["ip"] != "" && s["port"] != "" && !slices.Contains(o.addrs, addr) {
+	for _, addr := range addrsOf(others) {
+		if !slices.Contains(o.addrs, addr) {
 			o.addrs = append(o.addrs, addr)
 		}
 	}

@@ -211,6 +211,9 @@ func (h *handle) tellPin(using *bool) {
 func (h *handle) lossLocked(why cause, ran bool) loss {
 	l := h.b.loss(why, ran)
 	l.moves = why == away && h.mayMoveLocked(ran)
+	if why == away || why == left {
+		l.turns = h.bound.topology != nil && !h.bound.topology.moves
+	}
 	l.free = l.free && !h.keepsLocked() && h.b.moves < maxMoves
 	if h.lease != nil && h.lease.Mode() == pooler.Stream {
 		l.effect = command.Read // nothing is asked there any more

@@ -14,6 +14,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/everpool/everpool/internal/safeaddr"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -123,7 +124,8 @@ func (m *Manager) heed(ctx context.Context, every time.Duration) {
 //
 // The same name and URL again: the same client, of which later options change nothing.
 // The same URL under another name is the same client too if no options come with either.
-// The same name with another URL is an error: [Manager.Remove] it before.
+// The same name with another URL is an error: [Manager.Remove] it before. So is a name that
+// is a URL, since names are shown.
 //
 // The client is the manager's to close, which Remove and Close do.
 func (m *Manager) Add(ctx context.Context, name, url string, opts ...Option) (redis.UniversalClient, error) {
@@ -170,6 +172,9 @@ func (removedError) Is(target error) bool { return target == pooler.ErrClosed }
 func (m *Manager) enter(name, url string, opts []Option) (*entry, error) {
 	if err := m.unmade(); err != nil {
 		return nil, err
+	}
+	if strings.Contains(name, "://") {
+		return nil, complaint("the client's name is a URL, of %q; a name shows in errors and on pages, and may be anything else", safeaddr.Of(name))
 	}
 	if e, err := m.find(name, url, opts, nil); e != nil || err != nil {
 		return e, err
@@ -320,6 +325,9 @@ func (m *Manager) entryLocked(name string) (*entry, error) {
 func (m *Manager) With(ctx context.Context, name string, f func(context.Context, redis.UniversalClient) error) error {
 	if err := m.unmade(); err != nil {
 		return err
+	}
+	if f == nil {
+		return complaint("%s was given nil; it needs a function", "With")
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

@@ -1011,3 +1011,26 @@ func TestRemoveForgetsNodesThatAreBeingAsked(t *testing.T) {
 		m.server(2).Freeze(false)
 	})
 }
+
+// Names are shown. Who confuses the two arguments is told so, without the password.
+func TestANameThatIsAURLIsRefused(t *testing.T) {
+	inServers(t, 1, func(m *managed) {
+		m.open(driver.Config{Dial: m.dial})
+		_, err := m.Add(m.Context(), "redis://:hunter2@10.0.0.1:6379", "orders")
+		if !errors.Is(err, pooler.ErrConfig) || strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), `"10.0.0.1:6379"`) {
+			m.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestWithNeedsAFunction(t *testing.T) {
+	inServers(t, 1, func(m *managed) {
+		m.open(driver.Config{Dial: m.dial})
+		if _, err := m.Add(m.Context(), "orders", "redis://10.0.0.1:6379"); err != nil {
+			m.Fatal(err)
+		}
+		if err := m.With(m.Context(), "orders", nil); !errors.Is(err, pooler.ErrConfig) {
+			m.Errorf("got %v", err)
+		}
+	})
+}

@@ -163,10 +163,11 @@ func WithHooks(hooks ...redis.Hook) Option {
 // go-redis's own parameters about connections (min_idle_conns, max_idle_conns,
 // conn_max_idle_time, conn_max_lifetime, dial_timeout, pool_timeout, ...) apply
 // to each node's pool too, see [Driver.Options], [Driver.ClusterOptions] and
-// [Driver.FailoverOptions]. An unknown scheme or parameter is an error, and so is
-// anything else that is wrong; it wraps [pooler.ErrConfig], names all that is wrong and
-// never shows the URL, which may hold a password. So is an Option that is nil. Open
-// doesn't connect.
+// [Driver.FailoverOptions]. Of a parameter that is given several times the last one
+// counts, but for addr, and an empty one is none. An unknown scheme or parameter is an
+// error, and so is anything else that is wrong; it wraps [pooler.ErrConfig], names all
+// that is wrong and never shows the URL, which may hold a password. So is an Option that
+// is nil. Open doesn't connect.
 func Open(rawURL string, opts ...Option) (*DB, error) {
 	o, s, err := prepare(Config{}, rawURL, nil, opts)
 	if err != nil {
@@ -259,7 +260,12 @@ func (db *DB) addHooks(hooks []redis.Hook) error {
 // go-redis.
 func (o *opening) parse(rawURL string) (source, error) {
 	u, err := url.Parse(rawURL)
-	if err != nil {
+	switch {
+	case strings.TrimSpace(rawURL) != rawURL:
+		return source{}, complaint("the URL has white space around it; is there a line feed at its end?")
+	case rawURL != "" && !strings.Contains(rawURL, "://"):
+		return source{}, complaint("the URL begins with none of redis://, rediss:// and unix://")
+	case err != nil:
 		// url's own error shows the URL.
 		return source{}, complaint("the URL can't be parsed; is everything special in its password percent-encoded, and does each host but the first have an addr parameter?")
 	}
@@ -282,14 +288,12 @@ func (o *opening) parse(rawURL string) (source, error) {
 		query.Del(name)
 		if v := values[len(values)-1]; v != "" {
 			if err := set(v); err != nil {
-				errs = append(errs, complaint("%s is %q; %w", name, v, err))
+				errs = append(errs, complaint("%s is %q; %w", name, shown(v), err))
 			}
 		}
 	}
-	s, err := o.source(u, query)
-	if err != nil {
-		errs = append(errs, err)
-	}
+	s, wrong := o.source(u, query)
+	errs = append(errs, wrong...)
 	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return s, errors.Join(errs...)
 }
@@ -307,10 +311,10 @@ func (o *opening) parameters() map[string]func(string) error {
 	}
 	duration := func(to *time.Duration) func(string) error {
 		return func(v string) error {
-			d, err := time.ParseDuration(v)
-			if seconds, numeric := strconv.Atoi(v); numeric == nil {
-				d, err = time.Duration(seconds)*time.Second, nil
+			if _, err := strconv.Atoi(v); err == nil {
+				v += "s"
 			}
+			d, err := time.ParseDuration(v)
 			if err != nil {
 				return errors.New("allowed are durations such as 5s, or a number of seconds")
 			}

@@ -50,6 +50,21 @@ func TestOpenNamesAllThatIsWrongAndNoPassword(t *testing.T) {
 	}{
 		"scheme":            {url: "http://:hunter2@localhost", want: []string{`"http"`, "redis, rediss and unix"}},
 		"no URL":            {url: "://:hunter2@x", want: []string{"can't be parsed"}},
+		"no slashes":        {url: "redis:hunter2@localhost:6379", want: []string{"redis://, rediss:// and unix://"}},
+		"an address":        {url: "10.0.0.1:6379", want: []string{"redis://, rediss:// and unix://"}},
+		"a line feed":       {url: "redis://:hunter2@localhost\n", want: []string{"white space"}},
+		"login in addr":     {url: "redis://:hunter2@localhost?addr=redis://:hunter2@localhost:6380", want: []string{"has an @ behind its host"}},
+		"login in a number": {url: "redis://localhost?max_waiters=redis://:hunter2@localhost:6380", want: []string{`max_waiters is "localhost:6380"`}},
+		"seconds beyond what a duration can be": {
+			url: "redis://localhost?wait_timeout=9223372037&backoff_max=9223372037", want: []string{`wait_timeout is "9223372037"`, `backoff_max is "9223372037"`},
+		},
+		"several of go-redis's own": {
+			url:  "redis://localhost?pool_size=a&read_timeout=b&max_opn_conns=3&max_waiters=c",
+			want: []string{"pool_size", `"a"`, "read_timeout", `"b"`, "max_opn_conns", "max_waiters"},
+		},
+		"several of go-redis's own, of sentinels": {
+			url: "redis://localhost?master_name=m&pool_size=a&read_timeout=b&addr=nowhere", want: []string{"pool_size", "read_timeout", "nowhere"},
+		},
 		"password unquoted": {url: "redis://:hunter2/[@localhost:6379", want: []string{"can't be parsed"}},
 		"unknown parameter": {url: "redis://:hunter2@localhost?max_opn_conns=3", want: []string{"max_opn_conns"}},
 		"several": {

@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/everpool/everpool/internal/command"
@@ -53,14 +54,18 @@ func (h *handle) redirect() {
 		runs = b.pending()
 		h.ride.under = false
 	}
-	slot := b.slotOf(runs)
+	slot, reads := b.slotOf(runs), h.readsLocked(runs)
 	for i := range runs {
 		r := &runs[i]
 		b.commands(r, func(req []byte, args []resp.Span) {
 			if own := keySlot(req, args); own >= 0 {
 				slot = own
 			}
-			b.out = append(b.out, h.moved(r.kind, slot, v)...)
+			owner := v.owner(slot)
+			if reads {
+				owner = cmp.Or(h.bound.topology.standIn(h.node.key.addr, slot), owner)
+			}
+			b.out = append(b.out, h.moved(r.kind, slot, cmp.Or(owner, h.node.key.addr))...)
 		})
 	}
 	if b.unanswered() {
@@ -73,11 +78,7 @@ func (h *handle) redirect() {
 }
 
 // moved is the answer to a command of a batch that is sent elsewhere.
-func (h *handle) moved(k kind, slot int, v *view) string {
-	owner := h.node.key.addr
-	if o := v.owner(slot); o != "" {
-		owner = o
-	}
+func (h *handle) moved(k kind, slot int, owner string) string {
 	switch k {
 	case multi:
 		h.b.redirected = true

@@ -3,8 +3,11 @@ package driver
 import (
 	"errors"
 	"maps"
+	"math/rand/v2"
+	"slices"
 	"time"
 
+	"github.com/everpool/everpool/internal/command"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -35,7 +38,7 @@ var errReplicaAway = errors.New("everpool: a replica that is away is asked for a
 // shall be told that this replica is away.
 func (h *handle) turnedAwayLocked() bool {
 	t, addr := h.bound.topology, h.node.key.addr
-	return t != nil && t.reads && !h.node.pool.Serves() && t.isReplica(addr) && t.maySayAway(addr) && calledBy(pipelineNode)
+	return t != nil && t.reads && !h.node.pool.Answers() && t.isReplica(addr) && t.maySayAway(addr) && calledBy(pipelineNode)
 }
 
 // turnAway fails the handshake of such a handle.
@@ -47,10 +50,11 @@ func (h *handle) turnAway() error {
 	return &pooler.Error{Err: pooler.ErrElsewhere, Node: h.node.key.addr}
 }
 
-// isReplica reports whether the address is a replica, as far as is known.
+// isReplica reports whether the address is a replica, as far as is known. Sentinels are
+// asked for the primary alone: what else they watch stands by for it.
 func (t *topology) isReplica(addr string) bool {
 	v := t.view.Load()
-	return v != nil && v.knows(addr) && !v.owns(addr)
+	return v != nil && (v.knows(addr) || v.master != "") && !v.owns(addr)
 }
 
 // maySayAway reports whether a client may be told now that the replica is away.
@@ -70,4 +74,41 @@ func (t *topology) sayAway(addr string) {
 	if _, said := t.saidAway[addr]; !said {
 		t.saidAway[addr] = time.Now()
 	}
+}
+
+// reading are the places of requests that only read, of a client that reads from replicas:
+// they don't wait for an ill node where a replica answers.
+type reading struct{ *topology }
+
+// Here reports whether a request may wait at the address.
+func (r reading) Here(addr string, slot int, ill pooler.Illness) bool {
+	return r.topology.Here(addr, slot, ill) && r.standIn(addr, slot) == ""
+}
+
+// readsLocked reports whether a replica may run these commands for the handle's client.
+func (h *handle) readsLocked(runs []run) bool {
+	t := h.bound.topology
+	return t != nil && t.reads && t.moves && !slices.ContainsFunc(runs, func(r run) bool { return r.kind != plain || r.effect != command.Read })
+}
+
+// standIn returns a replica that answers for the slot, of which the address is the owner
+// as far as is known; or "". It doesn't block.
+func (t *topology) standIn(addr string, slot int) string {
+	v := t.view.Load()
+	if v == nil || slot < 0 || v.owner(slot) != addr {
+		return ""
+	}
+	standBy := v.standBy(slot)
+	var answering []string
+	t.mu.Lock()
+	for n := range t.nodes {
+		if slices.Contains(standBy, n.key.addr) && n.pool.Answers() {
+			answering = append(answering, n.key.addr)
+		}
+	}
+	t.mu.Unlock()
+	if len(answering) == 0 {
+		return ""
+	}
+	return answering[rand.IntN(len(answering))]
 }

@@ -4,6 +4,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/everpool/everpool/internal/command"
 )
 
 // That a replica is away is told for a moment, once in a second: who comes back soon is
@@ -35,4 +37,15 @@ func TestThatAReplicaIsAwayIsToldOnceInAWhile(t *testing.T) {
 			t.Errorf("%d are remembered, want the one that it is told of", n)
 		}
 	})
+}
+
+// What is sent to a replica in the place of the primary is what a replica runs: it would
+// send anything else back.
+func TestWhatOnlyReadsAKeyRunsOnAReplica(t *testing.T) {
+	for info := range command.All() {
+		r := run{kind: kindOf(&command.Facts{Info: info, Class: info.Class, Pin: info.Pin})}
+		if r.kind == plain && info.Effect == command.Read && len(info.Keys) > 0 && !info.Flags.Has(command.FlagReadOnly) {
+			t.Errorf("%s only reads, and isn't flagged so", info.Name)
+		}
+	}
 }

@@ -93,43 +93,143 @@ var readsFromReplicas = map[string]redis.ClusterOptions{
 }
 
 // A replica that is away costs those who read from replicas a pause once in a while: not
-// each pipeline.
+// each pipeline. So does one that accepts connections and says nothing.
 func TestPipelinesLeaveAReplicaThatIsAway(t *testing.T) {
 	if !driver.Vetoes {
 		t.Skip("handles that exist already aren't asked")
 	}
-	for name, o := range readsFromReplicas {
-		for _, n := range []int{1, 2} {
-			t.Run(name, func(t *testing.T) {
-				inShard(t, []string{primary, replica}, func(s *shard) {
-					rdb := s.client(&o)
-					for range 20 {
-						s.read(rdb, n)
-					}
-					s.nodes[replica].DownRefused()
-					s.read(rdb, n)
-					time.Sleep(200 * time.Millisecond)
-					synctest.Wait()
-					asked, paused := s.asked.Load(), 0
-					for range 1000 { // in 10 s
-						by, took := s.read(rdb, n)
-						if by != primary {
-							s.Errorf("answered by %q", by)
-						}
-						if took > 0 {
-							paused++
-						}
-						time.Sleep(10*time.Millisecond - min(took, 10*time.Millisecond))
-					}
-					if paused > 3 {
-						s.Errorf("%d of 1000 pipelines have paused", paused)
-					}
-					if more := s.asked.Load() - asked; more > 5 {
-						s.Errorf("the slots were asked for %d times in 10 s", more)
-					}
+	for fault, fell := range map[string]func(*testkit.Fake){
+		"refuses": (*testkit.Fake).DownRefused, "is silent": func(f *testkit.Fake) { f.Freeze(true) },
+	} {
+		for name, o := range readsFromReplicas {
+			for _, n := range []int{1, 2} {
+				t.Run(fmt.Sprintf("%s/%s/%d", fault, name, n), func(t *testing.T) {
+					inShard(t, []string{primary, replica}, func(s *shard) { s.leaveReplica(s.client(&o), n, fell) })
 				})
-			})
+			}
 		}
+	}
+}
+
+// leaveReplica reads n keys at a time after the replica has fallen.
+func (s *shard) leaveReplica(rdb *redis.ClusterClient, n int, fell func(*testkit.Fake)) {
+	for range 20 {
+		s.read(rdb, n)
+	}
+	fell(s.nodes[replica])
+	s.read(rdb, n)
+	time.Sleep(500 * time.Millisecond)
+	synctest.Wait()
+	asked, paused := s.asked.Load(), 0
+	for range 1000 { // in 10 s
+		by, took := s.read(rdb, n)
+		if by != primary {
+			s.Errorf("answered by %q", by)
+		}
+		if took > 0 {
+			paused++
+		}
+		time.Sleep(10*time.Millisecond - min(took, 10*time.Millisecond))
+	}
+	if paused > 3 {
+		s.Errorf("%d of 1000 pipelines have paused", paused)
+	}
+	if more := s.asked.Load() - asked; more > 5 {
+		s.Errorf("the slots were asked for %d times in 10 s", more)
+	}
+}
+
+// A read that go-redis sends to a primary that is away goes to a replica that answers, if
+// its client reads from replicas. What a replica doesn't run waits for the primary.
+func TestReadsDontWaitForAPrimaryWhereAReplicaAnswers(t *testing.T) {
+	for fault, f := range map[string]struct {
+		fell func(*testkit.Fake)
+		back func(*testkit.Fake)
+	}{
+		"refuses":   {(*testkit.Fake).DownRefused, (*testkit.Fake).Up},
+		"is silent": {func(f *testkit.Fake) { f.Freeze(true) }, func(f *testkit.Fake) { f.Freeze(false) }},
+	} {
+		t.Run(fault, func(t *testing.T) {
+			inShard(t, []string{primary, replica}, func(s *shard) {
+				rdb := s.client(&redis.ClusterOptions{RouteRandomly: true})
+				for range 20 {
+					s.read(rdb, 2)
+					rdb.Get(s.Context(), "a")
+				}
+				f.fell(s.nodes[primary])
+				const outage = 3 * time.Second
+				began := time.Now()
+				waited := make(chan time.Duration, 2)
+				for what, call := range map[string]func() error{
+					"a write":       func() error { return rdb.Set(s.Context(), "a", 1, 0).Err() },
+					"a transaction": func() error { return s.tx(rdb) },
+				} {
+					go func() {
+						if err := call(); err != nil {
+							s.Errorf("%s: %v", what, err)
+						}
+						waited <- time.Since(began)
+					}()
+				}
+				time.Sleep(time.Second)
+				for range 50 {
+					began := time.Now()
+					if by, err := rdb.Get(s.Context(), "a").Result(); err != nil || by != replica || time.Since(began) > 0 {
+						s.Fatalf("answered by %q after %v: %v", by, time.Since(began), err)
+					}
+					if by, took := s.read(rdb, 2); by != replica || took > 100*time.Millisecond {
+						s.Fatalf("a pipeline was answered by %q after %v", by, took)
+					}
+				}
+				time.Sleep(time.Until(began.Add(outage)))
+				f.back(s.nodes[primary])
+				for range cap(waited) {
+					if took := <-waited; took < outage {
+						s.Errorf("what a replica doesn't run has waited for %v", took)
+					}
+				}
+			})
+		})
+	}
+}
+
+// tx reads in a transaction, which go-redis sends to primaries alone.
+func (s *shard) tx(rdb *redis.ClusterClient) error {
+	_, err := rdb.TxPipelined(s.Context(), func(p redis.Pipeliner) error { return p.Get(s.Context(), "a").Err() })
+	return err
+}
+
+// Where the replicas are away too reads wait for whoever comes first.
+func TestReadsWaitWhereNobodyAnswers(t *testing.T) {
+	for _, first := range []string{primary, replica} {
+		t.Run(first, func(t *testing.T) {
+			inShard(t, []string{primary, replica}, func(s *shard) {
+				rdb := s.client(&redis.ClusterOptions{RouteRandomly: true})
+				for range 20 {
+					s.read(rdb, 2)
+					rdb.Get(s.Context(), "a")
+				}
+				for _, addr := range []string{primary, replica} {
+					s.nodes[addr].DownRefused()
+				}
+				const outage = 3 * time.Second
+				done := make(chan string, 64)
+				for range cap(done) {
+					go func() { done <- rdb.Get(s.Context(), "a").Val() }()
+				}
+				time.Sleep(outage)
+				s.nodes[first].Up()
+				if first == replica {
+					time.Sleep(time.Second) // nobody wakes those who wait for the primary
+					s.nodes[primary].Up()
+				}
+				for range cap(done) {
+					if by := <-done; by == "" {
+						s.Error("a read failed")
+					}
+				}
+			})
+		})
 	}
 }
 

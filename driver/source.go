@@ -4,10 +4,14 @@ import (
 	"cmp"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/everpool/everpool/internal/safeaddr"
 )
 
 // source is what a URL is the address of, with go-redis's options for it: one of the
@@ -38,30 +42,79 @@ func (s *source) kind() string {
 	return kindSingle
 }
 
-// source has go-redis parse the URL, whose query is without this library's parameters.
-func (o *opening) source(u *url.URL, query url.Values) (s source, err error) {
+// source has go-redis parse the URL, whose query is without this library's parameters. It
+// returns all that is wrong.
+func (o *opening) source(u *url.URL, query url.Values) (s source, wrong []error) {
 	s.safe = safeURL(u, query, o.isCluster)
-	rest := *u
-	rest.RawQuery = query.Encode()
-	switch {
-	case query.Get("master_name") != "":
-		s.failover, err = redis.ParseFailoverURL(rest.String())
+	var parse func(rawURL string) error
+	base := make(url.Values)
+	switch names := query["master_name"]; {
+	case len(names) > 0 && names[len(names)-1] != "":
 		s.clustered = o.isCluster
+		base["master_name"] = names
+		parse = func(rawURL string) (err error) { s.failover, err = redis.ParseFailoverURL(rawURL); return err }
 	case o.isCluster, query.Has("addr"):
 		if path := strings.Trim(u.Path, "/"); u.Scheme != "unix" && path != "" && path != "0" {
-			return s, complaint("the URL's path is %q; a cluster has database 0 alone", u.Path)
+			return s, []error{complaint("the URL's path is %q; a cluster has database 0 alone", u.Path)}
 		}
-		s.cluster, err = redis.ParseClusterURL(rest.String())
+		parse = func(rawURL string) (err error) { s.cluster, err = redis.ParseClusterURL(rawURL); return err }
 	default:
-		s.single, err = redis.ParseURL(rest.String())
+		parse = func(rawURL string) (err error) { s.single, err = redis.ParseURL(rawURL); return err }
 	}
-	switch {
-	case err != nil && u.User == nil && strings.Contains(u.RawQuery, "@"):
-		return s, errStrayAt // the login may be in what can't be parsed
-	case err != nil:
-		return s, complaint("%s", strings.TrimPrefix(err.Error(), "redis: "))
+	rest := *u
+	if errs := parseAll(parse, &rest, base, query); len(errs) > 0 {
+		return s, hideLogin(errs, u, query)
+	}
+	rest.RawQuery = query.Encode()
+	if err := parse(rest.String()); err != nil {
+		return s, hideLogin([]error{err}, u, query)
 	}
 	return s, nil
+}
+
+// parseAll has each parameter parsed by itself, with those that say what the URL is the
+// address of: go-redis names the first only that is wrong.
+func parseAll(parse func(rawURL string) error, u *url.URL, base, query url.Values) (wrong []error) {
+	try := func(q url.Values) error {
+		u.RawQuery = q.Encode()
+		return parse(u.String())
+	}
+	if err := try(base); err != nil {
+		return []error{err}
+	}
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		one := maps.Clone(base)
+		one[name] = query[name]
+		if err := try(one); err != nil {
+			wrong = append(wrong, err)
+		}
+	}
+	return wrong
+}
+
+// hideLogin makes complaints of go-redis's errors, unless a login may be in what they
+// show.
+func hideLogin(errs []error, u *url.URL, query url.Values) []error {
+	at := u.User == nil && strings.Contains(u.RawQuery, "@")
+	for _, values := range query {
+		at = at || slices.ContainsFunc(values, func(v string) bool { return strings.Contains(v, "@") })
+	}
+	if at {
+		return []error{errStrayAt}
+	}
+	wrong := make([]error, len(errs))
+	for i, err := range errs {
+		wrong[i] = complaint("%s", strings.TrimPrefix(err.Error(), "redis: "))
+	}
+	return wrong
+}
+
+// shown is a value that is wrong, without what may be a login in it.
+func shown(v string) string {
+	if strings.Contains(v, "@") || strings.Contains(v, "://") {
+		return safeaddr.Of(v)
+	}
+	return v
 }
 
 // safeURL is the URL with nothing in it that may be secret, to tell sources apart.

@@ -20,9 +20,11 @@ import (
 // Requests for a node that is ill don't wait in the dial but where they are known: the
 // other nodes are asked for the slots at once. While none of them says otherwise a
 // request waits for its node; as soon as one names a new owner, the request is answered
-// MOVED in the place of the ill node, and go-redis asks the owner. What needs no key goes
-// to another node. New connections to an address all of whose slots another node has
-// taken over go to that node, which brings subscriptions back.
+// MOVED in the place of the ill node, and go-redis asks the owner. Where replicas are read
+// from (ReadOnly, RouteByLatency, RouteRandomly) a read waits for no primary that is ill,
+// but goes to a replica that answers. What needs no key goes to another node. New
+// connections to an address all of whose slots another node has taken over go to that
+// node, which brings subscriptions back.
 //
 // With ClusterSlots set there is no such topology: what isn't asked of the nodes isn't
 // known by them. Callers wait at a node that is away until FailFastAfter and get

@@ -16,6 +16,7 @@ import (
 type view struct {
 	asked  time.Time // the question was sent after that
 	master string    // of everything, in a topology without slots
+	others []string  // its replicas, if they were asked for
 	parts  []part    // by their slots, where there are any
 	// heirs are who has taken over all slots of an address that has none any more.
 	heirs map[string]string
@@ -32,6 +33,25 @@ func (v *view) owner(slot int) string {
 	if v.master != "" || slot < 0 {
 		return v.master
 	}
+	if nodes := v.nodesOf(slot); len(nodes) > 0 {
+		return nodes[0]
+	}
+	return ""
+}
+
+// standBy returns the replicas of the slot's owner.
+func (v *view) standBy(slot int) []string {
+	if v.master != "" {
+		return v.others
+	}
+	if nodes := v.nodesOf(slot); len(nodes) > 0 {
+		return nodes[1:]
+	}
+	return nil
+}
+
+// nodesOf returns the owner of the slot and its replicas, or none.
+func (v *view) nodesOf(slot int) []string {
 	i, found := slices.BinarySearchFunc(v.parts, slot, func(p part, slot int) int {
 		switch {
 		case p.last < slot:
@@ -41,10 +61,10 @@ func (v *view) owner(slot int) string {
 		}
 		return 0
 	})
-	if !found || len(v.parts[i].nodes) == 0 {
-		return ""
+	if !found {
+		return nil
 	}
-	return v.parts[i].nodes[0]
+	return v.parts[i].nodes
 }
 
 // owns reports whether the address serves any slot, not as a replica.
@@ -149,12 +169,13 @@ func (v *view) heirOf(before *view, addr string) (heir string) {
 
 // viewOf makes a view of what the node at origin has said, with addresses as go-redis
 // makes them of it: what a node calls itself on its own machine, or without a port, is
-// of no use elsewhere.
+// of no use elsewhere. Ranges are cut to the slots that there are: who has said them may
+// be anything, and they are gone through slot by slot.
 func viewOf(slots []redis.ClusterSlot, origin string, asked time.Time) *view {
 	host, port, _ := net.SplitHostPort(origin)
 	v := &view{asked: asked}
 	for _, s := range slots {
-		p := part{first: s.Start, last: s.End}
+		p := part{first: max(s.Start, 0), last: min(s.End, clusterSlots-1)}
 		for _, n := range s.Nodes {
 			p.nodes = append(p.nodes, seenFrom(n.Addr, host, port))
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"net"
 	"slices"
 	"sync/atomic"
@@ -45,6 +46,25 @@ func TestAViewKnowsOwners(t *testing.T) {
 	for addr, want := range map[string]string{"a:1": "master", "d:1": "replica", "e:1": ""} {
 		if got, _ := v.role(addr); got != want {
 			t.Errorf("%s is a %q, want %q", addr, got, want)
+		}
+	}
+}
+
+// A peer may claim any slots. Nothing is counted, nor gone through, beyond those that
+// there are.
+func TestAViewHasNoSlotsButThoseThatThereAre(t *testing.T) {
+	for _, r := range [][2]int{{0, math.MaxInt}, {math.MinInt, math.MaxInt}, {-5, 16383}, {0, 16384}} {
+		claimed := func(addr string) *view {
+			return viewOf([]redis.ClusterSlot{{Start: r[0], End: r[1], Nodes: []redis.ClusterNode{{Addr: addr}}}}, addr, time.Now())
+		}
+		v := claimed("a:1")
+		if role, n := v.role("a:1"); role != "master" || n != clusterSlots {
+			t.Fatalf("%v: a %q of %d slots, want a master of %d", r, role, n, clusterSlots)
+		}
+		after := claimed("b:1")
+		after.inherit(v) // slot by slot
+		if heir := after.heirs["a:1"]; heir != "b:1" {
+			t.Errorf("%v: the heir is %q, want b:1", r, heir)
 		}
 	}
 }

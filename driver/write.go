@@ -474,6 +474,9 @@ func (h *handle) alight() error {
 func (h *handle) requestLocked(runs []run) pooler.Request {
 	req := pooler.Request{Session: h.shake.in.pool, Deadline: h.writeByLocked(), WaitTimeout: h.bound.wait, Name: runs[0].name()}
 	if p := h.bound.places; p != nil {
+		if h.readsLocked(runs) {
+			p = reading{h.bound.topology}
+		}
 		req.Place = pooler.Place{Places: p, Slot: h.b.slotOf(runs)}
 		if req.Place.Slot < 0 && runs[0].ofMembers() {
 			req.Place.Slot = anyMember

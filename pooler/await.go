@@ -8,6 +8,9 @@ import (
 // Serves reports whether requests may expect to be served. See [Pooler].
 func (p *Pool) Serves() bool { return p.health.serves.Load() }
 
+// Answers reports whether requests may expect to be answered soon. See [Pooler].
+func (p *Pool) Answers() bool { return p.Serves() && !p.silent.Load() }
+
 // Await blocks until the node serves. See [Pooler].
 func (p *Pool) Await(ctx context.Context, r Request, limit time.Duration) error {
 	p.mu.Lock()

@@ -75,6 +75,7 @@ type Pool struct {
 	room      room
 	part      *part         // of a budget of several pools, nil: there is none
 	doubts    int           // silent lanes are being looked into, on so many connections
+	silent    atomic.Bool   // doubts > 0, for those without the lock
 	doubted   time.Duration // when that last began
 	turnedAt  time.Duration // when what the server says of itself had consequences, 0: never
 	turnPause time.Duration // until it may have some again

@@ -40,6 +40,7 @@ func (p *Pool) doubt(l *lane) {
 		return // no room to ask
 	}
 	p.doubts++
+	p.silent.Store(true)
 	p.doubted = now
 	p.note(Event{Kind: EventSilent})
 	p.beginDialLocked(lot)
@@ -55,6 +56,7 @@ func (p *Pool) settleDoubt(lot *lot) {
 	}
 	p.settleDial(lot, c, err, began, func() {
 		p.doubts--
+		p.silent.Store(p.doubts > 0)
 		if err == nil && !c.isBusy() {
 			p.condemnLocked(began)
 		}
