@@ -288,6 +288,19 @@ func (c *chain) direct(ctx context.Context, cmd redis.Cmder, why Reason) error {
 	return c.process(ctx, cmd)
 }
 
+// again tries a command alone whose first try was in a batch: as often as go-redis would.
+func (c *chain) again(ctx context.Context, cmd redis.Cmder) error {
+	for attempt := 1; ; attempt++ {
+		if err := pause(ctx, c.retries.backoff(attempt)); err != nil {
+			return err
+		}
+		err := c.process(ctx, once{cmd})
+		if attempt == c.retries.most || !triesAgain(err) {
+			return err
+		}
+	}
+}
+
 // tell ends the call of a command whose batch is over. After an error after which go-redis
 // would try a single command again, it does.
 func (c *chain) tell(ctx context.Context, cmd, run redis.Cmder, effect command.Effect, key string) error {
@@ -297,7 +310,7 @@ func (c *chain) tell(ctx context.Context, cmd, run redis.Cmder, effect command.E
 			c.large.note(key, size)
 		}
 	case c.retries.most > 0 && triesAgain(err):
-		return c.process(ctx, cmd)
+		return c.again(ctx, cmd)
 	case effect != command.Read && isAnothers(err):
 		run.SetErr(c.g.cfg.Unknown(err))
 	}

@@ -60,6 +60,9 @@ func (s *server) process(_ context.Context, cmd redis.Cmder) error {
 	s.singles = append(s.singles, line1(cmd))
 	s.mu.Unlock()
 	s.wait()
+	if alone, ok := cmd.(once); ok {
+		cmd = alone.Cmder
+	}
 	err := s.reply(cmd)
 	cmd.SetErr(err)
 	return err
@@ -536,6 +539,46 @@ func TestWhatGoesOnAlone(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A command that is refused again and again has as many tries as go-redis has for it, the
+// one in the batch among them.
+func TestTriesAreAsManyAsGoRedisHas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, w, _, c := busy()
+		w.call(background, c, "get", "a")
+		s.seen()
+		loading := redisError("LOADING Redis is loading the dataset in memory")
+		s.answer = func(redis.Cmder) error { return loading }
+		s.release()
+		w.wg.Wait()
+		singles, batches := s.seen()
+		if len(batches) != 1 || len(singles) != c.retries.most {
+			t.Errorf("%q together, %q alone; want %d tries", batches, singles, 1+c.retries.most)
+		}
+		if err := w.err("get", "a"); !errors.Is(err, loading) {
+			t.Errorf("told %v", err)
+		}
+	})
+}
+
+// A caller whose context ends between two tries is told so.
+func TestACallerLeavesBetweenTries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(background)
+		s, w, _, c := busy()
+		c.retries.min, c.retries.max = time.Hour, time.Hour
+		w.call(ctx, c, "get", "a")
+		s.answer = func(redis.Cmder) error { return redisError("LOADING") }
+		s.whole = func() error { return redisError("LOADING Redis is loading the dataset in memory") }
+		s.release()
+		synctest.Wait()
+		cancel()
+		w.wg.Wait()
+		if err := w.err("get", "a"); !errors.Is(err, context.Canceled) {
+			t.Errorf("told %v", err)
+		}
+	})
 }
 
 type redisError string
