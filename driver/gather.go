@@ -101,7 +101,8 @@ type GatherStats struct {
 // A caller whose context ends while its command is in a batch returns at once: with the
 // context's error if the command was not sent or only reads, otherwise with an error
 // that is [pooler.ErrUnknownOutcome] as well. A batch ends by the client's ReadTimeout
-// and WriteTimeout. go-redis's own measurements (its otel package) show pipelines.
+// and WriteTimeout. A call that goes straight on sees a cancellation as without Gather, once
+// it is sent: when the reply is there. go-redis's own measurements (its otel package) show pipelines.
 //
 // Clients with client-side caching or a Limiter go without, see [GatherStats]. detach
 // has all commands go straight on again, returns when no batch is under way, and may
