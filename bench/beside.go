@@ -61,7 +61,10 @@ func (b Beside) start(ctx context.Context, s *Server, c Client) (end func(), err
 	repeat := func(callers int, do func() error) {
 		for range callers {
 			wg.Go(func() {
-				for ctx.Err() == nil && do() == nil {
+				for ctx.Err() == nil {
+					if do() != nil {
+						return
+					}
 				}
 			})
 		}

@@ -249,7 +249,7 @@ func (c *chain) gather(ctx context.Context, cmd redis.Cmder) error {
 	r, key, why := ruleFor(cmd, mayLeave)
 	if why == Gathered && c.large.expects(key) {
 		err := c.direct(ctx, cmd, Large)
-		c.large.note(key, sizeOf(cmd))
+		c.large.note(key, kindOf(cmd).size(cmd))
 		return err
 	}
 	if why != Gathered {
@@ -306,7 +306,7 @@ func (c *chain) again(ctx context.Context, cmd redis.Cmder) error {
 func (c *chain) tell(ctx context.Context, cmd, run redis.Cmder, effect command.Effect, key string) error {
 	switch err := run.Err(); {
 	case err == nil:
-		if size := sizeOf(run); size > largeReply {
+		if size := kindOf(run).size(run); size > largeReply {
 			c.large.note(key, size)
 		}
 	case c.retries.most > 0 && triesAgain(err):
@@ -315,7 +315,8 @@ func (c *chain) tell(ctx context.Context, cmd, run redis.Cmder, effect command.E
 		run.SetErr(c.g.cfg.Unknown(err))
 	}
 	if run != cmd {
-		take(cmd, run)
+		kindOf(cmd).take(cmd, run)
+		cmd.SetErr(run.Err())
 	}
 	return cmd.Err()
 }
