@@ -176,6 +176,28 @@ bench-smoke: servers ## run every benchmark once, so that none rots
 bench-peers: servers ## compare with other clients: tables for docs/benchmarks.md (PRESET=quick, ROUNDS=)
 	cd bench && $(GO) run ./cmd/peers -format markdown -preset $(or $(PRESET),quick) $(if $(ROUNDS),-rounds $(ROUNDS))
 
+# The measurements of gathering, by name: what `make bench-gathered SET=name` passes to cmd/peers.
+GATHERED_SETS = few many net1 net10 cluster script blpop large memory procs2 procs4 procs8
+GATHERED_few     = -goroutines 1,2,4,8 -time 300ms
+GATHERED_many    = -goroutines 64,512,2048 -time 300ms
+GATHERED_net1    = -network 1ms -workloads get-32,mixed-32 -goroutines 8,64,512,2048 -time 500ms
+GATHERED_net10   = -network 10ms -workloads get-32,mixed-32 -goroutines 8,64,512,2048 -time 1s
+GATHERED_cluster = -cluster 3 -workloads get-32,mixed-32 -goroutines 1,8,64,512,2048 -time 300ms
+GATHERED_script  = -beside script -workloads get-32 -goroutines 8,64,512 -time 2s
+GATHERED_blpop   = -beside blpop -workloads get-32 -goroutines 8,64 -time 2s
+GATHERED_large   = -beside large -workloads get-32 -goroutines 62,510 -time 1s
+GATHERED_memory  = -workloads get-32 -goroutines 4096 -time 1s
+GATHERED_procs2  = -workloads get-32,mixed-32 -goroutines 1,8,64,512,2048 -time 300ms
+GATHERED_procs4  = $(GATHERED_procs2)
+GATHERED_procs8  = $(GATHERED_procs2)
+
+.PHONY: bench-gathered
+bench-gathered: servers ## measure gathering beside other clients (SET=many, ROUNDS=9; SET=all: all of them)
+	@set -e; cd bench; $(GO) build -o ../bin/peers ./cmd/peers; \
+	$(foreach s,$(if $(filter all,$(SET)),$(GATHERED_SETS),$(or $(SET),many)),\
+	echo "## $(s): $(GATHERED_$(s))"; date; \
+	$(if $(filter procs%,$(s)),GOMAXPROCS=$(patsubst procs%,%,$(s))) ../bin/peers -format markdown -preset gathered -rounds $(or $(ROUNDS),9) $(GATHERED_$(s)); )date
+
 .PHONY: benchstat
 benchstat: ## compare two outputs of `make bench` (OLD=old.txt NEW=new.txt)
 	$(TOOL) benchstat $(OLD) $(NEW)

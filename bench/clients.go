@@ -13,6 +13,8 @@ type Client interface {
 	Get(ctx context.Context, key string) (string, error)
 	// Set stores a value.
 	Set(ctx context.Context, key, value string) error
+	// Incr adds one to the number that a key holds.
+	Incr(ctx context.Context, key string) error
 	// Pipeline sends all commands at once and fills in what they got.
 	Pipeline(ctx context.Context, batch []Command) error
 	// Close closes all connections.
@@ -29,6 +31,7 @@ type Command struct {
 // Setup is what a client is made for.
 type Setup struct {
 	Addr       string // of the server
+	Cluster    bool   // it is one of a cluster
 	Goroutines int    // that use the client at a time
 	ValueSize  int    // that those who have no server return
 }
@@ -41,19 +44,22 @@ type Peer struct {
 
 	// Memory means that there is no server: what is stored is lost.
 	Memory bool
+
+	// Cluster means that it can be a client of a cluster.
+	Cluster bool
 }
 
 // peers are all, in the order of the tables' rows.
 var peers = []Peer{
-	{Name: "stock", About: "go-redis, default options", New: newStock},
+	{Name: "stock", About: "go-redis, default options", New: newStock, Cluster: true},
 	{Name: "stock-n", About: "go-redis with PoolSize = goroutines", New: newStockN},
-	{Name: "autopipeline", About: "go-redis's AutoPipeline, the blocking form, default options", New: newAutoPipeline},
-	{Name: "everpool", About: "go-redis on everpool, default options", New: newEverpool},
-	{Name: "everpool-gathered", About: "go-redis on everpool with gathering, default options", New: newEverpoolGathered},
-	{Name: "everpool-leases", About: "go-redis on everpool without shared connections", New: newEverpoolLeases},
-	{Name: "everpool-autopipeline", About: "go-redis's AutoPipeline, the blocking form, on everpool, default options", New: newEverpoolAutoPipeline},
-	{Name: "rueidis", About: "rueidis, default options", New: newRueidis},
-	{Name: "valkey-go", About: "valkey-go, default options", New: newValkey},
+	{Name: "autopipeline", About: "go-redis's AutoPipeline, the blocking form, default options", New: newAutoPipeline, Cluster: true},
+	{Name: "everpool", About: "go-redis on everpool, default options", New: newEverpool, Cluster: true},
+	{Name: "everpool-gathered", About: "go-redis on everpool with gathering, default options", New: newEverpoolGathered, Cluster: true},
+	{Name: "everpool-leases", About: "go-redis on everpool without shared connections", New: newEverpoolLeases, Cluster: true},
+	{Name: "everpool-autopipeline", About: "go-redis's AutoPipeline, the blocking form, on everpool, default options", New: newEverpoolAutoPipeline, Cluster: true},
+	{Name: "rueidis", About: "rueidis, default options", New: newRueidis, Cluster: true},
+	{Name: "valkey-go", About: "valkey-go, default options", New: newValkey, Cluster: true},
 	{Name: "redigo", About: "redigo, a pool of 20 that waits", New: newRedigo},
 	{Name: "redigo-n", About: "redigo, a pool of as many connections as goroutines", New: newRedigoN},
 	{Name: "radix", About: "radix, default options", New: newRadix},

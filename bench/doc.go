@@ -3,6 +3,7 @@
 //
 //	go run ./cmd/peers                      # GET of 32 bytes, the closest peers
 //	go run ./cmd/peers -preset full         # all clients and workloads: hours
+//	go run ./cmd/peers -preset gathered -network 1ms    # or -cluster 3, or -beside script
 //	go run ./cmd/peers -clients stock,everpool -workloads mixed-1k -goroutines 64
 //
 // It is a module of its own so that the peers stay out of the library's go.mod.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
@@ -21,7 +22,30 @@ type goRedis struct {
 }
 
 func newStock(s Setup) (Client, error) {
-	return onOptions(&redis.Options{Addr: s.Addr}), nil
+	return onClient(stock(s)), nil
+}
+
+// universal is what go-redis's clients of one server and of a cluster can do.
+type universal interface {
+	redis.UniversalClient
+	AutoPipeline() (*redis.AutoPipeliner, error)
+}
+
+func stock(s Setup) universal {
+	if s.Cluster {
+		return redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{s.Addr}})
+	}
+	return redis.NewClient(&redis.Options{Addr: s.Addr})
+}
+
+// on is a client on the driver.
+func on(d *driver.Driver, s Setup) universal {
+	if s.Cluster {
+		rdb := redis.NewClusterClient(d.ClusterOptions(&redis.ClusterOptions{Addrs: []string{s.Addr}}))
+		d.Bind(rdb)
+		return rdb
+	}
+	return redis.NewClient(d.Options(&redis.Options{Addr: s.Addr}))
 }
 
 func newStockN(s Setup) (Client, error) {
@@ -29,7 +53,7 @@ func newStockN(s Setup) (Client, error) {
 }
 
 func newAutoPipeline(s Setup) (Client, error) {
-	return autoPipelined(redis.NewClient(&redis.Options{Addr: s.Addr}))
+	return autoPipelined(stock(s))
 }
 
 func newEverpoolAutoPipeline(s Setup) (Client, error) {
@@ -37,12 +61,12 @@ func newEverpoolAutoPipeline(s Setup) (Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return autoPipelined(redis.NewClient(d.Options(&redis.Options{Addr: s.Addr})), d)
+	return autoPipelined(on(d, s), d)
 }
 
 // autoPipelined is the AutoPipeline of a client, which it closes with what comes
 // after it.
-func autoPipelined(rdb *redis.Client, then ...io.Closer) (Client, error) {
+func autoPipelined(rdb universal, then ...io.Closer) (Client, error) {
 	closer := append([]io.Closer{rdb}, then...)
 	ap, err := rdb.AutoPipeline()
 	if err != nil {
@@ -60,7 +84,7 @@ func newEverpoolGathered(s Setup) (Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	rdb := redis.NewClient(d.Options(&redis.Options{Addr: s.Addr}))
+	rdb := on(d, s)
 	c := &goRedis{cmd: rdb, closer: []io.Closer{rdb, d}}
 	if _, err := d.Gather(rdb); err != nil {
 		return nil, errors.Join(err, c.Close())
@@ -94,8 +118,9 @@ func onMemory(s Setup, wait *gate) (Client, error) {
 	}), nil
 }
 
-func onOptions(o *redis.Options) *goRedis {
-	rdb := redis.NewClient(o)
+func onOptions(o *redis.Options) *goRedis { return onClient(redis.NewClient(o)) }
+
+func onClient(rdb universal) *goRedis {
 	return &goRedis{cmd: rdb, closer: []io.Closer{rdb}}
 }
 
@@ -109,7 +134,7 @@ func onDriver(s Setup, cfg driver.Config) (Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	rdb := redis.NewClient(d.Options(&redis.Options{Addr: s.Addr}))
+	rdb := on(d, s)
 	return &goRedis{cmd: rdb, closer: []io.Closer{rdb, d}}, nil
 }
 
@@ -119,6 +144,18 @@ func (c *goRedis) Get(ctx context.Context, key string) (string, error) {
 
 func (c *goRedis) Set(ctx context.Context, key, value string) error {
 	return c.cmd.Set(ctx, key, value, 0).Err()
+}
+
+func (c *goRedis) Incr(ctx context.Context, key string) error {
+	return c.cmd.Incr(ctx, key).Err()
+}
+
+func (c *goRedis) BLPop(ctx context.Context, key string, wait time.Duration) error {
+	err := c.cmd.BLPop(ctx, wait, key).Err()
+	if errors.Is(err, redis.Nil) {
+		return nil
+	}
+	return err
 }
 
 func (c *goRedis) Pipeline(ctx context.Context, batch []Command) error {

@@ -29,6 +29,7 @@ type memoryConn struct {
 }
 
 var (
+	intReply   = []byte(":1\r\n")
 	okReply    = []byte("+OK\r\n")
 	helloReply = []byte("%3\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$5\r\n7.0.0\r\n$5\r\nproto\r\n:3\r\n")
 )
@@ -98,11 +99,13 @@ func (c *memoryConn) argument(b []byte) []byte {
 	return b[n:]
 }
 
-// reply answers by the first letter of the command: G is for GET, H for HELLO.
+// reply answers by the first letter of the command: G is for GET, H for HELLO, I for INCR.
 func (c *memoryConn) reply(letter byte) []byte {
 	switch letter {
 	case 'g', 'G':
 		return c.get
+	case 'i', 'I':
+		return intReply
 	case 'h', 'H':
 		return helloReply
 	}

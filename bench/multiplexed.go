@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"time"
 
 	"github.com/redis/rueidis"
 	"github.com/valkey-io/valkey-go"
@@ -25,6 +26,18 @@ func (c *onRueidis) Get(ctx context.Context, key string) (string, error) {
 
 func (c *onRueidis) Set(ctx context.Context, key, value string) error {
 	return c.client.Do(ctx, c.client.B().Set().Key(key).Value(value).Build()).Error()
+}
+
+func (c *onRueidis) Incr(ctx context.Context, key string) error {
+	return c.client.Do(ctx, c.client.B().Incr().Key(key).Build()).Error()
+}
+
+func (c *onRueidis) BLPop(ctx context.Context, key string, wait time.Duration) error {
+	err := c.client.Do(ctx, c.client.B().Blpop().Key(key).Timeout(wait.Seconds()).Build()).Error()
+	if rueidis.IsRedisNil(err) {
+		return nil
+	}
+	return err
 }
 
 func (c *onRueidis) Pipeline(ctx context.Context, batch []Command) error {
@@ -68,6 +81,18 @@ func (c *onValkey) Get(ctx context.Context, key string) (string, error) {
 
 func (c *onValkey) Set(ctx context.Context, key, value string) error {
 	return c.client.Do(ctx, c.client.B().Set().Key(key).Value(value).Build()).Error()
+}
+
+func (c *onValkey) Incr(ctx context.Context, key string) error {
+	return c.client.Do(ctx, c.client.B().Incr().Key(key).Build()).Error()
+}
+
+func (c *onValkey) BLPop(ctx context.Context, key string, wait time.Duration) error {
+	err := c.client.Do(ctx, c.client.B().Blpop().Key(key).Timeout(wait.Seconds()).Build()).Error()
+	if valkey.IsValkeyNil(err) {
+		return nil
+	}
+	return err
 }
 
 func (c *onValkey) Pipeline(ctx context.Context, batch []Command) error {

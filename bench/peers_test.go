@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9/logging"
+
+	"github.com/everpool/everpool/internal/testkit"
 )
 
 func TestMain(m *testing.M) {
@@ -101,6 +103,110 @@ func roundTrips(t *testing.T, c Client, id, size int, lengthOnly bool) {
 	}
 }
 
+// INCR counts, by every client that has a server.
+func TestClientsCount(t *testing.T) {
+	s := startServer(t, "redis-server")
+	for _, p := range Peers() {
+		c := newClient(t, p, Setup{Addr: s.Addr, Goroutines: 1, ValueSize: 1})
+		for range 3 {
+			if err := c.Incr(t.Context(), p.Name); err != nil {
+				t.Errorf("%s: %v", p.Name, err)
+			}
+		}
+		if got, err := c.Get(t.Context(), p.Name); err != nil || got != "3" && !p.Memory {
+			t.Errorf("%s: the counter is %q, %v", p.Name, got, err)
+		}
+	}
+}
+
+// What goes on beside a client is there, and over when it is told to be.
+func TestWhatGoesOnBeside(t *testing.T) {
+	s := startServer(t, "redis-server")
+	stock, err := FindPeer("stock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newClient(t, stock, Setup{Addr: s.Addr, Goroutines: 1, ValueSize: 1})
+	for beside, seen := range map[Beside]string{
+		BesideScript:  "cmdstat_eval:",
+		BesideBlocked: "cmdstat_blpop:",
+		BesideLarge:   "cmdstat_get:",
+	} {
+		if err := beside.fill(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		end, err := beside.start(t.Context(), s, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		testkit.Await(t, string(beside), func() bool {
+			info, err := s.process.Call(t.Context(), "INFO", "commandstats")
+			return err == nil && strings.Contains(info, seen)
+		})
+		end()
+	}
+	if _, err := BesideBlocked.start(t.Context(), s, struct{ Client }{}); err == nil {
+		t.Error("a client that can't wait for a list is taken")
+	}
+}
+
+// A plan on a cluster is for clients that can do that.
+func TestAPlanOnACluster(t *testing.T) {
+	s, err := StartCluster(t.Context(), "redis-server", 3)
+	if errors.Is(err, exec.ErrNotFound) && os.Getenv("CI") == "" {
+		t.Skipf("no real server: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	w, err := ParseWorkload("mixed-32")
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan := Plan{Server: s, Cases: []Case{{w, 4}}, Rounds: 1, Time: 10 * time.Millisecond, Progress: t.Output()}
+	for _, p := range Peers() {
+		if p.Cluster {
+			plan.Peers = append(plan.Peers, p)
+		}
+	}
+	results, err := plan.Run(t.Context())
+	if err != nil || len(results) != 1 || len(results[0].Rounds) != 1 {
+		t.Fatalf("%d results, %v", len(results), err)
+	}
+	for i, r := range results[0].Rounds[0] {
+		if r.Ops == 0 || r.Failed != 0 || r.Sockets < 3 {
+			t.Errorf("%s: %d operations, %d failed (%v), %d sockets", plan.Peers[i].Name, r.Ops, r.Failed, r.Err, r.Sockets)
+		}
+	}
+	plan.Peers = Peers()
+	if _, err := plan.Run(t.Context()); err == nil {
+		t.Error("clients of one server are taken")
+	}
+}
+
+// The network's delay is in each operation.
+func TestAPlanOnASlowNetwork(t *testing.T) {
+	s := startServer(t, "redis-server")
+	w, err := ParseWorkload("get-32")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stock, err := FindPeer("stock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const trip = 20 * time.Millisecond
+	plan := Plan{Server: s, Peers: []Peer{stock}, Cases: []Case{{w, 1}}, Rounds: 1, Time: trip, Network: trip, Progress: t.Output()}
+	results, err := plan.Run(t.Context())
+	if err != nil || len(results) != 1 {
+		t.Fatalf("%d results, %v", len(results), err)
+	}
+	if r := results[0].Rounds[0][0]; r.Failed != 0 || r.Elapsed < time.Duration(r.Ops)*trip {
+		t.Errorf("%d operations (%v) in %v", r.Ops, r.Err, r.Elapsed)
+	}
+}
+
 // A plan gives every client its turn in every round, and knows sockets and CPU.
 func TestAPlanMeasuresEveryClient(t *testing.T) {
 	s := startServer(t, "redis-server")
@@ -169,7 +275,7 @@ func BenchmarkPeers(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if err := s.fill(context.Background(), w); err != nil {
+		if err := s.fill(context.Background(), w, BesideNothing); err != nil {
 			b.Fatal(err)
 		}
 		for _, goroutines := range []int{1, 64} {

@@ -48,6 +48,16 @@ func (c *onRedigo) Set(ctx context.Context, key, value string) error {
 	return err
 }
 
+func (c *onRedigo) Incr(ctx context.Context, key string) error {
+	conn, err := c.pool.GetContext(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_, err = redis.DoContext(conn, ctx, "INCR", key)
+	return err
+}
+
 func (c *onRedigo) Pipeline(ctx context.Context, batch []Command) error {
 	conn, err := c.pool.GetContext(ctx)
 	if err != nil {
@@ -95,6 +105,10 @@ func (c *onRadix) Get(ctx context.Context, key string) (got string, err error) {
 
 func (c *onRadix) Set(ctx context.Context, key, value string) error {
 	return c.client.Do(ctx, radix.Cmd(nil, "SET", key, value))
+}
+
+func (c *onRadix) Incr(ctx context.Context, key string) error {
+	return c.client.Do(ctx, radix.Cmd(nil, "INCR", key))
 }
 
 func (c *onRadix) Pipeline(ctx context.Context, batch []Command) error {

@@ -50,7 +50,17 @@ func Report(w io.Writer, p Plan, results []Result, base string, format Format) e
 
 // about says on what the figures were measured.
 func (p Plan) about() string {
-	return fmt.Sprintf("%s of %s for each client, in turn; %s, GOMAXPROCS %d, %s %s/%s; %s. "+
+	more := ""
+	if n := len(p.Server.others); n > 0 {
+		more += fmt.Sprintf("A cluster of %d masters. ", n+1)
+	}
+	if p.Network > 0 {
+		more += fmt.Sprintf("Round trips take %s more, by a proxy in the same process: the client's CPU time has that of the proxy. ", p.Network)
+	}
+	if p.Beside != BesideNothing {
+		more += fmt.Sprintf("Beside %s. ", p.Beside)
+	}
+	return more + fmt.Sprintf("%s of %s for each client, in turn; %s, GOMAXPROCS %d, %s %s/%s; %s. "+
 		"Figures are medians; ratios are formed round by round: median (quartiles). An operation is one call, a pipeline too.",
 		plural(p.Rounds, "round"), p.Time, p.Server.Version, runtime.GOMAXPROCS(0), runtime.Version(), runtime.GOOS, runtime.GOARCH, strings.Join(versions(), ", "))
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/everpool/everpool/internal/testkit"
 )
 
 // Plan is a whole comparison.
@@ -14,6 +16,9 @@ type Plan struct {
 	Cases  []Case
 	Rounds int
 	Time   time.Duration // of each client in each round
+
+	Network time.Duration // that a round trip takes besides; not for clusters
+	Beside  Beside
 
 	// Progress is told of each round, and of errors. Required.
 	Progress io.Writer
@@ -30,19 +35,34 @@ type Result struct {
 // which every client had its turn.
 func (p Plan) Run(ctx context.Context) ([]Result, error) {
 	var results []Result
+	for _, peer := range p.Peers {
+		if len(p.Server.others) > 0 && !peer.Cluster {
+			return nil, fmt.Errorf("%s isn't a client of clusters here", peer.Name)
+		}
+	}
+	addr := p.Server.Addr
+	if p.Network > 0 {
+		proxy, err := testkit.StartProxy(addr)
+		if err != nil {
+			return nil, err
+		}
+		defer proxy.Close()
+		proxy.Delay(p.Network / 2)
+		addr = proxy.Addr()
+	}
 	began, done := time.Now(), 0
 	for _, c := range p.Cases {
 		if ctx.Err() != nil {
 			break
 		}
-		if err := p.Server.fill(ctx, c.Workload); err != nil {
+		if err := p.Server.fill(ctx, c.Workload, p.Beside); err != nil {
 			return results, fmt.Errorf("filling the server: %w", err)
 		}
 		result := Result{Case: c, Peers: p.Peers}
 		for number := range p.Rounds {
 			fmt.Fprintf(p.Progress, "%s: round %d of %d; %s\n",
 				c, number+1, p.Rounds, p.left(time.Since(began), done))
-			runs, ok := p.round(ctx, c, number)
+			runs, ok := p.round(ctx, addr, c, number)
 			if !ok {
 				break
 			}
@@ -58,11 +78,11 @@ func (p Plan) Run(ctx context.Context) ([]Result, error) {
 
 // round gives each client its turn, beginning with another one each time. It
 // reports false if it was interrupted.
-func (p Plan) round(ctx context.Context, c Case, number int) ([]Run, bool) {
+func (p Plan) round(ctx context.Context, addr string, c Case, number int) ([]Run, bool) {
 	runs := make([]Run, len(p.Peers))
 	for turn := range p.Peers {
 		i := (turn + number) % len(p.Peers)
-		r := run(ctx, p.Server, p.Peers[i], c, p.Time)
+		r := p.run(ctx, addr, p.Peers[i], c)
 		if ctx.Err() != nil {
 			return nil, false
 		}

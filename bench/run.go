@@ -29,6 +29,7 @@ type Run struct {
 	Mallocs   uint64
 	Bytes     uint64
 	Latency   Histogram
+	Idle      int64 // heap that the client has kept when all was over
 	Sockets   int
 	ServerCPU time.Duration
 	NoServer  bool // Sockets and ServerCPU mean nothing
@@ -53,9 +54,11 @@ type worker struct {
 
 // run measures one client: it is made, warmed up for a fifth of the time, used,
 // and closed.
-func run(ctx context.Context, s *Server, p Peer, c Case, length time.Duration) Run {
-	runtime.GC()
-	client, err := p.New(Setup{Addr: s.Addr, Goroutines: c.Goroutines, ValueSize: c.Workload.Size})
+func (p Plan) run(ctx context.Context, addr string, peer Peer, c Case) Run {
+	s, length := p.Server, p.Time
+	setup := s.setup(c)
+	setup.Addr = addr
+	client, err := peer.New(setup)
 	if err != nil {
 		return Run{Failed: 1, Err: err, NoServer: true}
 	}
@@ -68,22 +71,40 @@ func run(ctx context.Context, s *Server, p Peer, c Case, length time.Duration) R
 	for i := range workers {
 		workers[i] = &worker{id: i, job: newJob(client, c.Workload, value, i)}
 	}
+	idle := heap()
+	end, err := p.Beside.start(ctx, s, client)
+	if err != nil {
+		return Run{Failed: 1, Err: err, NoServer: true}
+	}
 	phase(ctx, workers, length/5) // opens the connections
 	for _, w := range workers {
 		*w = worker{id: w.id, job: w.job}
 	}
 	before, err := s.figures(ctx)
 	if err != nil {
+		end()
 		return Run{Failed: 1, Err: err, NoServer: true}
 	}
 	r := phase(ctx, workers, length)
-	r.NoServer = p.Memory
+	r.NoServer = peer.Memory
 	after, err := s.figures(ctx)
 	if err != nil {
 		r.NoServer = true
 	}
 	r.Sockets, r.ServerCPU = after.sockets, after.cpu-before.cpu
+	end()
+	r.Idle = heap() - idle
+	runtime.KeepAlive(workers) // they were there before
 	return r
+}
+
+// heap is what is in use, without garbage.
+func heap() int64 {
+	runtime.GC()
+	runtime.GC() // what pools have kept is gone after the second
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }
 
 // phase lets all workers work for so long, and each at least once. It ends early

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os/exec"
 	"strconv"
@@ -18,21 +19,22 @@ type Server struct {
 	Version string // such as "redis 7.0.15"
 
 	process *testkit.Server
+	others  []*Server // of a cluster
 }
 
 // StartServer starts redis-server or valkey-server and returns when it answers.
 // The error of a program that isn't installed is exec.ErrNotFound.
-func StartServer(ctx context.Context, program string) (*Server, error) {
+func StartServer(ctx context.Context, program string, more ...testkit.ServerOption) (*Server, error) {
 	name, ok := strings.CutSuffix(program, "-server")
 	if !ok || name != string(testkit.Redis) && name != string(testkit.Valkey) {
 		return nil, fmt.Errorf("server %q; allowed are redis-server and valkey-server", program)
 	}
-	process, err := testkit.StartServer(ctx, testkit.Kind(name), testkit.WithArgs(
+	process, err := testkit.StartServer(ctx, testkit.Kind(name), append(more, testkit.WithArgs(
 		"--appendonly", "no",
 		// A client may open thousands of connections at a time. Those that don't
 		// fit in the backlog come a second later.
 		"--tcp-backlog", "4096", "--maxclients", "12000",
-	))
+	))...)
 	if err != nil {
 		return nil, err
 	}
@@ -47,8 +49,12 @@ func StartServer(ctx context.Context, program string) (*Server, error) {
 	return s, nil
 }
 
-// Close kills the server and removes its directory.
-func (s *Server) Close() { s.process.Close() }
+// Close kills the server, or all of the cluster, and removes its directory.
+func (s *Server) Close() {
+	for _, node := range s.nodes() {
+		node.process.Close()
+	}
+}
 
 // serverFigures are what the server says of itself.
 type serverFigures struct {
@@ -56,13 +62,21 @@ type serverFigures struct {
 	cpu     time.Duration
 }
 
-// figures asks the server.
-func (s *Server) figures(ctx context.Context) (serverFigures, error) {
-	info, err := s.process.Call(ctx, "INFO")
-	if err != nil {
-		return serverFigures{}, err
+// figures asks the server, or all of the cluster.
+func (s *Server) figures(ctx context.Context) (sum serverFigures, err error) {
+	for _, node := range s.nodes() {
+		info, err := node.process.Call(ctx, "INFO")
+		if err != nil {
+			return serverFigures{}, err
+		}
+		f, err := parseInfo(info)
+		if err != nil {
+			return serverFigures{}, err
+		}
+		sum.sockets += f.sockets
+		sum.cpu += f.cpu
 	}
-	return parseInfo(info)
+	return sum, nil
 }
 
 // parseInfo reads the figures from the reply to INFO.
@@ -90,17 +104,24 @@ func parseInfo(info string) (serverFigures, error) {
 	return serverFigures{sockets: int(sockets) - 1, cpu: time.Duration(cpu * float64(time.Second))}, nil
 }
 
-// fill stores the workload's value in all keys.
-func (s *Server) fill(ctx context.Context, w Workload) error {
-	args := []string{"MSET"}
+// setup is what a client of the server is made for.
+func (s *Server) setup(c Case) Setup {
+	return Setup{Addr: s.Addr, Cluster: len(s.others) > 0, Goroutines: c.Goroutines, ValueSize: c.Workload.Size}
+}
+
+// fill stores the workload's value in all keys, and what else is needed.
+func (s *Server) fill(ctx context.Context, w Workload, beside Beside) (err error) {
+	c, err := newStock(s.setup(Case{Workload: w, Goroutines: 1}))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
 	for _, key := range keys {
-		args = append(args, key, w.value())
+		if err := c.Set(ctx, key, w.value()); err != nil {
+			return err
+		}
 	}
-	reply, err := s.process.Call(ctx, args...)
-	if err == nil && reply != "OK" {
-		err = fmt.Errorf("MSET: %s", reply)
-	}
-	return err
+	return beside.fill(ctx, c)
 }
 
 // settle waits until the server has closed the connections of the client that

@@ -138,6 +138,9 @@ func formatCount(v float64) string {
 	return digits
 }
 
+// formatSize takes bytes.
+func formatSize(v float64) string { return fmt.Sprintf("%.1f MiB", v/(1<<20)) }
+
 // formatTime takes nanoseconds.
 func formatTime(v float64) string {
 	if v >= 1e6 {

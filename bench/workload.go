@@ -26,6 +26,7 @@ const (
 	KindGet Kind = iota
 	KindSet
 	KindMixed
+	KindIncr
 	KindPipeline // mixed as well
 )
 
@@ -34,6 +35,7 @@ var workloads = []string{
 	"get-32", "get-1k", "get-16k", "get-64k",
 	"set-32", "set-1k", "set-16k", "set-64k",
 	"mixed-32", "mixed-1k", "mixed-16k", "mixed-64k",
+	"incr-1",
 	"pipeline10-32", "pipeline1000-32",
 }
 
@@ -41,7 +43,7 @@ var workloads = []string{
 func Workloads() []string { return append([]string(nil), workloads...) }
 
 // ParseWorkload returns the workload of a name such as get-32, set-1k, mixed-64k
-// or pipeline10-32: its kind, and the size of its values. Sizes and pipelines
+// pipeline10-32 or incr-1: its kind, and the size of its values. Sizes and pipelines
 // other than those of [Workloads] work too.
 func ParseWorkload(name string) (Workload, error) {
 	w := Workload{Name: name}
@@ -51,6 +53,8 @@ func ParseWorkload(name string) (Workload, error) {
 		w.Kind = KindGet
 	case kind == "set":
 		w.Kind = KindSet
+	case kind == "incr" && size == "1":
+		w.Kind = KindIncr
 	case kind == "mixed":
 		w.Kind = KindMixed
 	case pipeline:
@@ -80,7 +84,12 @@ var keys = func() (all [keyCount]string) {
 }()
 
 // value is what all keys of the workload hold.
-func (w Workload) value() string { return strings.Repeat("x", w.Size) }
+func (w Workload) value() string {
+	if w.Kind == KindIncr {
+		return "0"
+	}
+	return strings.Repeat("x", w.Size)
+}
 
 // errLength means that a client returned something else than was stored.
 var errLength = errors.New("the value has the wrong length")
@@ -115,6 +124,8 @@ func (j *job) do(ctx context.Context) error {
 	switch {
 	case j.work.Kind == KindPipeline:
 		return j.pipeline(ctx)
+	case j.work.Kind == KindIncr:
+		return j.client.Incr(ctx, key)
 	case j.work.Kind == KindSet, j.work.Kind == KindMixed && writes(j.at):
 		return j.client.Set(ctx, key, j.value)
 	}

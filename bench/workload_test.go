@@ -37,7 +37,7 @@ func TestParseWorkload(t *testing.T) {
 }
 
 // counting counts what a job does.
-type counting struct{ gets, sets int }
+type counting struct{ gets, sets, incrs int }
 
 func (c *counting) Get(context.Context, string) (string, error) {
 	c.gets++
@@ -46,6 +46,11 @@ func (c *counting) Get(context.Context, string) (string, error) {
 
 func (c *counting) Set(_ context.Context, _, _ string) error {
 	c.sets++
+	return nil
+}
+
+func (c *counting) Incr(_ context.Context, _ string) error {
+	c.incrs++
 	return nil
 }
 
@@ -71,6 +76,7 @@ func TestJobsAreWhatTheirNameSays(t *testing.T) {
 		"get-2":        {gets: 100},
 		"set-2":        {sets: 100},
 		"mixed-2":      {gets: 80, sets: 20},
+		"incr-1":       {incrs: 100},
 		"pipeline10-2": {gets: 800, sets: 200},
 	} {
 		w, err := ParseWorkload(name)

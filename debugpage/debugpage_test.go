@@ -490,14 +490,15 @@ func TestAWrongSourceIsToldOf(t *testing.T) {
 		source debugpage.Source
 		want   string
 	}{
-		"panics":         {debugpage.Source{Nodes: explosive{}}, "source 1 can't be read: reading its nodes has panicked with a string"},
-		"keys panic":     {debugpage.Source{Nodes: good, HotKeys: func(int) []debugpage.HotKey { panic("hunter2") }}, "source 1 can't be read: reading its hot keys has panicked with a string"},
-		"clients panic":  {debugpage.Source{Clients: func() []debugpage.Client { panic("hunter2") }}, "has panicked"},
-		"nothing":        {debugpage.Source{}, "one of Nodes and Clients has to be set"},
-		"a nil pointer":  {debugpage.Source{Nodes: (*made)(nil)}, "one of Nodes and Clients has to be set"},
-		"both":           {debugpage.Source{Nodes: good, Clients: func() []debugpage.Client { return nil }}, "one of Nodes and Clients has to be set"},
-		"with a name":    {debugpage.Source{Name: "shop"}, "source 1 can't be read"},
-		"keys, no nodes": {debugpage.Source{HotKeys: debugpage.TopKeys(top, hotKey, hotkey.Reads, hotkey.Writes)}, "source 1 can't be read"},
+		"panics":           {debugpage.Source{Nodes: explosive{}}, "source 1 can't be read: reading its nodes has panicked with a string"},
+		"gathering panics": {debugpage.Source{Nodes: good, Gathering: func() debugpage.Gathered { panic("hunter2") }}, "source 1 can't be read: reading what it has gathered has panicked with a string"},
+		"keys panic":       {debugpage.Source{Nodes: good, HotKeys: func(int) []debugpage.HotKey { panic("hunter2") }}, "source 1 can't be read: reading its hot keys has panicked with a string"},
+		"clients panic":    {debugpage.Source{Clients: func() []debugpage.Client { panic("hunter2") }}, "has panicked"},
+		"nothing":          {debugpage.Source{}, "one of Nodes and Clients has to be set"},
+		"a nil pointer":    {debugpage.Source{Nodes: (*made)(nil)}, "one of Nodes and Clients has to be set"},
+		"both":             {debugpage.Source{Nodes: good, Clients: func() []debugpage.Client { return nil }}, "one of Nodes and Clients has to be set"},
+		"with a name":      {debugpage.Source{Name: "shop"}, "source 1 can't be read"},
+		"keys, no nodes":   {debugpage.Source{HotKeys: debugpage.TopKeys(top, hotKey, hotkey.Reads, hotkey.Writes)}, "source 1 can't be read"},
 	} {
 		h := debugpage.Handler(c.source, source("good", node(asIs)))
 		r, html := asJSON(t, h), page(t, h)

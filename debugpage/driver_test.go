@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -66,6 +67,40 @@ func TestAnOutageOfARealDriver(t *testing.T) {
 		time.Sleep(time.Second)
 		if r := asJSON(t, h); !r.Well {
 			t.Errorf("later: %+v", r.Findings)
+		}
+	})
+}
+
+// What a real driver has gathered is shown, with its batches' mean size and the reasons.
+func TestGatheringOfARealDriver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := testkit.NewFake()
+		t.Cleanup(fake.Close)
+		d := drivertest.New(t, driver.Config{Dial: fake.Dial, Logger: slog.New(slog.DiscardHandler), Gather: driver.GatherConfig{From: 2}})
+		rdb := redis.NewClient(d.Options(&redis.Options{Addr: addr}))
+		t.Cleanup(func() { _ = rdb.Close() })
+		if _, err := d.Gather(rdb); err != nil {
+			t.Fatal(err)
+		}
+		fake.Freeze(true)
+		var wg sync.WaitGroup
+		for _, args := range [][]any{{"get", "k"}, {"get", "k"}, {"get", "k"}, {"get", "k"}, {"ping"}} {
+			wg.Go(func() { _ = rdb.Do(t.Context(), args...).Err() })
+			synctest.Wait()
+		}
+		fake.Freeze(false)
+		wg.Wait()
+		h := debugpage.Handler(debugpage.Source{Name: "shop", Nodes: d, Gathering: debugpage.GatherStats(d.GatherStats)})
+		want := d.GatherStats()
+		if want.Gathered == 0 || want.Direct["command"] != 1 {
+			t.Fatalf("%+v", want)
+		}
+		mean := fmt.Sprintf("%d, of %.1f commands", want.Batches, float64(want.Gathered)/float64(want.Batches))
+		if html := plain(page(t, h)); !strings.Contains(html, mean) || !strings.Contains(html, "command 1") || !strings.Contains(html, "clients withoutnone") {
+			t.Error(html)
+		}
+		if body := ask(t, h, http.MethodGet, "/?format=json").Body.String(); !strings.Contains(body, fmt.Sprintf(`"gathered":%d`, want.Gathered)) && !strings.Contains(body, fmt.Sprintf(`"gathered": %d`, want.Gathered)) {
+			t.Error(body)
 		}
 	})
 }

@@ -142,6 +142,9 @@ func (p page) source(s *sourceView, nth *int) {
 		p.text(cmp.Or(s.Error, "There are no clients."))
 		p.raw("</p>\n")
 	}
+	if s.Gathering != nil {
+		p.gathered(s.Gathering)
+	}
 	if s.tracked || s.HotKeysURL != "" {
 		p.hotKeys(s)
 	}

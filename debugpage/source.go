@@ -27,6 +27,9 @@ type Source struct {
 	Clients func() []Client
 	// Settings are shown with their defaults filled in. nil: they aren't.
 	Settings *pooler.Config
+	// Gathering returns what gathering has done: GatherStats(d.GatherStats), with the function
+	// [GatherStats]. It is called like Nodes. nil: it isn't shown.
+	Gathering func() Gathered
 	// HotKeys returns up to n of the most used keys of each class, which are shown; see
 	// [TopKeys]. Keys may be confidential. nil: none are shown.
 	HotKeys func(n int) []HotKey

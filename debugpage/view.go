@@ -1,6 +1,7 @@
 package debugpage
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/everpool/everpool/internal/poolview"
@@ -22,6 +23,7 @@ type sourceView struct {
 	Error      string        `json:"error,omitempty"`
 	Clients    []*clientView `json:"clients"`
 	Settings   []setting     `json:"settings,omitempty"`
+	Gathering  *Gathered     `json:"gathering,omitempty"`
 	HotKeys    []HotKey      `json:"hot_keys,omitempty"`
 	HotKeysURL string        `json:"hot_keys_url,omitempty"`
 	tracked    bool
@@ -137,10 +139,9 @@ func (v *view) source(nth int, of *Source, clients []Client, err error, before *
 	s := &sourceView{Name: of.Name, HotKeysURL: of.HotKeysURL, Clients: []*clientView{}}
 	keys, keysErr := of.hotKeys()
 	s.HotKeys, s.tracked = keys, keys != nil
-	if err == nil {
-		err = keysErr
-	}
-	if err != nil {
+	gathered, gatheredErr := of.gathering()
+	s.Gathering = gathered
+	if err = cmp.Or(err, keysErr, gatheredErr); err != nil {
 		s.Error = err.Error()
 	}
 	if of.Settings != nil {

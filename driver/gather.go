@@ -19,17 +19,17 @@ import (
 // [Driver.Gather]. The zero value is a good configuration.
 type GatherConfig struct {
 	// From is how many calls of one client, or of one node of a cluster or ring, are
-	// under way at least when a command is gathered, itself among them. 0: 32.
+	// under way at least when a command is gathered, itself among them. While batches
+	// have less than three quarters of that on average, commands go straight on. 0: 24.
 	From int
 
 	// Flights is how many batches of a client or node are under way at a time, apart
-	// for commands that may run twice and for those that must not. There are more, for a
-	// while, when they take longer than milliseconds: others take the place of those that
-	// stand still. 0: 2.
+	// for commands that may run twice and for those that must not. There are more when
+	// they take longer than milliseconds (others take the place of those that stand still),
+	// and of batches that are full. 0: 1.
 	Flights int
 
-	// Largest is how many commands a batch has at most. What is more goes straight on.
-	// 0: 4000.
+	// Largest is how many commands a batch has at most: then it doesn't wait. 0: 4000.
 	Largest int
 }
 
@@ -38,7 +38,7 @@ func (c GatherConfig) withDefaults() GatherConfig {
 	for _, f := range []struct {
 		field *int
 		unset int
-	}{{&c.From, 32}, {&c.Flights, 2}, {&c.Largest, 4000}} {
+	}{{&c.From, 24}, {&c.Flights, 1}, {&c.Largest, 4000}} {
 		if *f.field == 0 {
 			*f.field = f.unset
 		}
@@ -72,7 +72,8 @@ type GatherStats struct {
 	// by the reason: "command" (blocking, slow, or not known to be quick), "result" (of a
 	// type that isn't its command's usual one), "argument" (of a type that runs code when
 	// it is written, or memory that a caller could use again who leaves), "large" (what
-	// it sends, or what came last time for this key) and "full" (the batch). All other
+	// it sends, or what came last time for this key) and "thin" (batches were small of
+	// late: callers do much else between their calls). All other
 	// calls that weren't gathered, Calls less the rest, met few callers or no batch.
 	Direct map[string]int64
 
@@ -100,7 +101,8 @@ type GatherStats struct {
 // A caller whose context ends while its command is in a batch returns at once: with the
 // context's error if the command was not sent or only reads, otherwise with an error
 // that is [pooler.ErrUnknownOutcome] as well. A batch ends by the client's ReadTimeout
-// and WriteTimeout. go-redis's own measurements (its otel package) show pipelines.
+// and WriteTimeout. A call that goes straight on sees a cancellation as without Gather, once
+// it is sent: when the reply is there. go-redis's own measurements (its otel package) show pipelines.
 //
 // Clients with client-side caching or a Limiter go without, see [GatherStats]. detach
 // has all commands go straight on again, returns when no batch is under way, and may
@@ -115,7 +117,7 @@ func (d *Driver) Gather(client redis.UniversalClient) (detach func(), err error)
 	}
 	cfg := d.cfg.Gather.withDefaults()
 	g := &gathering{off: make(map[string]int64), Gatherer: gather.New(gather.Config{
-		From: cfg.From, Flights: cfg.Flights, Largest: cfg.Largest,
+		From: cfg.From, Flights: cfg.Flights, Largest: cfg.Largest, Worth: cfg.From * 3 / 4,
 		Alike:   func(a, b command.Effect) bool { return d.cfg.Retry.mayRepeat(a) == d.cfg.Retry.mayRepeat(b) },
 		Unknown: func(reason error) error { return &leftError{reason} },
 	})}

@@ -234,6 +234,19 @@ func TestGatheredCommandsAreTriedAgainAlone(t *testing.T) {
 				t.Errorf("caller %d: %v", i, err)
 			}
 		}
+		var tries sync.Map // of *atomic.Int64, by key
+		t.f.Handle("GET", func(_ *testkit.FakeConn, args []string) []byte {
+			n, _ := tries.LoadOrStore(args[1], new(atomic.Int64))
+			n.(*atomic.Int64).Add(1)
+			return []byte("-LOADING Redis is loading the dataset in memory\r\n")
+		})
+		t.crowd(8, func(i int) error { return rdb.Get(t.Context(), fmt.Sprint("key:", i)).Err() })
+		tries.Range(func(key, n any) bool {
+			if n := n.(*atomic.Int64).Load(); n != 4 {
+				t.Errorf("%s was asked for %d times; go-redis has 4 tries", key, n)
+			}
+			return true
+		})
 	})
 }
 

@@ -14,6 +14,9 @@ import (
 
 // triesAgain reports whether go-redis would try a single command again after the error.
 func triesAgain(err error) bool {
+	if err == nil {
+		return false
+	}
 	if refusal, ok := errors.AsType[redis.Error](err); ok {
 		return isPassing(refusal.Error())
 	}

@@ -3,6 +3,7 @@ package gather
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -31,7 +32,7 @@ type batch struct {
 	cmds  []redis.Cmder // nil: its caller has left before the take-off
 	left  int           // of those
 	off   bool          // it has taken off
-	lead  chan struct{} // has the caller fly it that leads; nil: none can
+	full  bool          // it has taken off since it was full
 	over  chan struct{} // closed when it is over
 	since time.Time     // it is gathering, or under way
 
@@ -41,8 +42,7 @@ type batch struct {
 
 // Where a command may be but at a place in its batch.
 const (
-	leading = -1 - iota // in the batch, which its caller is to fly
-	alone               // its caller has a flight of one command, to be ended by land
+	alone   = -1 - iota // its caller has a flight of one command, to be ended by land
 	refused             // nowhere
 )
 
@@ -51,41 +51,35 @@ func (l *line) board(cmd redis.Cmder, mayLeave bool) (b *batch, at int) {
 	cfg := &l.chain.g.cfg
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.flying < cfg.Flights && l.open == nil {
-		b := &batch{cmds: append(borrow(), cmd)}
-		if mayLeave {
-			if !l.chain.g.begin() {
-				return nil, refused
-			}
-			b.over = make(chan struct{})
+	first := l.open == nil
+	if first {
+		straight := l.flying < cfg.Flights
+		if straight && !mayLeave {
+			b = &batch{}
+			l.takeOffLocked(b, 1)
+			return b, alone
 		}
-		l.takeOffLocked(b)
-		return b, alone
-	}
-	if l.open == nil {
 		if !l.chain.g.begin() {
 			return nil, refused
 		}
 		l.open = &batch{cmds: borrow(), over: make(chan struct{}), since: time.Now()}
-		l.watchLocked()
+		if !straight {
+			l.watchLocked()
+		}
 	}
 	b = l.open
-	if len(b.cmds) >= cfg.Largest {
-		return nil, refused
-	}
 	b.cmds = append(b.cmds, cmd)
-	if b.lead == nil && !mayLeave {
-		b.lead = make(chan struct{}, 1)
-		return b, leading
+	if b.full = len(b.cmds) >= cfg.Largest; b.full || l.flying < cfg.Flights {
+		go l.fly(l.departLocked())
 	}
 	return b, len(b.cmds) - 1
 }
 
-// takeOffLocked begins the flight of a batch that isn't gathering any more.
-func (l *line) takeOffLocked(b *batch) {
+// takeOffLocked begins the flight of so many commands, which gather no more.
+func (l *line) takeOffLocked(b *batch, n int) {
 	b.off, b.since = true, time.Now()
 	l.flying++
-	l.aloft += len(b.cmds) - b.left
+	l.aloft += n
 }
 
 // await waits until the batch is over. It fails if the context ends before.
@@ -149,11 +143,7 @@ func (l *line) watchLocked() {
 }
 
 // hurry has the batch that is gathering take off if it has waited for too long.
-func (l *line) hurry() {
-	if b := l.overdue(); b != nil {
-		l.start(b)
-	}
-}
+func (l *line) hurry() { l.fly(l.overdue()) }
 
 func (l *line) overdue() *batch {
 	l.mu.Lock()
@@ -178,48 +168,70 @@ func (l *line) departLocked() *batch {
 		l.chain.g.end()
 		return nil
 	}
-	l.takeOffLocked(b)
+	l.takeOffLocked(b, len(b.cmds)-b.left)
 	return b
 }
 
-// land ends the flight of a batch, and begins the next one if any caller has boarded.
-func (l *line) land(b *batch, n int) {
-	if next := l.next(b, n); next != nil {
-		l.start(next)
+// mostYields is how often a flight lets others run before the next one takes off.
+const mostYields = 8
+
+// linger lets the callers of a flight that is over come back before it lands: those that
+// call again in a loop are in one batch then, not in several. It doesn't wait for any.
+func (l *line) linger(n int) {
+	for i, came, was := 0, 0, -1; i < mostYields && came < n && came > was; i++ {
+		runtime.Gosched()
+		came, was = l.waiting(), came
 	}
 }
 
-// next has the batch that is gathering take off. That isn't for a flight that has stood
-// still while others took its place.
-func (l *line) next(landed *batch, n int) *batch {
+// waiting is how many commands gather.
+func (l *line) waiting() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	late := l.flying > l.chain.g.cfg.Flights && time.Since(landed.since) > patience+time.Duration(l.aloft)*patienceForEach
+	if l.open == nil {
+		return 0
+	}
+	return len(l.open.cmds)
+}
+
+// land ends the flight of a batch of n commands, and begins the next one if any caller has
+// boarded. That isn't for a flight that has stood still while others took its place, or
+// that took off beside others since it was full.
+func (l *line) land(b *batch, n int) (next *batch) {
+	l.chain.yield.landed(n, l.chain.g.cfg.Worth)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	late := time.Since(b.since) > patience+time.Duration(l.aloft)*patienceForEach
 	l.flying--
 	l.aloft -= n
-	if l.open == nil || late {
+	if l.open == nil || l.flying >= l.chain.g.cfg.Flights && (late || b.full) {
 		return nil
 	}
 	return l.departLocked()
 }
 
-// start has a batch that has taken off flown by the caller that leads, or on a goroutine
-// of its own.
-func (l *line) start(b *batch) {
-	if b.lead != nil {
-		b.lead <- struct{}{}
-		return
+// landAlone ends the flight of a command that its caller has run alone.
+func (l *line) landAlone(b *batch) {
+	if next := l.land(b, 1); next != nil {
+		go l.fly(next)
 	}
-	go l.fly(b)
 }
 
-// fly runs the batch. If that panics, its commands have an error, and one of the callers
-// that are still there panics: on a goroutine of the flight's own nobody could recover.
+// fly runs a batch that has taken off, and those that take off when it lands.
 func (l *line) fly(b *batch) {
+	for b != nil {
+		b = l.flight(b)
+	}
+}
+
+// flight runs one batch. If that panics, its commands have an error, and one of the
+// callers that are still there panics: on this goroutine nobody could recover.
+func (l *line) flight(b *batch) (next *batch) {
 	cmds := b.cmds
 	if b.left > 0 {
 		cmds = slices.DeleteFunc(cmds, func(cmd redis.Cmder) bool { return cmd == nil })
 	}
+	n := len(cmds)
 	finished := false
 	defer func() {
 		if !finished { // runtime.Goexit is no panic
@@ -227,16 +239,24 @@ func (l *line) fly(b *batch) {
 			if h, ok := cmds[0].(*head); ok {
 				cmds[0] = h.Cmder
 			}
-			stamp(cmds, fmt.Errorf("everpool: a batch of %d commands has panicked", len(cmds)))
+			stamp(cmds, fmt.Errorf("everpool: a batch of %d commands has panicked", n))
 		}
-		l.land(b, len(cmds))
 		close(b.over)
 		giveBack(b.cmds)
+		if finished {
+			l.linger(n)
+		}
+		if next = l.land(b, n); !finished {
+			go l.fly(next)
+			next = nil
+		}
 		l.chain.g.end()
 	}()
 	l.chain.g.batches.Add(1)
+	l.chain.g.n[Gathered].Add(int64(n))
 	l.chain.run(cmds)
 	finished = true
+	return nil
 }
 
 // raise panics, for the first caller, with what the flight has panicked with.

@@ -53,94 +53,97 @@ var gathered = map[string]result{
 	"zrevrange": ofStrings | ofScores, "zrevrank": ofInt, "zscore": ofFloat,
 }
 
-// resultOf is the type of the command's result, 0 if it is none of these. Types of the
-// user's that have one of these in them aren't either.
-func resultOf(cmd redis.Cmder) result {
+// kind is what is done with results of one type.
+type kind struct {
+	of   result
+	take func(cmd, from redis.Cmder)
+	size func(cmd redis.Cmder) int // about how many bytes the reply had
+}
+
+// with is a command whose result is a V.
+type with[V any] interface {
+	redis.Cmder
+	Val() V
+	SetVal(V)
+}
+
+func kindFor[C with[V], V any](of result, size func(V) int) *kind {
+	return &kind{
+		of:   of,
+		take: func(cmd, from redis.Cmder) { cmd.(C).SetVal(from.(C).Val()) },
+		size: func(cmd redis.Cmder) int { return size(cmd.(C).Val()) },
+	}
+}
+
+var (
+	kindString   = kindFor[*redis.StringCmd](ofString, func(s string) int { return len(s) })
+	kindStatus   = kindFor[*redis.StatusCmd](ofStatus, small[string])
+	kindInt      = kindFor[*redis.IntCmd](ofInt, small[int64])
+	kindBool     = kindFor[*redis.BoolCmd](ofBool, small[bool])
+	kindFloat    = kindFor[*redis.FloatCmd](ofFloat, small[float64])
+	kindDuration = kindFor[*redis.DurationCmd](ofDuration, small[time.Duration])
+	kindSlice    = kindFor[*redis.SliceCmd](ofSlice, func(all []any) int { return sizeOfAny(all) })
+	kindStrings  = kindFor[*redis.StringSliceCmd](ofStrings, sizeOfStrings)
+	kindBools    = kindFor[*redis.BoolSliceCmd](ofBools, small[[]bool])
+	kindFloats   = kindFor[*redis.FloatSliceCmd](ofFloats, small[[]float64])
+	kindMap      = kindFor[*redis.MapStringStringCmd](ofMap, sizeOfMap)
+	kindScores   = kindFor[*redis.ZSliceCmd](ofScores, sizeOfScores)
+	kindAny      = kindFor[*redis.Cmd](ofAny, sizeOfAny)
+)
+
+// kindOf is that of the command's result, nil if it is none of these. Types of the user's
+// that have one of these in them aren't either.
+func kindOf(cmd redis.Cmder) *kind {
 	switch cmd.(type) {
 	case *redis.StringCmd:
-		return ofString
+		return kindString
 	case *redis.StatusCmd:
-		return ofStatus
+		return kindStatus
 	case *redis.IntCmd:
-		return ofInt
+		return kindInt
 	case *redis.BoolCmd:
-		return ofBool
+		return kindBool
 	case *redis.FloatCmd:
-		return ofFloat
+		return kindFloat
 	case *redis.DurationCmd:
-		return ofDuration
+		return kindDuration
 	case *redis.SliceCmd:
-		return ofSlice
+		return kindSlice
 	case *redis.StringSliceCmd:
-		return ofStrings
+		return kindStrings
 	case *redis.BoolSliceCmd:
-		return ofBools
+		return kindBools
 	case *redis.FloatSliceCmd:
-		return ofFloats
+		return kindFloats
 	case *redis.MapStringStringCmd:
-		return ofMap
+		return kindMap
 	case *redis.ZSliceCmd:
-		return ofScores
+		return kindScores
 	case *redis.Cmd:
-		return ofAny
+		return kindAny
 	}
-	return 0
+	return nil
 }
 
-// take makes the result of a copy the command's own.
-func take(cmd, from redis.Cmder) {
-	switch from := from.(type) {
-	case *redis.StringCmd:
-		cmd.(*redis.StringCmd).SetVal(from.Val())
-	case *redis.StatusCmd:
-		cmd.(*redis.StatusCmd).SetVal(from.Val())
-	case *redis.IntCmd:
-		cmd.(*redis.IntCmd).SetVal(from.Val())
-	case *redis.BoolCmd:
-		cmd.(*redis.BoolCmd).SetVal(from.Val())
-	case *redis.FloatCmd:
-		cmd.(*redis.FloatCmd).SetVal(from.Val())
-	case *redis.DurationCmd:
-		cmd.(*redis.DurationCmd).SetVal(from.Val())
-	case *redis.SliceCmd:
-		cmd.(*redis.SliceCmd).SetVal(from.Val())
-	case *redis.StringSliceCmd:
-		cmd.(*redis.StringSliceCmd).SetVal(from.Val())
-	case *redis.BoolSliceCmd:
-		cmd.(*redis.BoolSliceCmd).SetVal(from.Val())
-	case *redis.FloatSliceCmd:
-		cmd.(*redis.FloatSliceCmd).SetVal(from.Val())
-	case *redis.MapStringStringCmd:
-		cmd.(*redis.MapStringStringCmd).SetVal(from.Val())
-	case *redis.ZSliceCmd:
-		cmd.(*redis.ZSliceCmd).SetVal(from.Val())
-	case *redis.Cmd:
-		cmd.(*redis.Cmd).SetVal(from.Val())
+func small[V any](V) int { return 0 }
+
+func sizeOfStrings(all []string) (n int) {
+	for _, s := range all {
+		n += perItem + len(s)
 	}
-	cmd.SetErr(from.Err())
+	return n
 }
 
-// sizeOf is about how many bytes the reply had.
-func sizeOf(cmd redis.Cmder) (n int) {
-	switch cmd := cmd.(type) {
-	case *redis.StringCmd:
-		return len(cmd.Val())
-	case *redis.StringSliceCmd:
-		for _, s := range cmd.Val() {
-			n += perItem + len(s)
-		}
-	case *redis.SliceCmd:
-		return sizeOfAny(cmd.Val())
-	case *redis.MapStringStringCmd:
-		for k, v := range cmd.Val() {
-			n += 2*perItem + len(k) + len(v)
-		}
-	case *redis.ZSliceCmd:
-		for _, z := range cmd.Val() {
-			n += 2*perItem + sizeOfAny(z.Member)
-		}
-	case *redis.Cmd:
-		return sizeOfAny(cmd.Val())
+func sizeOfMap(all map[string]string) (n int) {
+	for k, v := range all {
+		n += 2*perItem + len(k) + len(v)
+	}
+	return n
+}
+
+func sizeOfScores(all []redis.Z) (n int) {
+	for _, z := range all {
+		n += 2*perItem + sizeOfAny(z.Member)
 	}
 	return n
 }
@@ -176,12 +179,12 @@ const (
 // on. mayLeave says that its caller may leave it, and use what its arguments point to for
 // something else.
 func ruleFor(cmd redis.Cmder, mayLeave bool) (r *rule, key string, why Reason) {
-	of, args := resultOf(cmd), cmd.Args()
+	k, args := kindOf(cmd), cmd.Args()
 	r = rules[cmd.Name()]
 	switch {
 	case r == nil:
 		return nil, "", OtherCommand
-	case of&(r.of|ofAny) == 0:
+	case k == nil || k.of&(r.of|ofAny) == 0:
 		return nil, "", OtherResult
 	case len(args) > maxArgs:
 		return nil, "", Large

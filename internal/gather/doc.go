@@ -3,9 +3,9 @@
 //
 // A [Gatherer] has one chain for each client: what its hook chain calls at the end for
 // a command, and for a pipeline. A command goes straight on while few callers are
-// inside. From some on it joins the batch that is gathering; a flight takes that as soon
-// as one of the few that may be under way has ended, so that how much is gathered comes
-// from back-pressure, and nothing waits for a timer.
+// inside, or while batches stay small. From some on it joins the batch that is gathering;
+// that takes off as soon as one of the few that may be under way has ended, so that how
+// much is gathered comes from back-pressure, and nothing waits for a timer.
 //
 // These hold:
 //

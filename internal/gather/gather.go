@@ -17,6 +17,7 @@ type Config struct {
 	From    int // callers inside, the one that comes among them
 	Flights int // at a time, of each line
 	Largest int // commands of a batch
+	Worth   int // commands that a flight has to have on average; with less, gathering rests
 
 	// Alike reports whether the same is true of commands of both effects when they
 	// are lost, so that they may be in one batch.
@@ -37,11 +38,11 @@ const (
 	OtherResult
 	OtherArgument
 	Large
-	Full
+	Thin
 	reasons
 )
 
-var reasonNames = [reasons]string{"gathered", "command", "result", "argument", "large", "full"}
+var reasonNames = [reasons]string{"gathered", "command", "result", "argument", "large", "thin"}
 
 // String returns a word.
 func (r Reason) String() string { return reasonNames[r] }
@@ -197,6 +198,7 @@ type chain struct {
 	tally    *tally
 	lines    [command.Unsafe + 1]line
 	large    large
+	yield    yield
 }
 
 func newChain(g *Gatherer, process redis.ProcessHook, retries retries) *chain {
@@ -240,11 +242,14 @@ func (c *chain) on() bool { return c.whole && c.g.from.Load() != never }
 
 // gather runs the command in a batch, if it may be in one.
 func (c *chain) gather(ctx context.Context, cmd redis.Cmder) error {
+	if c.yield.rests() {
+		return c.direct(ctx, cmd, Thin)
+	}
 	mayLeave := ctx.Done() != nil
 	r, key, why := ruleFor(cmd, mayLeave)
 	if why == Gathered && c.large.expects(key) {
 		err := c.direct(ctx, cmd, Large)
-		c.large.note(key, sizeOf(cmd))
+		c.large.note(key, kindOf(cmd).size(cmd))
 		return err
 	}
 	if why != Gathered {
@@ -261,18 +266,12 @@ func (c *chain) gather(ctx context.Context, cmd redis.Cmder) error {
 	run.SetErr(nil) // where there is an error go-redis gives a pipeline's command no other
 	l := &c.lines[c.g.lines[effect]]
 	b, at := l.board(run, mayLeave)
-	switch {
-	case at == refused:
-		return c.direct(ctx, cmd, Full)
-	case at == alone && !mayLeave:
-		defer l.land(b, 1)
+	switch at {
+	case refused:
+		return c.process(ctx, cmd) // it is off by now
+	case alone:
+		defer l.landAlone(b)
 		return c.process(ctx, cmd)
-	case at == alone:
-		at = 0
-		l.start(b)
-	case at == leading:
-		<-b.lead
-		l.fly(b)
 	}
 	if !mayLeave {
 		<-b.over
@@ -280,7 +279,6 @@ func (c *chain) gather(ctx context.Context, cmd redis.Cmder) error {
 		return err
 	}
 	b.raise()
-	c.g.n[Gathered].Add(1)
 	return c.tell(ctx, cmd, run, effect, key)
 }
 
@@ -290,21 +288,35 @@ func (c *chain) direct(ctx context.Context, cmd redis.Cmder, why Reason) error {
 	return c.process(ctx, cmd)
 }
 
+// again tries a command alone whose first try was in a batch: as often as go-redis would.
+func (c *chain) again(ctx context.Context, cmd redis.Cmder) error {
+	for attempt := 1; ; attempt++ {
+		if err := pause(ctx, c.retries.backoff(attempt)); err != nil {
+			return err
+		}
+		err := c.process(ctx, once{cmd})
+		if attempt == c.retries.most || !triesAgain(err) {
+			return err
+		}
+	}
+}
+
 // tell ends the call of a command whose batch is over. After an error after which go-redis
 // would try a single command again, it does.
 func (c *chain) tell(ctx context.Context, cmd, run redis.Cmder, effect command.Effect, key string) error {
 	switch err := run.Err(); {
 	case err == nil:
-		if size := sizeOf(run); size > largeReply {
+		if size := kindOf(run).size(run); size > largeReply {
 			c.large.note(key, size)
 		}
 	case c.retries.most > 0 && triesAgain(err):
-		return c.process(ctx, cmd)
+		return c.again(ctx, cmd)
 	case effect != command.Read && isAnothers(err):
 		run.SetErr(c.g.cfg.Unknown(err))
 	}
 	if run != cmd {
-		take(cmd, run)
+		kindOf(cmd).take(cmd, run)
+		cmd.SetErr(run.Err())
 	}
 	return cmd.Err()
 }

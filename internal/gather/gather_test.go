@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -59,6 +60,9 @@ func (s *server) process(_ context.Context, cmd redis.Cmder) error {
 	s.singles = append(s.singles, line1(cmd))
 	s.mu.Unlock()
 	s.wait()
+	if alone, ok := cmd.(once); ok {
+		cmd = alone.Cmder
+	}
 	err := s.reply(cmd)
 	cmd.SetErr(err)
 	return err
@@ -537,6 +541,46 @@ func TestWhatGoesOnAlone(t *testing.T) {
 	}
 }
 
+// A command that is refused again and again has as many tries as go-redis has for it, the
+// one in the batch among them.
+func TestTriesAreAsManyAsGoRedisHas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, w, _, c := busy()
+		w.call(background, c, "get", "a")
+		s.seen()
+		loading := redisError("LOADING Redis is loading the dataset in memory")
+		s.answer = func(redis.Cmder) error { return loading }
+		s.release()
+		w.wg.Wait()
+		singles, batches := s.seen()
+		if len(batches) != 1 || len(singles) != c.retries.most {
+			t.Errorf("%q together, %q alone; want %d tries", batches, singles, 1+c.retries.most)
+		}
+		if err := w.err("get", "a"); !errors.Is(err, loading) {
+			t.Errorf("told %v", err)
+		}
+	})
+}
+
+// A caller whose context ends between two tries is told so.
+func TestACallerLeavesBetweenTries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(background)
+		s, w, _, c := busy()
+		c.retries.min, c.retries.max = time.Hour, time.Hour
+		w.call(ctx, c, "get", "a")
+		s.answer = func(redis.Cmder) error { return redisError("LOADING") }
+		s.whole = func() error { return redisError("LOADING Redis is loading the dataset in memory") }
+		s.release()
+		synctest.Wait()
+		cancel()
+		w.wg.Wait()
+		if err := w.err("get", "a"); !errors.Is(err, context.Canceled) {
+			t.Errorf("told %v", err)
+		}
+	})
+}
+
 type redisError string
 
 func (e redisError) Error() string { return string(e) }
@@ -629,7 +673,7 @@ func TestLargeRepliesGoStraightOn(t *testing.T) {
 // and fewer; and when they come back all is as before.
 func TestFlightsThatStandStill(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, w, _, c := busy()
+		s, w, _, c := busy(func(cfg *Config) { cfg.Largest = 5000 })
 		for i := range 3000 {
 			w.wg.Go(func() { call(background, c, "get", fmt.Sprint(i)) })
 			time.Sleep(time.Millisecond)
@@ -643,6 +687,7 @@ func TestFlightsThatStandStill(t *testing.T) {
 		}
 		s.release()
 		w.wg.Wait()
+		synctest.Wait()
 		if n, aloft := c.lines[0].flying, c.lines[0].aloft; n != 0 || aloft != 0 {
 			t.Errorf("%d flights and %d commands are under way", n, aloft)
 		}
@@ -685,21 +730,106 @@ func (l *line) now() int {
 	return l.flying
 }
 
-// What a batch doesn't take goes straight on.
+// A batch that is full takes off at once, and the line goes on as before when all have
+// landed.
 func TestAFullBatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var s server
-		var w crowd
-		g, c := newTestChain(&s, func(cfg *Config) { cfg.Largest = 2 })
-		s.hold()
-		for _, key := range []string{"first", "a", "b", "c"} {
+		s, w, g, c := busy(func(cfg *Config) { cfg.Largest = 2 })
+		for _, key := range []string{"a", "b", "c", "d", "e"} {
 			w.call(background, c, "get", key)
 		}
-		singles, _ := s.seen()
+		want := [][]string{{"get a", "get b"}, {"get c", "get d"}}
+		if singles, batches := s.seen(); len(singles) != 1 || !slices.EqualFunc(batches, want, slices.Equal) {
+			t.Errorf("%q alone, %q together, while nothing has landed", singles, batches)
+		}
 		s.release()
 		w.wg.Wait()
-		if !slices.Equal(singles, []string{"get c", "get first"}) || g.Stats().Direct["full"] != 1 {
-			t.Errorf("%q alone, %+v", singles, g.Stats())
+		synctest.Wait()
+		if _, batches := s.seen(); len(batches) != 1 || c.lines[0].now() != 0 || g.Stats().Gathered != 5 {
+			t.Errorf("%q afterwards, %d flights are under way, %+v", batches, c.lines[0].now(), g.Stats())
+		}
+	})
+}
+
+// A full batch that lands while others are under way isn't followed by another: flights
+// would stay more than they should be.
+func TestAFullBatchIsNotFollowed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, w, _, c := busy(func(cfg *Config) { cfg.Largest = 2 })
+		first := s.held
+		s.hold() // what comes from now on, apart from the first flight
+		w.call(background, c, "get", "a")
+		w.call(background, c, "get", "b")
+		w.call(background, c, "get", "c")
+		s.pass()
+		if n := c.lines[0].now(); n != 1 {
+			t.Errorf("%d flights, with the first still under way", n)
+		}
+		close(first)
+		synctest.Wait()
+		if n := c.lines[0].now(); n != 1 {
+			t.Errorf("%d flights when what has gathered should have taken off", n)
+		}
+		s.release()
+		w.wg.Wait()
+	})
+}
+
+// Callers that call again in a loop are in one batch, not in two by turns.
+func TestCallersThatComeBackAreTogether(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // who is woken runs before who yields
+	const callers, calls = 20, 100
+	var s server
+	g, c := newTestChain(&s)
+	c.lines[0].armed = true // no flight for having waited long
+	s.hold()
+	var w crowd
+	for range callers {
+		w.wg.Go(func() {
+			for range calls {
+				call(background, c, "get", "key")
+			}
+		})
+	}
+	awaitWaiting(t, &c.lines[0], callers-1)
+	s.release()
+	w.wg.Wait()
+	if n := g.Stats(); n.Gathered < n.Batches*(callers-5) {
+		t.Errorf("%d commands in %d batches of %d callers", n.Gathered, n.Batches, callers)
+	}
+}
+
+// Callers who are together now and then only go straight on, until it's worth another
+// try; those who fill batches go on being gathered.
+func TestThinBatchesRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s server
+		g, c := newTestChain(&s, func(cfg *Config) { cfg.Worth = 2 })
+		// flights has as many flights of n commands.
+		flights := func(flights, n int) {
+			for range flights {
+				l := &c.lines[0]
+				l.mu.Lock()
+				b := new(batch)
+				l.takeOffLocked(b, n)
+				l.mu.Unlock()
+				l.land(b, n)
+			}
+		}
+		get := func(calls int) (thin int64) {
+			before := g.Stats().Direct["thin"]
+			for range calls {
+				call(background, c, "get", "key")
+			}
+			return g.Stats().Direct["thin"] - before
+		}
+		flights(telling, 2)
+		if n := get(1); n != 0 {
+			t.Errorf("%d went straight on after batches of 2", n)
+		}
+		flights(telling, 1)
+		if n := get(restCalls + 1); n != restCalls {
+			t.Errorf("%d went straight on after batches of 1; want %d", n, restCalls)
 		}
 	})
 }

@@ -12,6 +12,7 @@ const largeReply = 16 << 10
 // large remembers keys whose replies were large, and families of keys that had several
 // such. It may take one key for another, which costs little. The zero value is empty.
 type large struct {
+	any      atomic.Bool        // reply was large, ever
 	keys     [256]atomic.Uint64 // hashes
 	families [256]family
 }
@@ -32,7 +33,7 @@ var seed = maphash.MakeSeed()
 
 // expects reports whether the key's next reply may be large.
 func (l *large) expects(key string) bool {
-	if key == "" {
+	if key == "" || !l.any.Load() {
 		return false
 	}
 	if h := maphash.String(seed, key); l.keys[h%256].Load() == h {
@@ -51,6 +52,7 @@ func (l *large) note(key string, size int) {
 	of := &l.keys[h%256]
 	f, fh := l.family(key)
 	if size > largeReply {
+		l.any.Store(true)
 		of.Store(h)
 		if f.hash.Swap(fh) != fh {
 			f.score.Store(0)

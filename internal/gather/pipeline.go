@@ -58,7 +58,7 @@ func hasRun(cmds []redis.Cmder) bool { return cmds[0].Err() == nil && firstError
 // gathered; a pipeline of others alone is left to go-redis.
 func isUnsafe(cmd redis.Cmder) bool {
 	r := rules[cmd.Name()]
-	return r != nil && resultOf(cmd) != 0 && r.effect(cmd.Args()) == command.Unsafe
+	return r != nil && kindOf(cmd) != nil && r.effect(cmd.Args()) == command.Unsafe
 }
 
 // wasRefused reports whether the server has not run the command, and may do so soon.

@@ -3,6 +3,7 @@
 //
 //	go run ./cmd/peers                              # the quick preset
 //	go run ./cmd/peers -preset full -format csv     # all clients and workloads: hours
+//	go run ./cmd/peers -preset gathered -network 1ms    # or -cluster 3, or -beside script
 //	go run ./cmd/peers -clients stock,everpool -workloads get-32,set-1k -goroutines 1,64
 //
 // Progress goes to stderr. Ctrl-C ends it early, with the tables of the rounds
@@ -52,7 +53,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 		return err
 	}
 	plan.Progress = progress
-	if plan.Server, err = bench.StartServer(ctx, o.server); err != nil {
+	if plan.Server, err = o.start(ctx); err != nil {
 		return err
 	}
 	defer plan.Server.Close()
@@ -65,15 +66,16 @@ type options struct {
 	preset, clients, workloads, goroutines string
 	server, base                           string
 	format                                 bench.Format
-	rounds                                 int
-	time                                   time.Duration
+	rounds, cluster                        int
+	time, network                          time.Duration
+	beside                                 string
 }
 
 func parse(args []string, out io.Writer) (*options, error) {
 	o := &options{}
 	flags := flag.NewFlagSet("peers", flag.ContinueOnError)
 	flags.SetOutput(out)
-	flags.StringVar(&o.preset, "preset", "quick", "what isn't chosen by the flags below: `quick or full`")
+	flags.StringVar(&o.preset, "preset", "quick", "what isn't chosen by the flags below: `quick, gathered or full`")
 	flags.StringVar(&o.clients, "clients", "", "`names`, separated by commas: "+strings.Join(names(), ", "))
 	flags.StringVar(&o.workloads, "workloads", "", "`names` such as get-32, set-1k, mixed-64k, pipeline10-32")
 	flags.StringVar(&o.goroutines, "goroutines", "", "`numbers`, separated by commas")
@@ -81,6 +83,9 @@ func parse(args []string, out io.Writer) (*options, error) {
 	flags.StringVar(&o.server, "server", "redis-server", "`program`: redis-server or valkey-server")
 	flags.IntVar(&o.rounds, "rounds", 7, "how often each client has its turn")
 	flags.DurationVar(&o.time, "time", 300*time.Millisecond, "how long a turn is")
+	flags.IntVar(&o.cluster, "cluster", 0, "`masters` of a cluster, in place of one server")
+	flags.DurationVar(&o.network, "network", 0, "`time` that a round trip takes besides")
+	flags.StringVar(&o.beside, "beside", "", "`what` goes on meanwhile: script (20 ms each second), blpop (30 callers of the client), large (two callers of 1 MiB)")
 	format := flags.String("format", string(bench.FormatTable), "`format` of the output: table, markdown or csv")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
@@ -92,8 +97,18 @@ func parse(args []string, out io.Writer) (*options, error) {
 		return nil, fmt.Errorf("-format is %q; allowed are table, markdown and csv", *format)
 	case o.rounds < 1 || o.time < time.Millisecond:
 		return nil, fmt.Errorf("-rounds is %d and -time %s; allowed are 1 and 1ms and more", o.rounds, o.time)
+	case o.cluster < 0 || o.cluster == 2 || o.cluster == 1 || o.network < 0 || o.cluster > 0 && o.network > 0:
+		return nil, fmt.Errorf("-cluster is %d and -network %s; allowed are 3 masters and more, or a time from 0 on, not both", o.cluster, o.network)
 	}
 	return o, nil
+}
+
+// start starts the server, or the cluster.
+func (o *options) start(ctx context.Context) (*bench.Server, error) {
+	if o.cluster > 0 {
+		return bench.StartCluster(ctx, o.server, o.cluster)
+	}
+	return bench.StartServer(ctx, o.server)
 }
 
 func names() (all []string) {
@@ -105,14 +120,20 @@ func names() (all []string) {
 
 // plan completes the options from the preset, and looks the names up.
 func (o *options) plan() (bench.Plan, error) {
-	p := bench.Plan{Rounds: o.rounds, Time: o.time}
+	p := bench.Plan{Rounds: o.rounds, Time: o.time, Network: o.network}
+	var err error
+	if p.Beside, err = bench.ParseBeside(o.beside); err != nil {
+		return p, fmt.Errorf("-beside: %w", err)
+	}
 	clients, workloads, goroutines := "stock,everpool,everpool-gathered,rueidis,autopipeline,everpool-autopipeline,floor,floor-parked", "get-32", "1,4,8,64,512"
 	switch o.preset {
 	case "quick":
+	case "gathered":
+		clients, workloads, goroutines = "stock,everpool,everpool-gathered,rueidis,autopipeline", "get-32,set-32,incr-1,mixed-32", "1,2,4,8,64,512,2048"
 	case "full":
 		clients, workloads, goroutines = strings.Join(names(), ","), strings.Join(bench.Workloads(), ","), "1,8,64,512,1024,2048"
 	default:
-		return p, fmt.Errorf("-preset is %q; allowed are quick and full", o.preset)
+		return p, fmt.Errorf("-preset is %q; allowed are quick, gathered and full", o.preset)
 	}
 	for _, name := range list(o.clients, clients) {
 		peer, err := bench.FindPeer(name)

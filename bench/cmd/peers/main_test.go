@@ -29,8 +29,9 @@ func TestTheProgramPrintsATable(t *testing.T) {
 
 func TestPresets(t *testing.T) {
 	for preset, want := range map[string]struct{ peers, cases int }{
-		"quick": {8, 5},
-		"full":  {len(bench.Peers()), 6 * len(bench.Workloads())},
+		"quick":    {8, 5},
+		"gathered": {5, 4 * 7},
+		"full":     {len(bench.Peers()), 6 * len(bench.Workloads())},
 	} {
 		o, err := parse([]string{"-preset", preset}, io.Discard)
 		if err != nil {
@@ -56,6 +57,10 @@ func TestWrongFlags(t *testing.T) {
 		{"-rounds", "0"},
 		{"-time", "0"},
 		{"-server", "memcached"},
+		{"-beside", "nothing"},
+		{"-cluster", "2"},
+		{"-network", "-1ms"},
+		{"-cluster", "3", "-network", "1ms"},
 		{"quick"},
 	} {
 		if err := run(t.Context(), args, io.Discard, io.Discard); err == nil {
