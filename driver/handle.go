@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -229,10 +230,14 @@ func (h *handle) tell(f fate, l loss, cause error) error {
 
 // fail ends the handle, for which err is the last word: go-redis must not use it any
 // more. The lease goes back, unless the other direction is still using it: then that
-// one sees to it.
+// one sees to it. The last word of a subscription is no timeout, which would say that no
+// message has come: PubSub.ReceiveTimeout would keep the handle for ever.
 func (h *handle) fail(err error, o pooler.Outcome) error {
 	if h.b.shaking {
 		err = inHandshake(err)
+	}
+	if timed, ok := errors.AsType[net.Error](err); ok && timed.Timeout() && h.subscribesLocked() && !errors.Is(err, context.DeadlineExceeded) {
+		err = &lostError{h.node.key.addr, err}
 	}
 	if h.err == nil {
 		h.err, h.outcome = err, o
@@ -440,6 +445,7 @@ func (h *handle) SetWriteDeadline(t time.Time) error {
 type deadline struct {
 	time.Time      // stays where it is when the system's clock is set
 	ofContext bool // it is the caller's context's, and not what is left of the client's patience
+	ofRead    bool // it is that of a Read, which sends what Write has accepted, or sends again
 }
 
 // steady makes a deadline of t, and says whether it has passed. What go-redis adds up by
@@ -451,7 +457,7 @@ func steady(t time.Time) (by deadline, passed bool) {
 	}
 	now := time.Now()
 	left := t.Sub(now)
-	return deadline{now.Add(left), t != t.Round(0)}, left <= 0
+	return deadline{Time: now.Add(left), ofContext: t != t.Round(0)}, left <= 0
 }
 
 // endedLocked reports whether the caller's context has ended what can't go on.
