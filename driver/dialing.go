@@ -34,6 +34,10 @@ func (b *binding) connect(ctx context.Context, network, addr string) (net.Conn, 
 	if err != nil {
 		return broken(err, network, addr), nil
 	}
+	if b.waits && ctx.Err() != nil && calledBy(pubSubConn) {
+		b.detach(n)
+		return nil, &net.OpError{Op: "dial", Net: network, Addr: address{network, addr}, Err: context.Cause(ctx)}
+	}
 	if !b.waits || n.pool.Serves() {
 		return b.handleOn(n, addr), nil
 	}
@@ -101,6 +105,8 @@ type virtualConn interface {
 const (
 	pubSubConn = "go-redis/v9.(*PubSub).conn"
 	initConn   = "go-redis/v9.(*baseClient).initConn"
+
+	clientProcess = "go-redis/v9.(*Client).Process"
 )
 
 // calledBy reports whether a function of that name, or one inside it, is among the
@@ -157,6 +163,51 @@ func (b *binding) nodeFor(network, addr string) (*node, error) {
 	b.topology.review()
 	b.detach(n)
 	return b.driver.node(b, network, heir)
+}
+
+// inDial are the places of requests whose client waits for its node in the dial: once
+// the node doesn't serve none waits in the pool, where only deadlines are seen.
+type inDial struct{}
+
+// Here is true while the node may serve.
+func (inDial) Here(_ string, _ int, ill pooler.Illness) bool { return ill.Silent || ill.Serves }
+
+// goesToDial reports whether go-redis had better bring the batch again, which was never
+// sent, or may run again: it finds that the handle is of no use, and waits in the dial,
+// where it sees contexts. It does so for a single command of a client; a Conn or a Tx
+// would be of no use any more.
+func (h *handle) goesToDial() bool {
+	return vetoes && !h.bound.tracks && h.bound.retries && !h.b.shaking && !h.b.sticks() && calledBy(clientProcess)
+}
+
+// awaitNode awaits the node, which is away, for a request that can't be brought to the
+// dial, as long as the dial would. The client's own timeout is about a socket: what is
+// left of it begins when the node is back. It returns the deadline from then on.
+func (h *handle) awaitNode(by time.Time) (time.Time, error) {
+	limit := h.bound.driver.cfg.Pool.Limits().WaitTimeout
+	left := max(time.Until(by), 1)
+	ends := h.writeBy.ofContext && !by.IsZero()
+	if ends {
+		limit = min(cmp.Or(limit, left), left)
+	}
+	var err error
+	h.outside(func() { err = h.node.await(&h.caller, nil, limit) })
+	var e *pooler.Error
+	switch {
+	case h.err != nil:
+		return by, h.err
+	case ends && !time.Now().Before(by) && errors.As(err, &e):
+		late := *e
+		late.Err = pooler.ErrWaitTimeout
+		return by, &late
+	case err != nil || ends || by.IsZero():
+		return by, err
+	}
+	h.writeBy.Time = time.Now().Add(left)
+	if h.writeBy.ofRead {
+		h.readBy = h.writeBy.Round(0) // as go-redis's own times
+	}
+	return h.writeBy.Time, nil
 }
 
 // detach takes back what driver.attach has counted.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"runtime"
 	"sync/atomic"
@@ -35,6 +36,15 @@ func (l *lab) lose(rdb *redis.Client) {
 	l.goAway()
 }
 
+// vanish has the client's node go away after it was well, and nobody know it yet.
+func (l *lab) vanish(rdb *redis.Client) {
+	l.Helper()
+	if err := rdb.Ping(l.Context()).Err(); err != nil {
+		l.Fatal(err)
+	}
+	l.f.DownRefused()
+}
+
 // goAway has the node refuse everybody, and the pool know it.
 func (l *lab) goAway() {
 	l.Helper()
@@ -43,9 +53,8 @@ func (l *lab) goAway() {
 	l.f.DownRefused()
 	l.f.ResetAll()
 	for _, v := range handles {
-		_ = v.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
+		time.AfterFunc(50*time.Millisecond, func() { _ = v.Close() })
 		_, _ = v.Write([]byte(frames("GET k")))
-		v.close()
 	}
 	time.Sleep(50 * time.Millisecond)
 	if s := l.stats(); s.State == pooler.StateUp || s.OpenConnections != 0 {
@@ -295,7 +304,10 @@ func TestClosingTheDriverEndsTheDialsThatWait(t *testing.T) {
 
 // go-redis holds the lock of its PubSub while it dials for it.
 func TestASubscriptionWaitsASecondAtMostAndIsNotLost(t *testing.T) {
-	for outage, begin := range outages {
+	unnoticed := "was well, and nobody knows"
+	ways := maps.Clone(outages)
+	ways[unnoticed] = func(t *lab, rdb *redis.Client) { t.vanish(rdb) }
+	for outage, begin := range ways {
 		t.Run(outage, func(t *testing.T) {
 			inLab(t, driver.Config{}, func(t *lab) {
 				rdb := t.client()
@@ -306,7 +318,7 @@ func TestASubscriptionWaitsASecondAtMostAndIsNotLost(t *testing.T) {
 				if took := time.Since(began); took > time.Second {
 					t.Errorf("Subscribe took %v", took)
 				}
-				if err := ps.PSubscribe(t.Context(), "n*"); err == nil && driver.Vetoes {
+				if err := ps.PSubscribe(t.Context(), "n*"); err == nil && driver.Vetoes && outage != unnoticed {
 					t.Error("the second one has worked")
 				}
 				ch := ps.Channel(redis.WithChannelHealthCheckInterval(0))

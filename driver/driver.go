@@ -164,7 +164,9 @@ func (d *Driver) attach(b *binding, network, addr string) (*node, []note, error)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if b.late != nil {
-		b.err, b.late = errors.Join(b.err, changedSince(&b.returned, b.late())), nil
+		o := b.late()
+		b.retries = b.retries && o.MaxRetries >= 0
+		b.err, b.late = errors.Join(b.err, changedSince(&b.returned, o)), nil
 	}
 	if b.err != nil {
 		return nil, nil, b.err

@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -232,10 +233,14 @@ func (h *handle) tell(f fate, l loss, cause error) error {
 
 // fail ends the handle, for which err is the last word: go-redis must not use it any
 // more. The lease goes back, unless the other direction is still using it: then that
-// one sees to it.
+// one sees to it. The last word of a subscription is no timeout, which would say that no
+// message has come: PubSub.ReceiveTimeout would keep the handle for ever.
 func (h *handle) fail(err error, o pooler.Outcome) error {
 	if h.b.shaking {
 		err = inHandshake(err)
+	}
+	if timed, ok := errors.AsType[net.Error](err); ok && timed.Timeout() && h.subscribesLocked() && !errors.Is(err, context.DeadlineExceeded) {
+		err = &lostError{h.node.key.addr, err}
 	}
 	if h.err == nil {
 		h.err, h.outcome = err, o
@@ -452,11 +457,12 @@ func (h *handle) writeByLocked() time.Time {
 type deadline struct {
 	time.Time
 	ofContext bool // it is the caller's context's, and not what is left of the client's patience
+	ofRead    bool // it is that of a Read, which sends what Write has accepted, or sends again
 }
 
 // given is a deadline as go-redis sets it: what that adds up by itself is a time of the
 // system's clock, without the monotonic reading that contexts have.
-func given(t time.Time) deadline { return deadline{t, t != t.Round(0)} }
+func given(t time.Time) deadline { return deadline{Time: t, ofContext: t != t.Round(0)} }
 
 // steady is t as a time that stays where it is when the system's clock is set, and says
 // whether it has passed.

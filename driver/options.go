@@ -64,6 +64,8 @@ type binding struct {
 	// while it doesn't serve. Otherwise requests meet an outage when they are written.
 	waits bool
 
+	retries bool // go-redis tries single commands again that were never sent
+
 	tracks bool // client-side caching looks at connections through SyscallConn
 }
 
@@ -229,7 +231,7 @@ func pinsHandles(o *redis.Options) bool {
 // bind takes from the options what the driver has to know.
 func (d *Driver) bind(o *redis.Options, bad []error) *binding {
 	b := &binding{
-		driver: d, pool: d.cfg.Pool, tls: o.TLSConfig.Clone(), waits: true,
+		driver: d, pool: d.cfg.Pool, tls: o.TLSConfig.Clone(), waits: true, retries: o.MaxRetries >= 0,
 		tracks: o.ClientSideCache != nil || o.ClientSideCacheConfig != nil,
 	}
 	if d.cfg.Dial == nil && o.Dialer != nil {

@@ -273,6 +273,7 @@ func (h *handle) lost(cause error, ran bool) error {
 // repeat sends the batch, all of which is here, another time, by the read deadline.
 func (h *handle) repeat(why pooler.Again) error {
 	h.writeBy = given(h.readBy)
+	h.writeBy.ofRead = true
 	if h.ride.under {
 		h.ride.shared.Again(h.ride.Rider, why)
 		x := h.b.exchange(h.b.owed, 0, h.writeByLocked())

@@ -75,10 +75,15 @@ func (h *handle) Write(p []byte) (int, error) {
 // subscription is accepted: go-redis records a channel after it has written the
 // command, and on an error connects anew before that, without the channel.
 func (h *handle) toldByReadLocked(p []byte, err error) (int, error) {
-	if !h.closed && (h.carried.pin == command.PinPubSub || h.b.any(subscribes)) {
+	if !h.closed && h.subscribesLocked() {
 		return len(p), nil
 	}
 	return 0, err
+}
+
+// subscribesLocked reports whether the handle is a subscription's, or is about to be.
+func (h *handle) subscribesLocked() bool {
+	return h.carried.pin == command.PinPubSub || h.b.any(subscribes)
 }
 
 func subscribes(r run) bool { return r.pin == command.PinPubSub }
@@ -136,6 +141,7 @@ func (h *handle) sendHeld() error {
 	}
 	h.held = false
 	h.writeBy = given(h.readBy)
+	h.writeBy.ofRead = true
 	err := h.flush()
 	if err == nil || h.err != nil {
 		return h.err
@@ -401,6 +407,7 @@ func (h *handle) submit(runs []run, x *pooler.Exchange) (bool, error) {
 			if shared, err := h.findShared(runs); !shared || err != nil {
 				return shared, err
 			}
+			x.Deadline = h.writeBy.Time // a later one, if the node was away meanwhile
 		}
 		sent, err := h.board(x)
 		switch {
@@ -473,7 +480,10 @@ func (h *handle) alight() error {
 // the commands themselves.
 func (h *handle) requestLocked(runs []run) pooler.Request {
 	req := pooler.Request{Session: h.shake.in.pool, Deadline: h.writeByLocked(), WaitTimeout: h.bound.wait, Name: runs[0].name()}
-	if p := h.bound.places; p != nil {
+	switch p := h.bound.places; {
+	case p == nil && h.bound.waits:
+		req.Place = pooler.Place{Places: inDial{}, Slot: -1}
+	case p != nil:
 		if h.readsLocked(runs) {
 			p = reading{h.bound.topology}
 		}
@@ -492,6 +502,7 @@ func (h *handle) requestLocked(runs []run) pooler.Request {
 	for i := range runs {
 		r := &runs[i]
 		req.Blocking = req.Blocking || r.blocking
+		req.Stream = req.Stream || r.mode() == pooler.Stream
 		wrote = wrote || r.effect != command.Read
 		if r.afterWrite && !wrote {
 			req.Want = h.lastWrite
@@ -541,7 +552,12 @@ func (h *handle) replace(req pooler.Request, why pooler.Again) (err error) {
 	c := h.lease
 	h.lease = nil
 	h.lease, err = h.keep(obtain(h, req, func(ctx context.Context, req pooler.Request) (*pooler.Conn, error) {
-		return h.node.pool.Replace(ctx, c, req, why)
+		if c == nil { // it has gone back
+			return h.node.pool.Get(ctx, req)
+		}
+		back := c
+		c = nil
+		return h.node.pool.Replace(ctx, back, req, why)
 	}))
 	return err
 }
@@ -555,8 +571,39 @@ func (h *handle) keep(c *pooler.Conn, err error) (*pooler.Conn, error) {
 	return c, err
 }
 
-// obtain asks the pool for something on the handle's behalf.
-func obtain[T any](h *handle, req pooler.Request, get func(context.Context, pooler.Request) (T, error)) (got T, err error) {
+// obtain asks the pool for something on the handle's behalf. If the node goes away
+// meanwhile it is awaited, unless go-redis had better bring the request again.
+func obtain[T any](h *handle, req pooler.Request, get func(context.Context, pooler.Request) (T, error)) (T, error) {
+	for {
+		got, err := ask(h, req, get)
+		if err == nil || h.err != nil {
+			return got, err
+		}
+		if req.Deadline, err = h.afterRefusal(req, err); err != nil {
+			return got, err
+		}
+	}
+}
+
+// afterRefusal returns the deadline of another try, after the node was awaited, or why
+// there is none.
+func (h *handle) afterRefusal(req pooler.Request, err error) (time.Time, error) {
+	e, ok := errors.AsType[*pooler.Error](err)
+	_, dials := req.Place.Places.(inDial)
+	switch {
+	case !ok || !dials || !errors.Is(e, pooler.ErrElsewhere):
+		return req.Deadline, err
+	case h.b.any(subscribes): // go-redis dials for it, where it waits, whatever it is told
+		e.Err = pooler.ErrNodeDown
+		return req.Deadline, e
+	case h.goesToDial():
+		return req.Deadline, err
+	}
+	return h.awaitNode(req.Deadline)
+}
+
+// ask asks the pool once.
+func ask[T any](h *handle, req pooler.Request, get func(context.Context, pooler.Request) (T, error)) (got T, err error) {
 	began := time.Time{}
 	s, ofSentinel := h.bound.places.(sentinels)
 	if ofSentinel {

@@ -161,3 +161,57 @@ func TestUnboundedMeansUnbounded(t *testing.T) {
 		}
 	})
 }
+
+// As on the stock pool, where a full pool doesn't keep subscriptions from being made.
+func TestAStreamWaitsForNoRoom(t *testing.T) {
+	bubble(t, pooler.Config{MaxOpenConns: 2}, func(pt *tester) {
+		other := session(1)
+		a, b := pt.get(pt.plain), pt.get(other)
+		before := pt.wait(pt.plain)
+		elsewhere := pt.wait(other)
+		for range 2 {
+			c, err := pt.tryGet(pooler.Request{Session: pt.plain, Stream: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s := pt.pool.Stats(); s.Streams != 1 || s.OpenConnections != 3 {
+				t.Errorf("%d streams, %d connections open; want 1 and 3", s.Streams, s.OpenConnections)
+			}
+			pt.put(c) // no stream has come of it
+			if c.Err() == nil {
+				t.Error("it takes room that isn't there")
+			}
+		}
+		before.wantWaiting()
+		elsewhere.wantWaiting()
+		c, err := pt.tryGet(pooler.Request{Session: other, Stream: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.SetMode(pooler.Stream)
+		pt.pool.Pin(c, "subscribed")
+		if s := pt.pool.Stats(); s.Streams != 1 || s.Pinned != 1 {
+			t.Errorf("%d streams, %d pinned; want 1 and 1", s.Streams, s.Pinned)
+		}
+		pt.put(a, b)
+		pt.put(before.wantConn(), elsewhere.wantConn(), c)
+		pt.wantOpen(2)
+	})
+}
+
+// Where there is room it has its turn: a thousand that come again after a restart keep
+// nobody waiting.
+func TestAStreamOvertakesNobodyWhereThereIsRoom(t *testing.T) {
+	bubble(t, pooler.Config{MaxOpenConns: 2}, func(pt *tester) {
+		a := pt.get(pt.plain)
+		pt.fake.HangDials(true)
+		first := pt.wait(pt.plain)
+		stream := pt.begin(pooler.Request{Session: pt.plain, Stream: true})
+		pt.put(a)
+		c := first.wantConn()
+		stream.wantWaiting()
+		pt.fake.HangDials(false)
+		pt.sleep(time.Second)
+		pt.put(c, stream.wantConn())
+	})
+}

@@ -244,8 +244,12 @@ func (p *Pool) recall() {
 	p.unlock()
 }
 
-// maxLocked is how many connections the pool may have now.
-func (p *Pool) maxLocked() int {
+// maxLocked is how many connections the pool may have now, those included that are opened
+// for streams.
+func (p *Pool) maxLocked() int { return p.boundLocked() + p.streams }
+
+// boundLocked is how many connections the pool may have now, streams apart.
+func (p *Pool) boundLocked() int {
 	if p.part == nil {
 		return p.cfg.MaxOpenConns
 	}

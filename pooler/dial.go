@@ -50,9 +50,10 @@ func (p *Pool) rampLocked() int {
 // when all are covered, the one that MinIdleConns are missing in, or nil.
 func (p *Pool) neediestLocked() *lot {
 	var needy *lot
+	onlyStreams := p.streams > 0 && p.countedLocked() >= p.boundLocked()
 	for _, l := range p.lots {
 		switch {
-		case l.needs() <= l.dialing:
+		case l.needs() <= l.dialing, onlyStreams && l.streams == 0:
 		case needy == nil, l.first() != nil && (needy.first() == nil || l.first().seq < needy.first().seq):
 			needy = l
 		}

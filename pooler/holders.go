@@ -43,7 +43,7 @@ func (p *Pool) holdersLocked(now time.Duration) []Holder {
 // busyErrorLocked is an error that says who holds the connections.
 func (p *Pool) busyErrorLocked(sentinel error, waited time.Duration) *Error {
 	e := p.downErrorLocked(sentinel)
-	e.Waited, e.Open, e.Max, e.Waiting = waited, len(p.all), p.maxLocked(), p.waiting
+	e.Waited, e.Open, e.Max, e.Waiting = waited, len(p.all), p.boundLocked(), p.waiting
 	all := p.holdersLocked(p.now())
 	for _, h := range all {
 		if h.What != lateReplies {

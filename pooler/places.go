@@ -18,6 +18,8 @@ type Illness struct {
 	// Silent says that the node accepts connections, as far as is known, and owes
 	// replies; it may be slow.
 	Silent bool
+	// Serves says that it has connections on which it may serve all the same.
+	Serves bool
 }
 
 // Ill reports whether the node isn't well.
@@ -43,7 +45,7 @@ func (p *Pool) Illness() Illness {
 func (p *Pool) illnessLocked() Illness {
 	switch {
 	case p.health.state != StateUp:
-		return Illness{Since: p.health.downTime}
+		return Illness{Since: p.health.downTime, Serves: p.servesLocked()}
 	case p.doubts > 0:
 		return Illness{Since: p.start.Add(p.doubted), Silent: true}
 	}

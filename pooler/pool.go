@@ -51,6 +51,8 @@ type Pool struct {
 	drains int
 	beyond int // streams: connections that don't count for MaxOpenConns
 
+	streams int // requests for such that wait
+
 	seq     uint64
 	waiting int
 	expiry  *time.Timer   // wakes those whose time is over
@@ -95,6 +97,7 @@ type lot struct {
 	shared  *Lanes
 	more    bool // another lane is wanted, when there is room
 	dialing int
+	streams int // of waiters
 }
 
 // needs is how many connections would serve all who wait.
@@ -245,6 +248,7 @@ func (p *Pool) lease(ctx context.Context, r Request) (*Conn, error) {
 			return w.conn, err
 		}
 		p.leaseLocked(c, r.Name, r.Blocking, now)
+		p.setBeyondLocked(c, r.Stream)
 		c.account = r.account
 		p.grow = p.grow || p.lackLocked() != nil
 		p.unlock()
@@ -309,6 +313,24 @@ func (p *Pool) leaseLocked(c *Conn, name string, blocking bool, now time.Duratio
 	c.crowded, c.leasedIn, c.account = p.waiting > 0, c.session, nil
 }
 
+// setBeyondLocked says whether the connection is a stream, or is to be one. Its room is
+// free then.
+func (p *Pool) setBeyondLocked(c *Conn, beyond bool) {
+	if c.beyond == beyond {
+		return
+	}
+	n := 1
+	if !beyond {
+		n = -1
+	}
+	c.beyond = beyond
+	p.beyond += n
+	if c.pin != "" {
+		p.pinned -= n
+	}
+	p.grow = true
+}
+
 // concludeLocked counts the end of a request in its account, or among the leases.
 func (p *Pool) concludeLocked(a account, o Outcome) {
 	switch {
@@ -345,6 +367,9 @@ func (p *Pool) returnLocked(c *Conn) {
 	if c.pin == "" && !c.blocking && !p.closed && c.Err() == nil && c.Mode() == Counted && c.owed.Load() > 0 {
 		p.drainLocked(c)
 		return
+	}
+	if c.Mode() == Counted { // no stream has come of it
+		p.setBeyondLocked(c, false)
 	}
 	now := p.now()
 	if reason, err := p.judgeLocked(c, now); reason != "" {
@@ -398,6 +423,10 @@ func (p *Pool) placeLocked(c *Conn, now time.Duration) {
 		p.wakeLocked(w, nil, &Error{Err: ErrConnGone, Node: p.node.Addr}, now) // it serves another session now
 	}
 	l := p.lotLocked(c.session)
+	if l.streams > l.dialing && p.countedLocked() > p.boundLocked() { // it is there for a stream
+		p.wakeLocked(l.waiters.firstStream(), c, nil, now)
+		return
+	}
 	if w := l.first(); w != nil {
 		if o := p.overtakenLocked(w); o != nil {
 			p.closeLocked(c, CloseRoom, nil)
@@ -510,18 +539,15 @@ func (p *Pool) Pin(c *Conn, reason string) {
 		p.n.pins[reason]++
 		p.note(Event{Kind: EventPin, Conn: c.id, Pin: reason})
 	}
-	if c.pin == "" && reason != "" {
+	if c.pin == "" && reason != "" && !c.beyond {
 		p.pinned++
-	} else if c.pin != "" && reason == "" {
+	} else if c.pin != "" && reason == "" && !c.beyond {
 		p.pinned--
 	}
 	c.pin = reason
 	p.grow = p.grow || p.waiting > 0 // it may be parked soon
-	if !c.beyond && c.Mode() == Stream && c.place == placeLeased {
-		c.beyond = true
-		p.beyond++
-		p.pinned--
-		p.grow = true // its room is free
+	if c.Mode() == Stream && c.place == placeLeased {
+		p.setBeyondLocked(c, true)
 	}
 	p.unlock()
 }

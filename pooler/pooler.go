@@ -43,6 +43,9 @@ type Request struct {
 	// Blocking says that the reply may be held back for long on purpose, so
 	// that waiting for it after its caller has left makes no sense.
 	Blocking bool
+	// Stream says that the connection will carry a stream, see [Stream]. It comes on top
+	// of MaxOpenConns, so the request waits for no room.
+	Stream bool
 	// Want is the one connection that can serve the request, or nil.
 	Want *Conn
 	// Place is what the request is for among several nodes.

@@ -27,7 +27,7 @@ type Stats struct {
 	Dialing        int           // dials under way
 	Draining       int           // connections that are waiting for an abandoned request's replies
 	Waiting        int           // requests that wait for a connection
-	Awaiting       int           // callers that wait until the node serves, before they make a request; see [Pooler]
+	Awaiting       int           // callers that wait until the node serves, before they make a request or go on with one; see [Pooler]
 	Pinned         int           // leases that outlast their request
 	Streams        int           // of Pinned: those beyond MaxOpenConns
 	OldestWaiter   time.Duration // for how long the oldest one has been waiting

@@ -61,6 +61,7 @@ func (p *Pool) enqueueLocked(r Request, share bool, now time.Duration) *waiter {
 	p.seq++
 	w.seq, w.since, w.name, w.blocking, w.session = p.seq, now, r.Name, r.Blocking, r.Session
 	w.place, w.account = r.Place, r.account
+	w.stream = r.Stream && r.Want == nil && !share
 	switch {
 	case r.Want != nil:
 		r.Want.wanted.push(w)
@@ -69,6 +70,7 @@ func (p *Pool) enqueueLocked(r Request, share bool, now time.Duration) *waiter {
 	default:
 		p.lotLocked(r.Session).waiters.push(w)
 	}
+	p.countStreamLocked(w, 1)
 	p.waiting++
 	p.n.waitCount++
 	limit := r.waitLimit(p.cfg.WaitTimeout)
@@ -179,15 +181,25 @@ func (p *Pool) abandon(w *waiter, cause error) {
 	}
 }
 
+// countStreamLocked takes note that a waiter has come or goes.
+func (p *Pool) countStreamLocked(w *waiter, n int) {
+	if w.stream {
+		p.streams += n
+		p.lotLocked(w.session).streams += n
+	}
+}
+
 // wakeLocked takes the waiter out of its list and hands over c or err.
 func (p *Pool) wakeLocked(w *waiter, c *Conn, err error, now time.Duration) {
 	w.in.remove(w)
+	p.countStreamLocked(w, -1)
 	if p.waiting--; p.waiting == 0 {
 		p.room.short.Store(false)
 	}
 	p.n.waitDuration += max(0, now-w.since) // it may have come since
 	if c != nil {
 		p.leaseLocked(c, w.name, w.blocking, now)
+		p.setBeyondLocked(c, w.stream)
 		c.account = w.account
 	}
 	w.wake(c, err)

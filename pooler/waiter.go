@@ -19,6 +19,7 @@ type waiter struct {
 	session  *Session
 	name     string // what for, see Request
 	blocking bool
+	stream   bool
 	place    Place
 	account  account // where its end is counted, nil: among the leases
 
@@ -45,6 +46,15 @@ func (w *waiter) waitOn(now, limit time.Duration) {
 func (w *waiter) wake(c *Conn, err error) {
 	w.conn, w.err, w.done = c, err, true
 	w.ready <- struct{}{}
+}
+
+// firstStream returns who has waited longest of those who are to have a stream, or nil.
+func (l *waiterList) firstStream() *waiter {
+	w := l.head
+	for w != nil && !w.stream {
+		w = w.next
+	}
+	return w
 }
 
 // waiterList is a FIFO of waiters from whose middle one can leave.

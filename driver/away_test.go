@@ -1,0 +1,150 @@
+package driver_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/everpool/everpool/driver"
+)
+
+// Its first callers meet an outage in Write, where contexts aren't seen. go-redis brings
+// single commands again, and waits in the dial.
+func TestTheFirstCallersOfAnOutageAreLetGoWhenTheirContextsEnd(t *testing.T) {
+	if !driver.Vetoes {
+		t.Skip("callers wait in Write, where only deadlines are seen")
+	}
+	inBothLabs(t, driver.Config{LeaveContextTimeout: true}, func(t *lab) {
+		rdb := t.client(func(o *redis.Options) { o.MaxRetries = 1 })
+		t.vanish(rdb)
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(200*time.Millisecond, cancel)
+		began := time.Now()
+		t.wantErr(rdb.Incr(ctx, "n").Err(), context.Canceled)
+		if took := time.Since(began); took != 200*time.Millisecond {
+			t.Errorf("took %v", took)
+		}
+		t.f.Up()
+	})
+}
+
+// The timeouts of sockets don't bound the wait for a node that is away, as they don't
+// bound dials, wherever the request waits. A Watch and a Conn keep the handle with which
+// they meet the outage: it must not fail. Without retries there is no second handle.
+func TestATimeoutOfSocketsEndsNoWaitForANodeThatIsAway(t *testing.T) {
+	incr := func(ctx context.Context) func(p redis.Pipeliner) error {
+		return func(p redis.Pipeliner) error {
+			p.Incr(ctx, "n")
+			return nil
+		}
+	}
+	for name, call := range map[string]func(ctx context.Context, rdb *redis.Client) error{
+		"Incr": func(ctx context.Context, rdb *redis.Client) error { return rdb.Incr(ctx, "n").Err() },
+		"Pipelined": func(ctx context.Context, rdb *redis.Client) error {
+			_, err := rdb.Pipelined(ctx, incr(ctx))
+			return err
+		},
+		"TxPipelined": func(ctx context.Context, rdb *redis.Client) error {
+			_, err := rdb.TxPipelined(ctx, incr(ctx))
+			return err
+		},
+		"Conn": func(ctx context.Context, rdb *redis.Client) error {
+			conn := rdb.Conn()
+			defer conn.Close()
+			return conn.Incr(ctx, "n").Err()
+		},
+		"Watch": func(ctx context.Context, rdb *redis.Client) error {
+			return rdb.Watch(ctx, func(tx *redis.Tx) error {
+				_, err := tx.TxPipelined(ctx, incr(ctx))
+				return err
+			}, "n")
+		},
+	} {
+		for _, retries := range []int{-1, 3} {
+			t.Run(name, func(t *testing.T) {
+				inBothLabs(t, driver.Config{}, func(t *lab) {
+					rdb := t.client(func(o *redis.Options) {
+						o.MaxRetries, o.ReadTimeout, o.WriteTimeout = retries, time.Second, time.Second
+					})
+					t.vanish(rdb)
+					time.AfterFunc(3*time.Second, t.f.Up)
+					began := time.Now()
+					if err := call(t.Context(), rdb); err != nil {
+						t.Errorf("%d retries: %v after %v", retries, err, time.Since(began))
+					}
+					if n := t.f.Count("INCR"); n != 1 {
+						t.Errorf("%d retries: ran %d times", retries, n)
+					}
+				})
+			})
+		}
+	}
+}
+
+// PubSub.ReceiveTimeout takes a timeout for a channel without news, and keeps its handle.
+func TestTheEndOfASubscriptionIsNoTimeout(t *testing.T) {
+	inBothLabs(t, driver.Config{}, func(t *lab) {
+		rdb := t.client(func(o *redis.Options) { o.WriteTimeout = time.Second })
+		if err := rdb.Ping(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		t.f.ResetAll()
+		t.f.HangDials(true)
+		ps := rdb.Subscribe(t.Context(), "news")
+		defer ps.Close()
+		_, err := ps.ReceiveTimeout(t.Context(), time.Second)
+		if timed, ok := errors.AsType[net.Error](err); err == nil || ok && timed.Timeout() {
+			t.Errorf("%v of a subscription that has ended", err)
+		}
+		t.f.HangDials(false)
+		for range 3 { // the handle after it may have met the same
+			if _, err = ps.ReceiveTimeout(t.Context(), 10*time.Second); err == nil {
+				return
+			}
+		}
+		t.Errorf("it isn't taken up again: %v", err)
+	})
+}
+
+// As with a dial of the stock pool, however the node is.
+func TestASubscriptionWhoseContextHasEndedIsNotMade(t *testing.T) {
+	inLab(t, driver.Config{}, func(t *lab) {
+		rdb := t.client()
+		if err := rdb.Ping(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		t.f.Freeze(true)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		ps := rdb.Subscribe(t.Context())
+		defer ps.Close()
+		began := time.Now()
+		t.wantErr(ps.Subscribe(ctx, "news"), context.Canceled)
+		if took := time.Since(began); took > 0 {
+			t.Errorf("took %v", took)
+		}
+		t.f.Freeze(false)
+	})
+}
+
+// Its socket comes on top, as on the stock pool.
+func TestAFullPoolKeepsNoSubscriptionFromBeingMade(t *testing.T) {
+	inBothLabs(t, one(), func(t *lab) {
+		rdb := t.client()
+		if err := rdb.Ping(t.Context()).Err(); err != nil { // its login is known
+			t.Fatal(err)
+		}
+		holder := t.handle()
+		holder.do("WATCH k", "+OK")
+		ps := rdb.Subscribe(t.Context(), "news")
+		defer ps.Close()
+		if _, err := ps.ReceiveTimeout(t.Context(), time.Second); err != nil {
+			t.Error(err)
+		}
+		holder.do("UNWATCH", "+OK")
+	})
+}
