@@ -183,7 +183,8 @@ func TestAMapNamesAllThatIsWrongAndNoPassword(t *testing.T) {
 		"overflow":  {"r.", map[string]string{"r.url": "redis://:hunter2@x", "r.timeout": "999999999999 days"}, []string{"r.timeout"}},
 		"underflow": {"r.", map[string]string{"r.url": "redis://:hunter2@x", "r.timeout": "-99999999999999999 days"}, []string{"r.timeout"}},
 		"keys mixed up": {
-			"r.", map[string]string{"r.timeout": "redis://:hunter2@x:6379", "r.max_connections": "user:hunter2@x:6379"},
+			"r.",
+			map[string]string{"r.timeout": "redis://:hunter2@x:6379", "r.max_connections": "user:hunter2@x:6379"},
 			[]string{`r.timeout is "x:6379"`, `r.max_connections is "x:6379"`, "r.url is missing"},
 		},
 	} {

@@ -50,8 +50,8 @@ func (h *handle) turnAway() error {
 	return &pooler.Error{Err: pooler.ErrElsewhere, Node: h.node.key.addr}
 }
 
-// isReplica reports whether the address is a replica, as far as is known. Sentinels are
-// asked for the primary alone: what else they watch stands by for it.
+// isReplica reports whether the address is a replica, as far as is known: on sentinels
+// all that the client has dialed and that isn't the primary.
 func (t *topology) isReplica(addr string) bool {
 	v := t.view.Load()
 	return v != nil && (v.knows(addr) || v.master != "") && !v.owns(addr)

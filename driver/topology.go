@@ -42,7 +42,8 @@ const (
 // Its invariant: a request is sent elsewhere only by a view that was asked for after
 // the node was last known to be well. An older one would have it sent to and fro.
 //
-// Lock order: Pool.mu, then topology.mu, under which no pool is called.
+// Lock order: Pool.mu, then topology.mu, under which a pool is asked nothing that takes
+// its lock.
 type topology struct {
 	driver *Driver
 	name   string // for NodeStatus
