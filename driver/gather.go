@@ -20,7 +20,8 @@ import (
 type GatherConfig struct {
 	// From is how many calls of one client, or of one node of a cluster or ring, are
 	// under way at least when a command is gathered, itself among them. While batches
-	// have less than three quarters of that on average, commands go straight on. 0: 24.
+	// have less than three quarters of that (or of Largest) on average, commands go straight
+	// on. 0: 24.
 	From int
 
 	// Flights is how many batches of a client or node are under way at a time, apart
@@ -117,7 +118,7 @@ func (d *Driver) Gather(client redis.UniversalClient) (detach func(), err error)
 	}
 	cfg := d.cfg.Gather.withDefaults()
 	g := &gathering{off: make(map[string]int64), Gatherer: gather.New(gather.Config{
-		From: cfg.From, Flights: cfg.Flights, Largest: cfg.Largest, Worth: cfg.From * 3 / 4,
+		From: cfg.From, Flights: cfg.Flights, Largest: cfg.Largest, Worth: min(cfg.From, cfg.Largest) * 3 / 4,
 		Alike:   func(a, b command.Effect) bool { return d.cfg.Retry.mayRepeat(a) == d.cfg.Retry.mayRepeat(b) },
 		Unknown: func(reason error) error { return &leftError{reason} },
 	})}
