@@ -135,7 +135,7 @@ func (h *handle) sendHeld() error {
 		return h.err
 	}
 	h.held = false
-	h.writeBy = given(h.readBy)
+	h.writeBy = h.readBy
 	err := h.flush()
 	if err == nil || h.err != nil {
 		return h.err
@@ -375,7 +375,7 @@ func (h *handle) share() (bool, error) {
 		b.effect = max(b.effect, b.plan[i].effect)
 	}
 	b.all = b.untouched()
-	x := b.exchange(b.plan, b.sent, h.writeBy.Time)
+	x := b.exchange(b.plan, b.sent)
 	x.Follows, x.Leaves = h.ride.under, true
 	if shared, err := h.submit(b.plan, &x); !shared || err != nil {
 		return shared, err
