@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"net"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -80,6 +81,68 @@ func TestALoneRequestThatTheSocketDoesNotTakeDoesNotHoldItsCaller(t *testing.T) 
 	got := make([]byte, len(want))
 	if _, err := io.ReadFull(far, got); err != nil || !bytes.Equal(got, want) {
 		t.Errorf("what was written is not what was submitted: %v", err)
+	}
+	l.pool.wg.Wait()
+}
+
+// fullSocket takes a write whole, is full after that, and has somebody submit meanwhile.
+type fullSocket struct {
+	syscall.RawConn
+	l      *lane
+	behind func()
+}
+
+func (s *fullSocket) Write(func(uintptr) bool) error {
+	s.l.conn.poke.n = len(s.l.conn.poke.buf)
+	s.behind()
+	return nil
+}
+
+// fullConn is a connection that takes nothing more until its peer has read.
+type fullConn struct {
+	net.Conn
+	read chan struct{}
+	sent chan []byte
+}
+
+func (c *fullConn) Write(b []byte) (int, error) {
+	<-c.read
+	c.sent <- bytes.Clone(b)
+	return len(b), nil
+}
+
+// What others have submitted while a large request filled the socket isn't for its caller
+// to wait with.
+func TestACallerWhoseLargeRequestHasFilledTheSocketWritesForNobodyElse(t *testing.T) {
+	l, _ := onTCP(t, 0)
+	if l.conn.bare == nil {
+		t.Skip("a write has to wait here")
+	}
+	full := &fullConn{l.conn.nc, make(chan struct{}), make(chan []byte, 1)}
+	l.conn.nc = full
+	small := []byte("small")
+	l.conn.bare = &fullSocket{l.conn.bare, l, func() {
+		if ok, err := l.submit(NewRider(), &Exchange{Request: small, Replies: 1, First: len(small)}); !ok || err != nil {
+			t.Error(ok, err)
+		}
+	}}
+	large := make([]byte, 40<<10)
+	done := make(chan error, 1)
+	go func() {
+		_, err := l.submit(NewRider(), &Exchange{Request: large, Replies: 1, First: len(large)})
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("Submit waits for the peer to read")
+	}
+	close(full.read)
+	if got := <-full.sent; !bytes.Equal(got, small) {
+		t.Errorf("%q came behind", got)
 	}
 	l.pool.wg.Wait()
 }
