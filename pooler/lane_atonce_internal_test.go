@@ -2,6 +2,8 @@ package pooler
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"io"
 	"net"
 	"syscall"
@@ -145,4 +147,72 @@ func TestACallerWhoseLargeRequestHasFilledTheSocketWritesForNobodyElse(t *testin
 		t.Errorf("%q came behind", got)
 	}
 	l.pool.wg.Wait()
+}
+
+// endingSocket takes the first bytes of a write, and is shut down then.
+type endingSocket struct {
+	syscall.RawConn
+	c    *Conn
+	take int
+}
+
+func (s *endingSocket) Write(f func(uintptr) bool) error {
+	if s.take > 0 {
+		whole := s.c.poke.buf
+		s.c.poke.buf = whole[:s.take]
+		if err := s.RawConn.Write(f); err != nil {
+			return err
+		}
+		s.c.poke.buf = whole
+		return s.c.nc.(*net.TCPConn).CloseWrite()
+	}
+	if err := s.c.nc.(*net.TCPConn).CloseWrite(); err != nil {
+		return err
+	}
+	return s.RawConn.Write(f)
+}
+
+// What was not written can't have run, and what was is not called unwritten.
+func TestAConnectionThatEndsUnderALargeRequestSaysWhetherSomeOfItMayHaveRun(t *testing.T) {
+	for name, tt := range map[string]struct {
+		take, first int
+		ran         bool
+	}{
+		"nothing was written":            {0, 100, false},
+		"not all of the first command":   {10 << 10, 20 << 10, false},
+		"the first command, and no more": {20 << 10, 20 << 10, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer ln.Close()
+			p, err := New(Node{Network: "tcp", Addr: ln.Addr().String(), Dial: (&net.Dialer{}).DialContext}, Config{SharedConns: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer p.Close()
+			sh, err := p.Share(context.Background(), Request{Session: NewSession()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			l := (*sh.lanes.Load())[0]
+			if l.conn.bare == nil {
+				t.Skip("a write has to wait here")
+			}
+			l.conn.bare = &endingSocket{l.conn.bare, l.conn, tt.take}
+			r := NewRider()
+			defer r.Close()
+			if err := sh.Submit(r, Exchange{Request: make([]byte, 40<<10), Replies: 2, First: tt.first}); err != nil {
+				t.Fatal(err)
+			}
+			if n, _, err := r.Receive(make([]byte, 100), time.Time{}); n > 0 || !errors.Is(err, ErrLost) {
+				t.Fatal(n, err)
+			}
+			if ran, cause := r.Lost(); ran != tt.ran {
+				t.Errorf("some of it may have run: %v, want %v (%v)", ran, tt.ran, cause)
+			}
+		})
+	}
 }
