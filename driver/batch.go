@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/everpool/everpool/internal/command"
 	"github.com/everpool/everpool/internal/resp"
@@ -373,11 +372,12 @@ func (b *batch) replies() int {
 	return n
 }
 
-// exchange is the exchange of the commands, which begin at req[from].
-func (b *batch) exchange(runs []run, from int, by time.Time) pooler.Exchange {
+// exchange is the exchange of the commands, which begin at req[from]. It has no deadline
+// yet.
+func (b *batch) exchange(runs []run, from int) pooler.Exchange {
 	reads := b.effect == command.Read
 	x := pooler.Exchange{
-		Request: b.req[from:], First: int(runs[0].first) - from, Deadline: by,
+		Request: b.req[from:], First: int(runs[0].first) - from,
 		Transaction: slices.ContainsFunc(runs, beginsTransaction),
 		Reads:       reads, Again: reads && b.all && !b.resent,
 	}

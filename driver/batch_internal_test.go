@@ -2,7 +2,6 @@ package driver
 
 import (
 	"testing"
-	"time"
 
 	"github.com/everpool/everpool/internal/command"
 	"github.com/everpool/everpool/internal/resp"
@@ -111,11 +110,11 @@ func TestASharedConnectionMayOnlyGiveUpWhatMayBeSentAgain(t *testing.T) {
 		"it writes":             func(b *batch) { b.effect = command.Idempotent },
 	} {
 		b := &sentRead(t).b
-		if !b.exchange(b.owed, 0, time.Time{}).Again {
+		if !b.exchange(b.owed, 0).Again {
 			t.Fatal("a GET is kept where nothing is heard")
 		}
 		change(b)
-		if b.exchange(b.owed, 0, time.Time{}).Again {
+		if b.exchange(b.owed, 0).Again {
 			t.Errorf("%s, and it would be given up", name)
 		}
 	}

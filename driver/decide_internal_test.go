@@ -199,7 +199,7 @@ func TestACallerIsToldThatItsContextHasEnded(t *testing.T) {
 			{"a context's deadline that is to come", ended.Add(time.Hour), false},
 			{"a client's timeout", ended.Round(0), false},
 		} {
-			h := &handle{node: &node{key: nodeKey{network: "tcp", addr: "n"}}, readBy: by.at}
+			h := &handle{node: &node{key: nodeKey{network: "tcp", addr: "n"}}, readBy: given(by.at)}
 			h.writeBy = given(by.at)
 			f := row.l.decide(RetrySafe)
 			_, err := h.verdictLocked(f, row.l, row.err)

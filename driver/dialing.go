@@ -205,7 +205,7 @@ func (h *handle) awaitNode(by time.Time) (time.Time, error) {
 	}
 	h.writeBy.Time = time.Now().Add(left)
 	if h.writeBy.ofRead {
-		h.readBy = h.writeBy.Round(0) // as go-redis's own times
+		h.readBy = h.writeBy
 	}
 	return h.writeBy.Time, nil
 }

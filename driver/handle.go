@@ -50,7 +50,7 @@ type handle struct {
 	wroteIn   *session     // the session that it was written in
 	toRead    gate         // Read waits for something to receive
 	received  gate         // Write waits for a Read to return
-	readBy    time.Time    // as go-redis has it
+	readBy    deadline
 	writeBy   deadline
 }
 
@@ -128,6 +128,7 @@ func (h *handle) sendOn(c *pooler.Conn, p []byte) (n int, err error) {
 // have gone out.
 func (h *handle) board(x *pooler.Exchange) (sent bool, err error) {
 	h.sending = true
+	x.Deadline = h.writeBy.Time // the same, or fixed by what has waited
 	err = h.submitTo(h.ride.shared, x)
 	return err == nil, h.sent(err)
 }
@@ -414,10 +415,10 @@ func (h *handle) SetReadDeadline(t time.Time) error {
 }
 
 func (h *handle) setReadByLocked(t time.Time) {
-	if t.Equal(h.readBy) {
+	if t.Equal(h.readBy.Time) {
 		return
 	}
-	h.readBy = t
+	h.readBy = given(t)
 	if h.receiving {
 		h.wayLocked().interrupt() // it reads on by the new deadline
 	}
@@ -448,7 +449,7 @@ func (h *handle) SetWriteDeadline(t time.Time) error {
 // out with somebody else's doesn't, and is spared its look at the clock.
 func (h *handle) writeByLocked() time.Time {
 	if h.writeBy.Time == h.writeBy.Round(0) {
-		h.writeBy.Time, _ = steady(h.writeBy.Time)
+		h.writeBy.fix()
 	}
 	return h.writeBy.Time
 }
@@ -464,22 +465,23 @@ type deadline struct {
 // system's clock, without the monotonic reading that contexts have.
 func given(t time.Time) deadline { return deadline{Time: t, ofContext: t != t.Round(0)} }
 
-// steady is t as a time that stays where it is when the system's clock is set, and says
-// whether it has passed.
-func steady(t time.Time) (by time.Time, passed bool) {
-	if t.IsZero() {
-		return t, false
+// fix makes the deadline one that stays where it is when the system's clock is set, and
+// reports whether it has passed. It is to be called before anything waits.
+func (d *deadline) fix() (passed bool) {
+	if d.IsZero() {
+		return false
 	}
 	now := time.Now()
-	left := t.Sub(now)
-	return now.Add(left), left <= 0
+	left := d.Sub(now)
+	d.Time = now.Add(left)
+	return left <= 0
 }
 
 // endedLocked reports whether the caller's context has ended what can't go on.
 func (h *handle) endedLocked(l loss) bool {
 	by := h.writeBy
 	if !l.write {
-		by = given(h.readBy)
+		by = h.readBy
 	}
 	return by.ofContext && !time.Now().Before(by.Time)
 }

@@ -41,7 +41,7 @@ func (h *handle) Read(p []byte) (n int, err error) {
 
 // readSome does the next step towards bytes of replies.
 func (h *handle) readSome(p []byte) (n int, err error) {
-	by, passed := steady(h.readBy)
+	passed := h.readBy.fix()
 	switch {
 	case passed:
 		return 0, h.lateLocked() // as on a socket, whatever has come
@@ -54,10 +54,10 @@ func (h *handle) readSome(p []byte) (n int, err error) {
 	case h.held:
 		return 0, h.sendHeld()
 	case h.mayReceiveLocked():
-		n, err = h.receive(h.wayLocked(), p, by)
+		n, err = h.receive(h.wayLocked(), p, h.readBy.Time)
 		h.received.open()
 	default:
-		err = h.waitAt(&h.toRead, by)
+		err = h.waitAt(&h.toRead, h.readBy.Time)
 		if h.err != nil {
 			return 0, nil // what it has ended with is seen next, after what is to be read
 		}
@@ -132,8 +132,8 @@ func refusedByCluster(replies []byte) bool {
 // the handle keeps it or is owed more there: a pool of few would be full of those that wait.
 func (h *handle) sitOut() {
 	pause := refusalPause
-	if by, _ := steady(h.readBy); !by.IsZero() {
-		pause = min(pause, time.Until(by)/2)
+	if h.readBy.fix(); !h.readBy.IsZero() {
+		pause = min(pause, time.Until(h.readBy.Time)/2)
 	}
 	_ = h.wait(nil, time.Now().Add(pause))
 }
@@ -272,11 +272,11 @@ func (h *handle) lost(cause error, ran bool) error {
 
 // repeat sends the batch, all of which is here, another time, by the read deadline.
 func (h *handle) repeat(why pooler.Again) error {
-	h.writeBy = given(h.readBy)
+	h.writeBy = h.readBy
 	h.writeBy.ofRead = true
 	if h.ride.under {
 		h.ride.shared.Again(h.ride.Rider, why)
-		x := h.b.exchange(h.b.owed, 0, h.writeByLocked())
+		x := h.b.exchange(h.b.owed, 0)
 		x.Leaves = x.Reads
 		switch shared, err := h.submit(h.b.owed, &x); {
 		case shared || err != nil:

@@ -140,7 +140,7 @@ func (h *handle) sendHeld() error {
 		return h.err
 	}
 	h.held = false
-	h.writeBy = given(h.readBy)
+	h.writeBy = h.readBy
 	h.writeBy.ofRead = true
 	err := h.flush()
 	if err == nil || h.err != nil {
@@ -381,7 +381,7 @@ func (h *handle) share() (bool, error) {
 		b.effect = max(b.effect, b.plan[i].effect)
 	}
 	b.all = b.untouched()
-	x := b.exchange(b.plan, b.sent, h.writeBy.Time)
+	x := b.exchange(b.plan, b.sent)
 	x.Follows, x.Leaves = h.ride.under, true
 	if shared, err := h.submit(b.plan, &x); !shared || err != nil {
 		return shared, err
@@ -407,7 +407,6 @@ func (h *handle) submit(runs []run, x *pooler.Exchange) (bool, error) {
 			if shared, err := h.findShared(runs); !shared || err != nil {
 				return shared, err
 			}
-			x.Deadline = h.writeBy.Time // a later one, if the node was away meanwhile
 		}
 		sent, err := h.board(x)
 		switch {

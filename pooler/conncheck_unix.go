@@ -52,7 +52,8 @@ type poke struct {
 }
 
 func (p *poke) write(fd uintptr) bool {
-	n, err := syscall.Write(int(fd), p.buf)
+	// Whatever the socket does with other calls: O_NONBLOCK is of its copies too.
+	n, err := syscall.SendmsgN(int(fd), p.buf, nil, nil, syscall.MSG_DONTWAIT)
 	if err == nil {
 		p.n = n
 	}

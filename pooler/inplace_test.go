@@ -1,10 +1,14 @@
 package pooler_test
 
 import (
+	"errors"
+	"math/rand/v2"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/everpool/everpool/pooler"
@@ -130,5 +134,107 @@ func TestWhatALeaderReadsAndNobodyCanTakeIsKept(t *testing.T) {
 		w.say(":1\r\n" + large)
 		lead.wantReply(":1\r\n")
 		late.receive().wantReply(strings.Repeat(small, 10) + large)
+	})
+}
+
+// Whatever the sizes, the pieces, the pushes, the interruptions and the mode: what is
+// received in place is what was sent, in order, and memory that was withdrawn is free.
+func TestWhatIsReceivedInPlaceIsWhatWasSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for seed := range uint64(60) {
+			rnd := rand.New(rand.NewPCG(seed, 21))
+			w := newWire(t, 4<<20)
+			mode := pooler.Mode(rnd.IntN(2))
+			w.c.SetMode(mode)
+			around := func() int {
+				n := []int{0, 1, 16 << 10, 32 << 10, 64 << 10}[rnd.IntN(5)] + rnd.IntN(60) - 30
+				return max(n, 0)
+			}
+			var script, want strings.Builder
+			replies := 1 + rnd.IntN(12)
+			for range replies {
+				for rnd.IntN(3) == 0 {
+					p := ">2\r\n+message\r\n" + bulk(strings.Repeat("p", around()))
+					script.WriteString(p)
+					if mode != pooler.Counted {
+						want.WriteString(p)
+					}
+				}
+				r := bulk(strings.Repeat(string(rune('a'+rnd.IntN(26))), around()))
+				script.WriteString(r)
+				want.WriteString(r)
+			}
+			w.c.Owe(replies)
+			left, got, ends := script.String(), []byte(nil), 0
+			for ends < replies {
+				if n := min(len(left), around()); rnd.IntN(2) == 0 && n > 0 {
+					w.reply(left[:n])
+					left = left[n:]
+				}
+				if rnd.IntN(8) == 0 {
+					w.c.InterruptReceive()
+				}
+				p := make([]byte, 1+around())
+				n, done, err := w.c.ReceiveInPlace(p, time.Now().Add(time.Microsecond))
+				for err == nil {
+					if done {
+						ends++
+					}
+					if n == len(p) || rnd.IntN(4) == 0 {
+						break
+					}
+					var m int
+					if m, done, err = w.c.ReceiveBuffered(p[n:]); m == 0 {
+						break
+					}
+					n += m
+				}
+				got = append(got, p[:n]...)
+				w.c.Withdraw()
+				for i := range p {
+					p[i] = foul
+				}
+				if err != nil && !errors.Is(err, pooler.ErrInterrupted) && !errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Fatalf("seed %d: %v after %d of %d bytes", seed, err, len(got), want.Len())
+				}
+			}
+			if string(got) != want.String() {
+				t.Fatalf("seed %d: received %d bytes, want %d, or others", seed, len(got), want.Len())
+			}
+		}
+	})
+}
+
+// A connection that becomes a stream while its receiver waits passes on all that comes,
+// what comes behind the first piece too.
+func TestAConnectionThatBecomesAStreamWhileItsReceiverWaitsPassesAllOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWire(t, 1<<20)
+		w.c.Owe(1)
+		script := push + "+OK\r\n" + push + bulk(strings.Repeat("x", 40_000)) + "+1\r\n"
+		got := make(chan string)
+		go func() {
+			var all []byte
+			for len(all) < len(script) {
+				p := make([]byte, 20_000)
+				n, _, err := w.c.ReceiveInPlace(p, time.Now().Add(time.Minute))
+				if err != nil {
+					t.Errorf("after %q: %v", all, err)
+					break
+				}
+				all = append(all, p[:n]...)
+				w.c.Withdraw()
+				for i := range p {
+					p[i] = foul
+				}
+			}
+			got <- string(all)
+		}()
+		synctest.Wait()
+		w.c.SetMode(pooler.Stream)
+		w.reply(script)
+		if all := <-got; all != script {
+			t.Errorf("received %d bytes, want the %d that were sent", len(all), len(script))
+		}
 	})
 }

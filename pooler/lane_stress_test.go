@@ -174,7 +174,8 @@ func (s *stress) round(r *pooler.Rider, n *int) bool {
 			*n++
 			tag := fmt.Sprintf("%s-%d", s.name, *n)
 			size := strconv.Itoa([]int{10, 10, 10, 200, 5000, 40_000, 150_000}[min(s.rnd.IntN(7), s.rnd.IntN(7))])
-			x.Request = resp.AppendCommand(x.Request, "ECHO", tag, size)
+			padding := strings.Repeat("p", []int{0, 0, 0, 20_000, 50_000, 90_000}[min(s.rnd.IntN(6), s.rnd.IntN(6))])
+			x.Request = resp.AppendCommand(x.Request, "ECHO", tag, size, padding)
 			x.First = max(x.First, 1)
 			x.Replies++
 			want.WriteString(bigReply(tag, size))
@@ -198,7 +199,7 @@ func (s *stress) round(r *pooler.Rider, n *int) bool {
 }
 
 func (s *stress) receive(r *pooler.Rider, want string) bool {
-	p := make([]byte, []int{1, 64, 4 << 10, 64 << 10, 256 << 10}[s.rnd.IntN(5)])
+	p := make([]byte, []int{1, 64, 4 << 10, 16 << 10, 20_000, 64 << 10, 256 << 10}[s.rnd.IntN(7)])
 	if len(want) > 20_000 && len(p) == 1 {
 		p = make([]byte, 1000)
 	}

@@ -90,7 +90,11 @@ func (l *lane) submit(r *Rider, x *Exchange) (bool, error) {
 	}
 	l.mu.Unlock()
 	l.watch.by(l, by)
+	rounds := writerRounds
 	if alone {
+		if len(x.Request) > aloneUpTo {
+			rounds = 0 // it may have filled the socket
+		}
 		if !l.writeAlone(x.Request) {
 			l.pool.wg.Go(l.flush)
 			return true, nil
@@ -98,7 +102,7 @@ func (l *lane) submit(r *Rider, x *Exchange) (bool, error) {
 	} else if company >= int64(x.Replies) {
 		l.awaitCompany(gathered) // what is larger than that gains little by it
 	}
-	if !l.flushRounds(writerRounds) {
+	if !l.flushRounds(rounds) {
 		l.pool.wg.Go(l.flush)
 	}
 	return true, nil

@@ -154,12 +154,12 @@ func (p *Pool) now() time.Duration { return time.Since(p.start) }
 // without a monotonic reading it takes what is left now, so that the system's clock may be
 // set meanwhile.
 func (p *Pool) since(deadline time.Time) time.Duration {
-	switch {
-	case deadline.IsZero():
+	if deadline.IsZero() {
 		return 0
-	case deadline == deadline.Round(0):
+	}
+	if deadline == deadline.Round(0) {
 		now := time.Now()
-		return max(now.Sub(p.start)+deadline.Sub(now), 1)
+		deadline = now.Add(deadline.Sub(now))
 	}
 	return max(deadline.Sub(p.start), 1)
 }
