@@ -58,6 +58,8 @@ type binding struct {
 	// while it doesn't serve. Otherwise requests meet an outage when they are written.
 	waits bool
 
+	courses *courses // nil: no client of it reads pushes
+
 	tracks bool // client-side caching looks at connections through SyscallConn
 }
 
@@ -223,7 +225,7 @@ func pinsHandles(o *redis.Options) bool {
 // bind takes from the options what the driver has to know.
 func (d *Driver) bind(o *redis.Options, bad []error) *binding {
 	b := &binding{
-		driver: d, pool: d.cfg.Pool, tls: o.TLSConfig.Clone(), waits: true,
+		driver: d, pool: d.cfg.Pool, tls: o.TLSConfig.Clone(), waits: true, courses: &courses{},
 		tracks: o.ClientSideCache != nil || o.ClientSideCacheConfig != nil,
 	}
 	if d.cfg.Dial == nil && o.Dialer != nil {

@@ -127,6 +127,7 @@ func (t *Tracing) End(ctx context.Context, op *hooks.Operation) {
 		span.SetAttributes(attrs...)
 	}
 	if op.Outcome == hooks.Error {
+		addVainWait(span, op)
 		span.SetStatus(codes.Error, op.ErrorType) // its text may have arguments in it
 	}
 	if started, ok := span.(interface{ StartTime() time.Time }); ok {

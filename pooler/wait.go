@@ -44,12 +44,23 @@ func (p *Pool) wait(ctx context.Context, r Request, share bool, now time.Duratio
 		}
 	}
 	g, err := w.granted, w.err
-	if p.cfg.OnWait != nil {
-		p.cfg.OnWait(p.node.Addr, p.now()-w.since, err)
+	if p.cfg.OnWait != nil || r.Waited != nil {
+		p.tellWait(r.Waited, p.now()-w.since, err)
 	}
 	*w = waiter{ready: w.ready}
 	p.spare.Put(w)
 	return g, err
+}
+
+// tellWait tells of a wait that is over: the pool's listener, and the request itself if it
+// wasn't in vain.
+func (p *Pool) tellWait(waited *time.Duration, d time.Duration, err error) {
+	if waited != nil && err == nil {
+		*waited += d
+	}
+	if p.cfg.OnWait != nil {
+		p.cfg.OnWait(p.node.Addr, d, err)
+	}
 }
 
 // enqueueLocked adds a waiter for the request to the end of the line.
