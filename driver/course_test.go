@@ -206,6 +206,29 @@ func TestACommandIsToldOfTheWaitInItsHandshake(t *testing.T) {
 	})
 }
 
+// What a ring's shards, or a cluster's nodes, go through is told in the context of the
+// operation, by those that there are and those to come.
+func TestACommandOfARingIsToldOfItsShardsWait(t *testing.T) {
+	inLab(t, one(), func(t *lab) {
+		ring := t.ring(&redis.RingOptions{Addrs: shardsAt(0, 1)})
+		w := &told{}
+		if _, err := t.d.Watch(ring, w); err != nil {
+			t.Fatal(err)
+		}
+		ring.Ping(t.Context())
+		w.take()
+		holder := t.handle()
+		holder.do("WATCH k", "+OK")
+		result := t.blocked(func() error { return ring.Set(named(t.Context(), "a call"), "k", "v", 0).Err() })
+		time.Sleep(30 * time.Millisecond)
+		holder.do("UNWATCH", "+OK")
+		if err := result(); err != nil {
+			t.Error(err)
+		}
+		w.want(t.T, "a shard", "a call:[{30ms 0 0}]")
+	})
+}
+
 // A push where none is expected would be taken for a reply. So a client that doesn't read
 // pushes, or not by go-redis's own processor, gets none; nor does one that was made of the
 // same options and speaks RESP2.
