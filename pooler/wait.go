@@ -45,7 +45,7 @@ func (p *Pool) wait(ctx context.Context, r Request, share bool, now time.Duratio
 	}
 	g, err := w.granted, w.err
 	if p.cfg.OnWait != nil || r.Waited != nil {
-		p.tellWait(r.Waited, p.now()-w.since, err)
+		p.tellWait(r.Waited, w.waited, err)
 	}
 	*w = waiter{ready: w.ready}
 	p.spare.Put(w)
@@ -196,7 +196,8 @@ func (p *Pool) wakeLocked(w *waiter, c *Conn, err error, now time.Duration) {
 	if p.waiting--; p.waiting == 0 {
 		p.room.short.Store(false)
 	}
-	p.n.waitDuration += max(0, now-w.since) // it may have come since
+	w.waited = max(0, now-w.since) // it may have come since
+	p.n.waitDuration += w.waited
 	if c != nil {
 		p.leaseLocked(c, w.name, w.blocking, now)
 		c.account = w.account
