@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9/push"
 
 	"github.com/everpool/everpool/internal/command"
+	"github.com/everpool/everpool/internal/guard"
 	"github.com/everpool/everpool/internal/wiring"
 	"github.com/everpool/everpool/pooler"
 )
@@ -113,8 +114,14 @@ func (s *courses) handle(c *redis.Client) {
 	_ = c.RegisterPushNotificationHandler(courseName, s, false)
 }
 
-// HandlePushNotification is for go-redis, which calls it on the goroutine of the command.
-func (s *courses) HandlePushNotification(ctx context.Context, _ push.NotificationHandlerContext, notification []any) error {
+// HandlePushNotification is for go-redis, which calls it on the goroutine of the command,
+// in the middle of reading, and logs its error.
+func (s *courses) HandlePushNotification(ctx context.Context, _ push.NotificationHandlerContext, notification []any) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("everpool: a listener has panicked: %s", guard.PanicText(v))
+		}
+	}()
 	if len(notification) != 4 {
 		return nil
 	}

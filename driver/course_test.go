@@ -229,6 +229,24 @@ func TestACommandOfARingIsToldOfItsShardsWait(t *testing.T) {
 	})
 }
 
+// A listener that panics costs the command nothing.
+func TestAListenerThatPanicsIsLeftBehind(t *testing.T) {
+	inBothLabs(t, one(), func(t *lab) {
+		rdb := t.client()
+		if _, err := t.d.Watch(rdb, panicking{}); err != nil {
+			t.Fatal(err)
+		}
+		t.waitedGet(rdb)
+	})
+}
+
+type panicking struct{}
+
+func (panicking) Wire(c *wiring.Client) error {
+	c.Courses = append(c.Courses, func(context.Context, wiring.Course) { panic("of the test") })
+	return nil
+}
+
 // A push where none is expected would be taken for a reply. So a client that doesn't read
 // pushes, or not by go-redis's own processor, gets none; nor does one that was made of the
 // same options and speaks RESP2.

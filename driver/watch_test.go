@@ -335,7 +335,7 @@ func TestASpanHasWhatItsRequestHasGoneThrough(t *testing.T) {
 				for _, e := range s.Events {
 					got += " " + e.Name
 					for _, a := range e.Attributes {
-						got += " " + string(a.Key) + "=" + a.Value.Emit()
+						got += " " + string(a.Key) + "=" + a.Value.String()
 					}
 				}
 				got += "\n"
