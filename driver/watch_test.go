@@ -367,6 +367,8 @@ func TestASpanHasWhatItsRequestHasGoneThrough(t *testing.T) {
 		want("a wait", "SET: everpool.waited everpool.wait.duration=0.25\n")
 		wait(func() error { return rdb.Set(ctx, "k", "v", 0).Err() }, 2*time.Second)
 		want("a wait in vain", "SET: everpool.waited error.type=wait_timeout everpool.wait.duration=1\n")
+		wait(func() error { return pipelined((*redis.Client).Pipeline, "SET", "SET")(ctx, rdb) }, 3*time.Second)
+		want("a pipeline's, which Read tells of", "PIPELINE SET: everpool.waited error.type=wait_timeout everpool.wait.duration=1\n")
 		wait(func() error { return rdb.Del(ctx, "k").Err() }, 250*time.Millisecond)
 		users.End()
 		want("a command without a span", "request:\n")
