@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/everpool/everpool/internal/command"
 	"github.com/everpool/everpool/internal/resp"
+	"github.com/everpool/everpool/internal/wiring"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -75,10 +77,13 @@ type progress struct {
 	streamed bool           // some of it went before its command was complete
 	flushed  bool           // something of it was handed to a connection, to be run
 	resent   bool
-	got      bool // bytes of a reply were handed to the caller
-	unknown  bool // the caller was told that the outcome is unknown
-	large    bool // it leases its connection only since its replies were large
-	shaking  bool // it is part of go-redis's handshake
+	got      bool          // bytes of a reply were handed to the caller
+	unknown  bool          // the caller was told that the outcome is unknown
+	large    bool          // it leases its connection only since its replies were large
+	notes    int           // of out: how much of its beginning isn't replies
+	waited   time.Duration // for a connection, while anybody listens
+	told     wiring.Course // of what it has gone through
+	shaking  bool          // it is part of go-redis's handshake
 
 	redirected bool // what comes is inside a transaction that was sent elsewhere
 }
@@ -141,6 +146,15 @@ func (b *batch) unanswered() bool { return b.answered < len(b.owed) }
 
 // hasOut reports whether there are replies of the handle's own to be read.
 func (b *batch) hasOut() bool { return b.outRead < len(b.out) }
+
+// course is what the batch has gone through.
+func (b *batch) course() wiring.Course {
+	c := wiring.Course{Waited: b.waited, Moved: b.moves}
+	if b.resent {
+		c.Resent = 1
+	}
+	return c
+}
 
 // pending returns the commands whose replies are to come.
 func (b *batch) pending() []run { return b.owed[b.answered:] }

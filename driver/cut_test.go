@@ -141,7 +141,8 @@ func suffer(t *testing.T, run func(*script, context.Context), s script, wrap fun
 		wrapped = 1 // the next one
 		s.lab = t
 		s.acked, s.unknown = map[string]bool{}, map[string]bool{}
-		s.rdb = t.client(func(o *redis.Options) {
+		// What requests go through is told by frames among the replies.
+		s.rdb, _ = t.listened(&told{}, func(o *redis.Options) {
 			o.MaxRetries, o.ReadTimeout, o.WriteTimeout = 3, 100*time.Millisecond, 100*time.Millisecond
 		})
 		run(&s, t.Context())

@@ -61,7 +61,7 @@ func newGroup(b *binding, o *redis.FailoverOptions) {
 	s, many := *b, *b
 	asks := &sentinelOracle{driver: b.driver, master: o.MasterName, reads: o.ReplicaOnly || o.RouteByLatency || o.RouteRandomly, addrs: slices.Clone(o.SentinelAddrs)}
 	// Sentinels have users of their own.
-	s.client, s.places, s.waits, s.late = &client{}, sentinels{asks}, false, nil
+	s.client, s.places, s.waits, s.late, s.courses = &client{}, sentinels{asks}, false, nil, nil
 	options := b.asking()
 	options.Dialer, options.DB = s.connect, 0
 	options.Username, options.Password = o.SentinelUsername, o.SentinelPassword

@@ -30,8 +30,9 @@ type handle struct {
 	dialed string        // the address that go-redis has dialed: the node's, or whose heir it is
 	caller pooler.Caller // leaves when the handle is closed
 
-	writing sync.Mutex // held by Write, and by a Read that sends
-	reading sync.Mutex // held by Read
+	writing sync.Mutex    // held by Write, and by a Read that sends
+	waited  time.Duration // what the pool says of a wait; guarded by writing
+	reading sync.Mutex    // held by Read
 
 	mu        sync.Mutex
 	err       error // the handle is of no more use

@@ -66,6 +66,8 @@ type binding struct {
 
 	retries bool // go-redis tries single commands again that were never sent
 
+	courses *courses // nil: no client of it reads pushes
+
 	tracks bool // client-side caching looks at connections through SyscallConn
 }
 
@@ -231,7 +233,7 @@ func pinsHandles(o *redis.Options) bool {
 // bind takes from the options what the driver has to know.
 func (d *Driver) bind(o *redis.Options, bad []error) *binding {
 	b := &binding{
-		driver: d, pool: d.cfg.Pool, tls: o.TLSConfig.Clone(), waits: true, retries: o.MaxRetries >= 0,
+		driver: d, pool: d.cfg.Pool, tls: o.TLSConfig.Clone(), waits: true, retries: o.MaxRetries >= 0, courses: &courses{},
 		tracks: o.ClientSideCache != nil || o.ClientSideCacheConfig != nil,
 	}
 	if d.cfg.Dial == nil && o.Dialer != nil {

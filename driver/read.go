@@ -42,6 +42,7 @@ func (h *handle) Read(p []byte) (n int, err error) {
 // readSome does the next step towards bytes of replies.
 func (h *handle) readSome(p []byte) (n int, err error) {
 	passed := h.readBy.fix()
+	h.tellCourseLocked()
 	switch {
 	case passed:
 		return 0, h.lateLocked() // as on a socket, whatever has come

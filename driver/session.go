@@ -40,6 +40,7 @@ type session struct {
 	pool  *pooler.Session
 	steps []step
 	key   string
+	resp3 bool
 
 	next    map[string]edge // by the exact bytes of the command
 	refused map[string][]byte
@@ -54,6 +55,9 @@ type step struct {
 	login *login // has its credentials; nil: they are in the request
 	pooler.Step
 }
+
+// isRESP3 reports whether the step switches to RESP3.
+func (st step) isRESP3() bool { return st.slots&command.SlotProto != 0 && isRESP3(st.Request) }
 
 // as returns the step as the user of a later AUTH takes it, or nil if that is another
 // user.
@@ -104,7 +108,7 @@ func (m *memory) newSession(steps []step, key string) *session {
 		}
 	}
 	return &session{
-		pool: pooler.NewSession(ps...), steps: steps, key: key,
+		pool: pooler.NewSession(ps...), steps: steps, key: key, resp3: slices.ContainsFunc(steps, step.isRESP3),
 		next: make(map[string]edge), refused: make(map[string][]byte), flights: make(map[flightKey]underWay),
 	}
 }

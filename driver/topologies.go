@@ -71,7 +71,7 @@ func (b *binding) asking() redis.Options { return b.askingAt(hasty{}) }
 func (b *binding) askingAt(places pooler.Places) redis.Options {
 	asker := *b
 	asker.late, asker.waits, asker.wait = nil, false, askTime
-	asker.topology, asker.places, asker.group = nil, places, nil
+	asker.topology, asker.places, asker.group, asker.courses = nil, places, nil, nil
 	o := b.returned
 	o.Dialer = asker.connect
 	o.PoolSize, o.MinIdleConns, o.MaxIdleConns, o.PipelinePoolSize = 1, 0, 0, -1

@@ -30,6 +30,15 @@ func (d *Driver) Watch(c redis.UniversalClient, opts ...Option) (end func() erro
 	if err := d.unmade(); err != nil {
 		return nil, err
 	}
+	if db, ok := c.(*DB); ok && db != nil {
+		return d.watch(db.UniversalClient, db.binding, opts)
+	}
+	dial, _ := dialerOf(c)
+	return d.watch(c, bindingOf(dial), opts)
+}
+
+// watch has a client watched; of one that isn't on this driver the binding is nil.
+func (d *Driver) watch(c redis.UniversalClient, b *binding, opts []Option) (end func() error, err error) {
 	w := &wiring.Client{Redis: c}
 	defer func() {
 		if err != nil {
@@ -53,6 +62,10 @@ func (d *Driver) Watch(c redis.UniversalClient, opts ...Option) (end func() erro
 	}
 	if err := w.Attach(); err != nil {
 		return nil, err
+	}
+	if b != nil {
+		stop := b.courses.listen(c, w.Courses)
+		w.AtEnd(func() error { stop(); return nil })
 	}
 	return sync.OnceValue(w.End), nil
 }
@@ -142,7 +155,7 @@ func (db *DB) watch(opts []Option) error {
 	if len(opts) == 0 {
 		return nil
 	}
-	end, err := db.Driver.Watch(db.UniversalClient, opts...)
+	end, err := db.Driver.watch(db.UniversalClient, db.binding, opts)
 	if err != nil {
 		return fmt.Errorf("%w: %w", pooler.ErrConfig, err)
 	}

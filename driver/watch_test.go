@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/metric/noop"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -310,4 +312,68 @@ func TestHotKeysAreKeptByTheirOwnClient(t *testing.T) {
 	if n, err := rdb.ZScore(t.Context(), hotkey.DefaultReadsKey, "hot").Result(); n != 3 || err != nil {
 		t.Errorf("the key counts %v, %v", n, err)
 	}
+}
+
+// A span says how long its request has waited, in vain too, and that it was sent once more:
+// the waits that it says are those of the histogram.
+func TestASpanHasWhatItsRequestHasGoneThrough(t *testing.T) {
+	inBothLabs(t, driver.Config{Pool: pooler.Config{MaxOpenConns: 1, WaitTimeout: time.Second}}, func(t *lab) {
+		t.spoiled("GET", 1, spoil["lost before the reply"])
+		spans := tracetest.NewInMemoryExporter()
+		tracers := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans))
+		rdb := t.client()
+		end, err := t.d.Watch(rdb, otelhooks.Option(otelhooks.WithTracerProvider(tracers), otelhooks.WithMeterProvider(noop.NewMeterProvider()),
+			otelhooks.WithSpanFilter(func(op *hooks.Operation) bool { return op.Name != "DEL" })))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := func(what, want string) {
+			t.Helper()
+			got := ""
+			for _, s := range spans.GetSpans() {
+				got += s.Name + ":"
+				for _, e := range s.Events {
+					got += " " + e.Name
+					for _, a := range e.Attributes {
+						got += " " + string(a.Key) + "=" + a.Value.String()
+					}
+				}
+				got += "\n"
+			}
+			spans.Reset()
+			if got != want {
+				t.Errorf("%s: %s, want %s", what, got, want)
+			}
+		}
+		ctx, users := tracers.Tracer("the user's").Start(t.Context(), "request")
+		rdb.Exists(ctx, "k")
+		want("nothing to tell", "EXISTS:\n")
+		rdb.Get(ctx, "k")
+		want("a lost connection", "GET: everpool.resent everpool.retry.count=1\n")
+		t.f.ResetAll()
+		rdb.Set(ctx, "k", "v", 0)
+		want("a dead connection", "SET: everpool.moved everpool.retry.count=1\n")
+
+		holder := t.handle()
+		wait := func(call func() error, d time.Duration) {
+			t.Helper()
+			holder.do("WATCH k", "+OK")
+			result := t.blocked(call)
+			time.Sleep(d)
+			holder.do("UNWATCH", "+OK")
+			_ = result()
+		}
+		wait(func() error { return rdb.Set(ctx, "k", "v", 0).Err() }, 250*time.Millisecond)
+		want("a wait", "SET: everpool.waited everpool.wait.duration=0.25\n")
+		wait(func() error { return rdb.Set(ctx, "k", "v", 0).Err() }, 2*time.Second)
+		want("a wait in vain", "SET: everpool.waited error.type=wait_timeout everpool.wait.duration=1\n")
+		wait(func() error { return pipelined((*redis.Client).Pipeline, "SET", "SET")(ctx, rdb) }, 3*time.Second)
+		want("a pipeline's, which Read tells of", "PIPELINE SET: everpool.waited error.type=wait_timeout everpool.wait.duration=1\n")
+		wait(func() error { return rdb.Del(ctx, "k").Err() }, 250*time.Millisecond)
+		users.End()
+		want("a command without a span", "request:\n")
+		if err := end(); err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -608,7 +608,14 @@ func ask[T any](h *handle, req pooler.Request, get func(context.Context, pooler.
 	if ofSentinel {
 		began = time.Now()
 	}
+	if len(h.bound.courses.list()) > 0 {
+		h.waited = 0
+		req.Waited = &h.waited
+	}
 	h.outside(func() { got, err = get(&h.caller, req) })
+	if req.Waited != nil {
+		h.b.waited += h.waited
+	}
 	if ofSentinel && errors.Is(err, pooler.ErrWaitTimeout) && time.Since(began) >= sentinelWait {
 		s.unreached(h.node.key.addr)
 	}

@@ -32,7 +32,7 @@ func (o Outcome) String() string {
 
 // The types of errors that aren't a server's reply, as [ErrorType] returns them.
 const (
-	ErrorTimeout        = "timeout"         // a deadline, or go-redis's wait for a connection
+	ErrorTimeout        = "timeout"         // a deadline has passed, or a time limit of go-redis's for a reply
 	ErrorCanceled       = "canceled"        // the caller's context was cancelled
 	ErrorUnknownOutcome = "unknown_outcome" // sent, and the reply is lost: pooler.ErrUnknownOutcome
 	ErrorNodeDown       = "node_down"       // pooler.ErrNodeDown

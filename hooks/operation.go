@@ -128,7 +128,9 @@ func (op *Operation) Peer() *Target {
 
 // Target is the server, or the group of servers, that a client was made for.
 type Target struct {
-	Network string // "tcp" or "unix"
+	// Network is "tcp" or "unix"; "" if the hook was added by AddHook: then nothing is
+	// known of the client.
+	Network string
 	// Addr is host:port or a path, as it was configured but for what [SafeAddr]
 	// leaves out; "" for a cluster, a ring and what a sentinel finds, of which only
 	// the peers have addresses.

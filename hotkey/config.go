@@ -73,11 +73,10 @@ type Config struct {
 
 	// OnHot is called when a key was used at least HotRate times per second over a
 	// window by the lower bound of its count ([Count].Lower), so that an estimate
-	// that is too high makes no key hot. It is called for that key again only when
-	// the key wasn't seen half as often for the time of six windows, so that one that
-	// is hot now and then is told of once: by what of its count is surely its own,
-	// which at a sample rate below 1 is scaled, but not lowered further for the chance
-	// in the sampling. It is called on a goroutine of the tracker: while it blocks, no
+	// that is too high makes no key hot. It is called for that key again only after the
+	// key was used less than half as often for the time of six windows, so that one that
+	// is hot now and then is told of once. How often it was used counts there by the
+	// samples that are surely its own, without regard to chance. It is called on a goroutine of the tracker: while it blocks, no
 	// window ends. It must not call Close. nil: not called.
 	OnHot func(Hot)
 	// HotRate must be above 0 with OnHot, and 0 without.

@@ -47,9 +47,9 @@
 //
 // A key is listed, on the page and by the metric too, only if the count says more
 // than that the key was used: if at least five samples and half of its count are
-// surely its own, and those are more than any key has that isn't counted. Where no
-// key is hot none is listed. Only a few thousand keys or less, all used alike and
-// sampled at a low rate, are told apart by chance now and then.
+// surely its own, and those are a quarter more than any key has that isn't counted.
+// Where no key is hot none is listed. Only of 2,000 keys or less, all used alike and
+// sampled at a low rate, some are told apart by chance.
 //
 // Added to the sets is the part of a count that the sketch vouches for, times 1/p, if
 // that part is at least half: at a rate of 1 never more than there was, below that
@@ -94,5 +94,6 @@
 //
 // Keys are data: Top, the Handler's pages, OnHot and the sorted sets show them as
 // they are, or as [Config.Normalize] leaves them; values and other arguments never
-// get there. The Handler has no authentication. No metric has keys in it.
+// get there. The Handler has no authentication. No metric has keys in it, but what [CollectorConfig]
+// allows by name, and hashes.
 package hotkey

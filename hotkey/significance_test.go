@@ -60,8 +60,8 @@ func TestOnlyWhatIsSignificantIsShown(t *testing.T) {
 					t.Errorf("shown are %+v, want %d", shown, w.hot)
 				}
 				// Of Zipf .8 the last of the top have 8 samples at 1 %, which is hardly more than
-				// others have by chance.
-				if w.hot == topKeys && got < without-0.25 || w.hot == topKeys && w.name != "zipf/0.8" && got < without-1.0/topKeys {
+				// others have by chance: on average it is .11 less (docs/benchmarks.md).
+				if w.hot == topKeys && got < without-0.2 || w.hot == topKeys && w.name != "zipf/0.8" && got < without-1.0/topKeys {
 					t.Errorf("the recall is %.3f, and would be %.3f", got, without)
 				}
 				for _, c := range shown {

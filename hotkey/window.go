@@ -60,13 +60,16 @@ func (w *window) top(n int) []Count {
 // takes that many for a count to say more than that the key was used.
 const minSamples = 5
 
-// isSignificant reports whether what is known supports the count of a key: it was
-// surely sampled more often than any key that isn't counted, and at least half of
-// its count is sure, but for chance that happens once in 20 times. Where no key is
-// hot the counts are mostly those of others, and of a few samples mostly chance.
+// aboveFloor is by how much these have to be more than any key may have that isn't
+// counted: of many keys that are used alike some come a little above the others by chance.
+const aboveFloor = 1.25
+
+// isSignificant reports whether what is known supports the count of a key: at least
+// half of it is surely its own, and that is clearly more than any key has that isn't
+// counted. Where no key is hot the counts are mostly those of others.
 func (w *window) isSignificant(e entry) bool {
-	lower, _ := chance(e.Lower(), w.rate, oneIn20)
-	return e.Lower() >= max(minSamples, w.floor+1) && 2*lower >= float64(e.Count)
+	own := e.Lower()
+	return own >= minSamples && float64(own) > aboveFloor*float64(w.floor) && isVouched(e)
 }
 
 // isVouched reports whether the sketch vouches for at least half of a count, whatever
@@ -118,21 +121,19 @@ func scaled(samples, rate float64) uint64 {
 // truth bounds the number N of which n were sampled at the rate p: between what is
 // likely by chance, and at least n. With p = 1 both bounds are n.
 func truth(n uint64, p float64) (lower, upper float64) {
-	lower, upper = chance(n, p, ofListed)
+	lower, upper = chance(n, p)
 	return max(float64(n), lower/p), upper / p
 }
 
-// Deviations from what is expected. Nineteen in 20 numbers are within two on either
-// side; those that are listed are there because they are high, so that it takes more.
-const (
-	oneIn20  = 1.645
-	ofListed = 2.5
-)
+// deviations are how many standard deviations a number of samples may be from what is
+// expected. Nineteen in 20 are within two; those that are listed are there because they are
+// high, so that it takes more.
+const deviations = 2.5
 
 // chance bounds the samples Np that are expected where n were seen: those from which
 // n is at most so many standard deviations away, the solutions of
 // (n-Np)^2 = deviations^2*Np(1-p).
-func chance(n uint64, p, deviations float64) (lower, upper float64) {
+func chance(n uint64, p float64) (lower, upper float64) {
 	half := deviations * deviations * (1 - p) / 2
 	middle, deviation := float64(n)+half, deviations*math.Sqrt((1-p)*float64(n)+half*half/(deviations*deviations))
 	return middle - deviation, middle + deviation

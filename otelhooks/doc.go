@@ -43,9 +43,20 @@
 // that there was one: of a name that was looked up, which go-redis doesn't tell the
 // address of, and after a timeout, a cancelled context or a lost connection. A SELECT
 // that a user sends on a connection of his own, or in a script, doesn't change
-// db.namespace: hooks see a client's options, not a connection's state. What has waited
-// for a connection, and what everpool has sent on another one, isn't on the span: the
-// pool tells of these by numbers only, in the metrics below.
+// db.namespace: hooks see a client's options, not a connection's state.
+//
+// What a request has gone through unnoticed by its caller are events, with [Option] and a
+// client of the driver's that speaks RESP3, as go-redis's clients do by default:
+//
+//	event             attribute                when
+//	everpool.waited   everpool.wait.duration   it has waited for a connection, in seconds; with error.type,
+//	                                           which is there without Option too: in vain
+//	everpool.moved    everpool.retry.count     it went on another connection, the first having run none of it
+//	everpool.resent   everpool.retry.count     it was sent again, its reply having been lost
+//
+// Each try of go-redis's has its own. Not told are waits for a node that doesn't serve, which
+// are in the dial, and what happens to gathered commands and to an AutoPipeline: those have
+// no context. The metrics have all of it.
 //
 // A span that ended in an error has the status Error with the error's type for a
 // description, never with its text. db.namespace, server.address and server.port

@@ -23,7 +23,7 @@ type Metrics struct {
 	keep     func(*hooks.Operation) bool // nil: all
 	extra    []attribute.KeyValue
 	duration metric.Float64Histogram
-	series   *byOperation[series]
+	series   byOperation[series]
 	commands commandCounts
 
 	registration metric.Registration
@@ -44,7 +44,7 @@ func NewMetrics(settings ...Setting) (*Metrics, error) {
 		return nil, refused(err)
 	}
 	m := &Metrics{keep: cfg.keepMetrics, extra: cfg.metricAttributes, duration: duration.Inst()}
-	m.series = newByOperation(m.newSeries)
+	m.series.make = m.newSeries
 	m.commands.counts = make([][endings.Num]atomic.Int64, hooks.NumCommands())
 	meter := cfg.meter()
 	m.commands.instrument, err = meter.Int64ObservableCounter("everpool.commands", metric.WithUnit("{command}"),
@@ -137,10 +137,7 @@ func (s *series) options(errorType string) []metric.RecordOption {
 	if errorType == "" {
 		return s.ok
 	}
-	if options, ok := s.errs.get(errorType); ok {
-		return options
-	}
-	return s.failed(errorType)
+	return s.errs.get(errorType)
 }
 
 func (s *series) failed(errorType string) []metric.RecordOption {

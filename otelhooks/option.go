@@ -39,6 +39,7 @@ func (o *option) Wire(c *wiring.Client) error {
 	}
 	observing.AddTracing(c, all.tracing)
 	observing.Add(c, all.metrics)
+	c.Courses = append(c.Courses, addCourse)
 	c.Pools = append(c.Pools, wiring.Pools{
 		Key:     all.pool,
 		Watch:   func(n wiring.Nodes) (func(), error) { return all.pool.Watch(n) },

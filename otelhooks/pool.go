@@ -40,7 +40,8 @@ type Pool struct {
 	closed    atomic.Bool
 }
 
-// maxNodes bounds the nodes that something is kept for.
+// maxNodes bounds the nodes that something is kept for: a program may see any number of
+// addresses in its life.
 const maxNodes = 1024
 
 // NewPool makes the instruments and registers them with the provider; nothing is
@@ -145,11 +146,7 @@ func (p *Pool) record(to metric.Float64Histogram, node string, d time.Duration, 
 	if p.closed.Load() || !to.Enabled(ctx) {
 		return
 	}
-	s, ok := p.series.get(node)
-	if !ok { // there is no room
-		s = p.newSeries(node)
-	}
-	to.Record(ctx, d.Seconds(), s.options(errorType)...)
+	to.Record(ctx, d.Seconds(), p.series.get(node).options(errorType)...)
 }
 
 func (p *Pool) newSeries(node string) *series {

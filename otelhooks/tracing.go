@@ -21,7 +21,7 @@ import (
 type Tracing struct {
 	cfg    config
 	tracer trace.Tracer
-	starts *byOperation[startOptions]
+	starts byOperation[startOptions]
 }
 
 var _ hooks.AttemptObserver = (*Tracing)(nil)
@@ -43,7 +43,7 @@ func newTracing(cfg config) *Tracing {
 	return &Tracing{
 		cfg:    cfg,
 		tracer: cfg.tracers.Tracer(ScopeName, trace.WithInstrumentationVersion(version()), trace.WithSchemaURL(semconv.SchemaURL)),
-		starts: newByOperation(newStartOptions),
+		starts: byOperation[startOptions]{newStartOptions},
 	}
 }
 
@@ -127,6 +127,7 @@ func (t *Tracing) End(ctx context.Context, op *hooks.Operation) {
 		span.SetAttributes(attrs...)
 	}
 	if op.Outcome == hooks.Error {
+		addVainWait(span, op)
 		span.SetStatus(codes.Error, op.ErrorType) // its text may have arguments in it
 	}
 	if started, ok := span.(interface{ StartTime() time.Time }); ok {

@@ -113,7 +113,7 @@ type Config struct {
 	OnEvent func(Event)
 
 	// OnWait is told of each wait for a connection when it is over, with its
-	// duration and, if it was in vain, the error. It is called by the goroutine
+	// duration, as Stats.WaitDuration counts it, and, if it was in vain, the error. It is called by the goroutine
 	// of the request, which it holds up, under no lock, concurrently. It must not
 	// panic. nil: nobody is told.
 	OnWait func(node string, d time.Duration, err error)

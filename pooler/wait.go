@@ -44,12 +44,23 @@ func (p *Pool) wait(ctx context.Context, r Request, share bool, now time.Duratio
 		}
 	}
 	g, err := w.granted, w.err
-	if p.cfg.OnWait != nil {
-		p.cfg.OnWait(p.node.Addr, p.now()-w.since, err)
+	if p.cfg.OnWait != nil || r.Waited != nil {
+		p.tellWait(r.Waited, w.waited, err)
 	}
 	*w = waiter{ready: w.ready}
 	p.spare.Put(w)
 	return g, err
+}
+
+// tellWait tells of a wait that is over: the pool's listener, and the request itself if it
+// wasn't in vain.
+func (p *Pool) tellWait(waited *time.Duration, d time.Duration, err error) {
+	if waited != nil && err == nil {
+		*waited += d
+	}
+	if p.cfg.OnWait != nil {
+		p.cfg.OnWait(p.node.Addr, d, err)
+	}
 }
 
 // enqueueLocked adds a waiter for the request to the end of the line.
@@ -196,7 +207,8 @@ func (p *Pool) wakeLocked(w *waiter, c *Conn, err error, now time.Duration) {
 	if p.waiting--; p.waiting == 0 {
 		p.room.short.Store(false)
 	}
-	p.n.waitDuration += max(0, now-w.since) // it may have come since
+	w.waited = max(0, now-w.since) // it may have come since
+	p.n.waitDuration += w.waited
 	if c != nil {
 		p.leaseLocked(c, w.name, w.blocking, now)
 		p.setBeyondLocked(c, w.stream)

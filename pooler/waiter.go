@@ -12,6 +12,7 @@ type waiter struct {
 	err      error
 	done     bool // woken: conn or err is set
 	since    time.Duration
+	waited   time.Duration // until it was woken
 	until    time.Duration // when it gives up, or looks whether to, 0: never
 	ends     time.Duration // when it gives up in any case, 0: never
 	patience time.Duration // how long it waits where the pool is full, 0: until is in any case

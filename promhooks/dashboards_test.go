@@ -23,11 +23,11 @@ const dashboards = "../docs/dashboards"
 func TestDashboardsAskForWhatThereIs(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	x := exercise(t, reg)
-	if err := x.round(t.Context()); err != nil {
+	if err := x.Round(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	testkit.Await(t, "a window of hot keys is over", func() bool {
-		x.commands(t.Context())
+		x.Commands(t.Context())
 		return len(gather(t, reg).starting("redis_client_hot_key_rate")) > 0
 	})
 	known := exposed(t, reg)

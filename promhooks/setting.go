@@ -38,8 +38,9 @@ const (
 )
 
 // WithBuckets sets the upper bounds of the classic buckets of all metrics whose
-// name ends in _duration_seconds, in seconds, rising. By default there are 16, from
-// 50 µs to 5 s. An empty list leaves only the native buckets.
+// name ends in _duration_seconds, and of redis_connection_latency_seconds, in seconds,
+// rising. By default there are 16, from 50 µs to 5 s. An empty list leaves all
+// histograms, those of other names too, only the native buckets.
 func WithBuckets(seconds []float64) Setting {
 	seconds = append([]float64{}, seconds...)
 	return setting(func(c *config) { c.buckets = seconds })

@@ -7,9 +7,9 @@ import (
 	"syscall"
 )
 
-// dieWithParent keeps a test that panics or times out from leaving servers
+// DieWithParent keeps a test that panics or times out from leaving servers
 // behind.
-func dieWithParent() *syscall.SysProcAttr {
+func DieWithParent() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 }
 

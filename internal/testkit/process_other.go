@@ -7,7 +7,8 @@ import (
 	"syscall"
 )
 
-func dieWithParent() *syscall.SysProcAttr { return nil }
+// DieWithParent does nothing here.
+func DieWithParent() *syscall.SysProcAttr { return nil }
 
 func signalStop(p *os.Process) error     { return p.Signal(syscall.SIGSTOP) }
 func signalContinue(p *os.Process) error { return p.Signal(syscall.SIGCONT) }

@@ -6,7 +6,8 @@ import (
 	"syscall"
 )
 
-func dieWithParent() *syscall.SysProcAttr { return nil }
+// DieWithParent does nothing here.
+func DieWithParent() *syscall.SysProcAttr { return nil }
 
 func signalStop(*os.Process) error     { return errors.ErrUnsupported }
 func signalContinue(*os.Process) error { return errors.ErrUnsupported }

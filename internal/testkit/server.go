@@ -173,7 +173,7 @@ func (s *Server) launch() error {
 	}
 	cmd := exec.Command(string(s.Kind)+"-server", args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = s.Dir, log, log
-	cmd.SysProcAttr = dieWithParent()
+	cmd.SysProcAttr = DieWithParent()
 	if err := cmd.Start(); err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@
 package wiring
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"time"
@@ -30,10 +31,20 @@ type Pools struct {
 	OnWait  func(node string, d time.Duration, err error) // nil: isn't told
 }
 
+// Course is what a request has gone through on its way to a reply, unnoticed by its caller.
+type Course struct {
+	Waited time.Duration // for a connection
+	Moved  int           // times that it went on another connection, unsent
+	Resent int           // times that it was sent again
+}
+
 // Client is one that is to be watched.
 type Client struct {
 	Redis redis.UniversalClient
 	Pools []Pools
+	// Courses are told of those requests of the client that have gone through something,
+	// before their replies are read, with the context of their commands.
+	Courses []func(context.Context, Course)
 
 	tracing, others []any // observers
 	attach          Attach
