@@ -102,6 +102,7 @@ type lane struct {
 	crowded atomic.Bool           // somebody waits for room
 
 	forsaken atomic.Int64 // replies to come whose callers have left
+	window   window
 	ended    sync.Once
 	served   []*Rider // to be woken; the leader's
 	scratch  []byte   // for replies nobody wants; the leader's
@@ -354,6 +355,9 @@ func (l *lane) deliverTo(r *Rider, s *slot) (full bool) {
 	if l.left == 0 {
 		l.group.sizes.note(s.like, l.size)
 		l.size = 0
+		if r != &ghost {
+			l.window.note(r.closed, l.head.Load()+1, l.tail.Load())
+		}
 		s.rider.Store(nil) // before r can go anywhere else
 	}
 	if (l.left == 0 || r.p != nil && r.got == len(r.p)) && r.unparkLocked() {

@@ -161,7 +161,8 @@ func (l *lane) boardLocked(r *Rider, x *Exchange) error {
 
 // fullLocked keeps one slot for retire.
 func (l *lane) fullLocked(n int) bool {
-	return l.inFlight() >= maxExchanges-1 || l.forsaken.Load() >= maxForsaken || len(l.out) > 0 && len(l.out)+n > maxUnsent
+	underWay := l.inFlight()
+	return underWay >= maxExchanges-1 || l.window.full(underWay) || l.forsaken.Load() >= maxForsaken || len(l.out) > 0 && len(l.out)+n > maxUnsent
 }
 
 // crowdedLocked reports whether a request of n bytes has to wait for room. Who makes
