@@ -93,6 +93,8 @@ type lot struct {
 	riders  waiterList // those who wait for a lane: one serves them all
 	shared  *Lanes
 	more    bool // another lane is wanted, when there is room
+	apart   bool // the next lane is to have all writes
+	asking  bool // an idle connection is asked whether the server answers there
 	dialing int
 }
 

@@ -14,6 +14,7 @@ type Lanes struct {
 	pool    *Pool
 	session *Session
 	lanes   atomic.Pointer[[]*lane] // open ones; changed under Pool.mu
+	writes  atomic.Pointer[lane]    // has all writes, which the server holds back; nil: each lane has some
 	turns   atomic.Uint32
 	growing atomic.Bool // another lane was asked for
 	sizes   sizes
@@ -45,6 +46,9 @@ func (s *Lanes) Submit(r *Rider, x Exchange) error {
 	lanes := *s.lanes.Load()
 	if len(lanes) == 0 {
 		return ErrNotShared
+	}
+	if w := s.writes.Load(); w != nil {
+		lanes = s.apartFor(&x, w, lanes)
 	}
 	at, more := s.choose(r, lanes)
 	for i := range lanes {
@@ -238,6 +242,10 @@ func (p *Pool) openLaneLocked(l *lot, c *Conn, now time.Duration) {
 	c.lane.opened = now
 	p.lanes++
 	p.wg.Add(1) // until it has ended
+	if l.apart {
+		l.apart = false
+		sh.writes.Store(c.lane)
+	}
 	open := append(slices.Clone(p.openLanesLocked(sh)), c.lane)
 	sh.lanes.Store(&open)
 	sh.growing.Store(false)

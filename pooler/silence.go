@@ -10,6 +10,7 @@ import (
 var (
 	errWriteLate = errors.New("everpool: a request could not be written in time")
 	errSilent    = errors.New("everpool: the connection is silent, and the server answers on others")
+	errHeldBack  = errors.New("everpool: the server holds writes back")
 )
 
 // stragglers is the time that a silent connection has for its replies after the
@@ -43,20 +44,27 @@ func (p *Pool) doubt(l *lane) {
 	p.doubted = now
 	p.note(Event{Kind: EventSilent})
 	p.beginDialLocked(lot)
-	p.wg.Go(func() { p.settleDoubt(lot) })
+	p.wg.Go(func() { p.settleDoubt(lot, l.waitsForWrite()) })
 }
 
-// settleDoubt opens the connection and draws the conclusions.
-func (p *Pool) settleDoubt(lot *lot) {
+// settleDoubt opens the connection and draws the conclusions. If the server may hold
+// writes back, those are to have another one.
+func (p *Pool) settleDoubt(lot *lot, holds bool) {
 	began := p.now()
 	c, err := p.open(lot.session, true)
+	var w *Conn
+	dialed := p.now()
+	if err == nil && holds {
+		w = p.openAnother(lot)
+	}
 	if err == nil {
 		err = p.askAgain(c)
 	}
 	p.settleDial(lot, c, err, began, func() {
 		p.doubts--
-		if err == nil && !c.isBusy() {
-			p.condemnLocked(began)
+		condemned := err == nil && !c.isBusy() && p.condemnLocked(began)
+		if w != nil {
+			p.apartLocked(lot, w, dialed, condemned)
 		}
 	})
 }
@@ -83,16 +91,17 @@ func (p *Pool) askAgain(c *Conn) error {
 }
 
 // condemnLocked gives up all lanes that have been silent since the given time: the
-// server answers, but not there.
-func (p *Pool) condemnLocked(since time.Duration) {
-	p.desertLocked(since, func(l *lane) {
+// server answers, but not there. It reports whether there was one.
+func (p *Pool) condemnLocked(since time.Duration) bool {
+	return p.desertLocked(since, func(l *lane) {
 		p.lotLocked(l.group.session).more = true // on the connection that has answered
 	})
 }
 
 // desertLocked gives up all lanes that have been silent since the given time, with
-// what f does for each, and then what nobody uses, lane or not.
-func (p *Pool) desertLocked(since time.Duration, f func(*lane)) {
+// what f does for each, and then what nobody uses, lane or not. It reports whether there
+// was one.
+func (p *Pool) desertLocked(since time.Duration, f func(*lane)) bool {
 	deserted := false
 	for c := range p.all {
 		if l := c.lane; l != nil && !l.deserted.Load() && l.silentSince(since) {
@@ -102,7 +111,7 @@ func (p *Pool) desertLocked(since time.Duration, f func(*lane)) {
 		}
 	}
 	if !deserted {
-		return
+		return false
 	}
 	for c := range p.all {
 		if l := c.lane; l != nil && !l.deserted.Load() && l.inFlight() == 0 {
@@ -112,6 +121,7 @@ func (p *Pool) desertLocked(since time.Duration, f func(*lane)) {
 	for _, l := range p.lots {
 		p.closeIdleLocked(l, CloseSilence, errSilent)
 	}
+	return true
 }
 
 // giveUpLocked has the lane take nothing more, and its riders leave whose requests may

@@ -50,7 +50,7 @@ func (w *watch) start(l *lane) {
 	w.mu.Lock()
 	w.heardN, w.quiet = w.reads.Load(), now
 	w.mu.Unlock()
-	w.by(l, now+l.pool.cfg.SilenceAfter)
+	w.by(l, now+l.pool.cfg.SilenceAfter/heldBackAfter)
 }
 
 // stop ends the watch.
@@ -128,7 +128,7 @@ func (l *lane) look() {
 		l.untaken()
 	}
 
-	if limit := l.pool.cfg.SilenceAfter; busy && limit > 0 {
+	if limit := l.silentFor(); busy && limit > 0 {
 		soonest(l.listen(now, limit))
 	}
 	w.by(l, next)
@@ -137,7 +137,8 @@ func (l *lane) look() {
 // listen has a busy lane doubted that has been silent for so long, and returns when
 // to listen again. While nobody read something may have come, so the verdict is left
 // until the replies are attended to. That takes nothing from the silence: what had
-// come would be read at once.
+// come would be read at once. On the way to it the server may be found to hold
+// writes back.
 func (l *lane) listen(now, limit time.Duration) (next time.Duration) {
 	w := &l.watch
 	unread := l.attend()
@@ -145,11 +146,15 @@ func (l *lane) listen(now, limit time.Duration) (next time.Duration) {
 	if n := w.reads.Load(); n != w.heardN {
 		w.heardN, w.quiet = n, now
 	}
-	due := w.quiet + limit
+	quiet := w.quiet
 	w.mu.Unlock()
+	due, soon := quiet+limit, limit/heldBackAfter
 	switch {
 	case now < due:
-		return min(due, now+limit/2)
+		if now-quiet >= soon && !unread && l.waitsForWrite() && l.has(true) {
+			l.pool.askIdle(l)
+		}
+		return min(due, now+soon)
 	case unread:
 		return now + stragglers
 	}
