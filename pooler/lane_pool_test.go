@@ -505,3 +505,24 @@ func TestAShareThatIsGivenUpIsAbandonedOnce(t *testing.T) {
 		}
 	})
 }
+
+// A lane that was just opened is kept for a moment: the requests that have waited for it get
+// something of it. One that is older goes at once.
+func TestALaneIsKeptForAMomentAlthoughARequestWaits(t *testing.T) {
+	for name, c := range map[string]struct{ age, wait time.Duration }{
+		"new": {wait: 5 * time.Millisecond},
+		"old": {age: 5 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, pooler.Config{MaxOpenConns: 1}, func(pt *tester) {
+				pt.share(pt.plain)
+				pt.sleep(c.age)
+				began := time.Now()
+				pt.put(pt.get(pt.plain))
+				if d := time.Since(began); d != c.wait {
+					pt.Errorf("the lane was kept for %v, want %v", d, c.wait)
+				}
+			})
+		})
+	}
+}

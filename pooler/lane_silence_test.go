@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/everpool/everpool/internal/testkit"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -54,6 +55,28 @@ func TestASilentConnectionIsLeftByThoseWhoMayGoElsewhere(t *testing.T) {
 		pt.sleep(5 * time.Second)
 		pt.wantEnds(5, 2, 0)                  // with the two leases
 		pt.wantCloses(pooler.CloseSilence, 2) // what has spoken again is kept
+	})
+}
+
+// A server that answers BUSY runs a script, and the connection that it holds up may be
+// the one that waits for that.
+func TestAServerThatIsBusyCondemnsNoConnection(t *testing.T) {
+	bubble(t, pooler.Config{SharedConns: 2, SilenceAfter: silence}, func(pt *tester) {
+		pt.fake.Handle("PING", func(*testkit.FakeConn, []string) []byte {
+			return testkit.ReplyError("BUSY Redis is busy running a script")
+		})
+		may, mayToo, mayNot := pt.silent(false)
+		pt.sleep(4 * time.Second)
+		if pt.fake.Count("PING") == 0 {
+			t.Fatal("nobody has asked the server")
+		}
+		for _, r := range []*ride{may, mayToo, mayNot} {
+			r.wantWaiting()
+		}
+		pt.fake.Conns()[0].Push([]byte(bulk("again") + bulk("again") + bulk("once")))
+		for r, reply := range map[*ride]string{may: "again", mayToo: "again", mayNot: "once"} {
+			r.wantReply(bulk(reply))
+		}
 	})
 }
 
