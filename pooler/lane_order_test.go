@@ -312,3 +312,27 @@ func TestARiderStaysOnItsConnectionAlsoWhenItsCallerForgetsWhatItIsOwed(t *testi
 		r.receive().wantReply(bulk("first") + bulk("next") + bulk("next") + bulk("next"))
 	})
 }
+
+// A request that waits for room is overtaken by none that would fit.
+func TestASmallRequestDoesNotOvertakeALargeOneThatWaitsForRoom(t *testing.T) {
+	byHand(t, pooler.Config{SharedConns: 1}, 1<<10, func(pt *tester, h *hand) {
+		sh := pt.share(pt.plain)
+		w := h.wire(0)
+		var rides []*ride
+		for _, size := range []int{600 << 10, 600 << 10, 600 << 10, 1} { // one is being written, one unsent
+			rides = append(rides, pt.submitting(sh, ask("ECHO", strings.Repeat("x", size))))
+		}
+		rides[0].wantSubmitted()
+		rides[1].wantSubmitted()
+		for i, r := range rides[2:] {
+			if r.ended() {
+				pt.Fatalf("request %d didn't wait: %v", i+2, r.err)
+			}
+		}
+		w.hear(rides...)
+		w.say(strings.Repeat("+OK\r\n", len(rides)))
+		for _, r := range rides {
+			r.receive().await().wantReply("+OK\r\n")
+		}
+	})
+}
