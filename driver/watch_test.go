@@ -329,20 +329,20 @@ func TestASpanHasWhatItsRequestHasGoneThrough(t *testing.T) {
 		}
 		want := func(what, want string) {
 			t.Helper()
-			got := ""
+			var got strings.Builder
 			for _, s := range spans.GetSpans() {
-				got += s.Name + ":"
+				got.WriteString(s.Name + ":")
 				for _, e := range s.Events {
-					got += " " + e.Name
+					got.WriteString(" " + e.Name)
 					for _, a := range e.Attributes {
-						got += " " + string(a.Key) + "=" + a.Value.String()
+						got.WriteString(" " + string(a.Key) + "=" + a.Value.String())
 					}
 				}
-				got += "\n"
+				got.WriteString("\n")
 			}
 			spans.Reset()
-			if got != want {
-				t.Errorf("%s: %s, want %s", what, got, want)
+			if got.String() != want {
+				t.Errorf("%s: %s, want %s", what, got.String(), want)
 			}
 		}
 		ctx, users := tracers.Tracer("the user's").Start(t.Context(), "request")
