@@ -44,9 +44,8 @@ MODULES  := . $(patsubst %/go.mod,%,$(wildcard bench/go.mod tools/go.mod example
 # above all, need minutes on an idle machine, and several times that on a busy one.
 TIMEOUT  ?= 40m
 
-# The whole suite; under CI with the race detector. Tests with servers wait more than
-# they compute, so more of them run at a time than there are processors.
-TESTFLAGS ?= $(if $(CI),-race) -timeout $(TIMEOUT) -parallel 4
+# The whole suite; under CI with the race detector.
+TESTFLAGS ?= $(if $(CI),-race) -timeout $(TIMEOUT)
 
 .PHONY: help
 help: ## list the targets
