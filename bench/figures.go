@@ -25,7 +25,7 @@ var (
 		{"p50", quantile(0.5), formatTime},
 		{"p99", quantile(0.99), formatTime},
 		{"p99.9", quantile(0.999), formatTime},
-		{"idle heap", func(r *Run) float64 { return float64(max(r.Idle, 0)) }, formatSize},
+		{"idle heap", func(r *Run) float64 { return known(float64(max(r.Idle, 0))) }, formatSize},
 		{"sockets", func(r *Run) float64 { return r.ofServer(float64(r.Sockets)) }, formatCount},
 		{"server CPU/op", func(r *Run) float64 { return r.ofServer(r.perOp(float64(r.ServerCPU))) }, formatTime},
 	}

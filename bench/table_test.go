@@ -12,7 +12,7 @@ import (
 // in a second, the other one twice, thrice and once as many.
 func madeUp() []Result {
 	one := func(ops int64) Run {
-		r := Run{Ops: ops, Elapsed: time.Second, CPU: time.Duration(ops) * 2 * time.Microsecond, Mallocs: uint64(ops) * 3, Bytes: uint64(ops) * 1500, Sockets: 20, ServerCPU: time.Duration(ops) * time.Microsecond}
+		r := Run{Ops: ops, Elapsed: time.Second, CPU: time.Duration(ops) * 2 * time.Microsecond, Mallocs: uint64(ops) * 3, Bytes: uint64(ops) * 1500, Idle: 3 << 20, Sockets: 20, ServerCPU: time.Duration(ops) * time.Microsecond}
 		r.Latency.Record(20 * time.Nanosecond)
 		return r
 	}
@@ -51,12 +51,12 @@ func TestTablesOfMadeUpFigures(t *testing.T) {
 	t.Parallel()
 	results := madeUp()
 	detail := results[0].detail("base")
-	if got, want := strings.Join(detail.head, "|"), "client|ops/s|to base|client CPU/op|to base|allocs/op|B/op|p50|p99|p99.9|sockets|server CPU/op"; got != want {
+	if got, want := strings.Join(detail.head, "|"), "client|ops/s|to base|client CPU/op|to base|allocs/op|B/op|p50|p99|p99.9|idle heap|sockets|server CPU/op"; got != want {
 		t.Errorf("head %s; want %s", got, want)
 	}
 	for i, want := range []string{
-		"base|200|1.00 (1.00 to 1.00)|2.0 µs|1.00 (1.00 to 1.00)|3.0|1,500|0.0 µs|0.0 µs|0.0 µs|20|1.0 µs",
-		"other|400|2.00 (1.50 to 2.50)|2.0 µs|1.00 (1.00 to 1.00)|3.0|1,500|0.0 µs|0.0 µs|0.0 µs|20|1.0 µs",
+		"base|200|1.00 (1.00 to 1.00)|2.0 µs|1.00 (1.00 to 1.00)|3.0|1,500|0.0 µs|0.0 µs|0.0 µs|3.0 MiB|20|1.0 µs",
+		"other|400|2.00 (1.50 to 2.50)|2.0 µs|1.00 (1.00 to 1.00)|3.0|1,500|0.0 µs|0.0 µs|0.0 µs|3.0 MiB|20|1.0 µs",
 	} {
 		if got := strings.Join(detail.rows[i], "|"); got != want {
 			t.Errorf("row %d: %s; want %s", i, got, want)
@@ -85,7 +85,7 @@ func TestTablesShowWhatFailed(t *testing.T) {
 		round[1] = Run{Failed: 1234, Err: errors.New("no"), NoServer: true, Elapsed: time.Second}
 	}
 	detail := results[0].detail("nobody")
-	if got, want := strings.Join(detail.rows[1], "|"), "other|–|–|–|–|–|–|–|–|–|1,234"; got != want {
+	if got, want := strings.Join(detail.rows[1], "|"), "other|–|–|–|–|–|–|–|–|–|–|1,234"; got != want {
 		t.Errorf("%s; want %s", got, want)
 	}
 	if got := detail.head[len(detail.head)-1]; got != "failed ops" {
@@ -103,7 +103,7 @@ func TestCSVHasALineForEachRun(t *testing.T) {
 	if len(lines) != 1+6 {
 		t.Fatalf("%d lines:\n%s", len(lines), out.String())
 	}
-	if want := "get-32,8,2,other,3,600,2000,3,1500,20,20,20,20,1000,0"; lines[4] != want {
+	if want := "get-32,8,2,other,3,600,2000,3,1500,20,20,20,3145728,20,1000,0"; lines[4] != want {
 		t.Errorf("%s; want %s", lines[4], want)
 	}
 }
