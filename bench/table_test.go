@@ -103,7 +103,7 @@ func TestCSVHasALineForEachRun(t *testing.T) {
 	if len(lines) != 1+6 {
 		t.Fatalf("%d lines:\n%s", len(lines), out.String())
 	}
-	if want := "get-32,8,2,other,3,600,2000,3,1500,20,20,20,3145728,20,1000,0"; lines[4] != want {
+	if want := "get-32,8,2,other,3,600,2000,3,1500,20,20,20,3.14573e+06,20,1000,0"; lines[4] != want {
 		t.Errorf("%s; want %s", lines[4], want)
 	}
 }
