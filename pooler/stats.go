@@ -44,7 +44,7 @@ type Stats struct {
 	Admitted  int64
 	InFlight  int64
 	Answered  int64 // all replies were received
-	Failed    int64 // refused, never sent, lost, or late with an unknown outcome
+	Failed    int64 // refused, never sent, lost, or late with an unknown outcome; or sent away before that, and may come again as another
 	Abandoned int64 // the caller left first
 	Shared    int64 // requests for a shared connection; a whole pipeline is one
 	Leased    int64 // requests for a lease of their own
