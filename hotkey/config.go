@@ -76,8 +76,8 @@ type Config struct {
 	// that is too high makes no key hot. It is called for that key again only after the
 	// key was used less than half as often for the time of six windows, so that one that
 	// is hot now and then is told of once. How often it was used counts there by the
-	// samples that are surely its own, without regard to chance. It is called on a goroutine of the tracker: while it blocks, no
-	// window ends. It must not call Close. nil: not called.
+	// samples that are surely its own, without regard to chance. It is called on a
+	// goroutine of the tracker: while it blocks, no window ends. It must not call Close. nil: not called.
 	OnHot func(Hot)
 	// HotRate must be above 0 with OnHot, and 0 without.
 	HotRate float64

@@ -94,6 +94,6 @@
 //
 // Keys are data: Top, the Handler's pages, OnHot and the sorted sets show them as
 // they are, or as [Config.Normalize] leaves them; values and other arguments never
-// get there. The Handler has no authentication. No metric has keys in it, but what [CollectorConfig]
-// allows by name, and hashes.
+// get there. The Handler has no authentication. No metric has keys in it, but what
+// [CollectorConfig] allows by name, and hashes.
 package hotkey
