@@ -574,7 +574,7 @@ func (h *handle) keep(c *pooler.Conn, err error) (*pooler.Conn, error) {
 // meanwhile it is awaited, unless go-redis had better bring the request again.
 func obtain[T any](h *handle, req pooler.Request, get func(context.Context, pooler.Request) (T, error)) (T, error) {
 	for {
-		got, err := ask(h, req, get)
+		got, err := obtainOnce(h, req, get)
 		if err == nil || h.err != nil {
 			return got, err
 		}
@@ -601,8 +601,8 @@ func (h *handle) afterRefusal(req pooler.Request, err error) (time.Time, error) 
 	return h.awaitNode(req.Deadline)
 }
 
-// ask asks the pool once.
-func ask[T any](h *handle, req pooler.Request, get func(context.Context, pooler.Request) (T, error)) (got T, err error) {
+// obtainOnce asks the pool once.
+func obtainOnce[T any](h *handle, req pooler.Request, get func(context.Context, pooler.Request) (T, error)) (got T, err error) {
 	began := time.Time{}
 	s, ofSentinel := h.bound.places.(sentinels)
 	if ofSentinel {

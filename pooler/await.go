@@ -9,7 +9,7 @@ import (
 func (p *Pool) Serves() bool { return p.health.serves.Load() }
 
 // Answers reports whether requests may expect to be answered soon. See [Pooler].
-func (p *Pool) Answers() bool { return p.Serves() && !p.silent.Load() }
+func (p *Pool) Answers() bool { return p.Serves() && p.doubts.Load() == 0 }
 
 // Await blocks until the node serves. See [Pooler].
 func (p *Pool) Await(ctx context.Context, r Request, limit time.Duration) error {

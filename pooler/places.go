@@ -46,7 +46,7 @@ func (p *Pool) illnessLocked() Illness {
 	switch {
 	case p.health.state != StateUp:
 		return Illness{Since: p.health.downTime, Serves: p.servesLocked()}
-	case p.doubts > 0:
+	case p.doubts.Load() > 0:
 		return Illness{Since: p.start.Add(p.doubted), Silent: true}
 	}
 	return Illness{}

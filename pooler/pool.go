@@ -76,8 +76,7 @@ type Pool struct {
 	events    []Event  // to be told after that
 	room      room
 	part      *part         // of a budget of several pools, nil: there is none
-	doubts    int           // silent lanes are being looked into, on so many connections
-	silent    atomic.Bool   // doubts > 0, for those without the lock
+	doubts    atomic.Int32  // silent lanes are being looked into, on so many connections; changed under mu
 	doubted   time.Duration // when that last began
 	turnedAt  time.Duration // when what the server says of itself had consequences, 0: never
 	turnPause time.Duration // until it may have some again
@@ -273,7 +272,7 @@ func (p *Pool) refuseLocked(r Request) error {
 	case r.Want != nil && (r.Want.place == placeClosed || r.Want.Err() != nil ||
 		r.Want.place == placeIdle && r.Want.session != r.Session):
 		return &Error{Err: ErrConnGone, Node: p.node.Addr}
-	case p.doubts > 0: // however many connections there are
+	case p.doubts.Load() > 0: // however many connections there are
 		return p.elsewhereLocked(r.Place)
 	}
 	return nil

@@ -29,7 +29,8 @@ func (p *Pool) doubt(l *lane) {
 	p.mu.Lock()
 	defer p.unlock()
 	now := p.now()
-	if p.closed || p.doubts > 1 || p.doubts == 1 && now-p.doubted < 2*p.cfg.SilenceAfter || p.health.state != StateUp || l.conn.lane != l || l.deserted.Load() || l.isSlow() {
+	doubts := p.doubts.Load()
+	if p.closed || doubts > 1 || doubts == 1 && now-p.doubted < 2*p.cfg.SilenceAfter || p.health.state != StateUp || l.conn.lane != l || l.deserted.Load() || l.isSlow() {
 		return
 	}
 	lot := p.lotLocked(l.group.session)
@@ -39,8 +40,7 @@ func (p *Pool) doubt(l *lane) {
 		}
 		return // no room to ask
 	}
-	p.doubts++
-	p.silent.Store(true)
+	p.doubts.Add(1)
 	p.doubted = now
 	p.note(Event{Kind: EventSilent})
 	p.beginDialLocked(lot)
@@ -55,8 +55,7 @@ func (p *Pool) settleDoubt(lot *lot) {
 		err = p.askAgain(c)
 	}
 	p.settleDial(lot, c, err, began, func() {
-		p.doubts--
-		p.silent.Store(p.doubts > 0)
+		p.doubts.Add(-1)
 		if err == nil && !c.isBusy() {
 			p.condemnLocked(began)
 		}

@@ -35,7 +35,7 @@ func (w *window) note(late bool, head, tail uint64) {
 	}
 	switch most, underWay := w.most.Load(), int64(tail-head); {
 	case w.late*4 > w.inTime:
-		w.most.Store(max((min(underWay, maxExchanges)+1)/2, minWindow))
+		w.most.Store(max((underWay+1)/2, minWindow))
 	case most > 0 && most >= 2*underWay+minWindow:
 		w.most.Store(0) // it isn't what keeps requests from being sent
 	case most > 0:
