@@ -69,8 +69,9 @@ func (p *Pool) Release(places Places) {
 	p.mu.Lock()
 	defer p.unlock()
 	p.sendAwayLocked()
-	if ill := p.illnessLocked(); ill.Silent && !places.Here(p.node.Addr, -1, ill) {
-		p.desertLocked(p.doubted, func(*lane) {})
+	ill := p.illnessLocked()
+	if ill.Silent && !places.Here(p.node.Addr, -1, ill) && len(p.leaveSilentLocked(p.doubted)) > 0 {
+		p.closeUnusedLocked()
 	}
 }
 

@@ -56,8 +56,8 @@ func (p *Pool) settleDoubt(lot *lot) {
 	}
 	p.settleDial(lot, c, err, began, func() {
 		p.doubts.Add(-1)
-		if err == nil && !c.isBusy() {
-			p.condemnLocked(began)
+		if err == nil {
+			p.condemnLocked(began, c.isBusy())
 		}
 	})
 }
@@ -84,30 +84,36 @@ func (p *Pool) askAgain(c *Conn) error {
 }
 
 // condemnLocked gives up all lanes that have been silent since the given time: the
-// server answers, but not there.
-func (p *Pool) condemnLocked(since time.Duration) {
-	p.desertLocked(since, func(l *lane) {
+// server answers, but not there. Where it answers that a script keeps it busy, the
+// script is what holds them up, and connections that nobody uses aren't in doubt.
+func (p *Pool) condemnLocked(since time.Duration, busy bool) {
+	silent := p.leaveSilentLocked(since)
+	for _, l := range silent {
 		p.lotLocked(l.group.session).more = true // on the connection that has answered
-	})
+	}
+	if len(silent) > 0 && !busy {
+		p.closeUnusedLocked()
+	}
 }
 
-// desertLocked gives up all lanes that have been silent since the given time, with
-// what f does for each, and then what nobody uses, lane or not.
-func (p *Pool) desertLocked(since time.Duration, f func(*lane)) {
-	deserted := false
+// leaveSilentLocked gives up the lanes that have been silent since the given time, and
+// returns them.
+func (p *Pool) leaveSilentLocked(since time.Duration) (silent []*lane) {
 	for c := range p.all {
 		if l := c.lane; l != nil && !l.deserted.Load() && l.silentSince(since) {
-			deserted = true
 			p.giveUpLocked(l, errSilent)
-			f(l)
+			silent = append(silent, l)
 		}
 	}
-	if !deserted {
-		return
-	}
+	return silent
+}
+
+// closeUnusedLocked ends what nobody uses, lane or not: what leaves silent lanes would
+// come there, and nobody knows whether it still works.
+func (p *Pool) closeUnusedLocked() {
 	for c := range p.all {
 		if l := c.lane; l != nil && !l.deserted.Load() && l.inFlight() == 0 {
-			p.giveUpLocked(l, errSilent) // what leaves the others would come here
+			p.giveUpLocked(l, errSilent)
 		}
 	}
 	for _, l := range p.lots {
