@@ -9,13 +9,13 @@ import (
 func (p *Pool) Serves() bool { return p.health.serves.Load() }
 
 // Answers reports whether requests may expect to be answered soon. See [Pooler].
-func (p *Pool) Answers() bool { return p.Serves() && p.doubts.Load() == 0 }
+func (p *Pool) Answers() bool { return p.Serves() && p.doubts.running.Load() == 0 }
 
 // Await blocks until the node serves. See [Pooler].
 func (p *Pool) Await(ctx context.Context, r Request, limit time.Duration) error {
 	p.mu.Lock()
 	now := p.now()
-	p.lastUse, p.unused = now, false
+	p.use.last, p.use.drained = now, false
 	if p.warm == nil {
 		p.workLocked(r.Session)
 	}
@@ -64,7 +64,7 @@ func (p *Pool) contactLocked(l *lot, now time.Duration) {
 	if p.health.downTime.IsZero() {
 		p.health.downAt, p.health.downTime = now, time.Now()
 	}
-	if p.dialing == 0 {
+	if p.dials.running == 0 {
 		p.beginDialLocked(l)
 		p.wg.Go(func() { p.dial(l) })
 	}
@@ -105,7 +105,7 @@ func (p *Pool) awaitLocked(limit, since, now time.Duration) *waiter {
 // servesLocked reports whether requests may expect to be served.
 func (p *Pool) servesLocked() bool {
 	switch {
-	case p.lastID == 0, p.unused:
+	case p.conns.lastID == 0, p.use.drained:
 		return false // nothing is known yet, or was asked for long
 	case p.health.state == StateUp:
 		return true
@@ -114,7 +114,7 @@ func (p *Pool) servesLocked() bool {
 }
 
 // servingLocked is the number of connections that are no handle's own.
-func (p *Pool) servingLocked() int { return len(p.all) - p.pinned - p.beyond }
+func (p *Pool) servingLocked() int { return len(p.conns.all) - p.conns.pinned - p.conns.beyond }
 
 // settleServesLocked keeps what Serves says, and releases those who await the node
 // once it serves.

@@ -11,6 +11,12 @@ import (
 // same memory.
 type books [16]tally
 
+// rides are the requests for shared connections: all, and those that were lost.
+type rides struct {
+	books                  books
+	moved, resent, unknown atomic.Int64
+}
+
 // tally counts the requests of some riders. Each is begun once and over once, and
 // what was counted is never taken back.
 type tally struct {
@@ -79,7 +85,7 @@ func (t *tally) end(o Outcome) {
 // request. It is called by the submitter.
 func (r *Rider) admitLocked(p *Pool) {
 	if r.counted == nil && !r.closed && !r.own {
-		r.counted = &p.books[r.turn%uint32(len(p.books))]
+		r.counted = &p.rides.books[r.turn%uint32(len(p.rides.books))]
 		r.counted.begun.Add(1)
 	}
 }

@@ -35,14 +35,14 @@ func TestALoneCallerIsNeverSeenTwice(t *testing.T) {
 	})
 	var last count
 	for time.Now().Before(until) {
-		n := p.books.read()
+		n := p.rides.books.read()
 		if now, before := n.over-n.failed-n.abandoned, last.over-last.failed-last.abandoned; n.begun-n.over > 1 || n.begun < n.over || now < before {
 			t.Fatalf("after %+v: %+v", last, n)
 		}
 		last = n
 	}
 	wg.Wait()
-	if n := p.books.read(); n.over < 100 || n.begun != n.over {
+	if n := p.rides.books.read(); n.over < 100 || n.begun != n.over {
 		t.Errorf("at the end: %+v", n)
 	}
 }

@@ -221,7 +221,7 @@ func (p *Pool) grant() {
 	p.mu.Lock()
 	p.part.n++
 	p.part.asked = false
-	p.grow = true
+	p.later.grow = true
 	p.unlock()
 }
 
@@ -237,7 +237,7 @@ func (p *Pool) recall() {
 	p.part.n--
 	p.part.owes = true
 	if p.countedLocked() > p.part.n && !p.evictLocked(nil) {
-		if least := p.leastLaneLocked(); least != nil && p.lanes-p.yielding > 1 {
+		if least := p.leastLaneLocked(); least != nil && p.conns.lanes-p.conns.yielding > 1 {
 			p.retireLocked(least)
 		}
 	}
@@ -246,7 +246,7 @@ func (p *Pool) recall() {
 
 // maxLocked is how many connections the pool may have now, those included that are opened
 // for streams.
-func (p *Pool) maxLocked() int { return p.boundLocked() + p.streams }
+func (p *Pool) maxLocked() int { return p.boundLocked() + p.queue.streams }
 
 // boundLocked is how many connections the pool may have now, streams apart.
 func (p *Pool) boundLocked() int {
@@ -266,24 +266,24 @@ func (p *Pool) settlePartLocked() {
 	switch {
 	case t.n == 0 && counted > 0:
 		t.n = 1
-		p.work = append(p.work, func() { t.budget.book(p, 1) })
-	case t.n > 0 && counted == 0 && p.waiting == 0:
+		p.later.work = append(p.later.work, func() { t.budget.book(p, 1) })
+	case t.n > 0 && counted == 0 && p.queue.waiting == 0:
 		all := t.n
 		if t.owes {
 			all++
 		}
 		t.n, t.owes = 0, false
-		p.work = append(p.work, func() { t.budget.book(p, -all) })
+		p.later.work = append(p.later.work, func() { t.budget.book(p, -all) })
 	case t.owes && counted <= t.n:
 		t.owes = false
-		p.work = append(p.work, func() { t.budget.book(p, -1) })
+		p.later.work = append(p.later.work, func() { t.budget.book(p, -1) })
 	case !t.asked && counted >= t.n && t.n < p.cfg.MaxOpenConns && p.health.state == StateUp && p.wantsMoreLocked():
 		t.asked = true
-		p.work = append(p.work, func() { t.budget.ask(p) })
+		p.later.work = append(p.later.work, func() { t.budget.ask(p) })
 	}
 	unused := p.unusedLocked(counted)
 	if t.unused.Swap(unused) == 0 && unused != 0 && t.budget.wanted.Load() {
-		p.work = append(p.work, t.budget.look)
+		p.later.work = append(p.later.work, t.budget.look)
 	}
 }
 
@@ -298,11 +298,11 @@ func (p *Pool) wantsMoreLocked() bool {
 // has fewer than it may have, 0 if it needs all.
 func (p *Pool) unusedLocked(counted int) int64 {
 	switch {
-	case p.waiting > 0 || p.part.n < 2:
+	case p.queue.waiting > 0 || p.part.n < 2:
 		return 0
 	case counted < p.part.n:
 		return 1
-	case p.idle == 0:
+	case p.conns.idle == 0:
 		return 0
 	}
 	return max(p.start.UnixNano()+int64(p.oldestIdleLocked(nil).idle[0].idleSince), 2)

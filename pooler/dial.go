@@ -8,15 +8,24 @@ import (
 	"math"
 	"net"
 	"os"
+	"sync/atomic"
 	"time"
 )
+
+// dials are those under way, and what bounds them. Guarded by Pool.mu.
+type dials struct {
+	running int
+	asking  int         // of those: they wait for credentials
+	ramp    int         // so many may run at a time
+	heard   atomic.Bool // a byte has come from the node
+}
 
 // growLocked opens connections for those who wait without one being opened for
 // them, as far as the bounds allow. While the node is not up that is the
 // prober's work alone.
 func (p *Pool) growLocked() {
-	for !p.closed && p.health.state == StateUp && p.dialing-p.asking < p.rampLocked() {
-		if p.fullLocked() && p.idle == 0 && p.pinned == 0 {
+	for !p.closed && p.health.state == StateUp && p.dials.running-p.dials.asking < p.rampLocked() {
+		if p.fullLocked() && p.conns.idle == 0 && p.conns.pinned == 0 {
 			return // the usual case under load, and no use in looking further
 		}
 		l := p.neediestLocked()
@@ -40,17 +49,17 @@ func (p *Pool) growLocked() {
 // the server is slow or gone: until their replies are in, new connections are
 // tried one by one.
 func (p *Pool) rampLocked() int {
-	if p.drains > 0 {
+	if p.conns.drains > 0 {
 		return 1
 	}
-	return min(p.ramp, p.cfg.MaxConcurrentDials)
+	return min(p.dials.ramp, p.cfg.MaxConcurrentDials)
 }
 
 // neediestLocked returns the lot whose uncovered waiter has waited longest, or,
 // when all are covered, the one that MinIdleConns are missing in, or nil.
 func (p *Pool) neediestLocked() *lot {
 	var needy *lot
-	onlyStreams := p.streams > 0 && p.countedLocked() >= p.boundLocked()
+	onlyStreams := p.queue.streams > 0 && p.countedLocked() >= p.boundLocked()
 	for _, l := range p.lots {
 		switch {
 		case l.needs() <= l.dialing, onlyStreams && l.streams == 0:
@@ -66,8 +75,8 @@ func (p *Pool) neediestLocked() *lot {
 
 // lackLocked returns the lot that MinIdleConns are missing in, or nil.
 func (p *Pool) lackLocked() *lot {
-	if p.cfg.MinIdleConns == 0 || p.unused || p.warm == nil || p.warm.abandoned() ||
-		p.idle+p.dialing >= p.cfg.MaxIdleConns || p.now() < p.health.unreadyUntil {
+	if p.cfg.MinIdleConns == 0 || p.use.drained || p.warm == nil || p.warm.abandoned() ||
+		p.conns.idle+p.dials.running >= p.cfg.MaxIdleConns || p.now() < p.health.unreadyUntil {
 		return nil
 	}
 	if l := p.lotLocked(p.warm); len(l.idle)+l.dialing < p.cfg.MinIdleConns {
@@ -80,7 +89,7 @@ func (p *Pool) lackLocked() *lot {
 // commands, it is that of fresh connections.
 func (p *Pool) workLocked(s *Session) {
 	if p.warm != s && (len(s.steps) > 0 || p.warm == nil) {
-		p.warm, p.grow = s, true
+		p.warm, p.later.grow = s, true
 	}
 }
 
@@ -133,7 +142,7 @@ func (p *Pool) raise(l *lot, c *Conn) {
 }
 
 func (p *Pool) beginDialLocked(l *lot) {
-	p.dialing++
+	p.dials.running++
 	l.dialing++
 	p.n.dials++
 }
@@ -156,7 +165,7 @@ func (p *Pool) settleDial(l *lot, c *Conn, err error, began time.Duration, first
 	p.endDialLocked(l, c, err, began)
 	switch {
 	case err == nil, ofSession(err), p.closed:
-	case isUnready(err) && p.health.state == StateUp && p.lastID > 0 && (p.servingLocked() > 0 || !p.health.lost):
+	case isUnready(err) && p.health.state == StateUp && p.conns.lastID > 0 && (p.servingLocked() > 0 || !p.health.lost):
 		p.unreadyLocked(l, err)
 	default:
 		p.n.dialErrors++
@@ -169,7 +178,7 @@ func (p *Pool) settleDial(l *lot, c *Conn, err error, began time.Duration, first
 // wait for the connection are told, as others are by the replies to what they ask.
 func (p *Pool) unreadyLocked(l *lot, err error) {
 	p.n.dialErrors++
-	p.ramp = 1
+	p.dials.ramp = 1
 	p.health.lastErr = err
 	p.health.unreadyUntil = p.now() + p.cfg.BackoffMax
 	p.failLotLocked(l, &Error{Err: ErrNotReady, Node: p.node.Addr, Cause: err})
@@ -179,16 +188,16 @@ func (p *Pool) unreadyLocked(l *lot, err error) {
 // the session. What it means for the node is the caller's to settle.
 func (p *Pool) endDialLocked(l *lot, c *Conn, err error, began time.Duration) {
 	now := p.now()
-	p.dialing--
+	p.dials.running--
 	l.dialing--
-	p.grow = true
+	p.later.grow = true
 	p.note(Event{Kind: EventDial, Duration: now - began, Err: err})
 	switch {
 	case err == nil && p.closed:
-		p.work = append(p.work, func() { _ = c.nc.Close() })
+		p.later.work = append(p.later.work, func() { _ = c.nc.Close() })
 	case err == nil:
 		p.health.lastErr, p.health.lost = nil, false
-		p.ramp = min(p.ramp+1, max(1, p.cfg.MaxOpenConns)) // doubles when all of them succeed
+		p.dials.ramp = min(p.dials.ramp+1, max(1, p.cfg.MaxOpenConns)) // doubles when all of them succeed
 		p.adoptLocked(c, now)
 		if p.countedLocked() > p.maxLocked() { // the bound was lowered meanwhile
 			p.closeLocked(c, CloseRoom, nil)
@@ -260,7 +269,7 @@ func (p *Pool) openOnce(ctx context.Context, s *Session, probe bool, replay []by
 	c := newConn(withDeadlines(nc), s)
 	c.pool = p
 	defer p.interruptWhenClosed(c)()
-	if !p.heard.Load() {
+	if !p.dials.heard.Load() {
 		c.first = p.hear
 	}
 	if replay == nil {
@@ -307,8 +316,8 @@ func (p *Pool) replay(ctx context.Context, s *Session) ([]byte, error) {
 // countAsking counts the dials that wait for credentials.
 func (p *Pool) countAsking(n int) {
 	p.mu.Lock()
-	p.asking += n
-	p.grow = true
+	p.dials.asking += n
+	p.later.grow = true
 	p.unlock()
 }
 
@@ -320,9 +329,9 @@ const explainTime = time.Second
 func (p *Pool) hear(err error) error {
 	switch {
 	case err == nil:
-		p.heard.Store(true)
+		p.dials.heard.Store(true)
 		return nil
-	case p.heard.Load() || p.node.Explain == nil:
+	case p.dials.heard.Load() || p.node.Explain == nil:
 		return err
 	}
 	ctx, cancel := context.WithTimeout(p.ctx, min(explainTime, p.cfg.DialTimeout))
@@ -352,7 +361,7 @@ func (c *Conn) lastWords(err error) error {
 // mistakenLocked reports whether waiting for the node makes no sense: it has never
 // answered, and the last dial says that it can't.
 func (p *Pool) mistakenLocked(err error) bool {
-	return !p.heard.Load() && p.cfg.FailFastAfter != math.MaxInt64 && isMistake(err)
+	return !p.dials.heard.Load() && p.cfg.FailFastAfter != math.MaxInt64 && isMistake(err)
 }
 
 // dialWithin returns when ctx is done even if Node.Dial doesn't: no single

@@ -14,7 +14,7 @@ const drainLimit = 1 << 20
 // reply to the wrong request.
 func (p *Pool) drainLocked(c *Conn) {
 	c.place = placeDraining
-	p.drains++
+	p.conns.drains++
 	p.wg.Go(func() { p.drain(c, p.cfg.HealthCheckTimeout) })
 }
 
@@ -23,7 +23,7 @@ func (p *Pool) drain(c *Conn, limit time.Duration) {
 	ok := c.discard(p.ctx, time.Now().Add(limit), drainLimit)
 	stop()
 	p.mu.Lock()
-	p.drains--
+	p.conns.drains--
 	if c.place == placeDraining {
 		c.place = placeLeased // by the pool, for the moment
 		if ok {
@@ -32,6 +32,6 @@ func (p *Pool) drain(c *Conn, limit time.Duration) {
 			p.closeLocked(c, CloseAbandoned, nil)
 		}
 	}
-	p.grow = true
+	p.later.grow = true
 	p.unlock()
 }

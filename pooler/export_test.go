@@ -5,7 +5,7 @@ package pooler
 func (p *Pool) Ticking() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.ticking
+	return p.use.tick.at != 0
 }
 
 // NewConn makes a connection that is in no pool.

@@ -86,7 +86,7 @@ func (p *Pool) answeredLocked(asked, now time.Duration) {
 // works. The counting is its caller's: a dial that has succeeded stays one.
 func (p *Pool) dialFailedLocked(err error, began time.Duration) {
 	h := &p.health
-	p.ramp = 1
+	p.dials.ramp = 1
 	if !p.mistakenLocked(h.lastErr) || !isWordless(err) { // which takes back nothing that was said
 		h.lastErr = err
 	}
@@ -108,7 +108,7 @@ func (p *Pool) dialFailedLocked(err error, began time.Duration) {
 func (p *Pool) lookAround() {
 	p.mu.Lock()
 	var lanes []*lane
-	for c := range p.all {
+	for c := range p.conns.all {
 		if c.lane != nil {
 			lanes = append(lanes, c.lane)
 		}
@@ -147,7 +147,7 @@ func (p *Pool) probeOnce(pause *time.Duration) (more bool) {
 	p.mu.Lock()
 	now := p.now()
 	h := &p.health
-	if p.closed || p.waiting+h.awaiting.n == 0 && now-p.lastUse > probeUnasked && p.lackLocked() == nil {
+	if p.closed || p.queue.waiting+h.awaiting.n == 0 && now-p.use.last > probeUnasked && p.lackLocked() == nil {
 		h.next = nil
 		if h.state == StateDown && !p.closed {
 			p.setStateLocked(StateSuspect, h.lastErr) // what is known gets old
@@ -174,7 +174,7 @@ func (p *Pool) probeOnce(pause *time.Duration) (more bool) {
 	defer p.unlock()
 	if err == nil || ofSession(err) {
 		h.next = nil
-		p.ramp = 1
+		p.dials.ramp = 1
 		p.endDialLocked(l, c, err, now)
 		if !p.closed {
 			p.setStateLocked(StateUp, nil)
@@ -191,7 +191,7 @@ func (p *Pool) probeOnce(pause *time.Duration) (more bool) {
 	p.giveUpOnNodeLocked(p.now())
 	p.failWaitersLocked(now)
 	next := p.pauseLocked(pause, p.now())
-	if p.failingLocked(p.now()) && p.waiting+h.awaiting.n > 0 {
+	if p.failingLocked(p.now()) && p.queue.waiting+h.awaiting.n > 0 {
 		next = min(next, p.soonestProbeLocked(p.now())) // for those who came since it began
 	}
 	h.next.Reset(next)
@@ -240,7 +240,7 @@ func (p *Pool) giveUpOnNodeLocked(now time.Duration) {
 	if h.lastGood >= h.downAt {
 		silent = now-h.lastGood >= p.cfg.BackoffMax
 	}
-	if h.state == StateSuspect && (silent || len(p.all) == 0) {
+	if h.state == StateSuspect && (silent || len(p.conns.all) == 0) {
 		p.setStateLocked(StateDown, h.lastErr)
 	}
 }
@@ -248,7 +248,7 @@ func (p *Pool) giveUpOnNodeLocked(now time.Duration) {
 // hearLanesLocked notes whether lanes have been answered since it was last called.
 func (p *Pool) hearLanesLocked(now time.Duration) {
 	heard := false
-	for c := range p.all {
+	for c := range p.conns.all {
 		if l := c.lane; l != nil {
 			n := l.watch.reads.Load()
 			heard = heard || n != l.heardN
@@ -256,7 +256,7 @@ func (p *Pool) hearLanesLocked(now time.Duration) {
 		}
 	}
 	if heard {
-		p.lastUse = now
+		p.use.last = now
 		p.answeredLocked(now, now)
 	}
 }
@@ -343,7 +343,7 @@ func (p *Pool) downErrorLocked(sentinel error) *Error {
 	e := &Error{Err: sentinel, Node: p.node.Addr}
 	if h := &p.health; h.state != StateUp {
 		e.Since, e.Attempts, e.Cause = h.downTime, h.failures, h.lastErr
-		e.NeverAnswered = !p.heard.Load()
+		e.NeverAnswered = !p.dials.heard.Load()
 	}
 	return e
 }

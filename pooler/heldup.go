@@ -38,7 +38,7 @@ func (p *Pool) letGo(l *lane, at uint64, cause error, then func()) {
 		return
 	}
 	p.giveUpLocked(l, cause)
-	p.work = append(p.work, then)
+	p.later.work = append(p.later.work, then)
 }
 
 // endForsaken ends the lane if nobody is left on it: a new connection costs less than

@@ -22,7 +22,7 @@ const lateReplies = "late replies"
 // holdersLocked returns who holds connections, those who hold most first.
 func (p *Pool) holdersLocked(now time.Duration) []Holder {
 	held := make(map[string]Holder)
-	for c := range p.all {
+	for c := range p.conns.all {
 		what := c.holder
 		switch {
 		case c.place == placeDraining:
@@ -43,7 +43,7 @@ func (p *Pool) holdersLocked(now time.Duration) []Holder {
 // busyErrorLocked is an error that says who holds the connections.
 func (p *Pool) busyErrorLocked(sentinel error, waited time.Duration) *Error {
 	e := p.downErrorLocked(sentinel)
-	e.Waited, e.Open, e.Max, e.Waiting = waited, len(p.all), p.boundLocked(), p.waiting
+	e.Waited, e.Open, e.Max, e.Waiting = waited, len(p.conns.all), p.boundLocked(), p.queue.waiting
 	all := p.holdersLocked(p.now())
 	for _, h := range all {
 		if h.What != lateReplies {

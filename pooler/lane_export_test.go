@@ -5,7 +5,7 @@ package pooler
 func (p *Pool) Watching() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for c := range p.all {
+	for c := range p.conns.all {
 		if c.lane != nil && c.lane.watch.at.Load() != 0 {
 			return true
 		}

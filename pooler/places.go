@@ -46,8 +46,8 @@ func (p *Pool) illnessLocked() Illness {
 	switch {
 	case p.health.state != StateUp:
 		return Illness{Since: p.health.downTime, Serves: p.servesLocked()}
-	case p.doubts.Load() > 0:
-		return Illness{Since: p.start.Add(p.doubted), Silent: true}
+	case p.doubts.running.Load() > 0:
+		return Illness{Since: p.start.Add(p.doubts.began), Silent: true}
 	}
 	return Illness{}
 }
@@ -70,7 +70,7 @@ func (p *Pool) Release(places Places) {
 	defer p.unlock()
 	p.sendAwayLocked()
 	ill := p.illnessLocked()
-	if ill.Silent && !places.Here(p.node.Addr, -1, ill) && len(p.leaveSilentLocked(p.doubted)) > 0 {
+	if ill.Silent && !places.Here(p.node.Addr, -1, ill) && len(p.leaveSilentLocked(p.doubts.began)) > 0 {
 		p.closeUnusedLocked()
 	}
 }

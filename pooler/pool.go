@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -41,50 +40,98 @@ type Pool struct {
 	cfg    Config // defaults filled in; only what the knobs change is guarded
 	closed bool
 	empty  chan struct{} // closed when the last connection of a closed pool is
-	heard  atomic.Bool   // a byte has come from the node
-	lastID uint64
-	all    map[*Conn]struct{}
+	conns  conns
 	lots   map[*Session]*lot
 	recent *lot     // the one used last
 	warm   *Session // the one worked in last: MinIdleConns are kept in it
-	idle   int
-	drains int
-	beyond int // streams: connections that don't count for MaxOpenConns
+	queue  queue
+	dials  dials
+	health health
+	n      counters
+	use    use
+	later  deferred
+	room   room
+	part   *part // of a budget of several pools, nil: there is none
+	doubts doubts
+	turns  turns
+	rides  rides
+}
 
-	streams int // requests for such that wait
+// conns are the pool's connections, and how many of them are used for what. Guarded by
+// Pool.mu.
+type conns struct {
+	all      map[*Conn]struct{}
+	lastID   uint64
+	idle     int
+	drains   int
+	beyond   int // streams: they don't count for MaxOpenConns
+	pinned   int // with a pin, streams apart
+	lanes    int
+	yielding int // of lanes: retired
+}
 
-	seq     uint64
-	waiting int
-	expiry  *time.Timer   // wakes those whose time is over
-	expires time.Duration // when it goes off, 0 if it doesn't
-	spare   sync.Pool     // of *waiter; of the pool, since a waiter has a channel
+// add makes a new connection one of the pool's.
+func (cs *conns) add(c *Conn) {
+	cs.lastID++
+	c.id = cs.lastID
+	cs.all[c] = struct{}{}
+}
 
-	dialing   int
-	asking    int // of those: they wait for credentials
-	ramp      int // dials that may run at a time
-	grow      bool
-	health    health
-	n         counters
-	lastUse   time.Duration
-	unused    bool // drained, and not asked for since
-	pinned    int  // connections with a pin, streams apart
-	lanes     int
-	yielding  int // of lanes: retired
-	tick      *time.Timer
-	ticking   bool
-	work      []func() // to be done after unlock: closing, and what lanes have to do
-	events    []Event  // to be told after that
-	room      room
-	part      *part         // of a budget of several pools, nil: there is none
-	doubts    atomic.Int32  // silent lanes are being looked into, on so many connections; changed under mu
-	doubted   time.Duration // when that last began
-	turnedAt  time.Duration // when what the server says of itself had consequences, 0: never
-	turnPause time.Duration // until it may have some again
-	retiredTo uint64        // connections up to this number are retired
+// remove takes one out that is closed.
+func (cs *conns) remove(c *Conn) {
+	delete(cs.all, c)
+	if c.beyond {
+		cs.beyond--
+	} else if c.pin != "" {
+		cs.pinned--
+	}
+}
 
-	// Of requests for lanes: all, and those that were lost.
-	books                  books
-	moved, resent, unknown atomic.Int64
+// setPin says why the lease of c outlasts its request; "": it doesn't.
+func (cs *conns) setPin(c *Conn, reason string) {
+	if !c.beyond {
+		cs.pinned += asInt(reason != "") - asInt(c.pin != "")
+	}
+	c.pin = reason
+}
+
+// setBeyond says whether c is a stream, or is to be one. It reports whether that is new.
+func (cs *conns) setBeyond(c *Conn, beyond bool) bool {
+	if c.beyond == beyond {
+		return false
+	}
+	c.beyond = beyond
+	n := 2*asInt(beyond) - 1
+	cs.beyond += n
+	if c.pin != "" {
+		cs.pinned -= n
+	}
+	return true
+}
+
+// asInt is 1 if it is so, else 0.
+func asInt(so bool) int {
+	if so {
+		return 1
+	}
+	return 0
+}
+
+// use is when the pool was used, and what looks after what isn't. Guarded by Pool.mu.
+type use struct {
+	last    time.Duration
+	drained bool // and not asked for since
+	tick    alarm
+}
+
+// note notes that the pool is asked for a connection.
+func (u *use) note(now time.Duration) { u.last, u.drained = now, false }
+
+// deferred is what a section under the lock has left to do; see [Pool.unlock].
+type deferred struct {
+	grow   bool     // connections may be missing
+	work   []func() // after the lock: closing, and what lanes have to do
+	events []Event  // to be told after that
 }
 
 // lot is what the pool has and lacks of one session.
@@ -132,14 +179,15 @@ func New(node Node, cfg Config) (*Pool, error) {
 		start: time.Now(),
 		cfg:   cfg.withDefaults(),
 		empty: make(chan struct{}),
-		all:   make(map[*Conn]struct{}),
+		conns: conns{all: make(map[*Conn]struct{})},
 		lots:  make(map[*Session]*lot),
-		ramp:  1,
+		dials: dials{ramp: 1},
 
 		tenthJitter: cfg.ConnMaxLifetimeJitter == 0,
 		n:           counters{closes: make(map[CloseReason]int64), pins: make(map[string]int64)},
 	}
 	p.health.since = p.start
+	p.queue.expiry.look, p.room.alarm.look, p.use.tick.look = p.expire, p.lookForRoom, p.look
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	if node.Budget != nil {
 		p.part = node.Budget.join(p)
@@ -166,15 +214,15 @@ func (p *Pool) since(deadline time.Time) time.Duration {
 // unlock does what the section under the lock has left to do: it opens the
 // connections that are missing, unlocks, closes sockets and tells events.
 func (p *Pool) unlock() {
-	if p.grow {
-		p.grow = false
+	if p.later.grow {
+		p.later.grow = false
 		p.growLocked()
 	}
 	p.yieldLocked()
 	p.settleServesLocked()
 	p.settlePartLocked()
-	work, events := p.work, p.events
-	p.work, p.events = nil, nil
+	work, events := p.later.work, p.later.events
+	p.later.work, p.later.events = nil, nil
 	p.mu.Unlock()
 	for _, do := range work {
 		do()
@@ -187,7 +235,7 @@ func (p *Pool) unlock() {
 func (p *Pool) note(ev Event) {
 	if p.cfg.OnEvent != nil {
 		ev.Node, ev.Time = p.node.Addr, time.Now()
-		p.events = append(p.events, ev)
+		p.later.events = append(p.later.events, ev)
 	}
 }
 
@@ -234,7 +282,7 @@ func (p *Pool) Replace(ctx context.Context, c *Conn, r Request, why Again) (*Con
 // mu held and returns without. When it fails the request has ended.
 func (p *Pool) lease(ctx context.Context, r Request) (*Conn, error) {
 	now := p.now() // one look for all that follows: it isn't cheap everywhere
-	p.lastUse, p.unused = now, false
+	p.use.note(now)
 	for {
 		if err := p.refuseLocked(r); err != nil {
 			p.concludeLocked(r.account, Failed)
@@ -249,7 +297,7 @@ func (p *Pool) lease(ctx context.Context, r Request) (*Conn, error) {
 		p.leaseLocked(c, r.Name, r.Blocking, now)
 		p.setBeyondLocked(c, r.Stream)
 		c.account = r.account
-		p.grow = p.grow || p.lackLocked() != nil
+		p.later.grow = p.later.grow || p.lackLocked() != nil
 		p.unlock()
 		// However briefly it was idle: the peer may have closed it, which would
 		// cost this request its answer, or have said something that would be
@@ -272,7 +320,7 @@ func (p *Pool) refuseLocked(r Request) error {
 	case r.Want != nil && (r.Want.place == placeClosed || r.Want.Err() != nil ||
 		r.Want.place == placeIdle && r.Want.session != r.Session):
 		return &Error{Err: ErrConnGone, Node: p.node.Addr}
-	case p.doubts.Load() > 0: // however many connections there are
+	case p.doubts.running.Load() > 0: // however many connections there are
 		return p.elsewhereLocked(r.Place)
 	}
 	return nil
@@ -295,7 +343,7 @@ func (p *Pool) takeIdleLocked(r Request) *Conn {
 	c := l.idle[n-1]
 	l.idle[n-1] = nil
 	l.idle = l.idle[:n-1]
-	p.idle--
+	p.conns.idle--
 	return c
 }
 
@@ -304,30 +352,20 @@ func (p *Pool) unlistLocked(c *Conn) {
 	l := p.lotLocked(c.session)
 	i := slices.Index(l.idle, c)
 	l.idle = slices.Delete(l.idle, i, i+1)
-	p.idle--
+	p.conns.idle--
 }
 
 func (p *Pool) leaseLocked(c *Conn, name string, blocking bool, now time.Duration) {
 	c.place, c.holder, c.blocking, c.leasedAt = placeLeased, name, blocking, now
-	c.crowded, c.leasedIn, c.account = p.waiting > 0, c.session, nil
+	c.crowded, c.leasedIn, c.account = p.queue.waiting > 0, c.session, nil
 }
 
 // setBeyondLocked says whether the connection is a stream, or is to be one. Its room is
 // free then.
 func (p *Pool) setBeyondLocked(c *Conn, beyond bool) {
-	if c.beyond == beyond {
-		return
+	if p.conns.setBeyond(c, beyond) {
+		p.later.grow = true
 	}
-	n := 1
-	if !beyond {
-		n = -1
-	}
-	c.beyond = beyond
-	p.beyond += n
-	if c.pin != "" {
-		p.pinned -= n
-	}
-	p.grow = true
 }
 
 // concludeLocked counts the end of a request in its account, or among the leases.
@@ -401,7 +439,7 @@ func (p *Pool) judgeLocked(c *Conn, now time.Duration) (CloseReason, error) {
 		return CloseAbandoned, nil
 	case c.session.Dead():
 		return CloseSessionLost, nil
-	case c.id <= p.retiredTo:
+	case c.id <= p.turns.retiredTo:
 		return CloseRetired, errTurned
 	case p.countedLocked() > p.maxLocked():
 		return CloseRoom, nil
@@ -440,22 +478,22 @@ func (p *Pool) placeLocked(c *Conn, now time.Duration) {
 	}
 	l.more = l.more && p.mayOpenLaneLocked()
 	switch {
-	case l.more && !p.unused:
+	case l.more && !p.use.drained:
 		p.openLaneLocked(l, c, now)
 		p.tickLocked()
 		return
-	case p.unused:
+	case p.use.drained:
 		p.closeLocked(c, CloseDrained, nil)
 		return
-	case p.idle >= p.cfg.MaxIdleConns:
+	case p.conns.idle >= p.cfg.MaxIdleConns:
 		p.closeLocked(c, CloseMaxIdle, nil)
 		return
 	}
 	c.place = placeIdle
 	l.idle = append(l.idle, c)
-	p.idle++
-	if p.waiting > 0 || p.lackLocked() != nil {
-		p.grow = true // another session may need its room, or this one has too few
+	p.conns.idle++
+	if p.queue.waiting > 0 || p.lackLocked() != nil {
+		p.later.grow = true // another session may need its room, or this one has too few
 	}
 	p.tickLocked()
 }
@@ -463,7 +501,7 @@ func (p *Pool) placeLocked(c *Conn, now time.Duration) {
 // overtakenLocked returns the waiter of another session that came before w and
 // was passed over too often in a full pool, if there is one.
 func (p *Pool) overtakenLocked(w *waiter) *waiter {
-	if l := p.lotLocked(w.session); p.waiting == l.waiters.n+l.riders.n || !p.fullLocked() {
+	if l := p.lotLocked(w.session); p.queue.waiting == l.waiters.n+l.riders.n || !p.fullLocked() {
 		return nil // nobody else waits, or there is room
 	}
 	var oldest *waiter
@@ -493,38 +531,33 @@ func (p *Pool) closeLocked(c *Conn, reason CloseReason, err error) {
 	}
 	c.Fail(reason, &Error{Err: ErrClosed, Node: p.node.Addr})
 	c.place = placeClosed
-	delete(p.all, c)
-	if c.beyond {
-		p.beyond--
-	} else if c.pin != "" {
-		p.pinned--
-	}
+	p.conns.remove(c)
 	p.n.closes[reason]++
 	if reason == ClosePeer || reason == CloseRead || reason == CloseWrite {
-		p.ramp, p.health.lost = 1, true // the node may be gone; one dial finds out as well as many
+		p.dials.ramp, p.health.lost = 1, true // the node may be gone; one dial finds out as well as many
 	}
 	p.n.pushes += c.pushDropped.Swap(0)
 	p.note(Event{Kind: EventClose, Conn: c.id, Reason: reason, Err: err})
 	p.wakeAllLocked(&c.wanted, everyone, &Error{Err: ErrConnGone, Node: p.node.Addr})
 	lane := c.lane
-	p.work = append(p.work, func() {
+	p.later.work = append(p.later.work, func() {
 		_ = c.nc.Close()
 		if lane != nil {
 			lane.die()
 		}
 	})
-	p.grow = true
+	p.later.grow = true
 	if !p.closed && p.mistakenLocked(err) {
 		p.dialFailedLocked(err, p.now()) // it was dialed in vain
 	}
-	if p.closed && len(p.all) == 0 {
+	if p.closed && len(p.conns.all) == 0 {
 		close(p.empty)
 	}
 }
 
 // closeIdleLocked ends all idle connections of the lot.
 func (p *Pool) closeIdleLocked(l *lot, reason CloseReason, err error) {
-	p.idle -= len(l.idle)
+	p.conns.idle -= len(l.idle)
 	for _, c := range l.idle {
 		p.closeLocked(c, reason, err)
 	}
@@ -538,13 +571,8 @@ func (p *Pool) Pin(c *Conn, reason string) {
 		p.n.pins[reason]++
 		p.note(Event{Kind: EventPin, Conn: c.id, Pin: reason})
 	}
-	if c.pin == "" && reason != "" && !c.beyond {
-		p.pinned++
-	} else if c.pin != "" && reason == "" && !c.beyond {
-		p.pinned--
-	}
-	c.pin = reason
-	p.grow = p.grow || p.waiting > 0 // it may be parked soon
+	p.conns.setPin(c, reason)
+	p.later.grow = p.later.grow || p.queue.waiting > 0 // it may be parked soon
 	if c.Mode() == Stream && c.place == placeLeased {
 		p.setBeyondLocked(c, true)
 	}
@@ -556,7 +584,7 @@ func (p *Pool) fullLocked() bool { return p.countedLocked() >= p.maxLocked() }
 
 // countedLocked is the number of connections that count for MaxOpenConns, dials
 // included.
-func (p *Pool) countedLocked() int { return len(p.all) + p.dialing - p.beyond }
+func (p *Pool) countedLocked() int { return len(p.conns.all) + p.dials.running - p.conns.beyond }
 
 // expiredLocked reports whether c has reached its own lifetime.
 func (p *Pool) expiredLocked(c *Conn, now time.Duration) bool {
@@ -569,11 +597,9 @@ func (p *Pool) expiredLocked(c *Conn, now time.Duration) bool {
 
 // adoptLocked makes a new connection the pool's own.
 func (p *Pool) adoptLocked(c *Conn, now time.Duration) {
-	p.lastID++
-	c.id = p.lastID
+	p.conns.add(c)
 	c.created, c.idleSince, c.checked = now, now, now
 	c.jitter = 2*rand.Float64() - 1
-	p.all[c] = struct{}{}
 	p.tickLocked()
 }
 
@@ -594,7 +620,7 @@ func (p *Pool) Close() error {
 		p.closeIdleLocked(l, ClosePoolClosed, nil)
 	}
 	p.releaseLocked(everyone, gone)
-	for c := range p.all {
+	for c := range p.conns.all {
 		if c.lane != nil {
 			p.retireLocked(c.lane)
 		}
@@ -602,17 +628,11 @@ func (p *Pool) Close() error {
 			p.closeLocked(c, ClosePoolClosed, nil)
 		}
 	}
-	if p.tick != nil {
-		p.tick.Stop()
-	}
-	if p.expiry != nil {
-		p.expiry.Stop()
-	}
-	if p.room.timer != nil {
-		p.room.timer.Stop()
-	}
+	p.use.tick.cancel()
+	p.queue.expiry.cancel()
+	p.room.alarm.cancel()
 	p.health.stopLocked()
-	if len(p.all) == 0 {
+	if len(p.conns.all) == 0 {
 		select {
 		case <-p.empty:
 		default:
@@ -629,7 +649,7 @@ func (p *Pool) Close() error {
 	case <-p.empty:
 	case <-t.C:
 		p.mu.Lock()
-		for c := range p.all {
+		for c := range p.conns.all {
 			p.closeLocked(c, ClosePoolClosed, nil)
 		}
 		p.unlock()

@@ -9,18 +9,12 @@ import (
 // tickLocked has the pool look after its idle connections while it has any. A
 // pool without connections has no timer.
 func (p *Pool) tickLocked() {
-	if p.ticking || p.closed || len(p.all) == 0 {
+	if p.closed || len(p.conns.all) == 0 {
 		return
 	}
-	d := p.periodLocked()
-	if d == 0 {
-		return
-	}
-	p.ticking = true
-	if p.tick == nil {
-		p.tick = time.AfterFunc(d, p.look)
-	} else {
-		p.tick.Reset(d)
+	if d := p.periodLocked(); d > 0 && p.use.tick.at == 0 {
+		now := p.now()
+		p.use.tick.set(now+d, now)
 	}
 }
 
@@ -52,7 +46,7 @@ func (p *Pool) look() {
 	p.lookAtLanesLocked(now)
 	p.sweepLocked()
 	check := p.cfg.HealthCheckInterval > 0
-	p.grow = true
+	p.later.grow = true
 	p.unlock()
 	if check {
 		// The one that has been quiet for longest; if that isn't answered, the next
@@ -62,7 +56,7 @@ func (p *Pool) look() {
 		})
 	}
 	p.mu.Lock()
-	p.ticking = false
+	p.use.tick.clear()
 	p.tickLocked()
 	p.unlock()
 }
@@ -85,7 +79,7 @@ func (p *Pool) reapLocked(now time.Duration) {
 				continue
 			}
 			left--
-			p.idle--
+			p.conns.idle--
 			p.closeLocked(c, reason, nil)
 		}
 		clear(l.idle[len(keep):])
@@ -184,7 +178,7 @@ func (p *Pool) unborrowLocked(c *Conn, now time.Duration) {
 // Drain closes what is idle. See [Pooler].
 func (p *Pool) Drain() {
 	p.mu.Lock()
-	p.warm, p.unused = nil, true
+	p.warm, p.use.drained = nil, true
 	for _, l := range p.lots {
 		l.more = false
 		p.closeIdleLocked(l, CloseDrained, nil)
@@ -243,7 +237,7 @@ func (p *Pool) set(change func(*Config)) {
 	change(&p.cfg)
 	now := p.now()
 	p.reapLocked(now)
-	for p.idle > p.cfg.MaxIdleConns || p.countedLocked() > p.maxLocked() {
+	for p.conns.idle > p.cfg.MaxIdleConns || p.countedLocked() > p.maxLocked() {
 		l := p.oldestIdleLocked(nil)
 		if l == nil {
 			break
@@ -256,15 +250,13 @@ func (p *Pool) set(change func(*Config)) {
 		p.unlistLocked(c)
 		p.closeLocked(c, reason, nil)
 	}
-	for more := p.countedLocked() - p.maxLocked() - p.yielding; more > 0; more-- {
+	for more := p.countedLocked() - p.maxLocked() - p.conns.yielding; more > 0; more-- {
 		if l := p.leastLaneLocked(); l != nil {
 			p.retireLocked(l)
 		}
 	}
-	if p.ticking && p.tick.Stop() {
-		p.ticking = false
-	}
+	p.use.tick.cancel()
 	p.tickLocked()
-	p.grow = true
+	p.later.grow = true
 	p.unlock()
 }

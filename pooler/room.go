@@ -12,9 +12,8 @@ import (
 
 // room is what the pool does about it that it is full. Guarded by Pool.mu.
 type room struct {
-	timer *time.Timer   // looks for some for those who wait
-	at    time.Duration // when it goes off, 0 if it doesn't
-	short atomic.Bool   // a request waits for the next connection that is parked; none is
+	alarm alarm       // has some looked for, for those who wait
+	short atomic.Bool // a request waits for the next connection that is parked; none is
 }
 
 // What a full pool has lent stays lent for a moment although a request waits that
@@ -40,7 +39,7 @@ func (p *Pool) makeRoomLocked(l *lot, w *waiter) bool {
 		return false
 	case p.evictLocked(l):
 		return true
-	case p.pinned == 0 || p.room.short.Load():
+	case p.conns.pinned == 0 || p.room.short.Load():
 		return false
 	}
 	now := p.now()
@@ -49,7 +48,7 @@ func (p *Pool) makeRoomLocked(l *lot, w *waiter) bool {
 		return false
 	}
 	p.room.short.Store(true) // first: one that is parked while this looks must not be missed
-	for c := range p.all {
+	for c := range p.conns.all {
 		if c.pin != "" && !c.beyond && c.parked.Load() == parked && p.reclaimLocked(c, now) {
 			p.room.short.Store(false)
 			p.closeLocked(c, CloseRoom, nil)
@@ -88,22 +87,14 @@ func (p *Pool) parkedWhileShort(c *Conn) {
 
 // lookForRoomLocked has the pool look for room after that time.
 func (p *Pool) lookForRoomLocked(after, now time.Duration) {
-	at := now + after
-	if p.room.at != 0 && p.room.at <= at {
-		return
-	}
-	p.room.at = at
-	if p.room.timer == nil {
-		p.room.timer = time.AfterFunc(after, p.lookForRoom)
-	} else {
-		p.room.timer.Reset(after)
-	}
+	p.room.alarm.set(now+after, now)
 }
 
 // lookForRoom looks again whether a request that waits can be served.
 func (p *Pool) lookForRoom() {
 	p.mu.Lock()
-	p.room.at, p.grow = 0, true
+	p.room.alarm.clear()
+	p.later.grow = true
 	p.room.short.Store(false)
 	p.unlock()
 }
@@ -138,9 +129,9 @@ func (p *Pool) oldestIdleLocked(but *lot) *lot {
 // count while no such command is the next one to be served: it would get the lane, and
 // those who share must not be held up by any number of them.
 func (p *Pool) stuckLocked() bool {
-	stuck := p.lanes + p.pinned
+	stuck := p.conns.lanes + p.conns.pinned
 	if !p.blockingNextLocked() {
-		for c := range p.all {
+		for c := range p.conns.all {
 			if c.blocking && c.place == placeLeased && c.pin == "" {
 				stuck++
 			}
@@ -162,10 +153,10 @@ func (p *Pool) blockingNextLocked() bool {
 // yieldLocked retires a lane if somebody waits and no connection of a full pool
 // would ever come back by itself.
 func (p *Pool) yieldLocked() {
-	if p.waiting == 0 || p.lanes == 0 || p.yielding > 0 || !p.fullLocked() || p.idle > 0 || !p.anyFirstLocked() {
+	if p.queue.waiting == 0 || p.conns.lanes == 0 || p.conns.yielding > 0 || !p.fullLocked() || p.conns.idle > 0 || !p.anyFirstLocked() {
 		return
 	}
-	if p.waiting > p.dialing {
+	if p.queue.waiting > p.dials.running {
 		if l := p.spareLaneLocked(); l != nil {
 			p.retireLocked(l)
 			return
@@ -189,7 +180,7 @@ func (p *Pool) yieldLocked() {
 // leastLaneLocked returns the lane that carries least of those that aren't retired, or nil.
 func (p *Pool) leastLaneLocked() *lane {
 	var least *lane
-	for c := range p.all {
+	for c := range p.conns.all {
 		if c.lane != nil && !c.lane.yielding && (least == nil || c.lane.inFlight() < least.inFlight()) {
 			least = c.lane
 		}
@@ -201,7 +192,7 @@ func (p *Pool) leastLaneLocked() *lane {
 // company, if there is one: whoever would have to wait needs it more.
 func (p *Pool) spareLaneLocked() *lane {
 	most := lanesOfMany(p.cfg.SharedConns)
-	if p.lanes <= most {
+	if p.conns.lanes <= most {
 		return nil
 	}
 	var least *lane

@@ -125,14 +125,14 @@ func (l *lane) moves() bool {
 func (s *Lanes) Again(r *Rider, why Again) {
 	r.goOn()
 	if why == Move {
-		s.pool.moved.Add(1)
+		s.pool.rides.moved.Add(1)
 	} else {
-		s.pool.resent.Add(1)
+		s.pool.rides.resent.Add(1)
 	}
 }
 
 // Unknown notes that the outcome of a request that was lost is unknown.
-func (s *Lanes) Unknown() { s.pool.unknown.Add(1) }
+func (s *Lanes) Unknown() { s.pool.rides.unknown.Add(1) }
 
 // aboard is the lane of the rider's last exchange.
 func (r *Rider) aboard() *lane {
@@ -148,7 +148,7 @@ func (p *Pool) Share(ctx context.Context, r Request) (*Lanes, error) {
 	}
 	p.mu.Lock()
 	now := p.now()
-	p.lastUse, p.unused = now, false
+	p.use.note(now)
 	for {
 		if err := p.refuseLocked(r); err != nil {
 			p.concludeLocked(orNew(r.Rider), Failed)
@@ -236,7 +236,7 @@ func (p *Pool) openLaneLocked(l *lot, c *Conn, now time.Duration) {
 	p.workLocked(l.session)
 	c.lane = newLane(p, c, sh)
 	c.lane.opened = now
-	p.lanes++
+	p.conns.lanes++
 	p.wg.Add(1) // until it has ended
 	open := append(slices.Clone(p.openLanesLocked(sh)), c.lane)
 	sh.lanes.Store(&open)
@@ -266,7 +266,7 @@ func (p *Pool) growShared(s *Lanes, callers int) {
 		}
 		l.more = true
 		if p.offerIdleLocked(Request{Session: s.session}, p.now()) == nil {
-			p.grow = true
+			p.later.grow = true
 			return
 		}
 	}
@@ -274,7 +274,7 @@ func (p *Pool) growShared(s *Lanes, callers int) {
 
 // mayOpenLaneLocked reports whether another lane would leave a connection for
 // leases.
-func (p *Pool) mayOpenLaneLocked() bool { return p.lanes < max(1, p.cfg.MaxOpenConns-1) }
+func (p *Pool) mayOpenLaneLocked() bool { return p.conns.lanes < max(1, p.cfg.MaxOpenConns-1) }
 
 // endLane takes back the connection of a lane that has ended.
 func (p *Pool) endLane(l *lane) {
@@ -287,9 +287,9 @@ func (p *Pool) endLane(l *lane) {
 	}
 	_ = c.nc.SetWriteDeadline(time.Time{}) // a writer may have been cut short
 	p.openLanesLocked(l.group)
-	p.lanes--
+	p.conns.lanes--
 	if l.yielding {
-		p.yielding--
+		p.conns.yielding--
 	}
 	c.lane = nil
 	if l.stillSilent() {
@@ -302,9 +302,9 @@ func (p *Pool) endLane(l *lane) {
 func (p *Pool) retireLocked(l *lane) {
 	if !l.yielding {
 		l.yielding = true
-		p.yielding++
+		p.conns.yielding++
 		l.shut.Store(true)
-		p.work = append(p.work, l.retire)
+		p.later.work = append(p.later.work, l.retire)
 	}
 }
 
@@ -321,7 +321,7 @@ func (p *Pool) retireAllLocked(l *lot) {
 // lookAtLanesLocked retires lanes that are too old, or that nobody has used since
 // the last look.
 func (p *Pool) lookAtLanesLocked(now time.Duration) {
-	for c := range p.all {
+	for c := range p.conns.all {
 		l := c.lane
 		if l == nil {
 			continue

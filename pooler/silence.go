@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,6 +18,12 @@ var (
 // apart.
 const stragglers = 25 * time.Millisecond
 
+// doubts are the looks into silent lanes. Changed under Pool.mu.
+type doubts struct {
+	running atomic.Int32  // on so many new connections
+	began   time.Duration // when the last one did
+}
+
 // ghost takes the place of a rider that has gone to another connection: what
 // comes for it is dropped.
 var ghost = Rider{closed: true}
@@ -29,8 +36,8 @@ func (p *Pool) doubt(l *lane) {
 	p.mu.Lock()
 	defer p.unlock()
 	now := p.now()
-	doubts := p.doubts.Load()
-	if p.closed || doubts > 1 || doubts == 1 && now-p.doubted < 2*p.cfg.SilenceAfter || p.health.state != StateUp || l.conn.lane != l || l.deserted.Load() || l.isSlow() {
+	doubts := p.doubts.running.Load()
+	if p.closed || doubts > 1 || doubts == 1 && now-p.doubts.began < 2*p.cfg.SilenceAfter || p.health.state != StateUp || l.conn.lane != l || l.deserted.Load() || l.isSlow() {
 		return
 	}
 	lot := p.lotLocked(l.group.session)
@@ -40,8 +47,8 @@ func (p *Pool) doubt(l *lane) {
 		}
 		return // no room to ask
 	}
-	p.doubts.Add(1)
-	p.doubted = now
+	p.doubts.running.Add(1)
+	p.doubts.began = now
 	p.note(Event{Kind: EventSilent})
 	p.beginDialLocked(lot)
 	p.wg.Go(func() { p.settleDoubt(lot) })
@@ -55,7 +62,7 @@ func (p *Pool) settleDoubt(lot *lot) {
 		err = p.askAgain(c)
 	}
 	p.settleDial(lot, c, err, began, func() {
-		p.doubts.Add(-1)
+		p.doubts.running.Add(-1)
 		if err == nil {
 			p.condemnLocked(began, c.isBusy())
 		}
@@ -99,7 +106,7 @@ func (p *Pool) condemnLocked(since time.Duration, busy bool) {
 // leaveSilentLocked gives up the lanes that have been silent since the given time, and
 // returns them.
 func (p *Pool) leaveSilentLocked(since time.Duration) (silent []*lane) {
-	for c := range p.all {
+	for c := range p.conns.all {
 		if l := c.lane; l != nil && !l.deserted.Load() && l.silentSince(since) {
 			p.giveUpLocked(l, errSilent)
 			silent = append(silent, l)
@@ -111,7 +118,7 @@ func (p *Pool) leaveSilentLocked(since time.Duration) (silent []*lane) {
 // closeUnusedLocked ends what nobody uses, lane or not: what leaves silent lanes would
 // come there, and nobody knows whether it still works.
 func (p *Pool) closeUnusedLocked() {
-	for c := range p.all {
+	for c := range p.conns.all {
 		if l := c.lane; l != nil && !l.deserted.Load() && l.inFlight() == 0 {
 			p.giveUpLocked(l, errSilent)
 		}
@@ -129,7 +136,7 @@ func (p *Pool) giveUpLocked(l *lane, cause error) {
 	l.desertedN = l.watch.reads.Load()
 	l.deserted.Store(true)
 	p.retireLocked(l)
-	p.work = append(p.work, func() { l.part(0, cause, (*Rider).mayGoLocked) })
+	p.later.work = append(p.later.work, func() { l.part(0, cause, (*Rider).mayGoLocked) })
 }
 
 // mayGoLocked reports whether nothing of what the rider waits for has come, and all

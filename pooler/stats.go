@@ -86,7 +86,7 @@ type counters struct {
 
 // sharedLocked adds what is carried by lanes.
 func (p *Pool) sharedLocked(s *Stats, now time.Duration) {
-	for c := range p.all {
+	for c := range p.conns.all {
 		if l := c.lane; l != nil {
 			s.Lanes++
 			if owes, since := l.silence(); owes {
@@ -94,16 +94,16 @@ func (p *Pool) sharedLocked(s *Stats, now time.Duration) {
 			}
 		}
 	}
-	n := p.books.read()
+	n := p.rides.books.read()
 	s.Shared = n.begun
 	s.Admitted += n.begun
 	s.InFlight += n.begun - n.over
 	s.Answered += n.over - n.failed - n.abandoned
 	s.Failed += n.failed
 	s.Abandoned += n.abandoned
-	s.Moved += p.moved.Load()
-	s.Resent += p.resent.Load()
-	s.Unknown += p.unknown.Load()
+	s.Moved += p.rides.moved.Load()
+	s.Resent += p.rides.resent.Load()
+	s.Unknown += p.rides.unknown.Load()
 }
 
 // Stats returns a snapshot of the pool. It takes the pool's lock for a time
@@ -114,9 +114,9 @@ func (p *Pool) Stats() Stats {
 	now := p.now()
 	s := Stats{
 		MaxOpenConnections: p.cfg.MaxOpenConns,
-		OpenConnections:    len(p.all),
-		InUse:              len(p.all) - p.idle,
-		Idle:               p.idle,
+		OpenConnections:    len(p.conns.all),
+		InUse:              len(p.conns.all) - p.conns.idle,
+		Idle:               p.conns.idle,
 		WaitCount:          p.n.waitCount,
 		WaitDuration:       p.n.waitDuration,
 		MaxIdleClosed:      p.n.closes[CloseMaxIdle],
@@ -124,10 +124,10 @@ func (p *Pool) Stats() Stats {
 		MaxLifetimeClosed:  p.n.closes[CloseLifetime],
 		State:              p.health.state,
 		Since:              p.health.since,
-		Dialing:            p.dialing,
-		Draining:           p.drains,
-		Streams:            p.beyond,
-		Waiting:            p.waiting,
+		Dialing:            p.dials.running,
+		Draining:           p.conns.drains,
+		Streams:            p.conns.beyond,
+		Waiting:            p.queue.waiting,
 		Awaiting:           p.health.awaiting.n,
 		Admitted:           p.n.admitted,
 		Answered:           p.n.answered,
@@ -165,7 +165,7 @@ func (p *Pool) Stats() Stats {
 			sessions[l.session] = struct{}{}
 		}
 	}
-	for c := range p.all {
+	for c := range p.conns.all {
 		oldest(&c.wanted)
 		s.PushesDropped += c.pushDropped.Load()
 		if c.pin != "" {

@@ -13,6 +13,29 @@ const retireEvery = time.Second
 
 var errTurned = errors.New("everpool: the server says that it can't serve these requests any more")
 
+// turns are the consequences that the pool has drawn from what its server says of itself.
+// Guarded by Pool.mu.
+type turns struct {
+	at        time.Duration // of the last ones, 0: there were none
+	pause     time.Duration // until there may be some again
+	retiredTo uint64        // connections up to this number are retired
+}
+
+// due reports whether there may be some again, and notes that there are. The pauses
+// are between least and most.
+func (t *turns) due(now, least, most time.Duration) bool {
+	switch ago := now - t.at; {
+	case t.at == 0 || ago > 2*most:
+		t.pause = min(least, most)
+	case ago < t.pause:
+		return false
+	default:
+		t.pause = min(2*t.pause, most)
+	}
+	t.at = max(now, 1)
+	return true
+}
+
 // turned reports whether an error reply says that the address now means another
 // server, or one that can't serve: a primary that has become a replica, one that
 // loads its data or has lost its own primary, a node that points to its own
@@ -51,16 +74,10 @@ func (p *Pool) turn(c *Conn) {
 	c.turned = false
 	p.mu.Lock()
 	defer p.unlock()
-	now, last := p.now(), p.lastID
-	if p.closed || p.turnedAt != 0 && now-p.turnedAt < p.turnPause {
+	now, last := p.now(), p.conns.lastID
+	if p.closed || !p.turns.due(now, p.cfg.BackoffMin, max(retireEvery, p.cfg.BackoffMax)) {
 		return
 	}
-	if most := max(retireEvery, p.cfg.BackoffMax); p.turnedAt == 0 || now-p.turnedAt > 2*most {
-		p.turnPause = min(p.cfg.BackoffMin, most)
-	} else {
-		p.turnPause = min(2*p.turnPause, most)
-	}
-	p.turnedAt = max(now, 1)
 	if p.fullLocked() && !p.evictLocked(nil) {
 		p.retireNodeLocked(last)
 		return
@@ -80,11 +97,11 @@ func (p *Pool) turn(c *Conn) {
 // retireNodeLocked retires the node's connections together, up to the one of that
 // number: idle ones are closed, lanes are drained, leases go when they come back.
 func (p *Pool) retireNodeLocked(last uint64) {
-	p.retiredTo = last
+	p.turns.retiredTo = last
 	p.note(Event{Kind: EventRetire, Err: errTurned})
 	for _, l := range p.lots {
 		p.closeIdleLocked(l, CloseRetired, errTurned)
 		p.retireAllLocked(l)
 	}
-	p.grow = true
+	p.later.grow = true
 }

@@ -21,7 +21,7 @@ func (p *Pool) wait(ctx context.Context, r Request, share bool, now time.Duratio
 		p.unlock()
 		return granted{}, err
 	}
-	if p.waiting >= p.cfg.MaxWaiters {
+	if p.queue.waiting >= p.cfg.MaxWaiters {
 		err := p.busyErrorLocked(ErrPoolExhausted, 0)
 		p.concludeLocked(r.account, Failed)
 		p.unlock()
@@ -47,8 +47,7 @@ func (p *Pool) wait(ctx context.Context, r Request, share bool, now time.Duratio
 	if p.cfg.OnWait != nil || r.Waited != nil {
 		p.tellWait(r.Waited, w.waited, err)
 	}
-	*w = waiter{ready: w.ready}
-	p.spare.Put(w)
+	p.queue.free(w)
 	return g, err
 }
 
@@ -65,12 +64,8 @@ func (p *Pool) tellWait(waited *time.Duration, d time.Duration, err error) {
 
 // enqueueLocked adds a waiter for the request to the end of the line.
 func (p *Pool) enqueueLocked(r Request, share bool, now time.Duration) *waiter {
-	w, _ := p.spare.Get().(*waiter)
-	if w == nil {
-		w = &waiter{ready: make(chan struct{}, 1)}
-	}
-	p.seq++
-	w.seq, w.since, w.name, w.blocking, w.session = p.seq, now, r.Name, r.Blocking, r.Session
+	w := p.queue.take()
+	w.since, w.name, w.blocking, w.session = now, r.Name, r.Blocking, r.Session
 	w.place, w.account = r.Place, r.account
 	w.stream = r.Stream && r.Want == nil && !share
 	switch {
@@ -82,7 +77,7 @@ func (p *Pool) enqueueLocked(r Request, share bool, now time.Duration) *waiter {
 		p.lotLocked(r.Session).waiters.push(w)
 	}
 	p.countStreamLocked(w, 1)
-	p.waiting++
+	p.queue.waiting++
 	p.n.waitCount++
 	limit := r.waitLimit(p.cfg.WaitTimeout)
 	if !r.Deadline.IsZero() {
@@ -103,20 +98,8 @@ func (p *Pool) enqueueLocked(r Request, share bool, now time.Duration) *waiter {
 	return w
 }
 
-// expireAtLocked has the expiry look at the waiters at the given time. There is
-// one timer for all of them: most are served long before their time is over, and
-// a timer for each would cost more than the rest of the wait.
-func (p *Pool) expireAtLocked(at, now time.Duration) {
-	if p.expires != 0 && p.expires <= at {
-		return
-	}
-	p.expires = at
-	if p.expiry == nil {
-		p.expiry = time.AfterFunc(at-now, p.expire)
-	} else {
-		p.expiry.Reset(at - now)
-	}
-}
+// expireAtLocked has the expiry look at the waiters at the given time.
+func (p *Pool) expireAtLocked(at, now time.Duration) { p.queue.expiry.set(at, now) }
 
 // lookAgain is how soon a waiter is looked at again that a full pool has less patience
 // for, and that waits for something else: there may be thousands.
@@ -155,11 +138,11 @@ func (p *Pool) expire() {
 		look(&l.waiters, l.dialing, late)
 		look(&l.riders, l.dialing*l.riders.n, late) // they share what is opened
 	}
-	for c := range p.all {
+	for c := range p.conns.all {
 		look(&c.wanted, 0, late)
 	}
 	look(&p.health.awaiting, 0, func(w *waiter) { w.release(p.awaitedErrorLocked(now - w.since)) })
-	p.expires = 0
+	p.queue.expiry.clear()
 	if next != 0 && !p.closed {
 		p.expireAtLocked(next, now)
 	}
@@ -195,7 +178,7 @@ func (p *Pool) abandon(w *waiter, cause error) {
 // countStreamLocked takes note that a waiter has come or goes.
 func (p *Pool) countStreamLocked(w *waiter, n int) {
 	if w.stream {
-		p.streams += n
+		p.queue.streams += n
 		p.lotLocked(w.session).streams += n
 	}
 }
@@ -204,7 +187,7 @@ func (p *Pool) countStreamLocked(w *waiter, n int) {
 func (p *Pool) wakeLocked(w *waiter, c *Conn, err error, now time.Duration) {
 	w.in.remove(w)
 	p.countStreamLocked(w, -1)
-	if p.waiting--; p.waiting == 0 {
+	if p.queue.waiting--; p.queue.waiting == 0 {
 		p.room.short.Store(false)
 	}
 	w.waited = max(0, now-w.since) // it may have come since

@@ -1,6 +1,9 @@
 package pooler
 
-import "time"
+import (
+	"sync"
+	"time"
+)
 
 // waiter is a request that waits for a connection. It is woken exactly once,
 // alone, with a connection or an error. Until then all but ready is guarded by
@@ -28,6 +31,33 @@ type waiter struct {
 	prev, next *waiter
 
 	overtaken int // how often a later one of another session went first
+}
+
+// queue is what the pool knows of all its waiters together: each of them is on a list of
+// its lot, or of the connection that alone can serve it. Guarded by Pool.mu.
+type queue struct {
+	seq     uint64
+	waiting int
+	streams int       // of waiting: requests for such
+	expiry  alarm     // wakes those whose time is over
+	spare   sync.Pool // of *waiter; of the pool, since a waiter has a channel
+}
+
+// take returns a waiter that comes after all others.
+func (q *queue) take() *waiter {
+	w, _ := q.spare.Get().(*waiter)
+	if w == nil {
+		w = &waiter{ready: make(chan struct{}, 1)}
+	}
+	q.seq++
+	w.seq = q.seq
+	return w
+}
+
+// free takes back a waiter that was woken. It may be called without the lock.
+func (q *queue) free(w *waiter) {
+	*w = waiter{ready: w.ready}
+	q.spare.Put(w)
 }
 
 // granted is what a waiter was given: a connection, or those to share.
