@@ -1,7 +1,6 @@
 package pooler
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,8 +11,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
-
-	"github.com/everpool/everpool/internal/resp"
 )
 
 // readBuffer is the size of a connection's read buffer. It is the same as
@@ -53,9 +50,7 @@ const (
 type Conn struct {
 	pool    *Pool // that has opened it; nil: none
 	nc      net.Conn
-	raw     syscall.RawConn // of the socket, nil if it can't be looked at
-	opaque  bool            // bytes on raw are not ours to read (TLS)
-	bare    syscall.RawConn // the socket, where bytes may be written to it directly, or nil
+	socket  socket
 	id      uint64
 	created time.Duration // since Pool.start
 	jitter  float64       // in [-1, 1], of ConnMaxLifetimeJitter
@@ -65,22 +60,13 @@ type Conn struct {
 	session *Session
 
 	// Read side. Owner: the goroutine that calls Receive.
-	rbuf     []byte
-	buf      []byte // buf[r:w] comes next: rbuf, or until Withdraw a receiver's own memory
-	r, w     int
-	scan     resp.ReplyScanner
-	readBy   time.Time         // deadline last set on nc
-	first    func(error) error // told what comes first, or explains the error; nil afterwards
-	scratch  []byte
-	sawReply bool
-	crowded  bool // others waited for a connection when the lease began
-	peek     peek
-	error    []byte // the beginning of the last error reply; no memory before the first
-	turned   bool   // an error reply has said that the node has changed
+	in     inbox
+	readBy time.Time         // deadline last set on nc
+	first  func(error) error // told what comes first, or explains the error; nil afterwards
+	turned bool              // an error reply has said that the node has changed
 
 	// Write side. Owner: the goroutine that calls Send, or the lane's writer.
 	writeBy time.Time
-	poke    poke
 
 	mode        atomic.Uint32 // Mode
 	parked      atomic.Uint32 // busy, parked or reclaimed
@@ -94,15 +80,31 @@ type Conn struct {
 	place     place
 	idleSince time.Duration // since Pool.start
 	checked   time.Duration // when it last proved to be alive
-	leasedAt  time.Duration
-	leasedIn  *Session // its session then
-	holder    string   // what the lease is for
-	account   account  // where the end of the lease's request is counted, nil: among the leases
-	blocking  bool
-	pin       string
+	lease     lease
 	wanted    waiterList // requests that only this connection can serve
-	beyond    bool       // doesn't count for MaxOpenConns
 	lane      *lane      // that it is shared by
+}
+
+// socket is the way to a connection's socket past its net.Conn, where there is one.
+type socket struct {
+	raw    syscall.RawConn // to be looked at, or nil
+	opaque bool            // bytes on raw are not ours to read (TLS)
+	bare   syscall.RawConn // to be written to directly, or nil
+	peek   peek
+	poke   poke
+}
+
+// lease is what a connection is lent for. Guarded by Pool.mu; what was noted at its
+// beginning is its holder's to read.
+type lease struct {
+	since     time.Duration // since Pool.start
+	session   *Session      // the connection's then; nil: its end says nothing of what is worked in
+	holder    string        // what it is for
+	blocking  bool
+	contended bool    // others waited for a connection then; the receiver's
+	account   account // where the end of its request is counted, nil: among the leases
+	pin       string  // why it outlasts its request, "": it doesn't
+	beyond    bool    // the connection doesn't count for MaxOpenConns
 }
 
 // place is where a connection is; it is in exactly one.
@@ -123,10 +125,9 @@ type closing struct {
 
 // newConn makes a connection of nc, fresh, in the given session.
 func newConn(nc net.Conn, session *Session) *Conn {
-	c := &Conn{nc: nc, session: session, rbuf: make([]byte, readBuffer)}
-	c.buf = c.rbuf
-	c.raw, c.opaque = rawConn(nc)
-	c.bare = bareSocket(nc)
+	c := &Conn{nc: nc, session: session, in: newInbox()}
+	c.socket.raw, c.socket.opaque = rawConn(nc)
+	c.socket.bare = bareSocket(nc)
 	return c
 }
 
@@ -143,7 +144,7 @@ func (c *Conn) Session() *Session { return c.session }
 // SetSession says that the connection's state is now s, be it the same as before: the
 // lease was for a handshake, and doesn't count as work in the session (MinIdleConns).
 // Only the holder of the lease may call it.
-func (c *Conn) SetSession(s *Session) { c.session, c.leasedIn = s, nil }
+func (c *Conn) SetSession(s *Session) { c.session, c.lease.session = s, nil }
 
 // Err is why the connection must not be used any more, or nil.
 func (c *Conn) Err() error {
@@ -155,11 +156,11 @@ func (c *Conn) Err() error {
 
 // Kind is the type byte of the reply that Receive has last seen the end of, or
 // is in the middle of.
-func (c *Conn) Kind() byte { return c.scan.Kind() }
+func (c *Conn) Kind() byte { return c.in.scan.Kind() }
 
 // Buffered reports whether Receive has something to look at without reading
 // from the socket.
-func (c *Conn) Buffered() bool { return c.r < c.w }
+func (c *Conn) Buffered() bool { return !c.in.empty() }
 
 // SetMode changes what happens to what is received. A connection that is
 // not Counted any more is closed when it comes back.
@@ -203,7 +204,7 @@ func (c *Conn) Send(b []byte, deadline time.Time) (int, error) {
 	if err := c.Err(); err != nil {
 		return 0, err
 	}
-	if c.opaque && !deadline.IsZero() && !ahead(deadline) {
+	if c.socket.opaque && !deadline.IsZero() && !ahead(deadline) {
 		return 0, os.ErrDeadlineExceeded // TLS wouldn't write again after trying
 	}
 	if !deadline.Equal(c.writeBy) {
@@ -218,7 +219,7 @@ func (c *Conn) Send(b []byte, deadline time.Time) (int, error) {
 		return 0, ErrInterrupted
 	}
 	n, err := c.nc.Write(b)
-	if n == 0 && !c.opaque && isTimeout(err) && !c.stopWrites.Load() && ahead(deadline) {
+	if n == 0 && !c.socket.opaque && isTimeout(err) && !c.stopWrites.Load() && ahead(deadline) {
 		// An interruption that was noticed before it had set its deadline. This
 		// may take back the deadline of the next one.
 		_ = c.nc.SetWriteDeadline(deadline)
@@ -234,7 +235,7 @@ func (c *Conn) Send(b []byte, deadline time.Time) (int, error) {
 		c.resumeWrites()
 		err = ErrInterrupted
 	}
-	if n == 0 && timeout && !c.opaque { // TLS can't go on after a part of a record
+	if n == 0 && timeout && !c.socket.opaque { // TLS can't go on after a part of a record
 		return 0, err
 	}
 	c.Fail(CloseWrite, err)
@@ -280,22 +281,13 @@ func (c *Conn) ReceiveInPlace(p []byte, deadline time.Time) (n int, done bool, e
 
 // Withdraw takes what was read and not received into the connection's own memory. It has to
 // be called before memory that was given to ReceiveInPlace is used for anything else.
-func (c *Conn) Withdraw() {
-	if len(c.buf) > 0 && &c.buf[0] != &c.rbuf[0] {
-		c.r, c.w = 0, copy(c.rbuf, c.buf[c.r:c.w])
-		c.buf = c.rbuf
-	}
-}
+func (c *Conn) Withdraw() { c.in.withdraw() }
 
 // refill reads into the connection's own memory, when nothing is there any more, or
 // with inPlace into p.
 func (c *Conn) refill(p []byte, deadline time.Time, inPlace bool) (n int, err error) {
-	if c.buf = c.rbuf; inPlace {
-		c.buf = p[:min(len(p), readBuffer)] // Withdraw has no room for more
-	}
-	c.r, c.w = 0, 0
-	c.w, err = c.read(c.buf, deadline)
-	return c.w, err
+	c.in.w, err = c.read(c.in.refill(p, inPlace), deadline)
+	return c.in.w, err
 }
 
 func (c *Conn) receive(p []byte, deadline time.Time, inPlace bool) (n int, done bool, err error) {
@@ -303,7 +295,7 @@ func (c *Conn) receive(p []byte, deadline time.Time, inPlace bool) (n int, done 
 		return 0, false, nil
 	}
 	for {
-		if c.r < c.w {
+		if !c.in.empty() {
 			n, done, err = c.take(p)
 			if n > 0 || done || err != nil {
 				return n, done, err
@@ -318,15 +310,15 @@ func (c *Conn) receive(p []byte, deadline time.Time, inPlace bool) (n int, done 
 			return 0, false, errors.New("everpool: nothing to receive")
 		}
 		// The body of a large string goes straight to the reader.
-		if rest := c.scan.BulkRemaining(); mode != Stream && !c.dropping() && rest >= readBuffer && len(p) >= readBuffer {
+		if rest := c.in.bulkLeft(); mode != Stream && rest >= readBuffer && len(p) >= readBuffer {
 			n, err := c.read(p[:min(int64(len(p)), rest)], deadline)
-			c.scan.Skip(int64(n))
+			c.in.scan.Skip(int64(n))
 			return n, false, err
 		}
-		if c.crowded {
+		if c.lease.contended {
 			// Others have something to do until the reply is here. It then takes
 			// one system call to read, not a failed one and a wake-up first.
-			c.crowded = false
+			c.lease.contended = false
 			runtime.Gosched()
 		}
 		if _, err := c.refill(p, deadline, inPlace && mode != Stream); err != nil {
@@ -338,7 +330,7 @@ func (c *Conn) receive(p []byte, deadline time.Time, inPlace bool) (n int, done 
 // ReceiveBuffered is Receive of what is here already: it doesn't read from the
 // socket, and returns 0 when there is nothing, or only a push that is dropped.
 func (c *Conn) ReceiveBuffered(p []byte) (n int, done bool, err error) {
-	for len(p) > 0 && c.r < c.w {
+	for len(p) > 0 && !c.in.empty() {
 		if n, done, err = c.take(p); n > 0 || done || err != nil {
 			break
 		}
@@ -371,13 +363,11 @@ const (
 
 // take moves buffered bytes to p, up to the end of a reply.
 func (c *Conn) take(p []byte) (n int, done bool, err error) {
-	mode := c.Mode()
+	mode, next := c.Mode(), c.in.next()
 	if mode == Stream {
-		n = move(p, c.buf[c.r:c.w])
-		c.r += n
-		return n, false, nil
+		return c.in.pass(p, len(next)), false, nil
 	}
-	push := c.atPush()
+	push := c.in.atPush()
 	if push && mode == Counted {
 		return 0, false, c.dropPush()
 	}
@@ -385,13 +375,11 @@ func (c *Conn) take(p []byte) (n int, done bool, err error) {
 		c.unasked()
 		return 0, false, c.Err()
 	}
-	next, begins := c.buf[c.r:c.w], !c.scan.InFrame()
-	taken := next[:min(len(next), len(p))]
-	c.noteError(taken)
-	m, done, err := c.scan.Scan(taken)
-	n = move(p, c.buf[c.r:c.r+m])
-	c.r += m
-	if err == nil && !push && c.scan.Kind() == '>' {
+	begins, taken := !c.in.scan.InFrame(), next[:min(len(next), len(p))]
+	c.in.noteError(taken)
+	m, done, err := c.in.scan.Scan(taken)
+	n = c.in.pass(p, m)
+	if err == nil && !push && c.in.scan.Kind() == '>' {
 		// The attribute was passed on before it showed that a push follows.
 		err = errors.New("a push after an attribute")
 	}
@@ -407,63 +395,22 @@ func (c *Conn) take(p []byte) (n int, done bool, err error) {
 		return n, false, nil
 	}
 	if done {
-		c.sawReply = true
+		c.in.sawReply = true
 		c.owed.Add(-1)
-		if len(c.error) > 0 && c.pool != nil && c.pool.turned(c.complaint(), c.session) {
+		if len(c.in.errHead) > 0 && c.pool != nil && c.pool.turned(c.complaint(), c.session) {
 			c.turned = true
 		}
 	}
 	return n, done, nil
 }
 
-// move is copy, unless what is to be copied is there already.
-func move(to, from []byte) int {
-	if len(to) > 0 && len(from) > 0 && &to[0] == &from[0] {
-		return min(len(to), len(from))
-	}
-	return copy(to, from)
-}
-
-// errorHead is how much of an error reply is remembered: a redirection to the longest
-// name there is, and a byte more, so that what is cut is no name.
-const errorHead = len("-MOVED 16383 ") + maxAddress + 1
-
-// maxAddress is the longest name of a host, with its port.
-const maxAddress = 255 + len(":65535")
-
-// noteError remembers the beginning of a simple error, of which b comes next.
-func (c *Conn) noteError(b []byte) {
-	if !c.scan.InFrame() {
-		if c.error = c.error[:0]; b[0] != '-' {
-			return
-		}
-	} else if c.scan.Kind() != '-' || len(c.error) == 0 || len(c.error) == errorHead {
-		return
-	}
-	if i := bytes.IndexByte(b, '\r'); i >= 0 {
-		b = b[:i]
-	}
-	c.error = append(c.error, b[:min(len(b), errorHead-len(c.error))]...)
-}
-
 // complaint is the beginning of the last error reply.
-func (c *Conn) complaint() []byte { return c.error }
-
-// atPush reports whether the next buffered byte belongs to a push.
-func (c *Conn) atPush() bool {
-	if c.scan.InFrame() {
-		return c.scan.Kind() == '>'
-	}
-	return c.buf[c.r] == '>'
-}
-
-// dropping reports whether the frame under way is a push.
-func (c *Conn) dropping() bool { return c.scan.InFrame() && c.scan.Kind() == '>' }
+func (c *Conn) complaint() []byte { return c.in.errHead }
 
 // dropPush scans over the bytes of a push.
 func (c *Conn) dropPush() error {
-	m, done, err := c.scan.Scan(c.buf[c.r:c.w])
-	c.r += m
+	m, done, err := c.in.scan.Scan(c.in.next())
+	c.in.r += m
 	if err != nil {
 		err = fmt.Errorf("%w: %w", ErrProtocol, err)
 		c.Fail(CloseProtocol, err)
@@ -540,15 +487,15 @@ func (c *Conn) settle() bool {
 	if c.Err() != nil || c.Mode() != Counted || c.owed.Load() != 0 {
 		return false
 	}
-	for c.Err() == nil && c.r < c.w {
-		if c.atPush() {
+	for c.Err() == nil && !c.in.empty() {
+		if c.in.atPush() {
 			_ = c.dropPush()
 			continue
 		}
 		c.unasked()
 	}
 	// The rest of a push that has begun would be taken for the next user's.
-	return c.Err() == nil && !c.scan.InFrame()
+	return c.Err() == nil && !c.in.scan.InFrame()
 }
 
 // alive looks at the idle connection without waiting: did the peer close it, or
@@ -567,7 +514,7 @@ func (c *Conn) lookAgain() bool {
 	if t, ok := c.nc.(*timedConn); ok {
 		return c.lookAhead(t)
 	}
-	if c.raw == nil {
+	if c.socket.raw == nil {
 		return true
 	}
 	if !c.readBy.IsZero() && !ahead(c.readBy) {
@@ -583,11 +530,8 @@ func (c *Conn) lookAgain() bool {
 
 // lookAhead is look where t reads ahead.
 func (c *Conn) lookAhead(t *timedConn) bool {
-	if c.r == c.w {
-		c.r, c.w = 0, 0
-	}
-	n, err := t.take(c.rbuf[c.w:])
-	c.w += n
+	n, err := t.take(c.in.space())
+	c.in.w += n
 	if errors.Is(err, io.EOF) {
 		c.Fail(ClosePeer, err)
 	} else if err != nil {
@@ -613,15 +557,15 @@ func (c *Conn) Ready() bool {
 
 // discard receives and drops replies until none is owed.
 func (c *Conn) discard(ctx context.Context, deadline time.Time, limit int) bool {
-	if c.scratch == nil {
-		c.scratch = make([]byte, 64+512)
+	if c.in.scratch == nil {
+		c.in.scratch = make([]byte, 64+512)
 	}
 	for c.owed.Load() > 0 {
-		n, _, err := c.Receive(c.scratch, deadline)
+		n, _, err := c.Receive(c.in.scratch, deadline)
 		if errors.Is(err, ErrInterrupted) && ctx.Err() == nil {
 			continue // left over from the one who abandoned it
 		}
-		if limit -= n; err != nil || int64(limit) < c.scan.BulkRemaining() {
+		if limit -= n; err != nil || int64(limit) < c.in.bulkLeft() {
 			return false
 		}
 	}

@@ -62,12 +62,12 @@ func (p *poke) write(fd uintptr) bool {
 
 // writeNow writes as much of b to the bare socket as it takes without waiting.
 func (c *Conn) writeNow(b []byte) int {
-	p := &c.poke
+	p := &c.socket.poke
 	if p.do == nil {
 		p.do = p.write
 	}
 	p.buf, p.n = b, 0
-	_ = c.bare.Write(p.do)
+	_ = c.socket.bare.Write(p.do)
 	p.buf = nil
 	return p.n
 }
@@ -94,21 +94,18 @@ func (p *peek) read(fd uintptr) bool {
 // look reads what is there, without waiting. It reports false when the peer has
 // closed the connection.
 func (c *Conn) look() bool {
-	if c.r == c.w {
-		c.r, c.w = 0, 0
-	}
-	p := &c.peek
+	p := &c.socket.peek
 	if p.do == nil {
 		p.do = p.read
 	}
-	p.buf, p.flags = c.rbuf[c.w:], syscall.MSG_DONTWAIT
-	if c.opaque {
-		p.buf, p.flags = c.rbuf[:1], syscall.MSG_DONTWAIT|syscall.MSG_PEEK
+	p.buf, p.flags = c.in.space(), syscall.MSG_DONTWAIT
+	if c.socket.opaque {
+		p.buf, p.flags = c.in.own[:1], syscall.MSG_DONTWAIT|syscall.MSG_PEEK
 	}
 	if len(p.buf) == 0 {
 		return true
 	}
-	err := c.raw.Read(p.do)
+	err := c.socket.raw.Read(p.do)
 	p.buf = nil
 	switch {
 	case err != nil:
@@ -119,10 +116,10 @@ func (c *Conn) look() bool {
 		c.Fail(CloseRead, p.err)
 	case p.n == 0:
 		c.Fail(ClosePeer, io.EOF)
-	case !c.opaque:
-		c.w += p.n
+	case !c.socket.opaque:
+		c.in.w += p.n
 		return true
-	case !c.sawReply:
+	case !c.in.sawReply:
 		return true // session tickets of a young TLS connection
 	default:
 		// On an idle TLS connection that has been read from before it is an

@@ -344,12 +344,12 @@ func (p *Pool) hear(err error) error {
 // alert, or that there are too many clients. If that is nothing it returns err.
 func (c *Conn) lastWords(err error) error {
 	k := c.cause.Load()
-	if c.sawReply || k == nil || k.reason != CloseWrite || !isWordless(k.err) || !c.cause.CompareAndSwap(k, nil) {
+	if c.in.sawReply || k == nil || k.reason != CloseWrite || !isWordless(k.err) || !c.cause.CompareAndSwap(k, nil) {
 		return err
 	}
-	n, told := c.read(c.rbuf, time.Now().Add(lateDial))
-	if n > 0 && c.rbuf[0] == '-' {
-		told = condition(c.rbuf[:n])
+	n, told := c.read(c.in.own, time.Now().Add(lateDial))
+	if n > 0 && c.in.own[0] == '-' {
+		told = condition(c.in.own[:n])
 	} else if !isMistake(told) {
 		told = nil
 	}

@@ -117,7 +117,7 @@ func (p *Pool) lookAround() {
 	for _, l := range lanes {
 		l.check()
 	}
-	p.checkIdle(p.now()+1, func(c *Conn, _ bool) bool { return c.raw == nil })
+	p.checkIdle(p.now()+1, func(c *Conn, _ bool) bool { return c.socket.raw == nil })
 }
 
 // startProbeLocked has the prober work if the node isn't up.

@@ -23,17 +23,17 @@ const lateReplies = "late replies"
 func (p *Pool) holdersLocked(now time.Duration) []Holder {
 	held := make(map[string]Holder)
 	for c := range p.conns.all {
-		what := c.holder
+		what := c.lease.holder
 		switch {
 		case c.place == placeDraining:
 			what = lateReplies
 		case c.place != placeLeased:
 			continue
-		case c.pin != "":
-			what += " (" + c.pin + ")"
+		case c.lease.pin != "":
+			what += " (" + c.lease.pin + ")"
 		}
 		h := held[what]
-		held[what] = Holder{what, h.Conns + 1, max(h.Oldest, now-c.leasedAt)}
+		held[what] = Holder{what, h.Conns + 1, max(h.Oldest, now-c.lease.since)}
 	}
 	return slices.SortedFunc(maps.Values(held), func(a, b Holder) int {
 		return cmp.Or(b.Conns-a.Conns, strings.Compare(a.What, b.What))

@@ -201,7 +201,7 @@ func (l *lane) check() {
 		return
 	}
 	dead := !l.lookLocked(NewRider())
-	if dead || l.conn.raw != nil {
+	if dead || l.conn.socket.raw != nil {
 		l.mu.Unlock()
 		if dead {
 			l.die()
@@ -265,7 +265,7 @@ func (l *lane) handOut() *Rider {
 	for c.Buffered() {
 		head := l.head.Load()
 		if head == l.tail.Load() {
-			if c.atPush() {
+			if c.in.atPush() {
 				_ = c.dropPush()
 			} else {
 				c.unasked()
@@ -293,7 +293,7 @@ func (l *lane) handOut() *Rider {
 		if c.turned {
 			l.pool.turn(c)
 		}
-		if l.dropped > 0 && l.dropped+c.scan.BulkRemaining() > drainLimit && !l.deserted.Load() {
+		if l.dropped > 0 && l.dropped+c.in.bulkLeft() > drainLimit && !l.deserted.Load() {
 			l.pool.letGo(l, head, errForsaken, l.endForsaken)
 		}
 		if l.left > 0 {
@@ -304,7 +304,7 @@ func (l *lane) handOut() *Rider {
 			l.makeRoom()
 		}
 	}
-	if l.left > 0 && !c.dropping() && c.scan.BulkRemaining() >= largeReply {
+	if l.left > 0 && c.in.bulkLeft() >= largeReply {
 		l.large.Store(true)
 		return l.slots[l.head.Load()%maxExchanges].rider.Load()
 	}
@@ -380,7 +380,7 @@ func (l *lane) roomLocked(r *Rider) (to []byte, held bool) {
 	case r.heldLocked() >= r.maxHeldLocked():
 		return nil, false
 	}
-	return r.holdLocked(l.conn.w - l.conn.r), true
+	return r.holdLocked(len(l.conn.in.next())), true
 }
 
 // afterTransaction ends the connection if EXEC is no command here: then it is
@@ -399,10 +399,10 @@ func (l *lane) fill(r *Rider) {
 	var n int
 	p := r.p[r.got:]
 	own := l.slots[l.head.Load()%maxExchanges].rider.Load() == r
-	rest := c.scan.BulkRemaining()
-	if own && rest >= largeReply && !c.dropping() && len(p) >= readBuffer {
+	rest := c.in.bulkLeft()
+	if own && rest >= largeReply && len(p) >= readBuffer {
 		n, _ = c.read(p[:min(int64(len(p)), rest)], time.Time{}) // what went wrong shows in Err
-		c.scan.Skip(int64(n))
+		c.in.scan.Skip(int64(n))
 		r.got += n
 		l.size += int64(n)
 	} else {

@@ -38,7 +38,7 @@ func onTCP(t *testing.T, buffer int) (*lane, net.Conn) {
 
 func TestALoneRequestThatTheSocketTakesIsWrittenByItsCallerWithoutACopy(t *testing.T) {
 	l, far := onTCP(t, 0)
-	if l.conn.bare == nil {
+	if l.conn.socket.bare == nil {
 		t.Skip("a write has to wait here")
 	}
 	x := &Exchange{Request: bytes.Repeat([]byte("x"), 40<<10), Replies: 1, First: 40 << 10}

@@ -20,7 +20,7 @@ type fullSocket struct {
 }
 
 func (s *fullSocket) Write(func(uintptr) bool) error {
-	s.l.conn.poke.n = len(s.l.conn.poke.buf)
+	s.l.conn.socket.poke.n = len(s.l.conn.socket.poke.buf)
 	s.behind()
 	return nil
 }
@@ -45,7 +45,7 @@ func TestACallerWhoseLargeRequestHasFilledTheSocketWritesForNobodyElse(t *testin
 	full := &fullConn{l.conn.nc, make(chan struct{}), make(chan []byte, 1)}
 	l.conn.nc = full
 	small := []byte("small")
-	l.conn.bare = &fullSocket{l.conn.bare, l, func() {
+	l.conn.socket.bare = &fullSocket{l.conn.socket.bare, l, func() {
 		if ok, err := l.submit(NewRider(), &Exchange{Request: small, Replies: 1, First: len(small)}); !ok || err != nil {
 			t.Error(ok, err)
 		}
@@ -80,12 +80,12 @@ type endingSocket struct {
 
 func (s *endingSocket) Write(f func(uintptr) bool) error {
 	if s.take > 0 {
-		whole := s.c.poke.buf
-		s.c.poke.buf = whole[:s.take]
+		whole := s.c.socket.poke.buf
+		s.c.socket.poke.buf = whole[:s.take]
 		if err := s.RawConn.Write(f); err != nil {
 			return err
 		}
-		s.c.poke.buf = whole
+		s.c.socket.poke.buf = whole
 		return s.c.nc.(*net.TCPConn).CloseWrite()
 	}
 	if err := s.c.nc.(*net.TCPConn).CloseWrite(); err != nil {
@@ -120,7 +120,7 @@ func TestAConnectionThatEndsUnderALargeRequestSaysWhetherSomeOfItMayHaveRun(t *t
 				t.Fatal(err)
 			}
 			l := (*sh.lanes.Load())[0]
-			l.conn.bare = &endingSocket{l.conn.bare, l.conn, tt.take}
+			l.conn.socket.bare = &endingSocket{l.conn.socket.bare, l.conn, tt.take}
 			r := NewRider()
 			defer r.Close()
 			if err := sh.Submit(r, Exchange{Request: make([]byte, 40<<10), Replies: 2, First: tt.first}); err != nil {

@@ -68,7 +68,7 @@ func (l *lane) submit(r *Rider, x *Exchange) (bool, error) {
 		l.admitLocked()
 	}
 	company := l.company.Load()
-	alone := idle && company <= 1 && (len(x.Request) <= aloneUpTo || len(x.Request) <= atOnceUpTo && l.conn.bare != nil)
+	alone := idle && company <= 1 && (len(x.Request) <= aloneUpTo || len(x.Request) <= atOnceUpTo && l.conn.socket.bare != nil)
 	if !alone {
 		l.out = append(l.out, x.Request...)
 	}
@@ -285,7 +285,7 @@ func (l *lane) write(b []byte) bool {
 	if err == nil {
 		return true
 	}
-	again := errors.Is(err, os.ErrDeadlineExceeded) && l.conn.Err() == nil && !l.conn.opaque
+	again := errors.Is(err, os.ErrDeadlineExceeded) && l.conn.Err() == nil && !l.conn.socket.opaque
 	l.leave(b[n:], again)
 	if !again {
 		l.conn.Fail(CloseWrite, err)

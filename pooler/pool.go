@@ -80,30 +80,30 @@ func (cs *conns) add(c *Conn) {
 // remove takes one out that is closed.
 func (cs *conns) remove(c *Conn) {
 	delete(cs.all, c)
-	if c.beyond {
+	if c.lease.beyond {
 		cs.beyond--
-	} else if c.pin != "" {
+	} else if c.lease.pin != "" {
 		cs.pinned--
 	}
 }
 
 // setPin says why the lease of c outlasts its request; "": it doesn't.
 func (cs *conns) setPin(c *Conn, reason string) {
-	if !c.beyond {
-		cs.pinned += asInt(reason != "") - asInt(c.pin != "")
+	if !c.lease.beyond {
+		cs.pinned += asInt(reason != "") - asInt(c.lease.pin != "")
 	}
-	c.pin = reason
+	c.lease.pin = reason
 }
 
 // setBeyond says whether c is a stream, or is to be one. It reports whether that is new.
 func (cs *conns) setBeyond(c *Conn, beyond bool) bool {
-	if c.beyond == beyond {
+	if c.lease.beyond == beyond {
 		return false
 	}
-	c.beyond = beyond
+	c.lease.beyond = beyond
 	n := 2*asInt(beyond) - 1
 	cs.beyond += n
-	if c.pin != "" {
+	if c.lease.pin != "" {
 		cs.pinned -= n
 	}
 	return true
@@ -273,7 +273,7 @@ func (p *Pool) Replace(ctx context.Context, c *Conn, r Request, why Again) (*Con
 		p.n.resent++
 	}
 	c.Fail(CloseRead, errors.New("everpool: replaced"))
-	r.account = c.account
+	r.account = c.lease.account
 	p.returnLocked(c)
 	return p.lease(ctx, r)
 }
@@ -296,7 +296,7 @@ func (p *Pool) lease(ctx context.Context, r Request) (*Conn, error) {
 		}
 		p.leaseLocked(c, r.Name, r.Blocking, now)
 		p.setBeyondLocked(c, r.Stream)
-		c.account = r.account
+		c.lease.account = r.account
 		p.later.grow = p.later.grow || p.lackLocked() != nil
 		p.unlock()
 		// However briefly it was idle: the peer may have closed it, which would
@@ -356,8 +356,8 @@ func (p *Pool) unlistLocked(c *Conn) {
 }
 
 func (p *Pool) leaseLocked(c *Conn, name string, blocking bool, now time.Duration) {
-	c.place, c.holder, c.blocking, c.leasedAt = placeLeased, name, blocking, now
-	c.crowded, c.leasedIn, c.account = p.queue.waiting > 0, c.session, nil
+	c.place, c.lease.holder, c.lease.blocking, c.lease.since = placeLeased, name, blocking, now
+	c.lease.contended, c.lease.session, c.lease.account = p.queue.waiting > 0, c.session, nil
 }
 
 // setBeyondLocked says whether the connection is a stream, or is to be one. Its room is
@@ -388,7 +388,7 @@ func (p *Pool) Put(c *Conn, o Outcome) {
 		p.turn(c)
 	}
 	p.mu.Lock()
-	p.concludeLocked(c.account, o)
+	p.concludeLocked(c.lease.account, o)
 	if o == Unknown {
 		p.n.unknown++
 	}
@@ -401,7 +401,7 @@ func (p *Pool) returnLocked(c *Conn) {
 	if c.place == placeClosed {
 		return
 	}
-	if c.pin == "" && !c.blocking && !p.closed && c.Err() == nil && c.Mode() == Counted && c.owed.Load() > 0 {
+	if c.lease.pin == "" && !c.lease.blocking && !p.closed && c.Err() == nil && c.Mode() == Counted && c.owed.Load() > 0 {
 		p.drainLocked(c)
 		return
 	}
@@ -411,12 +411,12 @@ func (p *Pool) returnLocked(c *Conn) {
 	now := p.now()
 	if reason, err := p.judgeLocked(c, now); reason != "" {
 		p.closeLocked(c, reason, err)
-		c.rbuf, c.buf, c.scratch = nil, nil, nil // nobody reads any more, but a handle may remember it
+		c.in.release() // a handle may remember the connection
 		return
 	}
-	c.idleSince, c.checked, c.holder = now, now, ""
-	p.answeredLocked(c.leasedAt, now)
-	if c.session == c.leasedIn { // else it was a handshake, see SetSession
+	c.idleSince, c.checked, c.lease.holder = now, now, ""
+	p.answeredLocked(c.lease.since, now)
+	if c.session == c.lease.session { // else it was a handshake, see SetSession
 		p.workLocked(c.session)
 	}
 	if n := c.pushDropped.Swap(0); n > 0 {
@@ -433,7 +433,7 @@ func (p *Pool) judgeLocked(c *Conn, now time.Duration) (CloseReason, error) {
 		return CloseRead, nil // closeLocked knows better
 	case p.closed:
 		return ClosePoolClosed, nil
-	case c.pin != "" || c.Mode() != Counted:
+	case c.lease.pin != "" || c.Mode() != Counted:
 		return CloseState, nil
 	case !clean:
 		return CloseAbandoned, nil
@@ -567,7 +567,7 @@ func (p *Pool) closeIdleLocked(l *lot, reason CloseReason, err error) {
 // Pin notes that the lease of c outlasts its request. See [Pooler].
 func (p *Pool) Pin(c *Conn, reason string) {
 	p.mu.Lock()
-	if reason != "" && reason != c.pin {
+	if reason != "" && reason != c.lease.pin {
 		p.n.pins[reason]++
 		p.note(Event{Kind: EventPin, Conn: c.id, Pin: reason})
 	}
@@ -624,7 +624,7 @@ func (p *Pool) Close() error {
 		if c.lane != nil {
 			p.retireLocked(c.lane)
 		}
-		if c.pin != "" || c.blocking || c.Mode() != Counted {
+		if c.lease.pin != "" || c.lease.blocking || c.Mode() != Counted {
 			p.closeLocked(c, ClosePoolClosed, nil)
 		}
 	}

@@ -49,7 +49,7 @@ func (p *Pool) makeRoomLocked(l *lot, w *waiter) bool {
 	}
 	p.room.short.Store(true) // first: one that is parked while this looks must not be missed
 	for c := range p.conns.all {
-		if c.pin != "" && !c.beyond && c.parked.Load() == parked && p.reclaimLocked(c, now) {
+		if c.lease.pin != "" && !c.lease.beyond && c.parked.Load() == parked && p.reclaimLocked(c, now) {
 			p.room.short.Store(false)
 			p.closeLocked(c, CloseRoom, nil)
 			return true
@@ -61,7 +61,7 @@ func (p *Pool) makeRoomLocked(l *lot, w *waiter) bool {
 // reclaimLocked takes a parked connection from its handle, once it has had it for
 // keptTenure.
 func (p *Pool) reclaimLocked(c *Conn, now time.Duration) bool {
-	if left := keptTenure - (now - c.leasedAt); left > 0 {
+	if left := keptTenure - (now - c.lease.since); left > 0 {
 		p.lookForRoomLocked(left, now)
 		return false
 	}
@@ -132,7 +132,7 @@ func (p *Pool) stuckLocked() bool {
 	stuck := p.conns.lanes + p.conns.pinned
 	if !p.blockingNextLocked() {
 		for c := range p.conns.all {
-			if c.blocking && c.place == placeLeased && c.pin == "" {
+			if c.lease.blocking && c.place == placeLeased && c.lease.pin == "" {
 				stuck++
 			}
 		}

@@ -201,10 +201,10 @@ func condition(head []byte) error {
 // readHead reads one reply and returns its kind and its first bytes, at most
 // 64. They are valid until the next read.
 func (c *Conn) readHead(deadline time.Time) (kind byte, head []byte, err error) {
-	if c.scratch == nil {
-		c.scratch = make([]byte, 64+512)
+	if c.in.scratch == nil {
+		c.in.scratch = make([]byte, 64+512)
 	}
-	head, chunk := c.scratch[:0:64], c.scratch[64:]
+	head, chunk := c.in.scratch[:0:64], c.in.scratch[64:]
 	for {
 		n, done, err := c.Receive(chunk, deadline)
 		head = append(head, chunk[:min(n, 64-len(head))]...)
@@ -212,7 +212,7 @@ func (c *Conn) readHead(deadline time.Time) (kind byte, head []byte, err error) 
 			return 0, nil, err
 		}
 		if done {
-			return c.scan.Kind(), head, nil
+			return c.in.scan.Kind(), head, nil
 		}
 	}
 }

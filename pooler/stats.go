@@ -168,10 +168,10 @@ func (p *Pool) Stats() Stats {
 	for c := range p.conns.all {
 		oldest(&c.wanted)
 		s.PushesDropped += c.pushDropped.Load()
-		if c.pin != "" {
+		if c.lease.pin != "" {
 			s.Pinned++
 		} else if c.place == placeLeased && c.lane == nil {
-			s.OldestExchange = max(s.OldestExchange, now-c.leasedAt)
+			s.OldestExchange = max(s.OldestExchange, now-c.lease.since)
 		}
 	}
 	s.Sessions = len(sessions)

@@ -195,7 +195,7 @@ func (p *Pool) wakeLocked(w *waiter, c *Conn, err error, now time.Duration) {
 	if c != nil {
 		p.leaseLocked(c, w.name, w.blocking, now)
 		p.setBeyondLocked(c, w.stream)
-		c.account = w.account
+		c.lease.account = w.account
 	}
 	w.wake(c, err)
 }

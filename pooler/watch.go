@@ -111,7 +111,7 @@ func (l *lane) look() {
 	cut := false
 	if l.writeBy > 0 && l.writeBy <= now {
 		l.writeBy = 0
-		if cut = l.conn.opaque; cut {
+		if cut = l.conn.socket.opaque; cut {
 			l.conn.Fail(CloseWrite, errWriteLate) // what has begun can't be left to another
 		}
 		_ = l.conn.nc.SetWriteDeadline(past)
