@@ -251,8 +251,8 @@ func (p *Pool) hearLanesLocked(now time.Duration) {
 	for c := range p.conns.all {
 		if l := c.lane; l != nil {
 			n := l.watch.reads.Load()
-			heard = heard || n != l.heardN
-			l.heardN = n
+			heard = heard || n != l.tenure.heardN
+			l.tenure.heardN = n
 		}
 	}
 	if heard {

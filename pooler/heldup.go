@@ -98,13 +98,13 @@ func (r *Rider) part(l *lane, slots []*slot, cause error, goes func(*Rider) bool
 		}
 		owed += int(s.n)
 	}
-	if r.closed || r.lane != l || r.owed != owed || !goes(r) {
+	if r.closed || r.lane != l || r.trip.owed != owed || !goes(r) {
 		return
 	}
 	for _, s := range slots {
 		s.rider.Store(&ghost)
 	}
-	r.lost, r.ran, r.owed = cause, true, 0
+	r.trip.lost, r.trip.ran, r.trip.owed = cause, true, 0
 	r.stirLocked()
 }
 
@@ -119,9 +119,9 @@ func (l *lane) untaken() {
 	}
 	r.mu.Lock()
 	absent := !r.receiving && !r.closed && r.lane == l
-	full := r.heldLocked() >= maxSpill
+	full := r.stash.len() >= maxSpill
 	if absent && !full {
-		r.spills = true
+		r.trip.spills = true
 		l.leader.CompareAndSwap(r, nil)
 	}
 	r.mu.Unlock()

@@ -61,7 +61,7 @@ const (
 //   - at most one goroutine writes, and one reads: the leader;
 //   - while somebody is parked, there is a leader, or the rider that leads next is
 //     on its way;
-//   - out is empty or somebody is the writer.
+//   - the outbox is empty or somebody is the writer.
 //
 // Lock order: Lane.mu, then Rider.mu; Pool.mu is taken under neither.
 type lane struct {
@@ -69,30 +69,22 @@ type lane struct {
 	conn  *Conn
 	group *Lanes
 
-	mu       sync.Mutex
-	out      []byte // to be written
-	spare    []byte
-	writing  bool
-	writeBy  time.Duration // the deadline of the caller that writes, 0: a goroutine does, or none
-	appended int64         // bytes, since the beginning
-	issued   int64         // bytes of those that may have been written
-	closed   bool          // takes nothing more
-	room     []*entrant    // wait for a slot, in order
-	over     bool          // the pool has the connection back, and waits for the writer only
+	mu      sync.Mutex
+	outbox  outbox
+	writeBy time.Duration // the deadline of the caller that writes, 0: a goroutine does, or none
+	closed  bool          // takes nothing more
+	room    []*entrant    // wait for a slot, in order
+	over    bool          // the pool has the connection back, and waits for the writer only
 
-	shut      atomic.Bool   // closed, or about to be
-	deserted  atomic.Bool   // given up: what may go elsewhere has left it
-	yielding  bool          // retired; guarded by Pool.mu
-	opened    time.Duration // since Pool.start
-	desertedN int64         // watch.reads at that time; set before it
-	seen      uint64        // tail at the pool's last look; guarded by Pool.mu
-	heardN    int64         // watch.reads when the pool last asked; guarded by Pool.mu
+	shut      atomic.Bool // closed, or about to be
+	deserted  atomic.Bool // given up: what may go elsewhere has left it
+	desertedN int64       // watch.reads at that time; set before it
+	tenure    tenure
 
-	slots [maxExchanges]slot
-	tail  atomic.Uint64 // guarded by mu for writing
-	head  atomic.Uint64 // the leader's for writing
-	left  int32         // replies to come for the slot at head, 0: not begun; the leader's
-	size  int64         // bytes of its replies that have come; the leader's
+	slots   [maxExchanges]slot
+	tail    atomic.Uint64 // guarded by mu for writing
+	head    atomic.Uint64 // the leader's for writing
+	inbound inbound
 
 	leader  atomic.Pointer[Rider] // leads, or is the next to
 	parked  atomic.Int32          // riders that wait for a leader's work
@@ -104,11 +96,24 @@ type lane struct {
 	forsaken atomic.Int64 // replies to come whose callers have left
 	window   window
 	ended    sync.Once
-	served   []*Rider // to be woken; the leader's
-	scratch  []byte   // for replies nobody wants; the leader's
-	dropped  int64    // bytes of those since one was last wanted; the leader's
+	watch    watch
+}
 
-	watch watch
+// inbound is what a lane's leader knows of the replies that come in. The leader's.
+type inbound struct {
+	left    int32    // replies to come for the slot at head, 0: not begun
+	size    int64    // bytes of its replies that have come
+	served  []*Rider // to be woken
+	scratch []byte   // for replies that nobody wants
+	dropped int64    // bytes of those since one was last wanted
+}
+
+// tenure is what the pool keeps of a lane. Guarded by Pool.mu.
+type tenure struct {
+	opened   time.Duration // since Pool.start
+	yielding bool          // retired
+	seen     uint64        // lane.tail at the last look
+	heardN   int64         // watch.reads when the pool last asked
 }
 
 // slot is an exchange: a rider's request, and how many replies it is owed.
@@ -196,7 +201,7 @@ func (l *lane) lookLocked(r *Rider) bool {
 // check looks at a lane that nobody uses. One whose connection is dead ends.
 func (l *lane) check() {
 	l.mu.Lock()
-	if l.inFlight() > 0 || l.writing || l.closed {
+	if l.inFlight() > 0 || l.outbox.writing || l.closed {
 		l.mu.Unlock()
 		return
 	}
@@ -252,11 +257,11 @@ func (l *lane) deliver() *Rider {
 	owner := l.handOut()
 	l.conn.Withdraw() // the leader may go
 	// Together, so that their next requests come together.
-	for i, r := range l.served {
+	for i, r := range l.inbound.served {
 		r.wake <- struct{}{}
-		l.served[i] = nil
+		l.inbound.served[i] = nil
 	}
-	l.served = l.served[:0]
+	l.inbound.served = l.inbound.served[:0]
 	return owner
 }
 
@@ -277,11 +282,11 @@ func (l *lane) handOut() *Rider {
 		}
 		s := &l.slots[head%maxExchanges]
 		r := s.rider.Load()
-		if l.left == 0 {
-			l.left = s.n
+		if l.inbound.left == 0 {
+			l.inbound.left = s.n
 		}
 		full := l.deliverTo(r, s)
-		if l.left > 0 {
+		if l.inbound.left > 0 {
 			l.foresee(s.like)
 		}
 		switch {
@@ -293,10 +298,10 @@ func (l *lane) handOut() *Rider {
 		if c.turned {
 			l.pool.turn(c)
 		}
-		if l.dropped > 0 && l.dropped+c.in.bulkLeft() > drainLimit && !l.deserted.Load() {
+		if l.inbound.dropped > 0 && l.inbound.dropped+c.in.bulkLeft() > drainLimit && !l.deserted.Load() {
 			l.pool.letGo(l, head, errForsaken, l.endForsaken)
 		}
-		if l.left > 0 {
+		if l.inbound.left > 0 {
 			continue
 		}
 		l.head.Store(head + 1)
@@ -304,7 +309,7 @@ func (l *lane) handOut() *Rider {
 			l.makeRoom()
 		}
 	}
-	if l.left > 0 && c.in.bulkLeft() >= largeReply {
+	if l.inbound.left > 0 && c.in.bulkLeft() >= largeReply {
 		l.large.Store(true)
 		return l.slots[l.head.Load()%maxExchanges].rider.Load()
 	}
@@ -320,48 +325,49 @@ func (l *lane) deliverTo(r *Rider, s *slot) (full bool) {
 	if s.rider.Load() != r {
 		return false // it has gone to another connection this moment
 	}
-	for l.left > 0 && c.Buffered() {
+	for l.inbound.left > 0 && c.Buffered() {
 		to, held := l.roomLocked(r)
 		if to == nil {
 			r.wakeLocked()
 			return true
 		}
 		n, done, err := c.ReceiveBuffered(to)
-		r.began = r.began || n > 0
-		l.size += int64(n)
+		r.trip.began = r.trip.began || n > 0
+		l.inbound.size += int64(n)
 		switch {
 		case r.closed:
-			l.dropped += int64(n)
+			l.inbound.dropped += int64(n)
 		case held:
-			r.in, l.dropped = r.in[:len(r.in)+n], 0
+			r.stash.add(n)
+			l.inbound.dropped = 0
 		default:
-			r.got, l.dropped = r.got+n, 0
+			r.got, l.inbound.dropped = r.got+n, 0
 		}
 		if err != nil {
 			return false
 		}
 		if done {
-			l.left--
-			r.owed--
+			l.inbound.left--
+			r.trip.owed--
 			l.large.Store(false)
 			if r.closed && r != &ghost {
 				l.forsaken.Add(-1)
 			}
-			if s.tx && l.left == 0 {
+			if s.tx && l.inbound.left == 0 {
 				l.afterTransaction()
 			}
 		}
 	}
-	if l.left == 0 {
-		l.group.sizes.note(s.like, l.size)
-		l.size = 0
+	if l.inbound.left == 0 {
+		l.group.sizes.note(s.like, l.inbound.size)
+		l.inbound.size = 0
 		if r != &ghost {
 			l.window.note(r.closed, l.head.Load()+1, l.tail.Load())
 		}
 		s.rider.Store(nil) // before r can go anywhere else
 	}
-	if (l.left == 0 || r.p != nil && r.got == len(r.p)) && r.unparkLocked() {
-		l.served = append(l.served, r)
+	if (l.inbound.left == 0 || r.p != nil && r.got == len(r.p)) && r.unparkLocked() {
+		l.inbound.served = append(l.inbound.served, r)
 	}
 	return false
 }
@@ -371,16 +377,16 @@ func (l *lane) deliverTo(r *Rider, s *slot) (full bool) {
 func (l *lane) roomLocked(r *Rider) (to []byte, held bool) {
 	switch {
 	case r.closed:
-		if l.scratch == nil {
-			l.scratch = make([]byte, 4<<10)
+		if l.inbound.scratch == nil {
+			l.inbound.scratch = make([]byte, 4<<10)
 		}
-		return l.scratch, false
-	case r.p != nil && r.got < len(r.p) && r.inR == len(r.in):
+		return l.inbound.scratch, false
+	case r.p != nil && r.got < len(r.p) && r.stash.len() == 0:
 		return r.p[r.got:], false
-	case r.heldLocked() >= r.maxHeldLocked():
+	case r.stash.len() >= r.maxHeldLocked():
 		return nil, false
 	}
-	return r.holdLocked(len(l.conn.in.next())), true
+	return r.stash.room(min(len(l.conn.in.next()), r.maxHeldLocked()-r.stash.len())), true
 }
 
 // afterTransaction ends the connection if EXEC is no command here: then it is
@@ -404,7 +410,7 @@ func (l *lane) fill(r *Rider) {
 		n, _ = c.read(p[:min(int64(len(p)), rest)], time.Time{}) // what went wrong shows in Err
 		c.in.scan.Skip(int64(n))
 		r.got += n
-		l.size += int64(n)
+		l.inbound.size += int64(n)
 	} else {
 		n, _ = c.refill(p, time.Time{}, own && len(p) >= inPlaceFrom)
 	}
@@ -423,7 +429,7 @@ func (l *lane) handTo(to, from *Rider) bool {
 	case to.closed:
 		return false
 	case to.receiving:
-	case (to.away || to.spills) && to.heldLocked() < to.maxHeldLocked():
+	case (to.away || to.trip.spills) && to.stash.len() < to.maxHeldLocked():
 		return false // it comes later, and what comes for it can be kept
 	default:
 		l.watch.by(l, l.pool.now()+patience)
@@ -504,7 +510,7 @@ func (l *lane) bury() {
 	cause := l.conn.Err()
 	l.mu.Lock()
 	l.closeLocked()
-	tail, issued := l.tail.Load(), l.issued
+	tail, issued := l.tail.Load(), l.outbox.issued
 	l.mu.Unlock()
 	l.suspect(tail)
 	for i, head := l.head.Load(), l.head.Load(); i != tail; i++ {
@@ -527,7 +533,7 @@ func (l *lane) finish() {
 		l.pool.endLane(l)
 		l.mu.Lock()
 		l.over = true
-		free := !l.writing
+		free := !l.outbox.writing
 		l.mu.Unlock()
 		if free {
 			l.pool.wg.Done()
@@ -546,7 +552,7 @@ func (l *lane) retire() {
 	}
 	l.closeLocked()
 	l.pool.wg.Add(1) // while the lane hasn't ended
-	if l.inFlight() == 0 && !l.writing && l.leader.CompareAndSwap(nil, &mourner) {
+	if l.inFlight() == 0 && !l.outbox.writing && l.leader.CompareAndSwap(nil, &mourner) {
 		l.mu.Unlock()
 		l.finish()
 		l.pool.wg.Done()
@@ -568,9 +574,9 @@ func (l *lane) pingLocked() (r *Rider, write bool) {
 	r = NewRider()
 	r.own = true
 	_ = l.boardLocked(r, &Exchange{Request: ping, Replies: 1, First: len(ping)}) // it has nothing that could be lost
-	l.out = append(l.out, ping...)
-	write = !l.writing
-	l.writing = true
+	l.outbox.b = append(l.outbox.b, ping...)
+	write = !l.outbox.writing
+	l.outbox.writing = true
 	return r, write
 }
 

@@ -46,8 +46,8 @@ func TestALoneRequestThatTheSocketTakesIsWrittenByItsCallerWithoutACopy(t *testi
 		t.Fatal(ok, err)
 	}
 	l.mu.Lock()
-	if l.writing || cap(l.out)+cap(l.spare) > 0 {
-		t.Errorf("somebody writes: %v; %d bytes were copied", l.writing, cap(l.out)+cap(l.spare))
+	if l.outbox.writing || cap(l.outbox.b)+cap(l.outbox.spare) > 0 {
+		t.Errorf("somebody writes: %v; %d bytes were copied", l.outbox.writing, cap(l.outbox.b)+cap(l.outbox.spare))
 	}
 	l.mu.Unlock()
 	if _, err := io.ReadFull(far, make([]byte, len(x.Request))); err != nil {

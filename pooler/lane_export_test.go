@@ -17,5 +17,5 @@ func (p *Pool) Watching() bool {
 func (r *Rider) Owed() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.owed
+	return r.trip.owed
 }

@@ -145,7 +145,7 @@ func TestLanesThatTakeNothingMoreDoNotCount(t *testing.T) {
 // be about to go on elsewhere: the next slot must not tell it of a loss again.
 func TestARiderIsToldOfALossOnce(t *testing.T) {
 	l, r, s := &lane{}, NewRider(), &slot{}
-	r.lane, r.owed = l, 2
+	r.lane, r.trip.owed = l, 2
 	s.rider.Store(r)
 	r.lose(l, s, ErrProtocol, 0)
 	if _, cause := r.Lost(); cause == nil {

@@ -36,7 +36,7 @@ func (l *lane) submit(r *Rider, x *Exchange) (bool, error) {
 		}
 	}
 	l.mu.Lock()
-	idle := l.inFlight() == 0 && !l.writing
+	idle := l.inFlight() == 0 && !l.outbox.writing
 	if idle && !l.closed && !l.lookLocked(r) {
 		l.mu.Unlock()
 		l.die()
@@ -53,7 +53,7 @@ func (l *lane) submit(r *Rider, x *Exchange) (bool, error) {
 		l.mu.Unlock()
 		return false, nil
 	}
-	if !l.writing && l.lateLocked(x) {
+	if !l.outbox.writing && l.lateLocked(x) {
 		l.admitLocked() // in its place
 		l.mu.Unlock()
 		r.unsent(l.pool)
@@ -70,23 +70,23 @@ func (l *lane) submit(r *Rider, x *Exchange) (bool, error) {
 	company := l.company.Load()
 	alone := idle && company <= 1 && (len(x.Request) <= aloneUpTo || len(x.Request) <= atOnceUpTo && l.conn.socket.bare != nil)
 	if !alone {
-		l.out = append(l.out, x.Request...)
+		l.outbox.b = append(l.outbox.b, x.Request...)
 	}
-	if l.writing {
+	if l.outbox.writing {
 		l.mu.Unlock()
 		return true, nil
 	}
-	l.writing = true
-	if len(l.out) > aloneUpTo {
+	l.outbox.writing = true
+	if len(l.outbox.b) > aloneUpTo {
 		l.mu.Unlock()
 		l.pool.wg.Go(l.flush)
 		return true, nil
 	}
 	by := x.due(l.pool)
 	l.writeBy = by
-	gathered := len(l.out)
+	gathered := len(l.outbox.b)
 	if alone {
-		l.issued = l.appended
+		l.outbox.issued = l.outbox.appended
 	}
 	l.mu.Unlock()
 	l.watch.by(l, by)
@@ -120,7 +120,7 @@ func (l *lane) awaitCompany(gathered int) {
 	for range maxYields {
 		runtime.Gosched()
 		l.mu.Lock()
-		n := len(l.out)
+		n := len(l.outbox.b)
 		l.mu.Unlock()
 		if n == gathered {
 			return
@@ -137,16 +137,16 @@ func (l *lane) boardLocked(r *Rider, x *Exchange) error {
 		return err
 	}
 	r.admitLocked(l.pool)
-	if r.owed == 0 {
-		r.lane, r.mark = l, l.appended+int64(x.First)
-		r.again, r.slow, r.began, r.spills = true, false, false, false
-		r.ran = x.Follows // what went before has run, if its replies are here
+	if r.trip.owed == 0 {
+		r.lane = l
+		// What goes before has run, if its replies are here.
+		r.trip = trip{again: true, mark: l.outbox.appended + int64(x.First), ran: x.Follows}
 	}
-	r.again = r.again && x.Again
-	r.slow = r.slow || x.Slow
-	r.owed += x.Replies
+	r.trip.again = r.trip.again && x.Again
+	r.trip.slow = r.trip.slow || x.Slow
+	r.trip.owed += x.Replies
 	r.mu.Unlock()
-	l.appended += int64(len(x.Request))
+	l.outbox.appended += int64(len(x.Request))
 	tail := l.tail.Load()
 	s := &l.slots[tail%maxExchanges]
 	s.n, s.like, s.since, s.tx, s.reads = int32(x.Replies), x.like, l.group.deaths.Load(), x.Transaction, x.Reads
@@ -162,7 +162,7 @@ func (l *lane) boardLocked(r *Rider, x *Exchange) error {
 // fullLocked keeps one slot for retire.
 func (l *lane) fullLocked(n int) bool {
 	underWay := l.inFlight()
-	return underWay >= maxExchanges-1 || l.window.full(underWay) || l.forsaken.Load() >= maxForsaken || len(l.out) > 0 && len(l.out)+n > maxUnsent
+	return underWay >= maxExchanges-1 || l.window.full(underWay) || l.forsaken.Load() >= maxForsaken || l.outbox.overfull(n)
 }
 
 // crowdedLocked reports whether a request of n bytes has to wait for room. Who makes
@@ -233,22 +233,20 @@ func (l *lane) flush() {
 func (l *lane) flushRounds(rounds int) bool {
 	for {
 		l.mu.Lock()
-		if len(l.out) == 0 || l.conn.Err() != nil {
-			l.writing, l.writeBy = false, 0
+		if len(l.outbox.b) == 0 || l.conn.Err() != nil {
+			l.outbox.writing, l.writeBy = false, 0
 			if l.over {
 				l.pool.wg.Done()
 			}
 			l.mu.Unlock()
 			return true
 		}
-		if rounds--; rounds < 0 || rounds < writerRounds && len(l.out) > aloneUpTo {
+		if rounds--; rounds < 0 || rounds < writerRounds && len(l.outbox.b) > aloneUpTo {
 			l.writeBy = 0
 			l.mu.Unlock()
 			return false
 		}
-		b := l.out
-		l.out, l.spare = l.spare[:0], nil
-		l.issued += int64(len(b))
+		b := l.outbox.take()
 		l.mu.Unlock()
 		if l.crowded.Load() {
 			l.makeRoom()
@@ -256,11 +254,9 @@ func (l *lane) flushRounds(rounds int) bool {
 		if !l.write(b) {
 			return false
 		}
-		if cap(b) <= maxHeld {
-			l.mu.Lock()
-			l.spare = b[:0]
-			l.mu.Unlock()
-		}
+		l.mu.Lock()
+		l.outbox.reuse(b)
+		l.mu.Unlock()
 	}
 }
 
@@ -298,10 +294,9 @@ func (l *lane) write(b []byte) bool {
 func (l *lane) leave(rest []byte, again bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.issued -= int64(len(rest))
+	l.outbox.leave(rest, again)
 	if again {
 		_ = l.conn.nc.SetWriteDeadline(time.Time{})
-		l.out = append(append(make([]byte, 0, len(rest)+len(l.out)), rest...), l.out...)
 		l.writeBy = 0
 	}
 }

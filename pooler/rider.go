@@ -45,19 +45,23 @@ type Rider struct {
 	interrupted bool
 	expired     bool
 	by          time.Duration // when Receive gives up, since Pool.start; 0: never
-	again       bool          // all that is under way may be sent again
-	slow        bool          // some of it may take long
-	began       bool          // some of the replies has come
-	spills      bool          // it has let others wait for it
-	mark        int64         // Lane.appended after the first command of what is under way
-	owed        int           // replies to come
-	p           []byte        // where Receive wants them
-	got         int           // of p
-	in          []byte        // what came while nobody received
-	inR         int
-	lost        error  // the connection died
-	ran         bool   // the server may have run some of it
+	trip        trip
+	p           []byte // where Receive wants the replies
+	got         int    // of p
+	stash       stash
 	counted     *tally // counts the request that isn't over, nil: there is none
+}
+
+// trip is what a rider has under way on one lane, from when no reply was owed.
+type trip struct {
+	owed   int   // replies to come
+	again  bool  // all of it may be sent again
+	slow   bool  // some of it may take long
+	began  bool  // some of the replies has come
+	spills bool  // the rider has let others wait for it
+	mark   int64 // outbox.appended after its first command
+	lost   error // the connection died
+	ran    bool  // the server may have run some of it
 }
 
 // riderState is what a rider's caller is doing.
@@ -95,7 +99,7 @@ func (r *Rider) Idle() bool {
 func (r *Rider) Lost() (ran bool, cause error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.ran, r.lost
+	return r.trip.ran, r.trip.lost
 }
 
 // Forgive ends a request that was lost, so that the rider can be used for another.
@@ -103,7 +107,7 @@ func (r *Rider) Lost() (ran bool, cause error) {
 func (r *Rider) Forgive() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.lost != nil || r.idleLocked() {
+	if r.trip.lost != nil || r.idleLocked() {
 		r.concludeLocked(Failed)
 		r.forgetLocked()
 	}
@@ -117,12 +121,14 @@ func (r *Rider) goOn() {
 }
 
 func (r *Rider) forgetLocked() {
-	r.lost, r.ran = nil, false
-	r.dropLocked()
+	r.trip.lost, r.trip.ran = nil, false
+	r.stash.drop()
 }
 
 // idleLocked reports whether no reply is owed, none is held, and nothing was lost.
-func (r *Rider) idleLocked() bool { return r.owed == 0 && r.inR == len(r.in) && r.lost == nil }
+func (r *Rider) idleLocked() bool {
+	return r.trip.owed == 0 && r.stash.len() == 0 && r.trip.lost == nil
+}
 
 // Receive copies bytes of the replies into p as they come: at least one, and
 // possibly several replies; done says that no more are to come. It blocks until
@@ -176,11 +182,11 @@ func (r *Rider) Receive(p []byte, deadline time.Time) (n int, done bool, err err
 // mayBoardLocked returns why the rider can't get on the lane, or nil.
 func (r *Rider) mayBoardLocked(l *lane) error {
 	switch {
-	case r.lost != nil:
+	case r.trip.lost != nil:
 		return ErrLost // its caller has to know first
 	case r.closed:
 		return net.ErrClosed
-	case r.owed > 0 && r.lane != l:
+	case r.trip.owed > 0 && r.lane != l:
 		return errAboard // its replies could overtake those
 	}
 	return nil
@@ -210,17 +216,13 @@ func (r *Rider) outcomeLocked(p []byte) (int, error) {
 	switch {
 	case r.got > 0:
 		return r.got, nil
-	case r.inR < len(r.in):
-		n := copy(p, r.in[r.inR:])
-		if r.inR += n; r.inR == len(r.in) {
-			r.dropLocked()
-		}
-		return n, nil
+	case r.stash.len() > 0:
+		return r.stash.take(p), nil
 	case r.closed:
 		return 0, net.ErrClosed
-	case r.lost != nil:
+	case r.trip.lost != nil:
 		return 0, ErrLost
-	case r.owed == 0:
+	case r.trip.owed == 0:
 		return 0, errNothing
 	case r.interrupted:
 		r.interrupted = false
@@ -229,52 +231,6 @@ func (r *Rider) outcomeLocked(p []byte) (int, error) {
 		return 0, os.ErrDeadlineExceeded
 	}
 	return 0, nil
-}
-
-// maxIdleHeld is the largest buffer for held replies that a rider keeps.
-const maxIdleHeld = 4 << 10
-
-// heldBuffers are lent to riders that hold more: of *[maxHeld]byte.
-var heldBuffers sync.Pool
-
-// holdLocked makes room to hold up to n bytes, or some of them.
-func (r *Rider) holdLocked(n int) []byte {
-	n = min(n, r.maxHeldLocked()-r.heldLocked())
-	if r.inR > 0 {
-		r.in = append(r.in[:0], r.in[r.inR:]...)
-		r.inR = 0
-	}
-	if size := len(r.in) + n; cap(r.in) < size {
-		held := r.in
-		switch {
-		case size <= maxIdleHeld:
-			r.in = make([]byte, 0, min(max(2*cap(r.in), size), maxIdleHeld))
-		case size <= maxHeld:
-			lent, _ := heldBuffers.Get().(*[maxHeld]byte)
-			if lent == nil {
-				lent = new([maxHeld]byte)
-			}
-			r.in = lent[:0]
-		default:
-			r.in = make([]byte, 0, max(2*cap(r.in), size))
-		}
-		r.in = append(r.in, held...)
-	}
-	return r.in[len(r.in) : len(r.in)+n]
-}
-
-// dropLocked forgets what is held, and gives a lent buffer back.
-func (r *Rider) dropLocked() {
-	switch {
-	case cap(r.in) <= maxIdleHeld:
-		r.in = r.in[:0]
-	case cap(r.in) == maxHeld:
-		heldBuffers.Put((*[maxHeld]byte)(r.in[:maxHeld]))
-		r.in = nil
-	default:
-		r.in = nil
-	}
-	r.inR = 0
 }
 
 // Interrupt makes the Receive that is under way, or the next one, return
@@ -291,15 +247,15 @@ func (r *Rider) Interrupt() {
 // Receive, fail with net.ErrClosed. Close doesn't block, and may be called again.
 func (r *Rider) Close() {
 	r.mu.Lock()
-	if !r.closed && r.owed > 0 {
-		r.lane.forsaken.Add(int64(r.owed))
+	if !r.closed && r.trip.owed > 0 {
+		r.lane.forsaken.Add(int64(r.trip.owed))
 	}
-	if r.closed = true; r.lost != nil {
+	if r.closed = true; r.trip.lost != nil {
 		r.concludeLocked(Failed)
 	} else {
 		r.concludeLocked(Abandoned)
 	}
-	r.dropLocked()
+	r.stash.drop()
 	r.stirLocked()
 	if r.entering != nil {
 		r.entering.call()
@@ -365,16 +321,13 @@ func (r *Rider) comeBack() {
 	r.mu.Unlock()
 }
 
-// heldLocked is how many bytes are kept for the rider.
-func (r *Rider) heldLocked() int { return len(r.in) - r.inR }
-
 // maxHeldLocked is how many bytes may be kept. A rider that still submits can't take
 // what comes; it is owed what it has asked for itself.
 func (r *Rider) maxHeldLocked() int {
 	switch {
 	case r.away && !r.receiving:
 		return math.MaxInt
-	case r.spills:
+	case r.trip.spills:
 		return maxSpill
 	}
 	return maxHeld
@@ -390,7 +343,7 @@ func (r *Rider) setState(s riderState) {
 func (r *Rider) hasEnough() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.got == 0 && r.inR == len(r.in) && !r.closed && r.lost == nil && r.owed > 0 && !r.interrupted && !r.expired {
+	if r.got == 0 && r.stash.len() == 0 && !r.closed && r.trip.lost == nil && r.trip.owed > 0 && !r.interrupted && !r.expired {
 		return false
 	}
 	r.state = riderRunning
@@ -411,10 +364,10 @@ func (r *Rider) left() bool {
 func (r *Rider) lose(l *lane, s *slot, cause error, issued int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closed || r.owed == 0 || r.lane != l || s.rider.Load() != r {
+	if r.closed || r.trip.owed == 0 || r.lane != l || s.rider.Load() != r {
 		return
 	}
-	r.lost, r.ran, r.owed = cause, r.ran || issued >= r.mark, 0
+	r.trip.lost, r.trip.ran, r.trip.owed = cause, r.trip.ran || issued >= r.trip.mark, 0
 	r.wakeLocked()
 }
 

@@ -170,7 +170,7 @@ func (p *Pool) yieldLocked() {
 		return
 	}
 	now := p.now()
-	if left := laneTenure - (now - least.opened); left > 0 {
+	if left := laneTenure - (now - least.tenure.opened); left > 0 {
 		p.lookForRoomLocked(left, now)
 	} else {
 		p.retireLocked(least)
@@ -181,7 +181,7 @@ func (p *Pool) yieldLocked() {
 func (p *Pool) leastLaneLocked() *lane {
 	var least *lane
 	for c := range p.conns.all {
-		if c.lane != nil && !c.lane.yielding && (least == nil || c.lane.inFlight() < least.inFlight()) {
+		if c.lane != nil && !c.lane.tenure.yielding && (least == nil || c.lane.inFlight() < least.inFlight()) {
 			least = c.lane
 		}
 	}

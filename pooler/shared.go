@@ -235,7 +235,7 @@ func (p *Pool) openLaneLocked(l *lot, c *Conn, now time.Duration) {
 	c.lease.session = nil // its end says nothing of what is worked in
 	p.workLocked(l.session)
 	c.lane = newLane(p, c, sh)
-	c.lane.opened = now
+	c.lane.tenure.opened = now
 	p.conns.lanes++
 	p.wg.Add(1) // until it has ended
 	open := append(slices.Clone(p.openLanesLocked(sh)), c.lane)
@@ -288,7 +288,7 @@ func (p *Pool) endLane(l *lane) {
 	_ = c.nc.SetWriteDeadline(time.Time{}) // a writer may have been cut short
 	p.openLanesLocked(l.group)
 	p.conns.lanes--
-	if l.yielding {
+	if l.tenure.yielding {
 		p.conns.yielding--
 	}
 	c.lane = nil
@@ -300,8 +300,8 @@ func (p *Pool) endLane(l *lane) {
 
 // retireLocked has the lane end when it is drained, after the lock is released.
 func (p *Pool) retireLocked(l *lane) {
-	if !l.yielding {
-		l.yielding = true
+	if !l.tenure.yielding {
+		l.tenure.yielding = true
 		p.conns.yielding++
 		l.shut.Store(true)
 		p.later.work = append(p.later.work, l.retire)
@@ -327,10 +327,10 @@ func (p *Pool) lookAtLanesLocked(now time.Duration) {
 			continue
 		}
 		tail := l.tail.Load()
-		if p.expiredLocked(c, now) || l.inFlight() == 0 && l.seen == tail {
+		if p.expiredLocked(c, now) || l.inFlight() == 0 && l.tenure.seen == tail {
 			p.retireLocked(l)
 		}
-		l.seen = tail
+		l.tenure.seen = tail
 		l.group.growing.Store(false)
 	}
 }

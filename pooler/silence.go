@@ -141,7 +141,7 @@ func (p *Pool) giveUpLocked(l *lane, cause error) {
 
 // mayGoLocked reports whether nothing of what the rider waits for has come, and all
 // of it may be sent again.
-func (r *Rider) mayGoLocked() bool { return r.again && !r.began }
+func (r *Rider) mayGoLocked() bool { return r.trip.again && !r.trip.began }
 
 // silentSince reports whether the lane owes replies and nothing has been heard
 // from it since before the given time. A request that may take long on its own
@@ -160,7 +160,7 @@ func (l *lane) isSlow() bool {
 func (r *Rider) isSlow() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.slow
+	return r.trip.slow
 }
 
 // giveUp ends a lane that was deserted, or whose last users have left.

@@ -119,7 +119,7 @@ func (s *sizes) note(x likeness, size int64) {
 // as far as the server has said: whoever asks for the same meanwhile knows it, and if
 // its caller has left nobody will read them to their end.
 func (l *lane) foresee(x likeness) {
-	if size := l.size + l.conn.in.bulkLeft(); size >= largeSize {
+	if size := l.inbound.size + l.conn.in.bulkLeft(); size >= largeSize {
 		l.group.sizes.raise(x, large)
 	}
 }
