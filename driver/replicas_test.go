@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -152,11 +153,18 @@ func TestReadsDontWaitForAPrimaryWhereAReplicaAnswers(t *testing.T) {
 		t.Run(fault, func(t *testing.T) {
 			inShard(t, []string{primary, replica}, func(s *shard) {
 				rdb := s.client(&redis.ClusterOptions{RouteRandomly: true})
+				// Together, so that there are handles that have been on shared connections.
+				var warm sync.WaitGroup
 				for range 20 {
-					s.read(rdb, 2)
-					rdb.Get(s.Context(), "a")
+					warm.Go(func() {
+						s.read(rdb, 2)
+						rdb.Get(s.Context(), "a")
+					})
 				}
+				warm.Wait()
+				synctest.Wait() // the driver knows the cluster
 				f.fell(s.nodes[primary])
+				synctest.Wait() // connections are lost now, not under the next requests
 				const outage = 3 * time.Second
 				began := time.Now()
 				waited := make(chan time.Duration, 2)
@@ -170,6 +178,7 @@ func TestReadsDontWaitForAPrimaryWhereAReplicaAnswers(t *testing.T) {
 						}
 						waited <- time.Since(began)
 					}()
+					synctest.Wait() // a write under way on a dead connection would be unknown
 				}
 				time.Sleep(time.Second)
 				for range 50 {

@@ -403,7 +403,7 @@ func (h *handle) share() (bool, error) {
 func (h *handle) submit(runs []run, x *pooler.Exchange) (bool, error) {
 	h.b.large = false
 	for {
-		if h.ride.shared == nil || h.ride.in != h.shake.in {
+		if h.ride.shared == nil || h.ride.in != h.shake.in || !x.Follows && h.mayBeElsewhere() {
 			if shared, err := h.findShared(runs); !shared || err != nil {
 				return shared, err
 			}
@@ -433,6 +433,10 @@ func (h *handle) submit(runs []run, x *pooler.Exchange) (bool, error) {
 		h.ride.shared = nil
 	}
 }
+
+// mayBeElsewhere reports whether the pool is to be asked anew where the handle's requests
+// are served, although the handle knows its shared connections: the node is ill.
+func (h *handle) mayBeElsewhere() bool { return h.bound.places != nil && !h.node.pool.Answers() }
 
 // findShared gets the shared connections of the handle's session.
 func (h *handle) findShared(runs []run) (bool, error) {

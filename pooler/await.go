@@ -15,7 +15,7 @@ func (p *Pool) Answers() bool { return p.Serves() && p.doubts.running.Load() == 
 func (p *Pool) Await(ctx context.Context, r Request, limit time.Duration) error {
 	p.mu.Lock()
 	now := p.now()
-	p.use.last, p.use.drained = now, false
+	p.use.note(now)
 	if p.warm == nil {
 		p.workLocked(r.Session)
 	}
