@@ -47,12 +47,17 @@ type handle struct {
 	lease     *pooler.Conn   // nil: none
 	outcome   pooler.Outcome // of the lease, when err is set
 	ride      ride
-	lastWrite *pooler.Conn // carried the last batch that wrote
-	wroteIn   *session     // the session that it was written in
-	toRead    gate         // Read waits for something to receive
-	received  gate         // Write waits for a Read to return
+	wrote     wrote
+	toRead    gate // Read waits for something to receive
+	received  gate // Write waits for a Read to return
 	readBy    deadline
 	writeBy   deadline
+}
+
+// wrote is what the last batch that wrote was carried by, for a command that asks about it.
+type wrote struct {
+	on *pooler.Conn
+	in *session
 }
 
 func newHandle(n *node, b *binding, dialed string) *handle {
@@ -156,7 +161,7 @@ func (h *handle) keepsLocked() bool { return h.carried.keeps() || h.b.partial }
 // wroteLocked notes what carried a batch that is over, if it wrote.
 func (h *handle) wroteLocked(conn func() *pooler.Conn) {
 	if h.b.effect != command.Read {
-		h.lastWrite, h.wroteIn = conn(), h.shake.in
+		h.wrote = wrote{on: conn(), in: h.shake.in}
 	}
 }
 

@@ -508,7 +508,7 @@ func (h *handle) requestLocked(runs []run) pooler.Request {
 		req.Stream = req.Stream || r.mode() == pooler.Stream
 		wrote = wrote || r.effect != command.Read
 		if r.afterWrite && !wrote {
-			req.Want = h.lastWrite
+			req.Want = h.wrote.on
 		}
 		if subscribes(*r) && !h.node.pool.Serves() {
 			req.Deadline = earlier(req.Deadline, time.Now().Add(pubSubWait))
@@ -534,7 +534,7 @@ func (h *handle) acquire(req pooler.Request) error {
 		}
 		return nil
 	}
-	if req.Want != nil && h.wroteIn != h.shake.in {
+	if req.Want != nil && h.wrote.in != h.shake.in {
 		return &pooler.Error{Err: pooler.ErrConnGone, Node: h.node.key.addr}
 	}
 	c, err := h.get(req)
