@@ -25,17 +25,17 @@ const (
 
 // loss is what the decision about a batch depends on.
 type loss struct {
-	cause  cause
-	ran    bool           // the server may have run some of it
-	got    bool           // its caller has seen something of the replies
-	free   bool           // all of it is here, and nothing binds it to its connection
-	resent bool           // it was sent a second time already
-	write  bool           // Write tells
-	tx     bool           // it has a transaction
-	sticks bool           // go-redis would keep an error that it tries again, on some of its commands
-	moves  bool           // it can be sent where it belongs
-	turns  bool           // away or left, and go-redis dials who serves it by then when it tries again
-	effect command.Effect // of what was sent
+	cause   cause
+	ran     bool           // the server may have run some of it
+	got     bool           // its caller has seen something of the replies
+	free    bool           // all of it is here, and nothing binds it to its connection
+	resent  bool           // it was sent a second time already
+	write   bool           // Write tells
+	tx      bool           // it has a transaction
+	sticks  bool           // go-redis would keep an error that it tries again, on some of its commands
+	moves   bool           // it can be sent where it belongs
+	redials bool           // away or left, and go-redis dials who serves it by then when it tries again
+	effect  command.Effect // of what was sent
 }
 
 // fate is what becomes of a batch.
@@ -81,7 +81,7 @@ func (l loss) decide(r Retry) fate {
 		return tellUnknown
 	case l.sticks && !l.ran && l.write && (l.cause == late || l.cause == refused):
 		return holdBack
-	case l.sticks && !l.tx && !l.ran && l.turns:
+	case l.sticks && !l.tx && !l.ran && l.redials:
 		return tellPerhaps
 	case l.sticks && !l.ran:
 		return tellUnsent

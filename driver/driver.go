@@ -34,7 +34,7 @@ type core struct {
 	mu     sync.Mutex
 	closed bool
 	nodes  map[nodeKey]*node
-	turned map[string]func(pooler.Pooler) // what the knobs were turned to, by their name
+	knobs  map[string]func(pooler.Pooler) // what the knobs were turned to, by their name
 	done   chan struct{}                  // closed when Close has finished
 
 	watchers watchers
@@ -186,7 +186,7 @@ func (d *Driver) attach(b *binding, network, addr string) (*node, []note, error)
 		}
 		d.nodes[key] = n
 	} else {
-		notes = n.compareLocked(b, d.turned)
+		notes = n.compareLocked(b, d.knobs)
 	}
 	if b.capped != nil {
 		notes, b.capped = append(notes, *b.capped), nil
@@ -288,7 +288,7 @@ func (d *Driver) newNode(b *binding, key nodeKey) (*node, error) {
 	n.pool = pool
 	n.clients = clients{bound: limits.MaxOpenConns, first: limits.MaxOpenConns, fixed: d.cfg.Pool.MaxOpenConns != 0 || !hasBound(pool, limits.MaxOpenConns)}
 	n.shares = limits.SharedConns > 0
-	for _, turn := range d.turned {
+	for _, turn := range d.knobs {
 		turn(pool)
 	}
 	return n, nil

@@ -220,7 +220,7 @@ func (h *handle) lossLocked(why cause, ran bool) loss {
 	l := h.b.loss(why, ran)
 	l.moves = why == away && h.mayMoveLocked(ran)
 	if why == away || why == left {
-		l.turns = h.bound.topology != nil && !h.bound.topology.moves
+		l.redials = h.bound.topology != nil && !h.bound.topology.moves
 	}
 	l.free = l.free && !h.keepsLocked() && h.b.moves < maxMoves
 	if h.lease != nil && h.lease.Mode() == pooler.Stream {

@@ -85,7 +85,7 @@ func (t *tally) end(o Outcome) {
 // request. It is called by the submitter.
 func (r *Rider) admitLocked(p *Pool) {
 	if r.counted == nil && !r.closed && !r.own {
-		r.counted = &p.rides.books[r.turn%uint32(len(p.rides.books))]
+		r.counted = &p.rides.books[r.ticket%uint32(len(p.rides.books))]
 		r.counted.begun.Add(1)
 	}
 }

@@ -60,10 +60,10 @@ type Conn struct {
 	session *Session
 
 	// Read side. Owner: the goroutine that calls Receive.
-	in     inbox
-	readBy time.Time         // deadline last set on nc
-	first  func(error) error // told what comes first, or explains the error; nil afterwards
-	turned bool              // an error reply has said that the node has changed
+	in      inbox
+	readBy  time.Time         // deadline last set on nc
+	first   func(error) error // told what comes first, or explains the error; nil afterwards
+	changed bool              // an error reply has said that the node has changed
 
 	// Write side. Owner: the goroutine that calls Send, or the lane's writer.
 	writeBy time.Time
@@ -397,8 +397,8 @@ func (c *Conn) take(p []byte) (n int, done bool, err error) {
 	if done {
 		c.in.sawReply = true
 		c.owed.Add(-1)
-		if len(c.in.errHead) > 0 && c.pool != nil && c.pool.turned(c.complaint(), c.session) {
-			c.turned = true
+		if len(c.in.errHead) > 0 && c.pool != nil && c.pool.saysChanged(c.complaint(), c.session) {
+			c.changed = true
 		}
 	}
 	return n, done, nil
@@ -480,10 +480,10 @@ func (c *Conn) firstHeard(err error) error {
 	return err
 }
 
-// settle looks at what is buffered while no reply is owed: pushes are dropped,
+// tidy looks at what is buffered while no reply is owed: pushes are dropped,
 // anything else ends the connection, and so does half a push. It reports
 // whether the connection may serve somebody else.
-func (c *Conn) settle() bool {
+func (c *Conn) tidy() bool {
 	if c.Err() != nil || c.Mode() != Counted || c.owed.Load() != 0 {
 		return false
 	}
@@ -500,11 +500,11 @@ func (c *Conn) settle() bool {
 
 // alive looks at the idle connection without waiting: did the peer close it, or
 // say something?
-func (c *Conn) alive() bool { return c.settle() && c.lookAgain() && c.settle() }
+func (c *Conn) alive() bool { return c.tidy() && c.checkSocket() && c.tidy() }
 
-// lookAgain looks at the socket, whatever interruption or deadline an earlier use
+// checkSocket looks at the socket, whatever interruption or deadline an earlier use
 // has left there. It reports false when the peer has closed the connection.
-func (c *Conn) lookAgain() bool {
+func (c *Conn) checkSocket() bool {
 	if c.stopReads.Load() {
 		c.resumeReads()
 	}
@@ -512,7 +512,7 @@ func (c *Conn) lookAgain() bool {
 		c.resumeWrites()
 	}
 	if t, ok := c.nc.(*timedConn); ok {
-		return c.lookAhead(t)
+		return c.checkReadAhead(t)
 	}
 	if c.socket.raw == nil {
 		return true
@@ -525,11 +525,11 @@ func (c *Conn) lookAgain() bool {
 		}
 		c.readBy = time.Time{}
 	}
-	return c.look()
+	return c.peekSocket()
 }
 
-// lookAhead is look where t reads ahead.
-func (c *Conn) lookAhead(t *timedConn) bool {
+// checkReadAhead is peekSocket where t reads ahead.
+func (c *Conn) checkReadAhead(t *timedConn) bool {
 	n, err := t.take(c.in.space())
 	c.in.w += n
 	if errors.Is(err, io.EOF) {
@@ -552,7 +552,7 @@ func (c *Conn) Ready() bool {
 	if c.Mode() == Counted {
 		return c.alive()
 	}
-	return c.Err() == nil && c.lookAgain()
+	return c.Err() == nil && c.checkSocket()
 }
 
 // discard receives and drops replies until none is owed.

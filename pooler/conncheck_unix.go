@@ -91,9 +91,9 @@ func (p *peek) read(fd uintptr) bool {
 	}
 }
 
-// look reads what is there, without waiting. It reports false when the peer has
+// peekSocket reads what is there, without waiting. It reports false when the peer has
 // closed the connection.
-func (c *Conn) look() bool {
+func (c *Conn) peekSocket() bool {
 	p := &c.socket.peek
 	if p.do == nil {
 		p.do = p.read

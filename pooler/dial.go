@@ -281,7 +281,7 @@ func (p *Pool) openOnce(ctx context.Context, s *Session, probe bool, replay []by
 	if _, unasked := errors.AsType[renewError](err); probe && (err == nil || unasked) {
 		err = cmp.Or(c.ping(deadlineOf(ctx)), err)
 	}
-	if err == nil && !c.settle() {
+	if err == nil && !c.tidy() {
 		err = c.Err()
 	}
 	if err != nil {

@@ -187,9 +187,9 @@ func (l *lane) live() int {
 	return n
 }
 
-// lookLocked looks at the socket of an idle lane before it is used: the peer may
+// checkIdleLocked looks at the socket of an idle lane before it is used: the peer may
 // have closed it, or said something that would be taken for the reply.
-func (l *lane) lookLocked(r *Rider) bool {
+func (l *lane) checkIdleLocked(r *Rider) bool {
 	if !l.leader.CompareAndSwap(nil, r) {
 		return true // the last leader is about to go; it has just heard from the peer
 	}
@@ -205,7 +205,7 @@ func (l *lane) check() {
 		l.mu.Unlock()
 		return
 	}
-	dead := !l.lookLocked(NewRider())
+	dead := !l.checkIdleLocked(NewRider())
 	if dead || l.conn.socket.raw != nil {
 		l.mu.Unlock()
 		if dead {
@@ -295,8 +295,8 @@ func (l *lane) handOut() *Rider {
 		case full:
 			return r
 		}
-		if c.turned {
-			l.pool.turn(c)
+		if c.changed {
+			l.pool.nodeChanged(c)
 		}
 		if l.inbound.dropped > 0 && l.inbound.dropped+c.in.bulkLeft() > drainLimit && !l.deserted.Load() {
 			l.pool.letGo(l, head, errForsaken, l.endForsaken)

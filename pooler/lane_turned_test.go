@@ -13,7 +13,7 @@ import (
 )
 
 // turns are replies that say that the server can't serve any more, as its kind.
-var turns = []string{
+var changes = []string{
 	"-READONLY You can't write against a read only replica.\r\n",
 	"-LOADING Redis is loading the dataset in memory\r\n",
 	"-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.\r\n",
@@ -30,7 +30,7 @@ func (pt *tester) wantRetired(n int) {
 }
 
 func TestWhenTheServerHasTurnedAllConnectionsOfTheNodeAreRetired(t *testing.T) {
-	for _, reply := range turns {
+	for _, reply := range changes {
 		for _, on := range []string{"lane", "lease"} {
 			t.Run(on+" "+reply[:6], func(t *testing.T) {
 				byHand(t, pooler.Config{SharedConns: 1, MaxOpenConns: 9}, 0, func(pt *tester, h *hand) {
@@ -89,12 +89,12 @@ func TestWhenTheServerHasTurnedAllConnectionsOfTheNodeAreRetired(t *testing.T) {
 // dialed all the time.
 func TestAServerThatKeepsSayingItIsRetiredSoonAtFirstAndThenOnceASecond(t *testing.T) {
 	bubble(t, pooler.Config{SharedConns: 1}, func(pt *tester) {
-		pt.fake.Handle("SET", func(*testkit.FakeConn, []string) []byte { return []byte(turns[0]) })
+		pt.fake.Handle("SET", func(*testkit.FakeConn, []string) []byte { return []byte(changes[0]) })
 		pt.sleep(time.Millisecond)
 		says := func(times int) (retired, dials int) { // 10 ms each
 			retired, dials = len(pt.eventsOf(pooler.EventRetire)), pt.dialer.count()
 			for range times {
-				pt.ride(pt.share(pt.plain), ask("SET", "a", "b")).wantReply(turns[0])
+				pt.ride(pt.share(pt.plain), ask("SET", "a", "b")).wantReply(changes[0])
 				c := pt.get(pt.plain)
 				pt.do(c, "SET", "a", "b")
 				pt.put(c)
@@ -120,12 +120,12 @@ func TestWhatMayBeSaidByAGoodServerRetiresNothing(t *testing.T) {
 		s     *pooler.Session
 		reply string
 	}{
-		{readOnly, turns[0]},
+		{readOnly, changes[0]},
 		{nil, "-MOVED 3999 10.0.0.2:6379\r\n"},
 		{nil, "-ERR READONLY\r\n"},
 		{nil, "-READONLYX no\r\n"},
 		{nil, "$9\r\n-READONLY\r\n"},
-		{nil, "*2\r\n" + turns[0] + turns[1]}, // of a script
+		{nil, "*2\r\n" + changes[0] + changes[1]}, // of a script
 		{nil, "+READONLY\r\n"},
 	} {
 		bubble(t, pooler.Config{SharedConns: 1}, func(pt *tester) {
@@ -287,8 +287,8 @@ func TestOtherSessionsConnectionsAreRetiredToo(t *testing.T) {
 			pt.ride(pt.share(session(db)), ask("ECHO", strconv.Itoa(db))).wantReply(bulk(fmt.Sprint(db)))
 		}
 		pt.sleep(time.Millisecond)
-		pt.fake.Handle("SET", func(*testkit.FakeConn, []string) []byte { return []byte(turns[0]) })
-		pt.ride(pt.share(pt.plain), ask("SET", "a", "b")).wantReply(turns[0])
+		pt.fake.Handle("SET", func(*testkit.FakeConn, []string) []byte { return []byte(changes[0]) })
+		pt.ride(pt.share(pt.plain), ask("SET", "a", "b")).wantReply(changes[0])
 		pt.wantCloses(pooler.CloseRetired, 4)
 		pt.wantLanes(0)
 	})

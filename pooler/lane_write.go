@@ -37,7 +37,7 @@ func (l *lane) submit(r *Rider, x *Exchange) (bool, error) {
 	}
 	l.mu.Lock()
 	idle := l.inFlight() == 0 && !l.outbox.writing
-	if idle && !l.closed && !l.lookLocked(r) {
+	if idle && !l.closed && !l.checkIdleLocked(r) {
 		l.mu.Unlock()
 		l.die()
 		return false, nil

@@ -36,25 +36,25 @@ type Pool struct {
 
 	tenthJitter bool // ConnMaxLifetimeJitter was left to its default
 
-	mu     sync.Mutex
-	cfg    Config // defaults filled in; only what the knobs change is guarded
-	closed bool
-	empty  chan struct{} // closed when the last connection of a closed pool is
-	conns  conns
-	lots   map[*Session]*lot
-	recent *lot     // the one used last
-	warm   *Session // the one worked in last: MinIdleConns are kept in it
-	queue  queue
-	dials  dials
-	health health
-	n      counters
-	use    use
-	later  deferred
-	room   room
-	part   *part // of a budget of several pools, nil: there is none
-	doubts doubts
-	turns  turns
-	rides  rides
+	mu      sync.Mutex
+	cfg     Config // defaults filled in; only what the knobs change is guarded
+	closed  bool
+	empty   chan struct{} // closed when the last connection of a closed pool is
+	conns   conns
+	lots    map[*Session]*lot
+	recent  *lot     // the one used last
+	warm    *Session // the one worked in last: MinIdleConns are kept in it
+	queue   queue
+	dials   dials
+	health  health
+	n       counters
+	use     use
+	later   deferred
+	room    room
+	part    *part // of a budget of several pools, nil: there is none
+	doubts  doubts
+	changes changes
+	rides   rides
 }
 
 // conns are the pool's connections, and how many of them are used for what. Guarded by
@@ -187,7 +187,7 @@ func New(node Node, cfg Config) (*Pool, error) {
 		n:           counters{closes: make(map[CloseReason]int64), pins: make(map[string]int64)},
 	}
 	p.health.since = p.start
-	p.queue.expiry.look, p.room.alarm.look, p.use.tick.look = p.expire, p.lookForRoom, p.look
+	p.queue.expiry.look, p.room.alarm.look, p.use.tick.look = p.expire, p.lookForRoom, p.tend
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	if node.Budget != nil {
 		p.part = node.Budget.join(p)
@@ -384,8 +384,8 @@ func (p *Pool) concludeLocked(a account, o Outcome) {
 
 // Put gives c back. See [Pooler].
 func (p *Pool) Put(c *Conn, o Outcome) {
-	if c.turned {
-		p.turn(c)
+	if c.changed {
+		p.nodeChanged(c)
 	}
 	p.mu.Lock()
 	p.concludeLocked(c.lease.account, o)
@@ -427,7 +427,7 @@ func (p *Pool) returnLocked(c *Conn) {
 
 // judgeLocked returns why the connection can't serve another request, or "".
 func (p *Pool) judgeLocked(c *Conn, now time.Duration) (CloseReason, error) {
-	clean := c.settle()
+	clean := c.tidy()
 	switch {
 	case c.Err() != nil:
 		return CloseRead, nil // closeLocked knows better
@@ -439,8 +439,8 @@ func (p *Pool) judgeLocked(c *Conn, now time.Duration) (CloseReason, error) {
 		return CloseAbandoned, nil
 	case c.session.Dead():
 		return CloseSessionLost, nil
-	case c.id <= p.turns.retiredTo:
-		return CloseRetired, errTurned
+	case c.id <= p.changes.retiredTo:
+		return CloseRetired, errChanged
 	case p.countedLocked() > p.maxLocked():
 		return CloseRoom, nil
 	case p.expiredLocked(c, now):

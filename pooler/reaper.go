@@ -32,8 +32,8 @@ func (p *Pool) periodLocked() time.Duration {
 	return max(period, 5*time.Millisecond)
 }
 
-// look closes what has been idle or alive for too long and checks the rest.
-func (p *Pool) look() {
+// tend closes what has been idle or alive for too long and checks the rest.
+func (p *Pool) tend() {
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
@@ -117,8 +117,8 @@ func (p *Pool) checkIdle(began time.Duration, ask func(c *Conn, answered bool) b
 				c.Fail(CloseHealth, err)
 			}
 		}
-		if c.turned {
-			p.turn(c)
+		if c.changed {
+			p.nodeChanged(c)
 		}
 		p.mu.Lock()
 		now := p.now()

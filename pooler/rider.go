@@ -31,7 +31,7 @@ var errAboard = errors.New("everpool: the rider is on another shared connection"
 type Rider struct {
 	wake chan struct{} // capacity 1: one token for each time that it is woken
 
-	turn        uint32   // chooses among lanes; the submitter's
+	ticket      uint32   // chooses among lanes; the submitter's
 	others      int      // exchanges under way that it meets, in eighths, with a decay; the submitter's
 	like        likeness // of the request that was refused as large; the submitter's
 	mu          sync.Mutex

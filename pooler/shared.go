@@ -14,7 +14,7 @@ type Lanes struct {
 	pool    *Pool
 	session *Session
 	lanes   atomic.Pointer[[]*lane] // open ones; changed under Pool.mu
-	turns   atomic.Uint32
+	tickets atomic.Uint32
 	growing atomic.Bool // another lane was asked for
 	sizes   sizes
 	deaths  atomic.Uint32 // lanes that the peer has closed
@@ -39,8 +39,8 @@ func (s *Lanes) Submit(r *Rider, x Exchange) error {
 		r.like = x.like
 		return ErrLarge
 	}
-	if r.turn == 0 {
-		r.turn = s.turns.Add(1)
+	if r.ticket == 0 {
+		r.ticket = s.tickets.Add(1)
 	}
 	lanes := *s.lanes.Load()
 	if len(lanes) == 0 {
@@ -82,7 +82,7 @@ func lanesOfMany(limit int) int { return max(min(limit, 2), limit/2) }
 func (s *Lanes) choose(r *Rider, lanes []*lane) (at int, more bool) {
 	limit := s.pool.cfg.SharedConns
 	most := lanesOfMany(limit)
-	at = int(r.turn) % min(len(lanes), most)
+	at = int(r.ticket) % min(len(lanes), most)
 	own := lanes[at].inFlight()
 	others, idle := own, -1
 	if own < len(lanes) { // else there are enough of them to know

@@ -81,7 +81,7 @@ func (p *Pool) askAgain(c *Conn) error {
 	case <-p.ctx.Done():
 	}
 	err := c.ping(time.Now().Add(p.cfg.HealthCheckTimeout))
-	if err == nil && !c.settle() {
+	if err == nil && !c.tidy() {
 		err = c.Err()
 	}
 	if err != nil {

@@ -23,7 +23,7 @@ func (pt *tester) saysNotReady(reply string) {
 // That a server isn't ready is what its callers are told, as with the stock client. It
 // is no outage: they aren't kept waiting, and nothing is dialed over and over.
 func TestAServerThatIsNotReadyIsNoOutage(t *testing.T) {
-	for _, reply := range turns[:3] {
+	for _, reply := range changes[:3] {
 		for _, shared := range []int{-1, 1} {
 			bubble(t, pooler.Config{SharedConns: shared, MaxOpenConns: 9, MinIdleConns: 2, HealthCheckInterval: time.Second}, func(pt *tester) {
 				s := session(1)
@@ -75,7 +75,7 @@ func TestAServerThatIsNotReadyIsNoOutage(t *testing.T) {
 
 // The name may mean another server by now, which is.
 func TestConnectionsToAServerThatIsNotReadyAreRetiredOnceANewOneReachesOneThatIs(t *testing.T) {
-	for _, reply := range turns[:3] {
+	for _, reply := range changes[:3] {
 		for _, on := range []string{"lane", "lease", "idle"} {
 			t.Run(on+" "+reply[:6], func(t *testing.T) {
 				bubble(t, pooler.Config{SharedConns: 1, MaxOpenConns: 9, HealthCheckInterval: time.Second}, func(pt *tester) {
@@ -131,7 +131,7 @@ func TestAServerThatLoadsItsDataAfterARestartIsAnOutage(t *testing.T) {
 					pt.share(s)
 				}
 				pt.fake.ResetAll() // and it is back at once
-				pt.saysNotReady(turns[1])
+				pt.saysNotReady(changes[1])
 				w := pt.wait(session(2))
 				pt.sleep(2 * time.Second)
 				w.wantWaiting()
@@ -161,7 +161,7 @@ func TestAServerThatHasTooManyClientsIsWaitedFor(t *testing.T) {
 }
 
 func TestWhereAFullPoolHasNoRoomToAskConnectionsAreRetiredAtOnce(t *testing.T) {
-	for _, reply := range turns {
+	for _, reply := range changes {
 		bubble(t, pooler.Config{SharedConns: -1, MaxOpenConns: 2}, func(pt *tester) {
 			pt.fake.Handle("SET", func(*testkit.FakeConn, []string) []byte { return []byte(reply) })
 			first, second := pt.get(pt.plain), pt.get(pt.plain)

@@ -35,7 +35,7 @@ func (w *watch) by(l *lane, d time.Duration) {
 	w.at.Store(int64(d))
 	left := max(d-l.pool.now(), 0)
 	if w.timer == nil {
-		w.timer = time.AfterFunc(left, l.look)
+		w.timer = time.AfterFunc(left, l.onWatch)
 	} else {
 		w.timer.Reset(left)
 	}
@@ -75,8 +75,8 @@ func (l *lane) silence() (owes bool, since time.Duration) {
 	return true, w.quiet
 }
 
-// look wakes those whose time is over, and has a lane that is silent probed.
-func (l *lane) look() {
+// onWatch wakes those whose time is over, and has a lane that is silent probed.
+func (l *lane) onWatch() {
 	w := &l.watch
 	l.mu.Lock()
 	// Who comes from here on sets it anew; who came before is seen below. Not

@@ -11,11 +11,11 @@ import (
 // the name of a server that has become a replica may lead elsewhere a moment later.
 const retireEvery = time.Second
 
-var errTurned = errors.New("everpool: the server says that it can't serve these requests any more")
+var errChanged = errors.New("everpool: the server says that it can't serve these requests any more")
 
-// turns are the consequences that the pool has drawn from what its server says of itself.
+// changes are the consequences that the pool has drawn from what its server says of itself.
 // Guarded by Pool.mu.
-type turns struct {
+type changes struct {
 	at        time.Duration // of the last ones, 0: there were none
 	pause     time.Duration // until there may be some again
 	retiredTo uint64        // connections up to this number are retired
@@ -23,7 +23,7 @@ type turns struct {
 
 // due reports whether there may be some again, and notes that there are. The pauses
 // are between least and most.
-func (t *turns) due(now, least, most time.Duration) bool {
+func (t *changes) due(now, least, most time.Duration) bool {
 	switch ago := now - t.at; {
 	case t.at == 0 || ago > 2*most:
 		t.pause = min(least, most)
@@ -36,11 +36,11 @@ func (t *turns) due(now, least, most time.Duration) bool {
 	return true
 }
 
-// turned reports whether an error reply says that the address now means another
+// saysChanged reports whether an error reply says that the address now means another
 // server, or one that can't serve: a primary that has become a replica, one that
 // loads its data or has lost its own primary, a node that points to its own
 // address.
-func (p *Pool) turned(reply []byte, s *Session) bool {
+func (p *Pool) saysChanged(reply []byte, s *Session) bool {
 	word, rest, _ := bytes.Cut(bytes.TrimRight(reply, "\r\n"), []byte(" "))
 	switch string(word) {
 	case "-READONLY":
@@ -66,16 +66,16 @@ func (s *Session) readOnly() bool {
 	return false
 }
 
-// turn draws the conclusion from what a connection has said: it opens a new one, which
+// nodeChanged draws the conclusion from what a connection has said: it opens a new one, which
 // asks the name service anew. If the server answers there that it serves, the older
 // ones are retired. If it says the same, they serve as well as any. Where there is no
 // room to ask, they are retired at once.
-func (p *Pool) turn(c *Conn) {
-	c.turned = false
+func (p *Pool) nodeChanged(c *Conn) {
+	c.changed = false
 	p.mu.Lock()
 	defer p.unlock()
 	now, last := p.now(), p.conns.lastID
-	if p.closed || !p.turns.due(now, p.cfg.BackoffMin, max(retireEvery, p.cfg.BackoffMax)) {
+	if p.closed || !p.changes.due(now, p.cfg.BackoffMin, max(retireEvery, p.cfg.BackoffMax)) {
 		return
 	}
 	if p.fullLocked() && !p.evictLocked(nil) {
@@ -97,10 +97,10 @@ func (p *Pool) turn(c *Conn) {
 // retireNodeLocked retires the node's connections together, up to the one of that
 // number: idle ones are closed, lanes are drained, leases go when they come back.
 func (p *Pool) retireNodeLocked(last uint64) {
-	p.turns.retiredTo = last
-	p.note(Event{Kind: EventRetire, Err: errTurned})
+	p.changes.retiredTo = last
+	p.note(Event{Kind: EventRetire, Err: errChanged})
 	for _, l := range p.lots {
-		p.closeIdleLocked(l, CloseRetired, errTurned)
+		p.closeIdleLocked(l, CloseRetired, errChanged)
 		p.retireAllLocked(l)
 	}
 	p.later.grow = true
