@@ -59,8 +59,10 @@ func watched(t *testing.T, s *testkit.Sentinels, f func(served func())) {
 // When sentinels put a replica in the place of a primary that has died, calls wait for
 // that and go there; none fails, but for increments whose outcome nobody knows.
 func TestASwitchOfSentinelsFailsNoCall(t *testing.T) {
+	t.Parallel() // what runs are its subtests
 	for _, kind := range testkit.Kinds {
 		t.Run(string(kind), func(t *testing.T) {
+			testkit.Waits(t)
 			s := testkit.StartSentinels(t, kind, testkit.SentinelConfig{})
 			watched(t, s, func(served func()) {
 				before := s.Master()
@@ -75,6 +77,7 @@ func TestASwitchOfSentinelsFailsNoCall(t *testing.T) {
 // A cluster client on sentinels names nodes of this machine without their host. By
 // another name a node would have a second pool.
 func TestAClusterClientOfSentinelsHasOnePoolForEachNode(t *testing.T) {
+	testkit.Waits(t)
 	s := testkit.StartSentinels(t, testkit.Redis, testkit.SentinelConfig{})
 	d := patientDriver(t)
 	rdb := redis.NewFailoverClusterClient(d.FailoverOptions(&redis.FailoverOptions{MasterName: s.Name, SentinelAddrs: s.Addrs(), RouteRandomly: true}))
@@ -104,6 +107,7 @@ func TestAClusterClientOfSentinelsHasOnePoolForEachNode(t *testing.T) {
 
 // A sentinel that doesn't answer holds nobody up, a primary that dies then neither.
 func TestAFrozenSentinelHoldsNobodyUp(t *testing.T) {
+	testkit.Waits(t)
 	s := testkit.StartSentinels(t, testkit.Redis, testkit.SentinelConfig{})
 	watched(t, s, func(served func()) {
 		frozen := s.Sentinels[0]
@@ -119,6 +123,7 @@ func TestAFrozenSentinelHoldsNobodyUp(t *testing.T) {
 // Sentinels that are all slow, or a machine on which they seem so, fail no call: those
 // who need them wait, as with the stock client.
 func TestSentinelsThatAreAllSilentAreWaitedFor(t *testing.T) {
+	testkit.Waits(t)
 	s := testkit.StartSentinels(t, testkit.Redis, testkit.SentinelConfig{DownAfter: time.Minute})
 	d := patientDriver(t)
 	for name, open := range map[string]func() redis.UniversalClient{
@@ -159,6 +164,7 @@ func TestSentinelsThatAreAllSilentAreWaitedFor(t *testing.T) {
 
 // A replica that dies costs those who read from replicas nothing.
 func TestADeadReplicaFailsNoRead(t *testing.T) {
+	testkit.Waits(t)
 	s := testkit.StartSentinels(t, testkit.Redis, testkit.SentinelConfig{})
 	watched(t, s, func(served func()) {
 		master := s.Master()
@@ -171,6 +177,7 @@ func TestADeadReplicaFailsNoRead(t *testing.T) {
 // A shard of a ring that dies is taken out, its keys go to the others, and it is used
 // again when it is back; no call fails meanwhile.
 func TestADeadShardOfARingFailsNoCall(t *testing.T) {
+	testkit.Waits(t)
 	ring := testkit.StartRing(t, testkit.Redis, 3)
 	d := patientDriver(t)
 	w := newCrew(t, "ring", redis.NewRing(d.RingOptions(&redis.RingOptions{Addrs: ring.Addrs(), MaxRetries: 8})))
