@@ -2,6 +2,7 @@ package acceptance_test
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"slices"
 	"sync"
@@ -10,7 +11,9 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/everpool/everpool/driver"
 	"github.com/everpool/everpool/internal/testkit"
+	"github.com/everpool/everpool/internal/testkit/drivertest"
 )
 
 // sentinelCrews are the ways to use what sentinels watch.
@@ -159,6 +162,27 @@ func TestSentinelsThatAreAllSilentAreWaitedFor(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Nor does a call fail where all of them are slow to be reached. A cluster client asks each
+// of them once, without a dial that would be tried again.
+func TestSentinelsThatAreAllSlowToBeReachedAreWaitedFor(t *testing.T) {
+	testkit.Waits(t)
+	s := testkit.StartSentinels(t, testkit.Redis, testkit.SentinelConfig{DownAfter: time.Minute})
+	d := drivertest.New(t, driver.Config{
+		Logger: slog.New(slog.DiscardHandler),
+		Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if slices.Contains(s.Addrs(), addr) {
+				pause(600 * time.Millisecond)
+			}
+			return new(net.Dialer).DialContext(ctx, network, addr)
+		},
+	})
+	rdb := redis.NewFailoverClusterClient(d.FailoverOptions(&redis.FailoverOptions{MasterName: s.Name, SentinelAddrs: s.Addrs(), MaxRetries: -1}))
+	t.Cleanup(func() { _ = rdb.Close() })
+	if err := rdb.Set(t.Context(), "k", 1, 0).Err(); err != nil {
+		t.Error(err)
 	}
 }
 
