@@ -79,8 +79,8 @@ func newGroup(b *binding, o *redis.FailoverOptions) {
 // sentinelWait is how long a request waits for a connection to a sentinel while another one
 // may answer: a dial may hang for long before it fails. The dial goes on, and a client that
 // dials tries again. One that doesn't, as a cluster client on sentinels, would be told that
-// none can be reached where all of them are slow; so that one of them isn't left for others
-// which are waited for as well.
+// none can be reached where all of them are slow: so none is left for others that are waited
+// for as well.
 const sentinelWait = 250 * time.Millisecond
 
 // masterDialer is the function of go-redis by which a failover client dials what the
