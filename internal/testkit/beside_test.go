@@ -1,0 +1,43 @@
+package testkit
+
+import (
+	"flag"
+	"testing"
+)
+
+// A test that runs beside others has a place while it runs, and leaves it to the next one.
+func TestTestsBesideOthersHaveAPlace(t *testing.T) {
+	for name, row := range map[string]struct {
+		places chan struct{}
+		enter  func(*testing.T)
+	}{"waits": {waiting, Waits}, "works": {working, Works}} {
+		before := len(row.places)
+		t.Run(name, func(t *testing.T) {
+			for range 2 * cap(row.places) { // more than there are places
+				t.Run("", func(t *testing.T) {
+					row.enter(t)
+					if len(row.places) <= before {
+						t.Error("it has no place")
+					}
+				})
+			}
+		})
+		if n := len(row.places); n != before {
+			t.Errorf("%d places are taken by none", n-before)
+		}
+	}
+}
+
+// How many tests run at a time is for the places to say, unless the user has.
+func TestManyBesideLeavesParallelToTheUser(t *testing.T) {
+	f := flag.Lookup("test.parallel")
+	given := false
+	flag.Visit(func(set *flag.Flag) { given = given || set == f })
+	before := f.Value.String()
+	ManyBeside()
+	after := f.Value.String()
+	if given != (after == before) {
+		t.Errorf("-parallel is %s, and was %s; given by the user: %t", after, before, given)
+	}
+	t.Cleanup(func() { _ = f.Value.Set(before) })
+}
