@@ -4,7 +4,6 @@ import (
 	"flag"
 	"os"
 	"runtime"
-	"strconv"
 	"testing"
 )
 
@@ -41,10 +40,14 @@ func beside(t *testing.T, places chan struct{}) {
 // -parallel says so. It is for TestMain.
 func ManyBeside() {
 	flag.Parse()
+	manyBeside(flag.CommandLine)
+}
+
+func manyBeside(flags *flag.FlagSet) {
 	given := false
-	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	flags.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
 	if !given {
-		_ = flag.Set("test.parallel", strconv.Itoa(1000)) // the flag is testing's: it exists
+		_ = flags.Set("test.parallel", "1000") // the flag is testing's: it exists
 	}
 }
 

@@ -30,14 +30,17 @@ func TestTestsBesideOthersHaveAPlace(t *testing.T) {
 
 // How many tests run at a time is for the places to say, unless the user has.
 func TestManyBesideLeavesParallelToTheUser(t *testing.T) {
-	f := flag.Lookup("test.parallel")
-	given := false
-	flag.Visit(func(set *flag.Flag) { given = given || set == f })
-	before := f.Value.String()
-	ManyBeside()
-	after := f.Value.String()
-	if given != (after == before) {
-		t.Errorf("-parallel is %s, and was %s; given by the user: %t", after, before, given)
+	for _, row := range []struct {
+		args []string
+		want int
+	}{{nil, 1000}, {[]string{"-test.parallel=3"}, 3}} {
+		flags := flag.NewFlagSet("", flag.ContinueOnError)
+		n := flags.Int("test.parallel", 2, "")
+		if err := flags.Parse(row.args); err != nil {
+			t.Fatal(err)
+		}
+		if manyBeside(flags); *n != row.want {
+			t.Errorf("with %v, %d tests run at a time, want %d", row.args, *n, row.want)
+		}
 	}
-	t.Cleanup(func() { _ = f.Value.Set(before) })
 }
