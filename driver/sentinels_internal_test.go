@@ -93,12 +93,24 @@ func TestSentinelsThatAreAllSlowToBeReachedAreWaitedFor(t *testing.T) {
 		within  [3]time.Duration // that the requests end
 		wrong   [3]bool
 	}{
-		{"all of them", [3]time.Duration{600 * time.Millisecond, 600 * time.Millisecond, 600 * time.Millisecond},
-			[3]time.Duration{600 * time.Millisecond, 600 * time.Millisecond, 600 * time.Millisecond}, [3]bool{}},
-		{"one sooner than the others", [3]time.Duration{3 * time.Second, 600 * time.Millisecond, 3 * time.Second},
-			[3]time.Duration{750 * time.Millisecond, 600 * time.Millisecond, 750 * time.Millisecond}, [3]bool{true, false, true}},
-		{"all but one", [3]time.Duration{3 * time.Second, 0, 3 * time.Second},
-			[3]time.Duration{sentinelWait, 0, sentinelWait}, [3]bool{true, false, true}},
+		{
+			"all of them",
+			[3]time.Duration{600 * time.Millisecond, 600 * time.Millisecond, 600 * time.Millisecond},
+			[3]time.Duration{600 * time.Millisecond, 600 * time.Millisecond, 600 * time.Millisecond},
+			[3]bool{},
+		},
+		{
+			"one sooner than the others",
+			[3]time.Duration{3 * time.Second, 600 * time.Millisecond, 3 * time.Second},
+			[3]time.Duration{750 * time.Millisecond, 600 * time.Millisecond, 750 * time.Millisecond},
+			[3]bool{true, false, true},
+		},
+		{
+			"all but one",
+			[3]time.Duration{3 * time.Second, 0, 3 * time.Second},
+			[3]time.Duration{sentinelWait, 0, sentinelWait},
+			[3]bool{true, false, true},
+		},
 	} {
 		t.Run(row.what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
