@@ -44,8 +44,13 @@ MODULES  := . $(patsubst %/go.mod,%,$(wildcard bench/go.mod tools/go.mod example
 # above all, need minutes on an idle machine, and several times that on a busy one.
 TIMEOUT  ?= 40m
 
-# The whole suite; under CI with the race detector.
-TESTFLAGS ?= $(if $(CI),-race) -timeout $(TIMEOUT)
+# The whole suite; under CI with the race detector, and without the part of `go vet` that
+# tests run by themselves: CI runs all of it.
+TESTFLAGS ?= $(if $(CI),-race -vet=off) -timeout $(TIMEOUT)
+
+# with finds the directories of packages whose tests have functions of that name: to build
+# the tests of a package takes longer than to look.
+with = dirs=$$($(GO) list -f '{{.Dir}}' $(2)) || exit 1; for dir in $$dirs; do if cat $$dir/*_test.go 2>/dev/null | grep -q '^func $(1)'; then echo $$dir; fi; done
 
 .PHONY: help
 help: ## list the targets
@@ -71,12 +76,17 @@ integration: servers ## run the tests with real servers (RUN=); without the serv
 	@echo "make integration: the packages whose tests start redis-server, valkey-server and prometheus"
 	CI=true $(GO) test -timeout $(TIMEOUT) -run '$(RUN)' $(SERVED)
 
+# The tests in which handles are refused, or requests brought to the dial again, where they
+# can be: a node that isn't a cluster's goes away, or its session ends, or a connection that
+# was kept does. In the others this code isn't reached: where the node serves all the time,
+# handles are the same both times, and those of a cluster are never refused. Pipelines leave
+# a silent replica by refusing theirs, which can't be there.
+NOVETO = Chaos|Histories|ARestartCosts|SurvivesARestart|AfterARestart|MaintNotifications|ServerLoads|ARefusingPort|ALongOutage|Closing|ThatTheServerHasClosed|UsersAtRunTime|AWrongPassword|ANameThatLeads|ASwitchOfSentinels|ADeadReplicaFails|ADeadShard
+
 .PHONY: test-noveto
 test-noveto: servers ## run the driver's tests as where handles can't be refused (Windows, Conn, Tx)
 	$(GO) test -short -timeout $(TIMEOUT) -tags everpool_noveto ./driver
-	@# Handles of a cluster are never refused, so its tests are the same both times; but
-	@# pipelines leave a silent replica by refusing theirs, which can't be there.
-	$(GO) test -timeout $(TIMEOUT) -tags everpool_noveto -skip 'Cluster|Election|EachNode|FrozenPrimary|AnHeir|NodesThatCome|OtherNodes|LeaveAReplica' ./internal/acceptance
+	$(GO) test -timeout $(TIMEOUT) -tags everpool_noveto -run '$(NOVETO)' ./internal/acceptance
 
 .PHONY: acceptance
 acceptance: servers ## run the driver's tests with real servers (RUN=)
@@ -147,8 +157,11 @@ goredis-suite: servers ## run go-redis's own tests over the stock pool and over 
 
 .PHONY: soak
 soak: servers ## what takes hours, before a release (CHAOS=10m, FUZZTIME=10m, TOPOLOGY_TIME=5m)
-	@echo "make soak: chaos for $(CHAOS) under the race detector; go-redis's own tests; three topologies on two servers for $(TOPOLOGY_TIME) each; fuzzing, each target for $(soak_fuzz)"
+	@echo "make soak: chaos for $(CHAOS) under the race detector; every server, protocol and way of using connections, and the whole suite as where handles can't be refused; go-redis's own tests; three topologies on two servers for $(TOPOLOGY_TIME) each; fuzzing, each target for $(soak_fuzz)"
 	EVERPOOL_CHAOS=$(CHAOS) CI=true $(GO) test -race -count 1 -v -timeout 24h -run Chaos ./internal/acceptance
+	EVERPOOL_EVERY_WAY=true CI=true $(GO) test -race -count 1 -timeout 4h -run Conform ./internal/acceptance
+	EVERPOOL_EVERY_WAY=true CI=true $(GO) test -race -count 1 -timeout 4h ./internal/conformance
+	EVERPOOL_EVERY_WAY=true CI=true $(GO) test -tags everpool_noveto -count 1 -timeout 4h -skip LeaveAReplica ./internal/acceptance
 	tools/goredis-suite --race
 	@set -e; for server in redis valkey; do for topology in "" -cluster -sentinel; do \
 		$(MAKE) --no-print-directory testbench ARGS="-server $$server $$topology -listen 127.0.0.1:0 -duration $(TOPOLOGY_TIME)"; \
@@ -170,7 +183,8 @@ bench: servers ## run benchmarks COUNT times (BENCH=, PKG=), in turn; compare wi
 bench-smoke: servers ## run every benchmark once, so that none rots
 	@set -e; for dir in $(filter-out tools,$(MODULES)); do \
 		echo "$$dir: go test -bench . -benchtime 1x"; \
-		(cd $$dir && $(GO) test -run '^$$' -bench . -benchtime 1x -timeout 10m ./...); \
+		(cd $$dir && packages=$$($(call with,Benchmark,./...)) && \
+			if [ -n "$$packages" ]; then $(GO) test -vet=off -run '^$$' -bench . -benchtime 1x -timeout 10m $$packages; fi); \
 	done
 
 .PHONY: bench-peers
@@ -301,7 +315,8 @@ servers:
 define fuzz_each
 set -e; \
 log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
-$(GO) test -list '^Fuzz' $(PKG) >"$$log" || { cat "$$log"; exit 1; }; \
+packages=$$($(call with,Fuzz,$(PKG))); \
+[ -z "$$packages" ] || $(GO) test -vet=off -list '^Fuzz' $$packages >"$$log" || { cat "$$log"; exit 1; }; \
 targets=$$(awk '/^Fuzz/ { names = names " " $$1; next } \
 	$$1 == "ok" { n = split(names, name, " "); for (i = 1; i <= n; i++) print $$2 ":" name[i] } \
 	{ names = "" }' "$$log"); \
@@ -309,7 +324,7 @@ targets=$$(awk '/^Fuzz/ { names = names " " $$1; next } \
 for target in $$targets; do \
 	package=$${target%:*}; name=$${target##*:}; \
 	echo "fuzz $$name in $$package for $(FUZZTIME)"; \
-	if $(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$package" >"$$log" 2>&1; then \
+	if $(GO) test -vet=off -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$package" >"$$log" 2>&1; then \
 		tail -n 3 "$$log"; \
 	elif grep -q '^ *context deadline exceeded$$' "$$log" && ! grep -q -e 'Failing input' -e 'panic:' -e '_test\.go:' "$$log"; then \
 		tail -n 3 "$$log"; echo "fuzz $$name: its time was up (go.dev/issue/75804), no failing input"; \

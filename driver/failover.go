@@ -77,8 +77,10 @@ func newGroup(b *binding, o *redis.FailoverOptions) {
 }
 
 // sentinelWait is how long a request waits for a connection to a sentinel while another one
-// may answer: a dial may hang for long before it fails. The dial goes on, and go-redis
-// tries again.
+// may answer: a dial may hang for long before it fails. The dial goes on, and a client that
+// dials tries again. One that doesn't, as a cluster client on sentinels, would be told that
+// none can be reached where all of them are slow: so none is left for others that are waited
+// for as well.
 const sentinelWait = 250 * time.Millisecond
 
 // masterDialer is the function of go-redis by which a failover client dials what the
@@ -140,10 +142,12 @@ func (s sentinels) heed(n *node, ev pooler.Event, silentFor time.Duration) {
 }
 
 // ailing are the addresses of sentinels that weren't well when something was last heard
-// of them, and until when they count as such. Its lock is taken under all others.
+// of them, and until when they count as such; and those for whose connections requests
+// wait. Its lock is taken under all others.
 type ailing struct {
-	mu    sync.Mutex
-	until map[string]time.Time
+	mu      sync.Mutex
+	until   map[string]time.Time
+	waiting map[string]int // requests
 }
 
 func (a *ailing) note(addr string, until time.Time) {
@@ -166,7 +170,34 @@ func (a *ailing) forget(addr string) {
 func (a *ailing) isWell(addr string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return !time.Now().Before(a.until[addr])
+	return a.isWellLocked(addr)
+}
+
+func (a *ailing) isWellLocked(addr string) bool { return !time.Now().Before(a.until[addr]) }
+
+// await takes note that a request waits for a connection to the sentinel, until awaited.
+func (a *ailing) await(addr string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.waiting == nil {
+		a.waiting = make(map[string]int)
+	}
+	a.waiting[addr]++
+}
+
+func (a *ailing) awaited(addr string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.waiting[addr]--; a.waiting[addr] == 0 {
+		delete(a.waiting, addr)
+	}
+}
+
+// mayAnswer reports whether the sentinel is well, and nothing waits for a connection to it.
+func (a *ailing) mayAnswer(addr string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.isWellLocked(addr) && a.waiting[addr] == 0
 }
 
 // sentinelOracle asks sentinels for the primary.

@@ -494,9 +494,6 @@ func (h *handle) requestLocked(runs []run) pooler.Request {
 		if req.Place.Slot < 0 && runs[0].ofMembers() {
 			req.Place.Slot = anyMember
 		}
-		if s, ok := p.(sentinels); ok {
-			req.Deadline = earlier(req.Deadline, s.by(h.node.key.addr))
-		}
 	}
 	if h.b.large {
 		req.Rider = h.ride.Rider
@@ -577,6 +574,9 @@ func (h *handle) keep(c *pooler.Conn, err error) (*pooler.Conn, error) {
 // obtain asks the pool for something on the handle's behalf. If the node goes away
 // meanwhile it is awaited, unless go-redis had better bring the request again.
 func obtain[T any](h *handle, req pooler.Request, get func(context.Context, pooler.Request) (T, error)) (T, error) {
+	if s, ok := h.bound.places.(sentinels); ok {
+		return obtainOfSentinel(h, s, req, get)
+	}
 	for {
 		got, err := obtainOnce(h, req, get)
 		if err == nil || h.err != nil {
@@ -605,13 +605,28 @@ func (h *handle) afterRefusal(req pooler.Request, err error) (time.Time, error) 
 	return h.awaitNode(req.Deadline)
 }
 
+// obtainOfSentinel asks the pool of a sentinel: every sentinelWait anew, until the request
+// has a connection, its time is over, or another sentinel may answer it.
+func obtainOfSentinel[T any](h *handle, s sentinels, req pooler.Request, get func(context.Context, pooler.Request) (T, error)) (got T, err error) {
+	addr, deadline := h.node.key.addr, req.Deadline
+	s.driver.ailing.await(addr)
+	defer s.driver.ailing.awaited(addr)
+	for {
+		began := time.Now()
+		req.Deadline = earlier(deadline, s.by(addr))
+		got, err = obtainOnce(h, req, get)
+		if !errors.Is(err, pooler.ErrWaitTimeout) || time.Since(began) < sentinelWait {
+			return got, err
+		}
+		if req.Deadline.Equal(deadline) || s.anyOther(addr, s.driver.ailing.mayAnswer) {
+			s.unreached(addr)
+			return got, err
+		}
+	}
+}
+
 // obtainOnce asks the pool once.
 func obtainOnce[T any](h *handle, req pooler.Request, get func(context.Context, pooler.Request) (T, error)) (got T, err error) {
-	began := time.Time{}
-	s, ofSentinel := h.bound.places.(sentinels)
-	if ofSentinel {
-		began = time.Now()
-	}
 	if len(h.bound.courses.list()) > 0 {
 		h.waited = 0
 		req.Waited = &h.waited
@@ -619,9 +634,6 @@ func obtainOnce[T any](h *handle, req pooler.Request, get func(context.Context, 
 	h.outside(func() { got, err = get(&h.caller, req) })
 	if req.Waited != nil {
 		h.b.waited += h.waited
-	}
-	if ofSentinel && errors.Is(err, pooler.ErrWaitTimeout) && time.Since(began) >= sentinelWait {
-		s.unreached(h.node.key.addr)
 	}
 	if h.err != nil {
 		err = h.err

@@ -54,6 +54,7 @@ func (p *autoPusher) push(stop <-chan struct{}) {
 // AutoPipelines of all kinds go through an election: no call fails, but those whose
 // outcome nobody knows, and none runs twice.
 func TestAutoPipelinesGoThroughAnElection(t *testing.T) {
+	testkit.Waits(t)
 	c := testkit.StartCluster(t, testkit.Redis, soonElected)
 	victim := c.Nodes()[0]
 	there, _ := keysAt(c, victim.Addr, "auto", 4)

@@ -27,7 +27,7 @@ func (s side) incrs(n int, saw *tally) {
 
 // What the peer has closed is noticed before the next request goes there.
 func TestAHalfClosedIdleConnectionGetsNoRequest(t *testing.T) {
-	t.Parallel()
+	testkit.Waits(t)
 	drivertest.BothWays(t, func(t *testing.T, shared int) {
 		server := testkit.Start(t, testkit.Redis)
 		proxy := testkit.NewProxy(t, server.Addr)
@@ -58,7 +58,7 @@ func TestAHalfClosedIdleConnectionGetsNoRequest(t *testing.T) {
 // Connections that go silent cost their callers the timeout; nothing runs
 // twice, new connections take over, and the silent ones are given up.
 func TestSilentConnectionsAreGivenUp(t *testing.T) {
-	t.Parallel()
+	testkit.Waits(t)
 	options := redis.Options{ReadTimeout: 200 * time.Millisecond, WriteTimeout: 200 * time.Millisecond}
 	drivertest.BothWays(t, func(t *testing.T, shared int) {
 		server := testkit.Start(t, testkit.Redis)
@@ -112,7 +112,7 @@ func (s side) silence(t *testing.T, server *testkit.Server, proxy *testkit.Proxy
 // While a port refuses, callers wait; what was under way is moved or sent
 // again.
 func TestARefusingPortCostsLatencyAndNoErrors(t *testing.T) {
-	t.Parallel()
+	testkit.Waits(t)
 	drivertest.BothWays(t, func(t *testing.T, shared int) {
 		server := testkit.Start(t, testkit.Redis)
 		proxy := testkit.NewProxy(t, server.Addr)

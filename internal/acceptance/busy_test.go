@@ -34,6 +34,7 @@ func beBusy(t *testing.T, server *testkit.Server, n int) time.Duration {
 // A server that is busy with somebody's script is waited for: its silence costs
 // no connection and no call.
 func TestABusyServerCostsNoSharedConnection(t *testing.T) {
+	testkit.Works(t)
 	const timeout = time.Minute // not a bound: the script takes about two seconds
 	server := testkit.Start(t, testkit.Redis, testkit.WithArgs("--lua-time-limit", "0"))
 	const sample = 10_000_000
@@ -68,9 +69,10 @@ func TestABusyServerCostsNoSharedConnection(t *testing.T) {
 // A server that holds writes back answers them in the end, once, and reads go
 // on meanwhile, on other connections where they must.
 func TestPausedWritesAreAnsweredAndReadsGoOn(t *testing.T) {
+	t.Parallel() // what runs are its subtests
 	for _, kind := range testkit.Kinds {
 		t.Run(string(kind), func(t *testing.T) {
-			t.Parallel()
+			testkit.Works(t)
 			server := testkit.Start(t, kind)
 			s := ourSide(t, driver.Config{}, redis.Options{Addr: server.Addr, ReadTimeout: time.Minute, WriteTimeout: time.Minute})
 			s.warm(t, callers)

@@ -76,9 +76,10 @@ func stir(tb testing.TB, stop <-chan struct{}, proxy *testkit.Proxy, slow time.D
 // A hundred callers with impatient deadlines on connections that are reset,
 // frozen and sliced never get a reply that isn't theirs.
 func TestChaosNeverSwapsReplies(t *testing.T) {
+	t.Parallel() // what runs are its subtests
 	for _, w := range []way{{protocol: 2}, {protocol: 3}, {protocol: 3, shared: -1}} {
 		t.Run(w.String(), func(t *testing.T) {
-			t.Parallel()
+			testkit.Works(t)
 			server := testkit.Start(t, testkit.Redis)
 			proxy := testkit.NewProxy(t, server.Addr)
 			s := ourSide(t, driver.Config{Pool: pooler.Config{MaxOpenConns: sockets, SharedConns: w.shared, HealthCheckTimeout: 200 * time.Millisecond}},
@@ -131,11 +132,13 @@ func (s side) echo(t *testing.T, saw *tally, slow time.Duration, id, i int) {
 // Two hundred callers with impatient deadlines on shared connections that are
 // reset, frozen and sliced never get a reply that isn't theirs.
 func TestChaosNeverSwapsSharedReplies(t *testing.T) {
+	testkit.Works(t)
 	chaosOnShared(t, false)
 }
 
 // The same where their commands run together.
 func TestChaosNeverSwapsGatheredReplies(t *testing.T) {
+	testkit.Works(t)
 	chaosOnShared(t, true)
 }
 

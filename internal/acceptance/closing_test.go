@@ -55,7 +55,7 @@ func TestClosingUnderSharedRequestsHangsNobody(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				server := testkit.Start(t, testkit.Redis)
 				proxy := testkit.NewProxy(t, server.Addr)
-				s := ourSide(t, driver.Config{Pool: pooler.Config{HealthCheckTimeout: 200 * time.Millisecond}},
+				s := ourSide(t, driver.Config{Pool: pooler.Config{HealthCheckTimeout: 200 * time.Millisecond, FailFastAfter: time.Second}},
 					redis.Options{Addr: proxy.Addr(), ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second})
 				clean := goleak.IgnoreCurrent()
 				var calls, left atomic.Int64

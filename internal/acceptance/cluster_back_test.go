@@ -38,6 +38,7 @@ func pipelines(t *testing.T, rdb *redis.ClusterClient, keys []string) error {
 // back, and the primary again, they are of no use: the heir says MOVED, to where they
 // were dialed for.
 func TestHandlesOfAnHeirAreLeftWhenTheNodeIsBack(t *testing.T) {
+	testkit.Waits(t)
 	c := testkit.StartCluster(t, testkit.Redis, soonElected)
 	node := c.Nodes()[0]
 	there, _ := keysAt(c, node.Addr, "k", 8)
@@ -90,6 +91,7 @@ func TestHandlesOfAnHeirAreLeftWhenTheNodeIsBack(t *testing.T) {
 // What goes to each node by itself waits for one that is restarted, as go-redis's dials
 // do, though another would answer what has no key.
 func TestRequestsForEachNodeOutlastARestart(t *testing.T) {
+	testkit.Waits(t)
 	c := testkit.StartCluster(t, testkit.Redis, testkit.ClusterConfig{Replicas: -1, NodeTimeout: time.Minute, Extra: soonElected.Extra})
 	d := drivertest.New(t, driver.Config{})
 	rdb := redis.NewClusterClient(d.ClusterOptions(&redis.ClusterOptions{Addrs: c.Addrs()}))
@@ -127,6 +129,7 @@ func TestRequestsForEachNodeOutlastARestart(t *testing.T) {
 // A pipeline's context may end while one of its nodes is away. What the others have
 // answered by then stays answered.
 func TestWhatOtherNodesHaveAnsweredOutlastsThePipelinesContext(t *testing.T) {
+	testkit.Waits(t)
 	c := testkit.StartCluster(t, testkit.Redis, testkit.ClusterConfig{Replicas: -1, NodeTimeout: time.Minute, Extra: soonElected.Extra})
 	victim := c.Nodes()[0]
 	there, elsewhere := keysAt(c, victim.Addr, "key", 4)

@@ -85,8 +85,10 @@ func atWork(t *testing.T, c *testkit.Cluster, crews []*crew, addr string, f func
 // its slots wait, and then go to the new one; no call fails, but for increments whose
 // outcome nobody knows.
 func TestAnElectionFailsNoCall(t *testing.T) {
+	t.Parallel() // what runs are its subtests
 	for _, kind := range testkit.Kinds {
 		t.Run(string(kind), func(t *testing.T) {
+			testkit.Waits(t)
 			c := testkit.StartCluster(t, kind, soonElected)
 			victim := c.Nodes()[0]
 			crews := clusterCrews(t, c)
@@ -104,6 +106,7 @@ func TestAnElectionFailsNoCall(t *testing.T) {
 // A primary that is frozen is silent, and nothing more; as soon as the others name an
 // heir, reads go there.
 func TestReadsLeaveAFrozenPrimaryForItsHeir(t *testing.T) {
+	testkit.Waits(t)
 	c := testkit.StartCluster(t, testkit.Redis, soonElected)
 	victim := c.Nodes()[0]
 	crews := clusterCrews(t, c)
@@ -123,6 +126,7 @@ func TestReadsLeaveAFrozenPrimaryForItsHeir(t *testing.T) {
 // What a cluster does on demand costs no call: a failover, slots that move, in one go
 // and step by step, nodes that come and go.
 func TestAClusterThatChangesFailsNoCall(t *testing.T) {
+	testkit.Works(t)
 	c := testkit.StartCluster(t, testkit.Valkey, soonElected)
 	from, to := c.Nodes()[0], c.Nodes()[1]
 	crews := clusterCrews(t, c)
@@ -151,6 +155,7 @@ func TestAClusterThatChangesFailsNoCall(t *testing.T) {
 
 // A replica that dies and comes back costs nobody anything, whoever reads from it.
 func TestADeadReplicaOfAClusterFailsNoCall(t *testing.T) {
+	testkit.Waits(t)
 	c := testkit.StartCluster(t, testkit.Valkey, soonElected)
 	primary := c.Nodes()[0]
 	crews := clusterCrews(t, c)
@@ -177,6 +182,7 @@ func withoutTx(crews []*crew) []*crew {
 
 // All nodes of a cluster are killed, and all come back.
 func TestAClusterThatRestartsFailsNoCall(t *testing.T) {
+	testkit.Waits(t)
 	c := testkit.StartCluster(t, testkit.Redis, soonElected)
 	crews := withoutTx(clusterCrews(t, c))
 	atWork(t, c, crews, c.Nodes()[0].Addr, func(there [][]string) {
@@ -197,6 +203,7 @@ func TestAClusterThatRestartsFailsNoCall(t *testing.T) {
 // A password is changed on all nodes of a cluster, and what was opened with the one before
 // is closed; clients have a provider that knows the new one.
 func TestARotatedPasswordOfAClusterFailsNoCall(t *testing.T) {
+	testkit.Waits(t)
 	var now atomic.Value
 	now.Store("first")
 	config := soonElected
@@ -229,6 +236,7 @@ func TestARotatedPasswordOfAClusterFailsNoCall(t *testing.T) {
 
 // All of a cluster that needs all its slots refuses everything while it elects.
 func TestAnElectionOfAClusterThatNeedsAllItsSlotsFailsNoCall(t *testing.T) {
+	testkit.Waits(t)
 	c := testkit.StartCluster(t, testkit.Valkey, testkit.ClusterConfig{NodeTimeout: time.Second})
 	victim := c.Nodes()[0]
 	crews := withoutTx(clusterCrews(t, c))
@@ -244,6 +252,7 @@ func TestAnElectionOfAClusterThatNeedsAllItsSlotsFailsNoCall(t *testing.T) {
 // Subscriptions to a node that has died go to the one that has taken over its slots,
 // with no other traffic and no reload of go-redis's.
 func TestSubscriptionsFollowTheHeir(t *testing.T) {
+	testkit.Waits(t)
 	c := testkit.StartCluster(t, testkit.Redis, soonElected)
 	victim := c.Nodes()[0]
 	there, _ := keysAt(c, victim.Addr, "channel", 1)
@@ -286,6 +295,7 @@ func TestSubscriptionsFollowTheHeir(t *testing.T) {
 // A client that is made while a node is away waits for it, be it the first of its
 // driver or not; and a seed that is dead is passed over.
 func TestAClientBornDuringAnElectionWaits(t *testing.T) {
+	testkit.Waits(t)
 	c := testkit.StartCluster(t, testkit.Redis, testkit.ClusterConfig{NodeTimeout: 2 * time.Second, Extra: soonElected.Extra})
 	victim := c.Nodes()[0]
 	there, elsewhere := keysAt(c, victim.Addr, "key", 1)
@@ -320,6 +330,7 @@ func TestAClientBornDuringAnElectionWaits(t *testing.T) {
 // Nodes whose announced addresses can't be dialed from here, with TLS and a user: each is
 // dialed where MapAddr says, and its certificate is of the announced name.
 func TestAClusterBehindNATElects(t *testing.T) {
+	testkit.Waits(t)
 	config := soonElected
 	config.TLS = true
 	config.Extra = append(slices.Clone(config.Extra), "user app on >secret ~* &* +@all")

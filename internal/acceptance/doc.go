@@ -14,5 +14,8 @@
 //
 //	EVERPOOL_CHAOS=10m go test -run Chaos -timeout 40m ./internal/acceptance
 //
+// EVERPOOL_EVERY_WAY=true runs the conformance suite in all combinations of servers,
+// protocols and ways of using connections, in place of those that cover them.
+//
 // Tests of the driver that need no server are in its own package.
 package acceptance

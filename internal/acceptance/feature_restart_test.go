@@ -20,9 +20,10 @@ import (
 // A cached value that changed while its connection was dead isn't served for
 // ever.
 func TestTheClientSideCacheSurvivesARestart(t *testing.T) {
+	t.Parallel() // what runs are its subtests
 	for _, kind := range testkit.Kinds {
 		t.Run(string(kind), func(t *testing.T) {
-			t.Parallel()
+			testkit.Waits(t)
 			ctx := context.Background()
 			server := testkit.Start(t, kind, durable)
 			s := ourSide(t, driver.Config{}, redis.Options{Addr: server.Addr, Protocol: 3, ClientSideCacheConfig: &redis.ClientSideCacheConfig{}})
@@ -57,9 +58,10 @@ func TestTheClientSideCacheSurvivesARestart(t *testing.T) {
 
 // A subscription comes back with the server.
 func TestASubscriptionSurvivesARestart(t *testing.T) {
+	t.Parallel() // what runs are its subtests
 	for _, protocol := range []int{2, 3} {
 		t.Run(fmt.Sprintf("RESP%d", protocol), func(t *testing.T) {
-			t.Parallel()
+			testkit.Waits(t)
 			ctx := context.Background()
 			server := testkit.Start(t, testkit.Redis)
 			s := ourSide(t, driver.Config{}, redis.Options{Addr: server.Addr, Protocol: protocol})
@@ -103,7 +105,7 @@ func TestASubscriptionSurvivesARestart(t *testing.T) {
 // restart. By hand: the stock Monitor reads on a goroutine that nobody can wait
 // for.
 func TestMonitorWorksBeforeAndAfterARestart(t *testing.T) {
-	t.Parallel()
+	testkit.Waits(t)
 	ctx := context.Background()
 	server := testkit.Start(t, testkit.Redis)
 	s := ourSide(t, driver.Config{}, redis.Options{Addr: server.Addr})
@@ -147,7 +149,7 @@ func TestMonitorWorksBeforeAndAfterARestart(t *testing.T) {
 
 // Batches of automatic pipelines follow the same rules as any other request.
 func TestAutoPipelineSurvivesARestart(t *testing.T) {
-	t.Parallel()
+	testkit.Waits(t)
 	drivertest.BothWays(t, func(t *testing.T, shared int) {
 		server := testkit.Start(t, testkit.Redis, durable)
 		cfg := driver.Config{Pool: pooler.Config{MaxOpenConns: sockets, SharedConns: shared}}
@@ -210,9 +212,10 @@ func TestAutoPipelineSurvivesARestart(t *testing.T) {
 // Maintenance notifications that the user asks for, of a server that has none,
 // do no harm: that is what "auto" means.
 func TestMaintNotificationsInAutoModeWorkAsStock(t *testing.T) {
+	t.Parallel() // what runs are its subtests
 	for _, kind := range testkit.Kinds {
 		t.Run(string(kind), func(t *testing.T) {
-			t.Parallel()
+			testkit.Works(t)
 			server := testkit.Start(t, kind, durable)
 			s := ourSide(t, driver.Config{Pool: pooler.Config{MaxOpenConns: sockets}}, redis.Options{
 				Addr: server.Addr, Protocol: 3,

@@ -68,6 +68,7 @@ func (f freeze) log(t *testing.T, name string) {
 // connections but those that ask whether it is the connection that is silent: the
 // late replies are drained, and nobody gets another's.
 func TestAFrozenServerCostsTimeoutsAndNoConnections(t *testing.T) {
+	testkit.Waits(t)
 	options := redis.Options{ReadTimeout: 100 * time.Millisecond, WriteTimeout: 100 * time.Millisecond}
 	for _, n := range []int{callers, 4} {
 		t.Run(fmt.Sprintf("everpool with %d callers", n), func(t *testing.T) {

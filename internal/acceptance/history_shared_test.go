@@ -46,6 +46,7 @@ func (p *pusher) pushMany(s side, t *tally, n int, tx bool) {
 // with a rider that wasn't receiving, so bury took the lead from it as from one
 // that has not come yet, and the connection's buffer went while attend read.
 func TestSharedHistoriesTellTheTruth(t *testing.T) {
+	t.Parallel() // what runs are its subtests
 	for name, cfg := range map[string]pooler.Config{
 		"one lane":               {SharedConns: 1},
 		"two lanes":              {},
@@ -53,7 +54,7 @@ func TestSharedHistoriesTellTheTruth(t *testing.T) {
 		"two of three, no doubt": {MaxOpenConns: 3, SilenceAfter: -1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
+			testkit.Works(t)
 			push := func(s side, p *pusher, i int, saw *tally) {
 				switch i % 4 {
 				case 0:

@@ -85,6 +85,7 @@ func torment(tb testing.TB, stop <-chan struct{}, server *testkit.Server, proxy 
 // acknowledged pushes are there once, those never sent aren't there, those with
 // an unknown outcome at most once, and each caller's pushes are in its order.
 func TestHistoriesTellTheTruth(t *testing.T) {
+	t.Parallel() // what runs are its subtests
 	for _, w := range []way{
 		{kind: testkit.Redis, protocol: 2},
 		{kind: testkit.Redis, protocol: 3, shared: -1},
@@ -93,7 +94,7 @@ func TestHistoriesTellTheTruth(t *testing.T) {
 		{kind: testkit.Redis, protocol: 3, gathers: true},
 	} {
 		t.Run(w.String(), func(t *testing.T) {
-			t.Parallel()
+			testkit.Works(t)
 			push := func(s side, p *pusher, i int, saw *tally) {
 				if i%3 != 0 {
 					p.push(context.Background(), s.rdb, saw)

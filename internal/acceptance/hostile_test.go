@@ -155,9 +155,10 @@ func (p *impostor) awaitAttacks(t *testing.T, s side, n int64, halt func(), and 
 // and nothing else. Every request leases, so that the impostor's connections
 // have callers of their own.
 func TestAHostilePeerLosesItsConnectionAndNothingElse(t *testing.T) {
+	t.Parallel() // what runs are its subtests
 	for _, attack := range attacks {
 		t.Run(attack.name, func(t *testing.T) {
-			t.Parallel()
+			testkit.Works(t)
 			server := testkit.Start(t, testkit.Redis)
 			server.Do(t, "SET", "constant", "value")
 			server.Do(t, "SET", "bait", "value")
@@ -213,12 +214,13 @@ func TestAHostilePeerLosesItsConnectionAndNothingElse(t *testing.T) {
 // A peer that attacks before the handshake is a failed dial, and the next one
 // may be better.
 func TestAHostilePeerInTheHandshakeIsAFailedDial(t *testing.T) {
+	t.Parallel() // what runs are its subtests
 	for _, attack := range attacks {
 		if attack.reason == pooler.CloseAbandoned || attack.reason == pooler.CloseUnasked {
 			continue // those last as long as DialTimeout, or look like an answer
 		}
 		t.Run(attack.name, func(t *testing.T) {
-			t.Parallel()
+			testkit.Works(t)
 			server := testkit.Start(t, testkit.Redis)
 			peer := newImpostor(t, server.Addr, "", attack.answer)
 			var n atomic.Int64

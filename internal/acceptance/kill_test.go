@@ -17,6 +17,7 @@ import (
 
 // What stops a script gets past the shared connection that is stuck behind it.
 func TestKillsGetPastASharedConnectionThatIsStuckBehindAScript(t *testing.T) {
+	testkit.Waits(t)
 	ctx := context.Background()
 	for _, script := range []struct {
 		kind testkit.Kind
@@ -88,6 +89,7 @@ func TestKillsGetPastASharedConnectionThatIsStuckBehindAScript(t *testing.T) {
 // after BackoffMax, and from FailFastAfter on the very command that would help was
 // refused with ErrNodeDown.
 func TestAScriptThatLastsCanBeKilled(t *testing.T) {
+	testkit.Works(t)
 	server := testkit.Start(t, testkit.Redis, testkit.WithArgs("--lua-time-limit", "50"))
 	s := ourSide(t, driver.Config{Pool: pooler.Config{FailFastAfter: 200 * time.Millisecond, BackoffMax: 200 * time.Millisecond}},
 		redis.Options{Addr: server.Addr, MaxRetries: -1, ReadTimeout: 15 * time.Second, WriteTimeout: 15 * time.Second})

@@ -17,7 +17,7 @@ import (
 	"github.com/everpool/everpool/pooler"
 )
 
-const large = 64 << 20
+const large = 16 << 20
 
 // allocated is what reading the large value allocates: the least of a few. No request
 // is known for its large reply.
@@ -58,6 +58,7 @@ func TestALargeSharedReplyIsNotCopied(t *testing.T) {
 
 // Small reads get their answers while a large one is being transferred.
 func TestSmallReadsGoOnBesideALargeSharedReply(t *testing.T) {
+	testkit.Works(t)
 	server := testkit.Start(t, testkit.Redis)
 	server.Do(t, "SETRANGE", "large", fmt.Sprint(large-1), "x")
 	for _, s := range []side{ourSide(t, driver.Config{}, redis.Options{Addr: server.Addr}), stockSide(t, redis.Options{Addr: server.Addr})} {
@@ -98,6 +99,7 @@ func TestSmallReadsGoOnBesideALargeSharedReply(t *testing.T) {
 // A server that bounds what it keeps for a client closes the connection of replies that
 // are larger together, and with it the lane: not again and again for the same requests.
 func TestRepliesThatAreTooLargeForTheServerCostFewLanes(t *testing.T) {
+	testkit.Works(t)
 	server := testkit.Start(t, testkit.Redis, testkit.WithArgs("--client-output-buffer-limit", "normal", "1mb", "1mb", "0"))
 	ctx := context.Background()
 	const others, gets = 16, 200

@@ -115,6 +115,7 @@ func TestUsersAtRunTime(t *testing.T) {
 
 // Providers, Conn, Tx and pub/sub at once while the password rotates and connections die.
 func TestProvidersUnderLoadOnARealServer(t *testing.T) {
+	testkit.Works(t)
 	s := testkit.Start(t, testkit.Redis)
 	ctx := t.Context()
 	admin := redis.NewClient(&redis.Options{Addr: s.Addr})

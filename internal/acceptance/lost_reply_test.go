@@ -102,6 +102,7 @@ func TestALostSharedReplyIsRetriedByTheRules(t *testing.T) {
 
 // The same beside others: whoever only reads goes on.
 func TestALostSharedReplyHarmsNobodyElse(t *testing.T) {
+	testkit.Works(t)
 	server := testkit.Start(t, testkit.Redis)
 	peer := newRobber(t, server.Addr, "bait")
 	s := ourSide(t, driver.Config{}, redis.Options{Addr: peer.listener.Addr().String()})
@@ -131,6 +132,7 @@ func TestALostSharedReplyHarmsNobodyElse(t *testing.T) {
 // A shared connection that ends while nobody uses it costs nobody anything, and
 // what is sent next runs once.
 func TestAnIdleSharedConnectionEndsUnnoticed(t *testing.T) {
+	testkit.Waits(t)
 	server := testkit.Start(t, testkit.Redis)
 	proxy := testkit.NewProxy(t, server.Addr)
 	for name, end := range map[string]func(){"FIN": proxy.CloseAll, "half a FIN": proxy.HalfClose, "RST": proxy.Reset} {

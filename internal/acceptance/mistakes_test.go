@@ -21,6 +21,7 @@ import (
 // What can't work until somebody mends it is told at once, with a hint, and not
 // after FailFastAfter.
 func TestAMistakeAboutTheServerIsToldAtOnceWithAHint(t *testing.T) {
+	testkit.Waits(t)
 	secure := testkit.Start(t, testkit.Redis, testkit.WithTLS())
 	valkey := testkit.Start(t, testkit.Valkey, testkit.WithTLS())
 	plain := testkit.Start(t, testkit.Redis)

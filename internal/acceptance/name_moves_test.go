@@ -114,6 +114,7 @@ func (w *writers) String() string {
 // has become a replica, a caller has one write fail at most, the one that was under way;
 // and none runs twice.
 func TestANameThatLeadsElsewhereCostsACallerOneWriteAtMost(t *testing.T) {
+	testkit.Waits(t)
 	for name, leave := range map[string]func(t *testing.T, r *resolver, from, to *testkit.Server){
 		"killed": func(_ *testing.T, r *resolver, from, to *testkit.Server) {
 			from.Kill()

@@ -117,6 +117,7 @@ func (g *members) slots(*testkit.FakeConn, []string) []byte {
 // What a driver has of nodes that have gone is nothing: no entry, no goroutine, no socket
 // and no memory, however many there were.
 func TestNodesThatComeAndGoLeaveNothing(t *testing.T) {
+	testkit.Waits(t)
 	testkit.LongOnly(t)
 	const alone = "EVERPOOL_TEST_ALONE"
 	if os.Getenv(alone) == "" {

@@ -21,6 +21,7 @@ import (
 // every now and then at the moment of the next Write. Its requests must not spread
 // over shared connections whose replies overtake each other.
 func TestAHandleThatIsWrittenWhileItIsReadGetsItsRepliesInOrder(t *testing.T) {
+	testkit.Works(t)
 	server := testkit.Start(t, testkit.Redis)
 	requests := 10_000
 	if testkit.Race {

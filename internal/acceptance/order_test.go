@@ -52,6 +52,7 @@ func (s side) echoes(t *testing.T, who string, n, total int, run func(context.Co
 // Pipelines and transactions of all sizes around the limits of buffers and of
 // what may be shared get their replies, in order, beside each other.
 func TestSharedPipelinesOfAllSizesGetTheirReplies(t *testing.T) {
+	testkit.Works(t)
 	server := testkit.Start(t, testkit.Redis)
 	s := ourSide(t, driver.Config{}, redis.Options{Addr: server.Addr})
 	var wg sync.WaitGroup
@@ -77,6 +78,7 @@ func TestSharedPipelinesOfAllSizesGetTheirReplies(t *testing.T) {
 // A pipeline that ends with what needs a connection of its own is answered in
 // order, and what it writes is there for its own end.
 func TestAPipelineThatLeavesTheSharedConnectionKeepsItsOrder(t *testing.T) {
+	testkit.Works(t)
 	server := testkit.Start(t, testkit.Redis)
 	for name, o := range map[string]redis.Options{
 		"in one write":     {Addr: server.Addr},

@@ -80,6 +80,7 @@ func newPasswordRotation(t *testing.T, user string) *passwordRotation {
 
 // With a provider that knows the new password, a rotation fails no call.
 func TestARotatedPasswordFailsNoCall(t *testing.T) {
+	t.Parallel() // what runs are its subtests
 	for _, w := range []way{
 		{protocol: 2},
 		{protocol: 3},
@@ -89,7 +90,7 @@ func TestARotatedPasswordFailsNoCall(t *testing.T) {
 		{user: "app", protocol: 2, shared: -1},
 	} {
 		t.Run(w.String(), func(t *testing.T) {
-			t.Parallel()
+			testkit.Works(t)
 			r := newPasswordRotation(t, w.user)
 			r.server.Do(t, "SET", "constant", "value")
 			s := ourSide(t, driver.Config{Pool: pooler.Config{MaxOpenConns: sockets, SharedConns: w.shared}},
@@ -127,7 +128,7 @@ func TestARotatedPasswordFailsNoCall(t *testing.T) {
 // Without a provider every caller is told that the password is wrong, and the
 // server isn't stormed.
 func TestAWrongPasswordIsToldWithoutAStorm(t *testing.T) {
-	t.Parallel()
+	testkit.Waits(t)
 	drivertest.BothWays(t, func(t *testing.T, shared int) {
 		r := newPasswordRotation(t, "")
 		s := ourSide(t, driver.Config{Pool: pooler.Config{MaxOpenConns: sockets, SharedConns: shared}}, redis.Options{Addr: r.server.Addr, Password: "first"})

@@ -18,9 +18,10 @@ import (
 // A primary that has become a replica has its connections retired, soon again at first
 // and then not more often than once a second; when it is a primary again, all is well.
 func TestAReadOnlyPrimaryHasItsConnectionsRetired(t *testing.T) {
+	t.Parallel() // what runs are its subtests
 	for _, kind := range testkit.Kinds {
 		t.Run(string(kind), func(t *testing.T) {
-			t.Parallel()
+			testkit.Waits(t)
 			server, primary := testkit.Start(t, kind), testkit.Start(t, kind)
 			var retired atomic.Int64
 			s := ourSide(t, driver.Config{Pool: pooler.Config{OnEvent: func(e pooler.Event) {

@@ -54,6 +54,7 @@ func (h attemptsHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.
 // Sentinels take their time to call a replica down that says nothing. Until then
 // pipelines leave it alone, once one of them was told that it is away.
 func TestPipelinesOnSentinelsLeaveAReplicaThatIsSilent(t *testing.T) {
+	testkit.Waits(t)
 	s := testkit.StartSentinels(t, testkit.Redis, testkit.SentinelConfig{})
 	was := make(map[*testkit.Server]bool)
 	for name, o := range map[string]redis.FailoverOptions{
@@ -100,6 +101,7 @@ func TestPipelinesOnSentinelsLeaveAReplicaThatIsSilent(t *testing.T) {
 // Reads that go-redis sends to a primary that is away go to a replica, long before
 // sentinels put another primary in its place.
 func TestReadsOnSentinelsDontWaitForThePrimary(t *testing.T) {
+	testkit.Waits(t)
 	s := testkit.StartSentinels(t, testkit.Redis, testkit.SentinelConfig{DownAfter: time.Hour})
 	rdb := redis.NewFailoverClusterClient(patientDriver(t).FailoverOptions(&redis.FailoverOptions{
 		MasterName: s.Name, SentinelAddrs: s.Addrs(), RouteRandomly: true,

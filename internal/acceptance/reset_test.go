@@ -13,6 +13,7 @@ import (
 // Twenty resets a second of every connection fail no read and lose or double no
 // write.
 func TestResetsOfSharedConnectionsFailNoRead(t *testing.T) {
+	testkit.Works(t)
 	server := testkit.Start(t, testkit.Redis)
 	proxy := testkit.NewProxy(t, server.Addr)
 	s := ourSide(t, driver.Config{}, redis.Options{Addr: proxy.Addr()})

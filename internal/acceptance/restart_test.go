@@ -58,6 +58,7 @@ func (o outage) log(t *testing.T, name string) {
 // A server that is killed and comes back after a second and a half costs
 // latency: no read fails, nothing runs twice, and nobody dials in crowds.
 func TestARestartCostsLatencyAndNoErrors(t *testing.T) {
+	testkit.Waits(t)
 	options := redis.Options{ReadTimeout: time.Second, WriteTimeout: time.Second}
 
 	drivertest.BothWays(t, func(t *testing.T, shared int) {

@@ -2,6 +2,7 @@ package acceptance_test
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"slices"
 	"sync"
@@ -10,7 +11,9 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/everpool/everpool/driver"
 	"github.com/everpool/everpool/internal/testkit"
+	"github.com/everpool/everpool/internal/testkit/drivertest"
 )
 
 // sentinelCrews are the ways to use what sentinels watch.
@@ -59,8 +62,10 @@ func watched(t *testing.T, s *testkit.Sentinels, f func(served func())) {
 // When sentinels put a replica in the place of a primary that has died, calls wait for
 // that and go there; none fails, but for increments whose outcome nobody knows.
 func TestASwitchOfSentinelsFailsNoCall(t *testing.T) {
+	t.Parallel() // what runs are its subtests
 	for _, kind := range testkit.Kinds {
 		t.Run(string(kind), func(t *testing.T) {
+			testkit.Waits(t)
 			s := testkit.StartSentinels(t, kind, testkit.SentinelConfig{})
 			watched(t, s, func(served func()) {
 				before := s.Master()
@@ -75,6 +80,7 @@ func TestASwitchOfSentinelsFailsNoCall(t *testing.T) {
 // A cluster client on sentinels names nodes of this machine without their host. By
 // another name a node would have a second pool.
 func TestAClusterClientOfSentinelsHasOnePoolForEachNode(t *testing.T) {
+	testkit.Waits(t)
 	s := testkit.StartSentinels(t, testkit.Redis, testkit.SentinelConfig{})
 	d := patientDriver(t)
 	rdb := redis.NewFailoverClusterClient(d.FailoverOptions(&redis.FailoverOptions{MasterName: s.Name, SentinelAddrs: s.Addrs(), RouteRandomly: true}))
@@ -104,6 +110,7 @@ func TestAClusterClientOfSentinelsHasOnePoolForEachNode(t *testing.T) {
 
 // A sentinel that doesn't answer holds nobody up, a primary that dies then neither.
 func TestAFrozenSentinelHoldsNobodyUp(t *testing.T) {
+	testkit.Waits(t)
 	s := testkit.StartSentinels(t, testkit.Redis, testkit.SentinelConfig{})
 	watched(t, s, func(served func()) {
 		frozen := s.Sentinels[0]
@@ -119,6 +126,7 @@ func TestAFrozenSentinelHoldsNobodyUp(t *testing.T) {
 // Sentinels that are all slow, or a machine on which they seem so, fail no call: those
 // who need them wait, as with the stock client.
 func TestSentinelsThatAreAllSilentAreWaitedFor(t *testing.T) {
+	testkit.Waits(t)
 	s := testkit.StartSentinels(t, testkit.Redis, testkit.SentinelConfig{DownAfter: time.Minute})
 	d := patientDriver(t)
 	for name, open := range map[string]func() redis.UniversalClient{
@@ -157,8 +165,30 @@ func TestSentinelsThatAreAllSilentAreWaitedFor(t *testing.T) {
 	}
 }
 
+// Nor does a call fail where all of them are slow to be reached. A cluster client asks each
+// of them once, without a dial that would be tried again.
+func TestSentinelsThatAreAllSlowToBeReachedAreWaitedFor(t *testing.T) {
+	testkit.Waits(t)
+	s := testkit.StartSentinels(t, testkit.Redis, testkit.SentinelConfig{DownAfter: time.Minute})
+	d := drivertest.New(t, driver.Config{
+		Logger: slog.New(slog.DiscardHandler),
+		Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if slices.Contains(s.Addrs(), addr) {
+				pause(600 * time.Millisecond)
+			}
+			return new(net.Dialer).DialContext(ctx, network, addr)
+		},
+	})
+	rdb := redis.NewFailoverClusterClient(d.FailoverOptions(&redis.FailoverOptions{MasterName: s.Name, SentinelAddrs: s.Addrs(), MaxRetries: -1}))
+	t.Cleanup(func() { _ = rdb.Close() })
+	if err := rdb.Set(t.Context(), "k", 1, 0).Err(); err != nil {
+		t.Error(err)
+	}
+}
+
 // A replica that dies costs those who read from replicas nothing.
 func TestADeadReplicaFailsNoRead(t *testing.T) {
+	testkit.Waits(t)
 	s := testkit.StartSentinels(t, testkit.Redis, testkit.SentinelConfig{})
 	watched(t, s, func(served func()) {
 		master := s.Master()
@@ -171,6 +201,7 @@ func TestADeadReplicaFailsNoRead(t *testing.T) {
 // A shard of a ring that dies is taken out, its keys go to the others, and it is used
 // again when it is back; no call fails meanwhile.
 func TestADeadShardOfARingFailsNoCall(t *testing.T) {
+	testkit.Waits(t)
 	ring := testkit.StartRing(t, testkit.Redis, 3)
 	d := patientDriver(t)
 	w := newCrew(t, "ring", redis.NewRing(d.RingOptions(&redis.RingOptions{Addrs: ring.Addrs(), MaxRetries: 8})))

@@ -57,6 +57,7 @@ func (m *member) check(t *testing.T, id, i int) bool {
 // Clients with different databases, users or protocols on one node never share a
 // connection, however few there are.
 func TestSharedConnectionsAreOfOneSession(t *testing.T) {
+	testkit.Works(t)
 	for _, open := range []int{64, 4} {
 		t.Run(fmt.Sprintf("%d sockets", open), func(t *testing.T) {
 			server := testkit.Start(t, testkit.Redis, testkit.WithUser("alice", "secret", "~* +@all"))

@@ -14,6 +14,7 @@ import (
 // Shared connections that swallow everything from a moment on cost nobody an error
 // but those whose writes went down with them.
 func TestSilentSharedConnectionsFailNoRead(t *testing.T) {
+	testkit.Works(t)
 	server := testkit.Start(t, testkit.Redis)
 	proxy := testkit.NewProxy(t, server.Addr)
 	s := ourSide(t, driver.Config{}, redis.Options{Addr: proxy.Addr(), ReadTimeout: time.Second, WriteTimeout: time.Second})
@@ -52,6 +53,7 @@ func TestSilentSharedConnectionsFailNoRead(t *testing.T) {
 // A lone reader is no worse off, though there is nobody else to notice. That half
 // a second is the price is tested in a bubble, see the driver's own tests.
 func TestASilentSharedConnectionFailsNoLoneReader(t *testing.T) {
+	testkit.Waits(t)
 	server := testkit.Start(t, testkit.Redis)
 	proxy := testkit.NewProxy(t, server.Addr)
 	s := ourSide(t, driver.Config{}, redis.Options{Addr: proxy.Addr(), ReadTimeout: 20 * time.Second, WriteTimeout: 20 * time.Second, MaxRetries: -1})
@@ -77,6 +79,7 @@ func TestASilentSharedConnectionFailsNoLoneReader(t *testing.T) {
 // HealthCheckTimeout (2 s) if the probe got through its handshake; until then all
 // readers ran into their timeouts, and out of retries.
 func TestASilenceThatSwallowsItsProbeFailsNoRead(t *testing.T) {
+	testkit.Works(t)
 	server := testkit.Start(t, testkit.Redis)
 	proxy := testkit.NewProxy(t, server.Addr)
 	s := ourSide(t, driver.Config{}, redis.Options{Addr: proxy.Addr(), ReadTimeout: time.Second, WriteTimeout: time.Second})

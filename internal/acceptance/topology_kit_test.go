@@ -65,7 +65,7 @@ func (c *crew) work(wg *sync.WaitGroup, stop <-chan struct{}, keys []string) {
 				default:
 				}
 				c.call(key, i%4 == 3 && !c.reads, good)
-				pause(2 * time.Millisecond)
+				pause(5 * time.Millisecond)
 			}
 		})
 	}

@@ -19,6 +19,7 @@ import (
 // there: commands, pipelines over all nodes, transactions, commands that block. Each of
 // these nodes needs more than one at times, and none waits for another for ever.
 func TestOneBoundForAllNodesServesEverybody(t *testing.T) {
+	testkit.Waits(t)
 	drivertest.BothWays(t, func(t *testing.T, shared int) {
 		const total = 5
 		c := testkit.StartCluster(t, testkit.Redis, testkit.ClusterConfig{Replicas: -1})

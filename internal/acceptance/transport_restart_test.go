@@ -49,11 +49,12 @@ var durable = testkit.WithArgs("--appendonly", "yes", "--appendfsync", "always")
 // TLS connections are made again with the tickets of earlier ones, and with the
 // name that the node has.
 func TestTLSSurvivesARestart(t *testing.T) {
+	t.Parallel() // what runs are its subtests
 	drivertest.BothWays(t, func(t *testing.T, shared int) {
 		// An address is checked against the certificate, and not sent as a name.
 		for host, name := range map[string]string{"127.0.0.1": "", "localhost": "localhost"} {
 			t.Run(host, func(t *testing.T) {
-				t.Parallel()
+				testkit.Waits(t)
 				server := testkit.Start(t, testkit.Redis, testkit.WithTLS(), durable)
 				cfg := server.TLSConfig()
 				cfg.ServerName = ""
@@ -86,7 +87,7 @@ func TestTLSSurvivesARestart(t *testing.T) {
 
 // A unix socket is as good as TCP.
 func TestAUnixSocketSurvivesARestart(t *testing.T) {
-	t.Parallel()
+	testkit.Waits(t)
 	drivertest.BothWays(t, func(t *testing.T, shared int) {
 		server := testkit.Start(t, testkit.Valkey, testkit.WithUnixSocket(), durable)
 		s := ourSide(t, driver.Config{Pool: pooler.Config{SharedConns: shared, MaxOpenConns: sockets}}, redis.Options{Network: "unix", Addr: server.Addr})
@@ -97,7 +98,7 @@ func TestAUnixSocketSurvivesARestart(t *testing.T) {
 // A client on a replica reads there, and learns of a write what the replica
 // says; a restart of the replica fails no read.
 func TestAReplicaSurvivesARestart(t *testing.T) {
-	t.Parallel()
+	testkit.Waits(t)
 	drivertest.BothWays(t, func(t *testing.T, shared int) {
 		master := testkit.Start(t, testkit.Redis)
 		master.Do(t, "SET", "constant", "value")
@@ -146,7 +147,7 @@ func TestAReplicaSurvivesARestart(t *testing.T) {
 
 // While the server loads its data it isn't back yet: callers go on waiting.
 func TestCallersWaitWhileTheServerLoads(t *testing.T) {
-	t.Parallel()
+	testkit.Waits(t)
 	drivertest.BothWays(t, func(t *testing.T, shared int) {
 		server := testkit.Start(t, testkit.Redis, testkit.WithArgs("--appendonly", "yes", "--enable-debug-command", "yes",
 			"--loading-process-events-interval-bytes", "65536", "--aof-use-rdb-preamble", "yes"))

@@ -96,6 +96,7 @@ func replicates(t *testing.T, server *testkit.Server) bool {
 // WAIT asks about the writes of its connection, so it follows the handle's SET
 // to the shared connection that carried it; the others go on elsewhere.
 func TestWaitFollowsTheWriteToItsSharedConnection(t *testing.T) {
+	testkit.Waits(t)
 	server := testkit.Start(t, testkit.Redis)
 	testkit.Start(t, testkit.Redis, testkit.WithReplicaOf(server))
 	testkit.Await(t, "the replica is in sync", func() bool { return replicates(t, server) })

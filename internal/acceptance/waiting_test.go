@@ -21,6 +21,7 @@ import (
 // Transactions that watch hold their connection from WATCH to EXEC, and many
 // more than there are connections lose no update.
 func TestConcurrentWatchesLoseNoUpdate(t *testing.T) {
+	t.Parallel() // what runs are its subtests
 	for _, w := range []way{
 		{kind: testkit.Redis, protocol: 2},
 		{kind: testkit.Redis, protocol: 3, shared: -1},
@@ -28,7 +29,7 @@ func TestConcurrentWatchesLoseNoUpdate(t *testing.T) {
 		{kind: testkit.Valkey, protocol: 3},
 	} {
 		t.Run(w.String(), func(t *testing.T) {
-			t.Parallel()
+			testkit.Works(t)
 			const workers, each = 32, 20
 			server := testkit.Start(t, w.kind)
 			s := ourSide(t, driver.Config{Pool: pooler.Config{MaxOpenConns: 4, WaitTimeout: -1, SharedConns: w.shared}},
@@ -113,7 +114,7 @@ func (s side) blpop(caller int, to chan<- popped) {
 // Ten connections serve a hundred blocked callers in the order in which they
 // came.
 func TestBlockedCallersAreServedInOrder(t *testing.T) {
-	t.Parallel()
+	testkit.Waits(t)
 	drivertest.BothWays(t, func(t *testing.T, shared int) {
 		const n, open = 100, 10
 		server := testkit.Start(t, testkit.Redis)
@@ -146,7 +147,7 @@ func TestBlockedCallersAreServedInOrder(t *testing.T) {
 // Who waits in vain is told who holds the connections, and costs nobody
 // anything.
 func TestBlockedCallersTimeOutWithTheHolders(t *testing.T) {
-	t.Parallel()
+	testkit.Waits(t)
 	drivertest.BothWays(t, func(t *testing.T, shared int) {
 		const n, open = 100, 10
 		server := testkit.Start(t, testkit.Redis)

@@ -30,6 +30,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/everpool/everpool/internal/testkit"
 )
 
 // caseTimeout bounds a guarantee, so that a lost reply is a failure with a name
@@ -60,6 +62,9 @@ type guarantee struct {
 	// serial guarantees change what every client of the server sees. They run
 	// before the others and one after the other.
 	serial bool
+
+	// works are guarantees that keep a processor busy; the others wait more than that.
+	works bool
 
 	// of are the topologies that the guarantee is about; nil: any.
 	of []Topology
@@ -95,8 +100,9 @@ func guarantees() []guarantee {
 
 // Run checks every guarantee as a subtest of t, named by the guarantee.
 //
-// Most of them run in parallel: they start when the caller's test function
-// has returned, so what they need is to be released by t.Cleanup, not defer.
+// Most of them run beside others, by testkit.Waits and testkit.Works: they start when the
+// caller's test function has returned, so what they need is to be released by t.Cleanup,
+// not defer.
 func Run(t *testing.T, target Target) {
 	all := guarantees()
 	checkSkips(t, all)
@@ -109,8 +115,12 @@ func Run(t *testing.T, target Target) {
 			if reason, ok := skipReason(target, w.protocol, g.name); ok {
 				t.Skip(reason)
 			}
-			if !g.serial {
-				t.Parallel()
+			switch {
+			case g.serial:
+			case g.works:
+				testkit.Works(t)
+			default:
+				testkit.Waits(t)
 			}
 			w.open()
 			g.check(w)

@@ -16,6 +16,7 @@ import (
 // A cluster client on sentinels leaves its subscription to them behind when it is
 // closed.
 func TestMain(m *testing.M) {
+	testkit.ManyBeside()
 	const goRedis = "github.com/redis/go-redis/v9."
 	goleak.VerifyTestMain(m,
 		goleak.IgnoreAnyFunction(goRedis+"(*sentinelFailover).listen"),
@@ -25,39 +26,51 @@ func TestMain(m *testing.M) {
 }
 
 // The stock client defines the guarantees: it has to keep them all, or they
-// are none of go-redis's.
+// are none of go-redis's. On each server by each protocol, and on each transport.
 func TestStockClientKeepsItsGuarantees(t *testing.T) {
-	for _, server := range []string{"redis", "valkey", "miniredis"} {
-		for _, protocol := range []int{2, 3} {
-			t.Run(fmt.Sprintf("%s/RESP%d", server, protocol), func(t *testing.T) {
-				run(t, server, redis.Options{Addr: start(t, server), Protocol: protocol})
-			})
+	for _, row := range []struct {
+		server   string
+		protocol int
+		password string
+		opts     []testkit.ServerOption
+		soak     bool // another row has the server, the protocol and the transport, too
+	}{
+		{server: "redis", protocol: 2},
+		{server: "redis", protocol: 3, soak: true},
+		{server: "redis", protocol: 3, password: "pass word", opts: []testkit.ServerOption{testkit.WithTLS()}},
+		{server: "redis", protocol: 3, password: "pass word", soak: true},
+		{server: "redis", protocol: 3, opts: []testkit.ServerOption{testkit.WithTLS()}, soak: true},
+		{server: "valkey", protocol: 2, opts: []testkit.ServerOption{testkit.WithUnixSocket()}},
+		{server: "valkey", protocol: 2, soak: true},
+		{server: "valkey", protocol: 3},
+		{server: "miniredis", protocol: 2, soak: true},
+		{server: "miniredis", protocol: 3},
+	} {
+		if row.soak && !testkit.EveryWay() {
+			continue
 		}
+		name := fmt.Sprintf("%s/RESP%d", row.server, row.protocol)
+		o := redis.Options{Protocol: row.protocol, Password: row.password}
+		t.Run(name, func(t *testing.T) {
+			if row.server == "miniredis" {
+				o.Addr = miniredis.RunT(t).Addr()
+			} else {
+				opts := row.opts
+				if row.password != "" {
+					opts = append(opts, testkit.WithPassword(row.password))
+				}
+				s := testkit.Start(t, testkit.Kind(row.server), opts...)
+				o.Network, o.Addr, o.TLSConfig = s.Network, s.Addr, s.TLSConfig()
+			}
+			t.Parallel() // what runs are its subtests
+			run(t, row.server, o)
+		})
 	}
-}
-
-func TestStockClientKeepsItsGuaranteesOnOtherTransports(t *testing.T) {
-	t.Run("password", func(t *testing.T) {
-		s := testkit.Start(t, testkit.Redis, testkit.WithPassword("pass word"))
-		run(t, "redis", redis.Options{Addr: s.Addr, Password: "pass word"})
-	})
-	t.Run("unix", func(t *testing.T) {
-		s := testkit.Start(t, testkit.Valkey, testkit.WithUnixSocket())
-		run(t, "valkey", redis.Options{Network: s.Network, Addr: s.Addr})
-	})
-	t.Run("TLS", func(t *testing.T) {
-		s := testkit.Start(t, testkit.Redis, testkit.WithTLS())
-		run(t, "redis", redis.Options{Addr: s.Addr, TLSConfig: s.TLSConfig()})
-	})
 }
 
 // Nor is a guarantee of a topology's clients one that the stock client doesn't keep.
 func TestStockClientKeepsItsGuaranteesOnTopologies(t *testing.T) {
-	for _, way := range conformance.Ways {
-		t.Run(way.String(), func(t *testing.T) {
-			conformance.Run(t, way.Target(t, func(testing.TB, *redis.Options) conformance.Layer { return conformance.Stock{} }))
-		})
-	}
+	onTopologies(t, func(testing.TB, *redis.Options) conformance.Layer { return conformance.Stock{} })
 }
 
 // A client on everpool does all that a client on the stock pool does, of clusters, of
@@ -65,22 +78,25 @@ func TestStockClientKeepsItsGuaranteesOnTopologies(t *testing.T) {
 // not the ways to them, so single nodes stand for that, in internal/acceptance. Not there:
 // go-redis leaves much behind of cluster clients on sentinels, which goes on.
 func TestEverpoolConformsOnTopologies(t *testing.T) {
-	for _, way := range conformance.Ways {
-		t.Run(way.String(), func(t *testing.T) {
-			conformance.Run(t, way.Target(t, func(tb testing.TB, o *redis.Options) conformance.Layer {
-				return drivertest.Conforming(tb, 0, o.Addr != "")
-			}))
-		})
-	}
+	onTopologies(t, func(tb testing.TB, o *redis.Options) conformance.Layer {
+		tb.Helper()
+		return drivertest.Conforming(tb, 0, o.Addr != "")
+	})
 }
 
-// start returns the address of a server of this test's own: some guarantees
-// pause it.
-func start(t *testing.T, server string) string {
-	if server == "miniredis" {
-		return miniredis.RunT(t).Addr()
+func onTopologies(t *testing.T, layer func(testing.TB, *redis.Options) conformance.Layer) {
+	t.Helper()
+	ways := conformance.Ways
+	if testkit.EveryWay() {
+		ways = conformance.AllWays()
 	}
-	return testkit.Start(t, testkit.Kind(server)).Addr
+	for _, way := range ways {
+		t.Run(way.String(), func(t *testing.T) {
+			target := way.Target(t, layer)
+			t.Parallel() // what runs are its subtests
+			conformance.Run(t, target)
+		})
+	}
 }
 
 func run(t *testing.T, server string, o redis.Options) {

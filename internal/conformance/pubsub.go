@@ -114,7 +114,7 @@ var pubsubGuarantees = []guarantee{
 			}
 		}
 	}},
-	{name: "1000 messages of concurrent publishers arrive in each one's order", check: func(w *world) {
+	{name: "1000 messages of concurrent publishers arrive in each one's order", works: true, check: func(w *world) {
 		const publishers, each1 = 4, 250
 		ch := w.key("c")
 		sub := w.subscribe(ch)

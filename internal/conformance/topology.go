@@ -39,12 +39,24 @@ func (way Way) String() string {
 }
 
 // Ways are those that suffice: each topology, and each server and protocol twice. All
-// combinations of the latter are run over single nodes.
+// combinations of the latter are run over single nodes, and `make soak` runs [AllWays].
 var Ways = []Way{
 	{Cluster, testkit.Redis, 3},
 	{FailoverCluster, testkit.Valkey, 2},
 	{Failover, testkit.Redis, 2},
 	{Ring, testkit.Valkey, 3},
+}
+
+// AllWays are those of Ways and all others, for `make soak`.
+func AllWays() (ways []Way) {
+	for _, topology := range []Topology{Cluster, FailoverCluster, Failover, Ring} {
+		for _, kind := range testkit.Kinds {
+			for _, protocol := range []int{2, 3} {
+				ways = append(ways, Way{topology, kind, protocol})
+			}
+		}
+	}
+	return ways
 }
 
 // Target starts the servers of the topology for one test and returns them as a target;

@@ -14,7 +14,7 @@ var valueSizes = []int{
 }
 
 var valueGuarantees = []guarantee{
-	{name: "values of every size come back byte for byte", check: func(w *world) {
+	{name: "values of every size come back byte for byte", works: true, check: func(w *world) {
 		for _, size := range valueSizes {
 			k := w.key(fmt.Sprint(size))
 			v := binary(size, 1)
@@ -29,7 +29,7 @@ var valueGuarantees = []guarantee{
 			ok(w, w.rdb.Del(w.ctx, k).Err())
 		}
 	}},
-	{name: "small and big values side by side never mix", check: func(w *world) {
+	{name: "small and big values side by side never mix", works: true, check: func(w *world) {
 		each(w, 8, func(i int) error {
 			for j, size := range valueSizes[:len(valueSizes)-1] {
 				k := w.key(fmt.Sprintf("%d-%d", i, j))

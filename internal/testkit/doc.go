@@ -21,6 +21,8 @@
 //
 // # Concurrency
 //
+// [Waits] and [Works] have tests run beside each other, as many as the machine bears.
+//
 // Everything may be used by several goroutines at once. Every goroutine that
 // is started here is waited for: by the test's cleanup, by Close, or, for a
 // [Fake], when the client closes its connections.

@@ -16,9 +16,10 @@ import (
 
 func eachKind(t *testing.T, test func(t *testing.T, kind testkit.Kind)) {
 	t.Helper()
+	t.Parallel() // what runs are its subtests
 	for _, kind := range testkit.Kinds {
 		t.Run(string(kind), func(t *testing.T) {
-			t.Parallel()
+			testkit.Waits(t)
 			test(t, kind)
 		})
 	}
