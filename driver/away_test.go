@@ -3,6 +3,7 @@ package driver_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"testing"
 	"time"
@@ -82,6 +83,40 @@ func TestATimeoutOfSocketsEndsNoWaitForANodeThatIsAway(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// There is no second handle for what go-redis tries once either.
+func TestCommandsThatAreTriedOnceWaitForANodeThatIsAway(t *testing.T) {
+	for name, call := range map[string]func(ctx context.Context, rdb *redis.Client) error{
+		"GetToBuffer": func(ctx context.Context, rdb *redis.Client) error {
+			return rdb.GetToBuffer(ctx, "k", make([]byte, 10)).Err()
+		},
+		"DoRawWriteTo": func(ctx context.Context, rdb *redis.Client) error {
+			return rdb.DoRawWriteTo(ctx, io.Discard, "GET", "k").Err()
+		},
+		"DoRawWriteTo of an AutoPipeliner": func(ctx context.Context, rdb *redis.Client) error {
+			ap, err := rdb.AutoPipeline()
+			if err != nil {
+				return err
+			}
+			defer ap.Close()
+			return ap.DoRawWriteTo(ctx, io.Discard, "GET", "k").Err()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBothLabs(t, driver.Config{}, func(t *lab) {
+				rdb := t.client(func(o *redis.Options) { o.MaxRetries = 3 })
+				if err := rdb.Set(t.Context(), "k", "v", 0).Err(); err != nil {
+					t.Fatal(err)
+				}
+				t.vanish(rdb)
+				time.AfterFunc(time.Second, t.f.Up)
+				if err := call(t.Context(), rdb); err != nil {
+					t.Error(err)
+				}
+			})
+		})
 	}
 }
 
