@@ -8,6 +8,16 @@ func (p *Pool) Ticking() bool {
 	return p.ticking
 }
 
+// Counts are what the pool counts of what it has: nothing of a pool that is closed.
+func (p *Pool) Counts() map[string]int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return map[string]int{
+		"idle": p.idle, "dialing": p.dialing, "asking": p.asking, "pinned": p.pinned, "beyond": p.beyond, "waiting": p.waiting,
+		"streams": p.streams, "lanes": p.lanes, "yielding": p.yielding, "drains": p.drains, "doubts": int(p.doubts.Load()),
+	}
+}
+
 // NewConn makes a connection that is in no pool.
 var NewConn = newConn
 
