@@ -355,9 +355,7 @@ func (l *lane) deliverTo(r *Rider, s *slot) (full bool) {
 	if l.left == 0 {
 		l.group.sizes.note(s.like, l.size)
 		l.size = 0
-		if r != &ghost {
-			l.window.note(r.closed, l.head.Load()+1, l.tail.Load())
-		}
+		l.window.note(r.closed, l.head.Load()+1, l.tail.Load())
 		s.rider.Store(nil) // before r can go anywhere else
 	}
 	if (l.left == 0 || r.p != nil && r.got == len(r.p)) && r.unparkLocked() {
