@@ -183,3 +183,32 @@ func TestAFullPoolKeepsNoSubscriptionFromBeingMade(t *testing.T) {
 		holder.do("UNWATCH", "+OK")
 	})
 }
+
+// What Write has accepted unsent, since the pool was full for as long as that may take, is
+// sent by Read. It waits on there when the node goes away, beyond the timeout of a read.
+func TestATimeoutOfSocketsEndsNoWaitOfWhatWriteHasHeldBack(t *testing.T) {
+	inBothLabs(t, one(), func(t *lab) {
+		rdb := t.client(func(o *redis.Options) { o.WriteTimeout, o.ReadTimeout = 100*time.Millisecond, time.Second })
+		if err := rdb.Ping(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		holder := t.handle()
+		holder.do("WATCH k", "+OK")
+		result := t.blocked(func() error {
+			_, err := rdb.TxPipelined(t.Context(), func(p redis.Pipeliner) error { return p.Incr(t.Context(), "n").Err() })
+			return err
+		})
+		time.Sleep(200 * time.Millisecond)
+		t.f.DownRefused()
+		holder.close()
+		time.Sleep(3 * time.Second)
+		t.f.Up()
+		time.Sleep(time.Second)
+		if err := result(); err != nil {
+			t.Error(err)
+		}
+		if n := t.f.Count("INCR"); n != 1 {
+			t.Errorf("ran %d times", n)
+		}
+	})
+}
