@@ -29,8 +29,21 @@ func TestAWindowIsJudgedOnceARound(t *testing.T) {
 		late, n int
 		most    int64
 	}{
-		{20, 100, 0}, {21, 100, 50}, {20, 100, 56}, {0, 50, 63}, {56, 56, 32}, {63, 63, 16}, {32, 32, 8}, {16, 16, 4},
-		{8, 8, 4}, {0, 4, 5}, {0, 4, 6}, {1, 5, 7}, {6, 6, 4}, {0, 7, 5}, {0, 4, 6},
+		{20, 100, 0},
+		{21, 100, 50},
+		{20, 100, 56},
+		{0, 50, 63},
+		{56, 56, 32},
+		{63, 63, 16},
+		{32, 32, 8},
+		{16, 16, 4},
+		{8, 8, 4},
+		{0, 4, 5},
+		{0, 4, 6},
+		{1, 5, 7},
+		{6, 6, 4},
+		{0, 7, 5},
+		{0, 4, 6},
 	} {
 		if n, most := w.endRound(&head, round.late, 100); n != round.n || most != round.most {
 			t.Fatalf("round %d: after %d replies, %d of them late, the bound is %d; want %d and %d", i, n, round.late, most, round.n, round.most)
