@@ -3,6 +3,7 @@ package driver_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"testing"
 	"time"
@@ -85,6 +86,40 @@ func TestATimeoutOfSocketsEndsNoWaitForANodeThatIsAway(t *testing.T) {
 	}
 }
 
+// There is no second handle for what go-redis tries once either.
+func TestCommandsThatAreTriedOnceWaitForANodeThatIsAway(t *testing.T) {
+	for name, call := range map[string]func(ctx context.Context, rdb *redis.Client) error{
+		"GetToBuffer": func(ctx context.Context, rdb *redis.Client) error {
+			return rdb.GetToBuffer(ctx, "k", make([]byte, 10)).Err()
+		},
+		"DoRawWriteTo": func(ctx context.Context, rdb *redis.Client) error {
+			return rdb.DoRawWriteTo(ctx, io.Discard, "GET", "k").Err()
+		},
+		"DoRawWriteTo of an AutoPipeliner": func(ctx context.Context, rdb *redis.Client) error {
+			ap, err := rdb.AutoPipeline()
+			if err != nil {
+				return err
+			}
+			defer ap.Close()
+			return ap.DoRawWriteTo(ctx, io.Discard, "GET", "k").Err()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBothLabs(t, driver.Config{}, func(t *lab) {
+				rdb := t.client(func(o *redis.Options) { o.MaxRetries = 3 })
+				if err := rdb.Set(t.Context(), "k", "v", 0).Err(); err != nil {
+					t.Fatal(err)
+				}
+				t.vanish(rdb)
+				time.AfterFunc(time.Second, t.f.Up)
+				if err := call(t.Context(), rdb); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
 // PubSub.ReceiveTimeout takes a timeout for a channel without news, and keeps its handle.
 func TestTheEndOfASubscriptionIsNoTimeout(t *testing.T) {
 	inBothLabs(t, driver.Config{}, func(t *lab) {
@@ -146,5 +181,34 @@ func TestAFullPoolKeepsNoSubscriptionFromBeingMade(t *testing.T) {
 			t.Error(err)
 		}
 		holder.do("UNWATCH", "+OK")
+	})
+}
+
+// What Write has accepted unsent, since the pool was full for as long as that may take, is
+// sent by Read. It waits on there when the node goes away, beyond the timeout of a read.
+func TestATimeoutOfSocketsEndsNoWaitOfWhatWriteHasHeldBack(t *testing.T) {
+	inBothLabs(t, one(), func(t *lab) {
+		rdb := t.client(func(o *redis.Options) { o.WriteTimeout, o.ReadTimeout = 100*time.Millisecond, time.Second })
+		if err := rdb.Ping(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		holder := t.handle()
+		holder.do("WATCH k", "+OK")
+		result := t.blocked(func() error {
+			_, err := rdb.TxPipelined(t.Context(), func(p redis.Pipeliner) error { return p.Incr(t.Context(), "n").Err() })
+			return err
+		})
+		time.Sleep(200 * time.Millisecond)
+		t.f.DownRefused()
+		holder.close()
+		time.Sleep(3 * time.Second)
+		t.f.Up()
+		time.Sleep(time.Second)
+		if err := result(); err != nil {
+			t.Error(err)
+		}
+		if n := t.f.Count("INCR"); n != 1 {
+			t.Errorf("ran %d times", n)
+		}
 	})
 }

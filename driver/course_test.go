@@ -344,6 +344,35 @@ func TestTheCourseIsOneFrameBeforeTheReplies(t *testing.T) {
 	})
 }
 
+// On a connection of pushes and messages the driver's own would be one of those.
+func TestAConnectionOfPushesIsToldNoCourse(t *testing.T) {
+	for request, reply := range map[string]string{"CLIENT TRACKING ON": "+OK\r\n", "SUBSCRIBE c": ">3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n"} {
+		t.Run(request, func(t *testing.T) {
+			inBothLabs(t, one(), func(t *lab) {
+				rdb, _ := t.listened(new(told))
+				v := t.handleOf(rdb.Options())
+				v.send("HELLO 3")
+				for hello := ""; !strings.HasSuffix(hello, "$7\r\nmodules\r\n*0\r\n"); {
+					hello += string(t.readBytes(v, 1))
+				}
+				holder := t.handle()
+				holder.do("WATCH k", "+OK")
+				t.f.HangDials(true)
+				sent := t.blocked(func() error { _, err := v.Write([]byte(frames(request))); return err })
+				time.Sleep(time.Millisecond)
+				t.f.HangDials(false)
+				holder.do("UNWATCH", "+OK")
+				if err := sent(); err != nil {
+					t.Fatal(err)
+				}
+				if got := string(t.readBytes(v, len(reply))); got != reply {
+					t.Errorf("%q, want %q", got, reply)
+				}
+			})
+		})
+	}
+}
+
 // readBytes reads n bytes, each by a Read of its own.
 func (l *lab) readBytes(c net.Conn, n int) []byte {
 	l.Helper()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -109,6 +110,13 @@ const (
 	clientProcess = "go-redis/v9.(*Client).Process"
 )
 
+// triedOnce are functions of go-redis whose commands it doesn't try again, since their
+// replies go straight to memory of the caller's or to an io.Writer. One that was made by
+// hand, and given to Process, isn't known.
+var triedOnce = []string{
+	"go-redis/v9.cmdable.GetToBuffer", "go-redis/v9.cmdable.DoRawWriteTo", "go-redis/v9.(*AutoPipeliner).DoRawWriteTo",
+}
+
 // calledBy reports whether a function of that name, or one inside it, is among the
 // callers.
 func calledBy(name string) bool {
@@ -174,10 +182,10 @@ func (inDial) Here(_ string, _ int, ill pooler.Illness) bool { return ill.Silent
 
 // goesToDial reports whether go-redis had better bring the batch again, which was never
 // sent, or may run again: it finds that the handle is of no use, and waits in the dial,
-// where it sees contexts. It does so for a single command of a client; a Conn or a Tx
-// would be of no use any more.
+// where it sees contexts. It does so for a single command of a client, unless that is tried
+// once; a Conn or a Tx would be of no use any more.
 func (h *handle) goesToDial() bool {
-	return vetoes && !h.bound.tracks && h.bound.retries && !h.b.shaking && !h.b.sticks() && calledBy(clientProcess)
+	return vetoes && !h.bound.tracks && h.bound.retries && !h.b.shaking && !h.b.sticks() && calledBy(clientProcess) && !slices.ContainsFunc(triedOnce, calledBy)
 }
 
 // awaitNode awaits the node, which is away, for a request that can't be brought to the

@@ -77,12 +77,13 @@ func (t *topology) sayAway(addr string) {
 }
 
 // reading are the places of requests that only read, of a client that reads from replicas:
-// they don't wait for an ill node where a replica answers.
+// they don't wait for an ill node where a replica answers. One that was a replica before
+// may be another node's by now, and would send them back.
 type reading struct{ *topology }
 
 // Here reports whether a request may wait at the address.
 func (r reading) Here(addr string, slot int, ill pooler.Illness) bool {
-	return r.topology.Here(addr, slot, ill) && r.standIn(addr, slot) == ""
+	return r.topology.Here(addr, slot, ill) && (!r.view.Load().isFresh(ill) || r.standIn(addr, slot) == "")
 }
 
 // readsLocked reports whether a replica may run these commands for the handle's client.

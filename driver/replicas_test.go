@@ -208,6 +208,45 @@ func (s *shard) tx(rdb *redis.ClusterClient) error {
 	return err
 }
 
+// What was a replica of a primary that goes away may be another one's by then, and sends
+// reads back. They wait until it is known who stands by, and don't go to and fro until
+// their tries are used up.
+func TestReadsAreSentToNoReplicaOfBefore(t *testing.T) {
+	inShard(t, []string{primary, replica}, func(s *shard) {
+		rdb := s.client(&redis.ClusterOptions{RouteRandomly: true})
+		for range 20 {
+			s.read(rdb, 2)
+			rdb.Get(s.Context(), "a")
+		}
+		for _, f := range s.nodes {
+			f.Handle("CLUSTER", func(*testkit.FakeConn, []string) []byte {
+				time.Sleep(time.Millisecond)
+				return testkit.ReplyArray(testkit.ReplyArray(testkit.ReplyInt(0), testkit.ReplyInt(16383),
+					testkit.ReplyArray(testkit.ReplyBulk("10.0.0.1"), testkit.ReplyInt(6379), testkit.ReplyBulk(""))))
+			})
+		}
+		s.nodes[replica].Handle("GET", func(*testkit.FakeConn, []string) []byte {
+			return testkit.ReplyError("MOVED 15495 " + primary)
+		})
+		for range 50 { // go-redis learns of it
+			rdb.Get(s.Context(), "a")
+			time.Sleep(100 * time.Millisecond)
+		}
+		s.nodes[primary].DownRefused()
+		done := make(chan error, 16)
+		for range cap(done) {
+			go func() { done <- rdb.Get(s.Context(), "a").Err() }()
+		}
+		time.Sleep(time.Second)
+		s.nodes[primary].Up()
+		for range cap(done) {
+			if err := <-done; err != nil {
+				s.Errorf("a read: %v", err)
+			}
+		}
+	})
+}
+
 // Where the replicas are away too reads wait for whoever comes first.
 func TestReadsWaitWhereNobodyAnswers(t *testing.T) {
 	for _, first := range []string{primary, replica} {

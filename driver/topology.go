@@ -90,7 +90,7 @@ func newTopology(d *Driver, name string, o oracle) *topology {
 func (t *topology) Here(addr string, slot int, ill pooler.Illness) bool {
 	t.wanted.Store(time.Now().UnixNano())
 	v := t.view.Load()
-	fresh := v != nil && !v.asked.Before(ill.Since)
+	fresh := v.isFresh(ill)
 	if fresh && !v.owns(addr) && v.owner(slot) != "" {
 		return v.owner(slot) == addr
 	}
@@ -388,7 +388,7 @@ func (t *topology) heirOf(addr string) string {
 func (t *topology) heir(n *node) string {
 	ill := n.pool.Illness()
 	v := t.view.Load()
-	if !ill.Ill() || v == nil || v.asked.Before(ill.Since) {
+	if !ill.Ill() || !v.isFresh(ill) {
 		return ""
 	}
 	return v.heirs[n.key.addr]

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/everpool/everpool/pooler"
 )
 
 // view is what a member of a topology has said of who serves what. It doesn't
@@ -27,6 +29,9 @@ type part struct {
 	first, last int
 	nodes       []string // the owner, then its replicas
 }
+
+// isFresh reports whether there is a view that was asked for since the node is ill.
+func (v *view) isFresh(ill pooler.Illness) bool { return v != nil && !v.asked.Before(ill.Since) }
 
 // owner returns who serves the slot, or "".
 func (v *view) owner(slot int) string {

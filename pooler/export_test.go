@@ -8,6 +8,16 @@ func (p *Pool) Ticking() bool {
 	return p.use.tick.at != 0
 }
 
+// Counts are what the pool counts of what it has: nothing of a pool that is closed.
+func (p *Pool) Counts() map[string]int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return map[string]int{
+		"idle": p.conns.idle, "dialing": p.dials.running, "asking": p.dials.asking, "pinned": p.conns.pinned, "beyond": p.conns.beyond, "waiting": p.queue.waiting,
+		"streams": p.queue.streams, "lanes": p.conns.lanes, "yielding": p.conns.yielding, "drains": p.conns.drains, "doubts": int(p.doubts.running.Load()),
+	}
+}
+
 // NewConn makes a connection that is in no pool.
 var NewConn = newConn
 

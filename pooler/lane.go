@@ -361,9 +361,7 @@ func (l *lane) deliverTo(r *Rider, s *slot) (full bool) {
 	if l.inbound.left == 0 {
 		l.group.sizes.note(s.like, l.inbound.size)
 		l.inbound.size = 0
-		if r != &ghost {
-			l.window.note(r.closed, l.head.Load()+1, l.tail.Load())
-		}
+		l.window.note(r.closed, l.head.Load()+1, l.tail.Load())
 		s.rider.Store(nil) // before r can go anywhere else
 	}
 	if (l.inbound.left == 0 || r.p != nil && r.got == len(r.p)) && r.unparkLocked() {

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net"
 	"syscall"
 	"testing"
@@ -159,5 +160,34 @@ func TestAWriteThatDoesNotWaitDoesNotWaitOnABlockingSocketEither(t *testing.T) {
 		t.Error("the write waits for the peer to read")
 		far.Close()
 		<-done
+	}
+}
+
+// countingConn is a socket in what somebody has put around it, which shows its socket.
+type countingConn struct {
+	*net.TCPConn
+	written int
+}
+
+func (c *countingConn) Write(b []byte) (int, error) {
+	c.written += len(b)
+	return c.TCPConn.Write(b)
+}
+
+// What is around a socket sees, and may change, all that is written.
+func TestNothingIsWrittenPastWhatIsAroundASocket(t *testing.T) {
+	l, far := onTCP(t, 0)
+	around := &countingConn{TCPConn: l.conn.nc.(*net.TCPConn)}
+	l.conn = newConn(around, nil)
+	x := &Exchange{Request: bytes.Repeat([]byte("x"), 40<<10), Replies: 1, First: 40 << 10}
+	if ok, err := l.submit(NewRider(), x); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	l.pool.wg.Wait()
+	if _, err := io.ReadFull(far, make([]byte, len(x.Request))); err != nil {
+		t.Fatal(err)
+	}
+	if around.written != len(x.Request) {
+		t.Errorf("%d of %d bytes went through it", around.written, len(x.Request))
 	}
 }

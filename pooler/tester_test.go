@@ -83,6 +83,11 @@ func (pt *tester) end() {
 	if s.OpenConnections+s.Idle+s.Dialing+s.Draining+s.Waiting+s.Pinned+s.Streams != 0 {
 		pt.Errorf("left over after Close: %+v", s)
 	}
+	for what, n := range pt.pool.Counts() {
+		if n != 0 {
+			pt.Errorf("%d are counted as %s after Close", n, what)
+		}
+	}
 	pt.fake.Close()
 	if n := pt.dialer.live(); n != 0 && !pt.Failed() {
 		pt.Errorf("%d sockets were never closed", n)

@@ -405,6 +405,7 @@ func TestACallerLeavesAtOnce(t *testing.T) {
 		cmd.SetVal("mine") // its caller may do with it what it likes
 		s.release()
 		w.wg.Wait()
+		synctest.Wait() // its flight is over
 		if cmd.Val() != "mine" || w.get("stays") != "value of stays" || w.get("first") != "value of first" {
 			t.Errorf("%q, and those who stay have %q and %q", cmd.Val(), w.get("stays"), w.get("first"))
 		}
@@ -969,14 +970,17 @@ func TestTheTableIsOfCommandsThatShare(t *testing.T) {
 
 // A call whose context has ended goes straight on, and counts as no gathered one.
 func TestACallThatIsOverIsNotGathered(t *testing.T) {
-	var s server
-	g, c := newTestChain(&s)
-	ctx, cancel := context.WithCancel(background)
-	cancel()
-	call(ctx, c, "get", "key")
-	if n := g.Stats(); n.Gathered != 0 || n.Batches != 0 || n.Calls != 1 {
-		t.Errorf("%+v", n)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		var s server
+		g, c := newTestChain(&s)
+		ctx, cancel := context.WithCancel(background)
+		cancel()
+		call(ctx, c, "get", "key")
+		synctest.Wait()
+		if n := g.Stats(); n.Gathered != 0 || n.Batches != 0 || n.Calls != 1 {
+			t.Errorf("%+v", n)
+		}
+	})
 }
 
 // Counts of chains that are gone stay.

@@ -1,6 +1,7 @@
 package gather
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -23,9 +24,18 @@ func TestAnOldErrorIsForgotten(t *testing.T) {
 			var s server
 			_, c := newTestChain(&s)
 			c.retries.most = 0
-			s.whole = func() error { return io.EOF } // stamped where there is no error
 			s.hold()
+			c.pipeline = func(_ context.Context, cmds []redis.Cmder) error { // as go-redis does
+				for _, cmd := range cmds {
+					if cmd.Err() == nil {
+						cmd.SetErr(io.EOF)
+					}
+				}
+				return io.EOF
+			}
 			go func() { _ = c.do(background, newCmd(background, "get", "a")) }()
+			synctest.Wait()
+			go func() { _ = c.do(background, newCmd(background, "get", "before")) }()
 			synctest.Wait()
 			cmd := newCmd(background, "get", "b")
 			cmd.SetErr(redis.Nil)

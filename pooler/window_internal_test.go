@@ -1,0 +1,61 @@
+package pooler
+
+import "testing"
+
+// endRound has all answered that was under way at the last judgement, so much of it too
+// late. It returns how many that were, and the bound that is judged with as many under way
+// as that allows, up to wanted.
+func (w *window) endRound(head *uint64, late, wanted int) (n int, most int64) {
+	n = max(int(w.round-*head), 1)
+	for i := range n {
+		*head++
+		underWay := wanted
+		if most := int(w.most.Load()); most > 0 {
+			underWay = min(most, wanted)
+		}
+		w.note(i < late, *head, *head+uint64(underWay))
+	}
+	return n, w.most.Load()
+}
+
+// A lane's window is half of what is under way after a round in which more than a fifth of
+// the replies were late, grows by an eighth after one in which fewer were, and is gone when
+// it doesn't bind.
+func TestAWindowIsJudgedOnceARound(t *testing.T) {
+	var w window
+	head := uint64(0)
+	w.endRound(&head, 0, 100)
+	for i, round := range []struct {
+		late, n int
+		most    int64
+	}{
+		{20, 100, 0},
+		{21, 100, 50},
+		{20, 100, 56},
+		{0, 50, 63},
+		{56, 56, 32},
+		{63, 63, 16},
+		{32, 32, 8},
+		{16, 16, 4},
+		{8, 8, 4},
+		{0, 4, 5},
+		{0, 4, 6},
+		{1, 5, 7},
+		{6, 6, 4},
+		{0, 7, 5},
+		{0, 4, 6},
+	} {
+		if n, most := w.endRound(&head, round.late, 100); n != round.n || most != round.most {
+			t.Fatalf("round %d: after %d replies, %d of them late, the bound is %d; want %d and %d", i, n, round.late, most, round.n, round.most)
+		}
+	}
+	if w.full(5) || !w.full(6) || !w.full(7) {
+		t.Error("the bound of 6 isn't what it is full by")
+	}
+	for range 3 {
+		w.endRound(&head, 0, 1)
+	}
+	if w.full(1000) {
+		t.Errorf("a bound of %d is left where one is under way", w.most.Load())
+	}
+}
