@@ -69,6 +69,7 @@ type progress struct {
 	answered int            // of owed: runs that are done
 	outRead  int            // of out
 	moves    int            // on another connection, unsent
+	waits    int            // in vain, after which it waited again
 	effect   command.Effect // the worst of what was sent
 	size     int64          // bytes of replies that have come on a lease
 	begun    command.Facts  // of the command that was sent in part
