@@ -188,3 +188,22 @@ func TestAnUnknownOutcomeIsNeitherEOFNorTimeoutNorDial(t *testing.T) {
 		}
 	})
 }
+
+// A server that stands still answers no new connection either: that those that are open
+// are in use isn't why, and a larger pool wouldn't help.
+func TestAWaitForAConnectionThatIsBeingOpenedBlamesNobody(t *testing.T) {
+	inLab(t, driver.Config{}, func(t *lab) {
+		rdb := t.client(func(o *redis.Options) { o.WriteTimeout = 300 * time.Millisecond })
+		if err := rdb.Ping(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		t.f.Freeze(true)
+		err := rdb.BLPop(t.Context(), time.Second, "q").Err()
+		t.f.Freeze(false)
+		t.wantErr(err, pooler.ErrWaitTimeout)
+		want := "dial everpool: " + pooler.ErrWaitTimeout.Error() + ": " + labAddr + ": no new one is ready"
+		if err != nil && err.Error() != want {
+			t.Errorf("%v, want %s", err, want)
+		}
+	})
+}
