@@ -36,7 +36,8 @@ func (e poolError) Unwrap() error { return e.err }
 func (e poolError) Is(target error) bool {
 	switch target {
 	case redis.ErrClosed:
-		return errors.Is(e.err, pooler.ErrClosed)
+		// With the stock client one that is closed tells so to whoever was waiting.
+		return errors.Is(e.err, pooler.ErrClosed) || errors.Is(e.err.Cause, errLeft)
 	case redis.ErrPoolTimeout:
 		return errors.Is(e.err, pooler.ErrWaitTimeout)
 	case redis.ErrPoolExhausted:

@@ -31,10 +31,10 @@ var keepers = map[string]func(context.Context, *redis.Client) error{
 func TestWhatKeepsItsHandleWaitsForAConnectionAsOftenAsGoRedisTries(t *testing.T) {
 	const wait = 200 * time.Millisecond
 	for name, c := range map[string]struct {
-		retries      int
-		write        time.Duration // the timeout of the socket, 0: the default
-		free         time.Duration // after which there is a connection
-		took         time.Duration // 0: it gets that
+		retries int
+		write   time.Duration // the timeout of the socket, 0: the default
+		free    time.Duration // after which there is a connection
+		took    time.Duration // 0: it gets that
 	}{
 		"in the first wait":           {retries: 3, free: wait / 2},
 		"in the last wait":            {retries: 3, free: 4*wait - 1},
