@@ -296,6 +296,19 @@ func (b *batch) shareable() bool {
 	return len(inner) > 0 && replies <= maxShared
 }
 
+// bulky reports whether the planned commands are so large that they had better be sent on
+// a connection of their own. A server reads so much of a connection in each turn of its
+// loop, so of larger ones it runs one on each connection in a turn, and where a turn ends
+// with an fsync (appendfsync always) many connections get more of them done.
+func (b *batch) bulky() bool {
+	const turn = 16 << 10
+	n := 0
+	for i := range b.plan {
+		n += int(b.plan[i].n)
+	}
+	return len(b.req)-b.sent > n*turn
+}
+
 // prepare readies the planned commands for a connection of their own: it returns
 // how many replies they will have, what they make of their connection, and what the
 // first of them pins it for. bound says that the connection carries what another

@@ -218,7 +218,7 @@ func (h *handle) send() error {
 		h.redirect()
 		return nil
 	}
-	share := h.node.shares && h.lease == nil && !h.keepsLocked() && h.b.shareable()
+	share := h.node.shares && h.lease == nil && !h.keepsLocked() && h.b.shareable() && (h.ride.under || !h.b.bulky())
 	if h.ride.under && !share {
 		if err := h.alight(); err != nil {
 			return err
