@@ -42,6 +42,48 @@ func Example_goRedis() {
 	// Output: 1 <nil>
 }
 
+// A worker goes on after an outcome that nobody knows, and ends with its client.
+func Example_worker() {
+	addr, stop := startServer()
+	defer stop()
+
+	d, err := driver.New(driver.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer d.Close()
+	rdb := redis.NewClient(d.Options(&redis.Options{Addr: addr}))
+
+	if err := rdb.LPush(ctx, "jobs", "paint", "dry").Err(); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(work(rdb, func(job string) {
+		fmt.Println(job)
+		if job == "dry" {
+			_ = rdb.Close()
+		}
+	}))
+	// Output:
+	// paint
+	// dry
+	// <nil>
+}
+
+func work(rdb *redis.Client, do func(job string)) error {
+	for {
+		job, err := rdb.BLMove(ctx, "jobs", "working", "RIGHT", "LEFT", time.Second).Result()
+		switch {
+		case errors.Is(err, redis.ErrClosed): // the client was closed with the call under way
+			return nil
+		case errors.Is(err, redis.Nil), errors.Is(err, pooler.ErrUnknownOutcome):
+			continue // what may have been taken is in "working"
+		case err != nil:
+			return err
+		}
+		do(job)
+	}
+}
+
 // redigo's pool becomes options.
 func Example_redigo() {
 	addr, stop := startServer()

@@ -69,6 +69,7 @@ type progress struct {
 	answered int            // of owed: runs that are done
 	outRead  int            // of out
 	moves    int            // on another connection, unsent
+	waits    int            // in vain, after which it waited again
 	effect   command.Effect // the worst of what was sent
 	size     int64          // bytes of replies that have come on a lease
 	begun    command.Facts  // of the command that was sent in part
@@ -293,6 +294,19 @@ func (b *batch) shareable() bool {
 		replies += int(r.n)
 	}
 	return len(inner) > 0 && replies <= maxShared
+}
+
+// bulky reports whether the planned commands are so large that they had better be sent on
+// a connection of their own. A server reads so much of a connection in each turn of its
+// loop, so of larger ones it runs one on each connection in a turn, and where a turn ends
+// with an fsync (appendfsync always) many connections get more of them done.
+func (b *batch) bulky() bool {
+	const turn = 16 << 10
+	n := 0
+	for i := range b.plan {
+		n += int(b.plan[i].n)
+	}
+	return len(b.req)-b.sent > n*turn
 }
 
 // prepare readies the planned commands for a connection of their own: it returns

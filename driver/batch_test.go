@@ -758,9 +758,14 @@ func TestARequestThatWaitsForRoomWhenItsHandleIsClosedWasNotSent(t *testing.T) {
 				}
 				t.f.Freeze(true)
 				const room = 1 << 20
-				large := "ECHO " + strings.Repeat("x", 64<<10-len("*2 $4 ECHO $65512 ")-6)
+				large := slices.Repeat([]string{"ECHO " + strings.Repeat("x", 13083)}, 5) // a larger one had a lease
+				large[0] += "x"
+
+				if n := len(frames(large...)); n != 64<<10 {
+					t.Fatalf("%d bytes", n)
+				}
 				for range room/(64<<10) + 1 { // the first is being written
-					t.handle().send(large)
+					t.handle().send(large...)
 					synctest.Wait()
 				}
 				result := t.blocked(func() error { _, err := io.WriteString(a, frames("INCR m")); return err })

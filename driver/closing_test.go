@@ -314,3 +314,40 @@ func TestAReplyThatNobodyWaitsForIsReadBeforeTheNextRequest(t *testing.T) {
 		})
 	}
 }
+
+// Workers end when their client is closed, which they know by redis.ErrClosed, also those
+// that are waiting for a job then.
+func TestACallUnderWayWhenItsClientIsClosedIsToldThatItIs(t *testing.T) {
+	for name, call := range map[string]struct {
+		run     func(*lab, *redis.Client) error
+		unknown bool
+	}{
+		"GET":         {func(t *lab, rdb *redis.Client) error { return rdb.Get(t.Context(), "k").Err() }, false},
+		"INCR":        {func(t *lab, rdb *redis.Client) error { return rdb.Incr(t.Context(), "n").Err() }, true},
+		"BLPOP":       {func(t *lab, rdb *redis.Client) error { return rdb.BLPop(t.Context(), 0, "q").Err() }, true},
+		"transaction": {func(t *lab, rdb *redis.Client) error { return incrInTx(t, rdb) }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBothLabs(t, driver.Config{}, func(t *lab) {
+				rdb := t.client(func(o *redis.Options) { o.MaxRetries, o.MinRetryBackoff = 3, -1 })
+				if err := rdb.Ping(t.Context()).Err(); err != nil {
+					t.Fatal(err)
+				}
+				t.f.Freeze(name != "BLPOP") // which waits by itself, once it is there
+				result := t.blocked(func() error { return call.run(t, rdb) })
+				_ = rdb.Close()
+				err := result()
+				t.f.Freeze(false)
+				t.wantErr(err, redis.ErrClosed)
+				if errors.Is(err, pooler.ErrUnknownOutcome) != call.unknown {
+					t.Errorf("%v; unknown: want %t", err, call.unknown)
+				}
+			})
+		})
+	}
+}
+
+func incrInTx(t *lab, rdb *redis.Client) error {
+	_, err := rdb.TxPipelined(t.Context(), func(p redis.Pipeliner) error { return p.Incr(t.Context(), "n").Err() })
+	return err
+}

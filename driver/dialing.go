@@ -108,6 +108,8 @@ const (
 	initConn   = "go-redis/v9.(*baseClient).initConn"
 
 	clientProcess = "go-redis/v9.(*Client).Process"
+	connProcess   = "go-redis/v9.(*Conn).Process"
+	txProcess     = "go-redis/v9.(*Tx).Process"
 )
 
 // triedOnce are functions of go-redis whose commands it doesn't try again, since their
@@ -185,7 +187,7 @@ func (inDial) Here(_ string, _ int, ill pooler.Illness) bool { return ill.Silent
 // where it sees contexts. It does so for a single command of a client, unless that is tried
 // once; a Conn or a Tx would be of no use any more.
 func (h *handle) goesToDial() bool {
-	return vetoes && !h.bound.tracks && h.bound.retries && !h.b.shaking && !h.b.sticks() && calledBy(clientProcess) && !slices.ContainsFunc(triedOnce, calledBy)
+	return vetoes && !h.bound.tracks && h.bound.retries > 0 && !h.b.shaking && !h.b.sticks() && calledBy(clientProcess) && !slices.ContainsFunc(triedOnce, calledBy)
 }
 
 // awaitNode awaits the node, which is away, for a request that can't be brought to the
@@ -216,6 +218,37 @@ func (h *handle) awaitNode(by time.Time) (time.Time, error) {
 		h.readBy = h.writeBy
 	}
 	return h.writeBy.Time, nil
+}
+
+// waitsAgain reports whether a request that has found no connection in time waits once
+// more. A single command of a client is tried again by go-redis, on another handle, as
+// often as MaxRetries says. One of a Conn or a Tx can't be: go-redis refuses a handle
+// that has failed, and that is the only one that they ever have. So it waits as often
+// here. The handshake is go-redis's to try again, with all that OnConnect does.
+func (h *handle) waitsAgain() bool {
+	switch h.bound.places.(type) {
+	case nil, sentinels:
+	default:
+		return false // clusters try Watch again by themselves, and rings never do
+	}
+	return h.b.waits < h.bound.retries && (calledBy(txProcess) || calledBy(connProcess)) && !calledBy(initConn)
+}
+
+// waitAgain returns the deadline of the next wait after one that was in vain. What was
+// waited isn't counted as time of the socket's; a context's deadline stays.
+func (h *handle) waitAgain(by time.Time, e *pooler.Error) (time.Time, error) {
+	switch {
+	case !h.writeBy.ofContext && !by.IsZero():
+		by = by.Add(e.Waited)
+		h.writeBy.Time = by
+		if h.writeBy.ofRead {
+			h.readBy = h.writeBy
+		}
+	case !by.IsZero() && !time.Now().Before(by):
+		return by, e
+	}
+	h.b.waits++
+	return by, nil
 }
 
 // detach takes back what driver.attach has counted.

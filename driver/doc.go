@@ -31,8 +31,8 @@
 //
 // # What shares a connection, and when
 //
-// Commands, pipelines of up to 1,000 commands and 64 KiB, and whole transactions
-// (TxPipelined) ride shared connections together with everybody else's of the
+// Commands of up to 16 KiB, pipelines of up to 1,000 of them and 64 KiB, and whole
+// transactions (TxPipelined) ride shared connections together with everybody else's of the
 // same session, unless Config.Pool.SharedConns is -1. Blocking commands, larger
 // requests and administration lease a connection until their replies are in.
 // WATCH and an unfinished MULTI keep it until EXEC, DISCARD or UNWATCH. These keep it for the handle's life:

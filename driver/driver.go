@@ -165,7 +165,9 @@ func (d *Driver) attach(b *binding, network, addr string) (*node, []note, error)
 	defer d.mu.Unlock()
 	if b.late != nil {
 		o := b.late()
-		b.retries = b.retries && o.MaxRetries >= 0
+		if o.MaxRetries < 0 {
+			b.retries = 0
+		}
 		b.err, b.late = errors.Join(b.err, changedSince(&b.returned, o)), nil
 	}
 	if b.err != nil {

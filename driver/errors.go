@@ -2,12 +2,15 @@ package driver
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/redis/go-redis/v9"
 
@@ -36,11 +39,33 @@ func (e poolError) Unwrap() error { return e.err }
 func (e poolError) Is(target error) bool {
 	switch target {
 	case redis.ErrClosed:
-		return errors.Is(e.err, pooler.ErrClosed)
+		// With the stock client one that is closed tells so to whoever was waiting.
+		return errors.Is(e.err, pooler.ErrClosed) || errors.Is(e.err.Cause, errLeft)
 	case redis.ErrPoolTimeout:
 		return errors.Is(e.err, pooler.ErrWaitTimeout)
 	case redis.ErrPoolExhausted:
 		return errors.Is(e.err, pooler.ErrPoolExhausted)
+	}
+	return isSystems(e.err.Cause, target)
+}
+
+// As finds what was wrong with a certificate or a name.
+func (e poolError) As(target any) bool { return asMistake(e.err.Cause, target) }
+
+// isSystems reports whether target is the operating system's word for what has happened
+// underneath, as ECONNREFUSED, by which programs know it with the stock client. go-redis
+// asks for none of them.
+func isSystems(cause, target error) bool {
+	_, ok := target.(syscall.Errno) //nolint:errorlint // what is looked for, as it is
+	return ok && errors.Is(cause, target)
+}
+
+// asMistake finds in the cause what isn't mended by trying again, for programs that tell
+// such errors apart. What go-redis looks for, a net.Error above all, isn't found.
+func asMistake(cause error, target any) bool {
+	switch target.(type) {
+	case **tls.CertificateVerificationError, *x509.UnknownAuthorityError, *x509.HostnameError, *x509.CertificateInvalidError, **net.DNSError:
+		return cause != nil && errors.As(cause, target)
 	}
 	return false
 }
@@ -142,6 +167,9 @@ var errLost = errors.New("everpool: connection lost")
 
 // Unwrap returns io.EOF, by which go-redis knows that it may try again.
 func (e *lostError) Unwrap() error { return io.EOF }
+
+// Is knows the operating system's word for it.
+func (e *lostError) Is(target error) bool { return isSystems(e.cause, target) }
 
 // lateError: the deadline passed while the reply to a request was awaited that
 // must not run twice. It is a timeout to everybody who asks, but go-redis, which

@@ -1,8 +1,12 @@
 package driver_test
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
+	"io"
 	"net"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -187,4 +191,72 @@ func TestAnUnknownOutcomeIsNeitherEOFNorTimeoutNorDial(t *testing.T) {
 			t.Errorf("unknown %d", s.Unknown)
 		}
 	})
+}
+
+// A server that stands still answers no new connection either: that those that are open
+// are in use isn't why, and a larger pool wouldn't help.
+func TestAWaitForAConnectionThatIsBeingOpenedBlamesNobody(t *testing.T) {
+	inLab(t, driver.Config{}, func(t *lab) {
+		rdb := t.client(func(o *redis.Options) { o.WriteTimeout = 300 * time.Millisecond })
+		if err := rdb.Ping(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		t.f.Freeze(true)
+		err := rdb.BLPop(t.Context(), time.Second, "q").Err()
+		t.f.Freeze(false)
+		t.wantErr(err, pooler.ErrWaitTimeout)
+		want := "dial everpool: " + pooler.ErrWaitTimeout.Error() + ": " + labAddr + ": no new one is ready"
+		if err != nil && err.Error() != want {
+			t.Errorf("%v, want %s", err, want)
+		}
+	})
+}
+
+// Programs tell by these what is wrong: wait for a server that isn't started yet, give up
+// on a certificate.
+func TestWhyANodeIsDownIsKnownByTheNamesThatTheStockClientHasForIt(t *testing.T) {
+	certificate := &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}
+	for name, c := range map[string]struct {
+		dial  error // nil: refused
+		knows func(error) bool
+	}{
+		"refused":     {nil, func(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) }},
+		"no route":    {&net.OpError{Op: "dial", Err: syscall.EHOSTUNREACH}, func(err error) bool { return errors.Is(err, syscall.EHOSTUNREACH) }},
+		"no host":     {&net.OpError{Op: "dial", Err: &net.DNSError{IsNotFound: true}}, isA[*net.DNSError]},
+		"certificate": {certificate, isA[*tls.CertificateVerificationError]},
+		"authority":   {certificate, isA[x509.UnknownAuthorityError]},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ways(t, driver.Config{Pool: pooler.Config{FailFastAfter: time.Second}}, func(t *lab, rdb *redis.Client) {
+				t.f.Down(c.dial)
+				stock := t.stock()
+				if err := stock.Ping(t.Context()).Err(); !c.knows(err) {
+					t.Errorf("stock: %v", err)
+				}
+				err := rdb.Ping(t.Context()).Err()
+				if t.wantErr(err, pooler.ErrNodeDown); !c.knows(err) {
+					t.Errorf("%v (%T) isn't known", err, err)
+				}
+				if errors.Is(err, io.EOF) || isA[net.Error](err) {
+					t.Errorf("%v is what go-redis tries again", err)
+				}
+			})
+		})
+	}
+}
+
+func isA[E error](err error) bool { _, ok := errors.AsType[E](err); return ok }
+
+func TestWhyAConnectionWasLostIsKnownByTheSystemsName(t *testing.T) {
+	for name, call := range map[string]func(*lab, *redis.Client) error{
+		"INCR": func(t *lab, rdb *redis.Client) error { return rdb.Incr(t.Context(), "n").Err() },
+		"SET":  func(t *lab, rdb *redis.Client) error { return rdb.Set(t.Context(), "k", "v", 0).Err() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBothLabs(t, driver.Config{}, func(t *lab) {
+				t.spoiled(name, 1000, spoil["lost before the reply"])
+				t.wantErr(call(t, t.client()), syscall.ECONNRESET)
+			})
+		})
+	}
 }

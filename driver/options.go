@@ -64,7 +64,7 @@ type binding struct {
 	// while it doesn't serve. Otherwise requests meet an outage when they are written.
 	waits bool
 
-	retries bool // go-redis tries single commands again that were never sent
+	retries int // how often go-redis tries single commands again that were never sent
 
 	courses *courses // nil: no client of it reads pushes
 
@@ -230,10 +230,19 @@ func pinsHandles(o *redis.Options) bool {
 		o.MaintNotificationsConfig.Mode != maintnotifications.ModeDisabled
 }
 
+// retriesOf is how often go-redis tries again by these options, to which it hasn't given
+// its defaults yet.
+func retriesOf(o *redis.Options) int {
+	if o.MaxRetries < 0 {
+		return 0
+	}
+	return cmp.Or(o.MaxRetries, 3)
+}
+
 // bind takes from the options what the driver has to know.
 func (d *Driver) bind(o *redis.Options, bad []error) *binding {
 	b := &binding{
-		driver: d, pool: d.cfg.Pool, tls: o.TLSConfig.Clone(), waits: true, retries: o.MaxRetries >= 0, courses: &courses{},
+		driver: d, pool: d.cfg.Pool, tls: o.TLSConfig.Clone(), waits: true, retries: retriesOf(o), courses: &courses{},
 		tracks: o.ClientSideCache != nil || o.ClientSideCacheConfig != nil,
 	}
 	if d.cfg.Dial == nil && o.Dialer != nil {

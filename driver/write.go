@@ -218,7 +218,7 @@ func (h *handle) send() error {
 		h.redirect()
 		return nil
 	}
-	share := h.node.shares && h.lease == nil && !h.keepsLocked() && h.b.shareable()
+	share := h.node.shares && h.lease == nil && !h.keepsLocked() && h.b.shareable() && (h.ride.under || !h.b.bulky())
 	if h.ride.under && !share {
 		if err := h.alight(); err != nil {
 			return err
@@ -588,12 +588,14 @@ func obtain[T any](h *handle, req pooler.Request, get func(context.Context, pool
 	}
 }
 
-// afterRefusal returns the deadline of another try, after the node was awaited, or why
-// there is none.
+// afterRefusal returns the deadline of another try, at once or after the node was
+// awaited, or why there is none.
 func (h *handle) afterRefusal(req pooler.Request, err error) (time.Time, error) {
 	e, ok := errors.AsType[*pooler.Error](err)
 	_, dials := req.Place.Places.(inDial)
 	switch {
+	case ok && errors.Is(e, pooler.ErrWaitTimeout) && h.waitsAgain():
+		return h.waitAgain(req.Deadline, e)
 	case !ok || !dials || !errors.Is(e, pooler.ErrElsewhere):
 		return req.Deadline, err
 	case h.b.any(subscribes): // go-redis dials for it, where it waits, whatever it is told

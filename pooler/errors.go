@@ -148,11 +148,12 @@ type Error struct {
 	Open, Max, Leased, Waiting int
 	Holders                    string
 
-	mostly string // what most of them were doing
+	mostly  string // what most of them were doing, "": that isn't the reason
+	opening bool   // there was room for more connections, and none was ready
 }
 
 // Error says in one line, without credentials, what went wrong, at which node, what
-// holds most of the connections, and the cause.
+// holds most of the connections of a full pool, and the cause.
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString(e.Err.Error())
@@ -161,6 +162,9 @@ func (e *Error) Error() string {
 	}
 	if e.mostly != "" {
 		b.WriteString(": most connections are held by " + e.mostly)
+	}
+	if e.opening {
+		b.WriteString(": no new one is ready")
 	}
 	if e.NeverAnswered {
 		b.WriteString(": never answered")

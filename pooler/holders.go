@@ -40,7 +40,9 @@ func (p *Pool) holdersLocked(now time.Duration) []Holder {
 	})
 }
 
-// busyErrorLocked is an error that says who holds the connections.
+// busyErrorLocked is an error that says who holds the connections, or that the pool
+// isn't full: then it is a new connection that takes too long, as of a frozen server, and
+// more room would be of no use.
 func (p *Pool) busyErrorLocked(sentinel error, waited time.Duration) *Error {
 	e := p.downErrorLocked(sentinel)
 	e.Waited, e.Open, e.Max, e.Waiting = waited, len(p.conns.all), p.boundLocked(), p.queue.waiting
@@ -51,6 +53,9 @@ func (p *Pool) busyErrorLocked(sentinel error, waited time.Duration) *Error {
 		}
 	}
 	e.mostly, e.Holders = printHolders(all)
+	if e.opening = !p.fullLocked(); e.opening {
+		e.mostly = ""
+	}
 	return e
 }
 
