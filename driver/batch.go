@@ -185,9 +185,10 @@ func (b *batch) sticks() bool {
 	return n > 1 && worst != command.Read
 }
 
-// take adds bytes of commands. Large batches borrow a buffer.
+// take adds bytes of commands. Large batches borrow a buffer, as soon as a whole buffer of
+// go-redis's has come, behind which there is more.
 func (b *batch) take(p []byte, lent *buffers) {
-	if n := len(b.req) + len(p); n > cap(b.req) && n > keepBuffer && n <= largeBuffer {
+	if n := len(b.req) + len(p); n > cap(b.req) && n >= keepBuffer && n <= largeBuffer {
 		small := b.req
 		b.req = append(lent.lend(n), small...)
 		lent.takeBack(small)

@@ -572,7 +572,7 @@ func (l *lane) pingLocked() (r *Rider, write bool) {
 	r = NewRider()
 	r.own = true
 	_ = l.boardLocked(r, &Exchange{Request: ping, Replies: 1, First: len(ping)}) // it has nothing that could be lost
-	l.outbox.b = append(l.outbox.b, ping...)
+	l.outbox.add(ping)
 	write = !l.outbox.writing
 	l.outbox.writing = true
 	return r, write

@@ -70,7 +70,7 @@ func (l *lane) submit(r *Rider, x *Exchange) (bool, error) {
 	company := l.company.Load()
 	alone := idle && company <= 1 && (len(x.Request) <= aloneUpTo || len(x.Request) <= atOnceUpTo && l.conn.socket.bare != nil)
 	if !alone {
-		l.outbox.b = append(l.outbox.b, x.Request...)
+		l.outbox.add(x.Request)
 	}
 	if l.outbox.writing {
 		l.mu.Unlock()
