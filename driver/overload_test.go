@@ -1,10 +1,14 @@
 package driver_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -45,6 +49,86 @@ func TestAServerThatCannotKeepUpStillAnswersInTime(t *testing.T) {
 			t.Errorf("%d of the %d that the server could run were in time", n, could)
 		} else {
 			t.Logf("%d of the %d that the server could run were in time", n, could)
+		}
+	})
+}
+
+// far delivers what is written after so long, as a network does.
+type far struct {
+	net.Conn
+	away time.Duration
+	sent chan sentAt
+	once sync.Once
+}
+
+type sentAt struct {
+	b  []byte
+	at time.Time
+}
+
+func newFar(nc net.Conn, away time.Duration) *far {
+	f := &far{Conn: nc, away: away, sent: make(chan sentAt, 10_000)}
+	go func() {
+		for s := range f.sent {
+			time.Sleep(time.Until(s.at.Add(away)))
+			_, _ = f.Conn.Write(s.b)
+		}
+		_ = f.Conn.Close()
+	}()
+	return f
+}
+
+func (f *far) Write(b []byte) (int, error) {
+	f.sent <- sentAt{bytes.Clone(b), time.Now()}
+	return len(b), nil
+}
+
+func (f *far) Close() error {
+	f.once.Do(func() { close(f.sent) })
+	return nil
+}
+
+// Callers whose deadlines are shorter than the way to the server always come too late,
+// however little is under way: that less is, would cost the patient ones their throughput.
+func TestHastyCallersOfAFarServerCostPatientOnesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const away, lasts, patient = 50 * time.Millisecond, 10 * time.Second, 100
+		f := testkit.NewFake()
+		t.Cleanup(f.Close)
+		d := newDriver(t, driver.Config{Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			nc, err := f.Dial(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			return newFar(nc, away), nil
+		}})
+		rdb := redis.NewClient(d.Options(&redis.Options{Addr: labAddr, MaxRetries: -1}))
+		t.Cleanup(func() { _ = rdb.Close() })
+		var done atomic.Int64
+		var wg sync.WaitGroup
+		end := time.Now().Add(lasts)
+		call := func(within time.Duration, count *atomic.Int64) {
+			wg.Go(func() {
+				for time.Now().Before(end) {
+					ctx, cancel := context.WithTimeout(context.Background(), within)
+					if err := rdb.Get(ctx, "k").Err(); errors.Is(err, redis.Nil) {
+						count.Add(1)
+					}
+					cancel()
+				}
+			})
+		}
+		for range patient {
+			call(time.Second, &done)
+		}
+		for range 20 {
+			call(away/2, new(atomic.Int64))
+		}
+		wg.Wait()
+		if n, could := done.Load(), patient*int64(lasts/away); n < could*8/10 {
+			t.Errorf("%d of %d patient calls", n, could)
+		} else {
+			t.Logf("%d of %d patient calls", n, could)
 		}
 	})
 }

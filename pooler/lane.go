@@ -176,6 +176,16 @@ func newLane(p *Pool, c *Conn, group *Lanes) *lane {
 // inFlight is the number of exchanges under way.
 func (l *lane) inFlight() int { return int(l.tail.Load() - l.head.Load()) }
 
+func (l *lane) now() time.Duration { return l.pool.now() }
+
+// answered is the number of exchanges that the open lanes of the session have answered.
+func (l *lane) answered() (n uint64) {
+	for _, o := range *l.group.lanes.Load() {
+		n += o.head.Load()
+	}
+	return n
+}
+
 // live is the number of exchanges whose callers haven't left. The lane's own have none.
 func (l *lane) live() int {
 	n := 0
@@ -361,7 +371,7 @@ func (l *lane) deliverTo(r *Rider, s *slot) (full bool) {
 	if l.inbound.left == 0 {
 		l.group.sizes.note(s.like, l.inbound.size)
 		l.inbound.size = 0
-		l.window.note(r.closed, l.head.Load()+1, l.tail.Load())
+		l.window.note(r.closed, l.head.Load()+1, l.tail.Load(), l)
 		s.rider.Store(nil) // before r can go anywhere else
 	}
 	if (l.inbound.left == 0 || r.p != nil && r.got == len(r.p)) && r.unparkLocked() {

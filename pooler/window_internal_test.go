@@ -1,19 +1,37 @@
 package pooler
 
-import "testing"
+import (
+	"slices"
+	"testing"
+	"time"
+)
+
+// clockwork is the progress of a session whose only lane is the one that is judged. A
+// round takes so long, and each reply of it.
+type clockwork struct {
+	round, each time.Duration
+	at          time.Duration
+	n           uint64
+}
+
+func (c *clockwork) now() time.Duration { return c.at }
+
+func (c *clockwork) answered() uint64 { return c.n }
 
 // endRound has all answered that was under way at the last judgement, so much of it too
 // late. It returns how many that were, and the bound that is judged with as many under way
 // as that allows, up to wanted.
-func (w *window) endRound(head *uint64, late, wanted int) (n int, most int64) {
-	n = max(int(w.round-*head), 1)
+func (w *window) endRound(by *clockwork, late, wanted int) (n int, most int64) {
+	n = max(int(w.round-by.n), 1)
+	by.at += by.round
 	for i := range n {
-		*head++
+		by.n++
+		by.at += by.each
 		underWay := wanted
 		if most := int(w.most.Load()); most > 0 {
 			underWay = min(most, wanted)
 		}
-		w.note(i < late, *head, *head+uint64(underWay))
+		w.note(i < late, by.n, by.n+uint64(underWay), by)
 	}
 	return n, w.most.Load()
 }
@@ -23,13 +41,14 @@ func (w *window) endRound(head *uint64, late, wanted int) (n int, most int64) {
 // it doesn't bind.
 func TestAWindowIsJudgedOnceARound(t *testing.T) {
 	var w window
-	head := uint64(0)
+	head := clockwork{each: time.Millisecond}
 	w.endRound(&head, 0, 100)
 	for i, round := range []struct {
 		late, n int
 		most    int64
 	}{
 		{20, 100, 0},
+		{21, 100, 0}, // how long it takes isn't known
 		{21, 100, 50},
 		{20, 100, 56},
 		{0, 50, 63},
@@ -57,5 +76,24 @@ func TestAWindowIsJudgedOnceARound(t *testing.T) {
 	}
 	if w.full(1000) {
 		t.Errorf("a bound of %d is left where one is under way", w.most.Load())
+	}
+}
+
+// Where a round takes as long however little is under way, the window is opened, and isn't
+// narrowed again for so many rounds, each time for more.
+func TestAWindowThatIsNarrowedInVainIsOpened(t *testing.T) {
+	var w window
+	by := clockwork{round: 50 * time.Millisecond}
+	var bounds []int64
+	for range 15 {
+		_, most := w.endRound(&by, 100, 100)
+		bounds = append(bounds, most)
+	}
+	want := []int64{0, 50, 25, 0, 0, 0, 0, 0, 50, 25, 0, 0, 0, 0, 0}
+	if !slices.Equal(bounds, want) {
+		t.Errorf("the bounds are %v, want %v", bounds, want)
+	}
+	if w.rest != 16-4 {
+		t.Errorf("it rests for %d rounds more, want %d", w.rest, 16-4)
 	}
 }
