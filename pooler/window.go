@@ -72,16 +72,16 @@ func (w *window) judge(underWay int64, by progress) {
 	switch {
 	case !tooLate && most >= 2*underWay+minWindow:
 		w.most.Store(0) // it isn't what keeps requests from being sent
+	case most > 0 && measured && each > w.each*5/4:
+		w.vain = min(max(4*w.vain, 4), maxRest)
+		w.rest = w.vain
+		w.most.Store(0)
 	case !tooLate:
 		w.most.Store(most + max(most/8, 1))
 		w.vain -= w.vain / 8
 	case w.rest > 0:
 		w.rest--
 	case !measured:
-	case most > 0 && each > w.each*5/4:
-		w.vain = min(max(4*w.vain, 4), maxRest)
-		w.rest = w.vain
-		w.most.Store(0)
 	default:
 		if most == 0 {
 			w.each = each
