@@ -22,7 +22,7 @@ type window struct {
 	most         atomic.Int64  // 0: no bound
 	round        uint64        // the slot that ends it
 	late, inTime int           // replies of this round, by whether their callers had left
-	began        time.Duration // when this round did, 0: not known
+	began        time.Duration // when this round did, or was narrowed; 0: not known
 	answered     uint64        // by all lanes of the session until then
 	each         time.Duration // what a reply took before the window was narrowed
 	rest         int           // rounds until it may be narrowed again
@@ -63,22 +63,21 @@ func (w *window) judge(underWay int64, by progress) {
 		w.began = 0
 		return
 	}
-	measured, each := w.began > 0, by.now()-w.began
-	w.began += each
-	if n := int64(by.answered() - w.answered); n > 0 { // a lane may have gone meanwhile
+	now, answered := by.now(), by.answered()
+	measured, each := w.began > 0, now-w.began
+	if n := int64(answered - w.answered); n > 0 { // a lane may have gone meanwhile
 		each /= time.Duration(n)
 	}
-	w.answered = by.answered()
 	switch {
 	case !tooLate && most >= 2*underWay+minWindow:
 		w.most.Store(0) // it isn't what keeps requests from being sent
 	case most > 0 && measured && each > w.each*5/4:
-		w.vain = min(max(4*w.vain, 4), maxRest)
+		w.vain = min(max(4*w.vain, 1), maxRest)
 		w.rest = w.vain
 		w.most.Store(0)
 	case !tooLate:
 		w.most.Store(most + max(most/8, 1))
-		w.vain -= w.vain / 8
+		w.vain -= (w.vain + 7) / 8
 	case w.rest > 0:
 		w.rest--
 	case !measured:
@@ -87,5 +86,8 @@ func (w *window) judge(underWay int64, by progress) {
 			w.each = each
 		}
 		w.most.Store(max((underWay+1)/2, minWindow))
+	}
+	if most == 0 || w.most.Load() == 0 {
+		w.began, w.answered = now, answered
 	}
 }

@@ -89,11 +89,11 @@ func TestAWindowThatIsNarrowedInVainIsOpened(t *testing.T) {
 		_, most := w.endRound(&by, 100, 100)
 		bounds = append(bounds, most)
 	}
-	want := []int64{0, 50, 25, 0, 0, 0, 0, 0, 50, 25, 0, 0, 0, 0, 0}
+	want := []int64{0, 50, 25, 0, 0, 50, 25, 0, 0, 0, 0, 0, 50, 25, 0}
 	if !slices.Equal(bounds, want) {
 		t.Errorf("the bounds are %v, want %v", bounds, want)
 	}
-	if w.rest != 16-4 {
-		t.Errorf("it rests for %d rounds more, want %d", w.rest, 16-4)
+	if w.rest != 16 {
+		t.Errorf("it rests for %d rounds more, want 16", w.rest)
 	}
 }
