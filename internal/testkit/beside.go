@@ -8,10 +8,10 @@ import (
 )
 
 // How many tests of a process run beside each other: of those that wait for most of their
-// time twice as many as there are processors; of those that work half as many, so that
+// time half as many again as there are processors; of those that work half as many, so that
 // what waits for a server, or for a deadline, beside them isn't late.
 var (
-	waiting = make(chan struct{}, 2*runtime.GOMAXPROCS(0))
+	waiting = make(chan struct{}, max(2, 3*runtime.GOMAXPROCS(0)/2))
 	working = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
 )
 
