@@ -322,15 +322,7 @@ func (l *lab) waitedGet(rdb *redis.Client) {
 // A reader that takes a byte at a time gets the push whole, and the replies behind it.
 func TestTheCourseIsOneFrameBeforeTheReplies(t *testing.T) {
 	inBothLabs(t, one(), func(t *lab) {
-		w := &told{}
-		rdb, _ := t.listened(w)
-		v := t.handleOf(rdb.Options())
-		v.send("HELLO 3")
-		for hello := ""; !strings.HasSuffix(hello, "$7\r\nmodules\r\n*0\r\n"); {
-			hello += string(t.readBytes(v, 1))
-		}
-		holder := t.handle()
-		holder.do("WATCH k", "+OK")
+		v, holder := t.behindHolder()
 		sent := t.blocked(func() error { _, err := v.Write([]byte(frames("PING a", "PING b"))); return err })
 		time.Sleep(time.Millisecond)
 		holder.do("UNWATCH", "+OK")
@@ -349,14 +341,7 @@ func TestAConnectionOfPushesIsToldNoCourse(t *testing.T) {
 	for request, reply := range map[string]string{"CLIENT TRACKING ON": "+OK\r\n", "SUBSCRIBE c": ">3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n"} {
 		t.Run(request, func(t *testing.T) {
 			inBothLabs(t, one(), func(t *lab) {
-				rdb, _ := t.listened(new(told))
-				v := t.handleOf(rdb.Options())
-				v.send("HELLO 3")
-				for hello := ""; !strings.HasSuffix(hello, "$7\r\nmodules\r\n*0\r\n"); {
-					hello += string(t.readBytes(v, 1))
-				}
-				holder := t.handle()
-				holder.do("WATCH k", "+OK")
+				v, holder := t.behindHolder()
 				t.f.HangDials(true)
 				sent := t.blocked(func() error { _, err := v.Write([]byte(frames(request))); return err })
 				time.Sleep(time.Millisecond)
@@ -371,6 +356,21 @@ func TestAConnectionOfPushesIsToldNoCourse(t *testing.T) {
 			})
 		})
 	}
+}
+
+// behindHolder returns a handle in RESP3, of a client that listens, and the one that holds
+// the pool's only connection.
+func (l *lab) behindHolder() (v, holder *virtual) {
+	l.Helper()
+	rdb, _ := l.listened(new(told))
+	v = l.handleOf(rdb.Options())
+	v.send("HELLO 3")
+	for hello := ""; !strings.HasSuffix(hello, "$7\r\nmodules\r\n*0\r\n"); {
+		hello += string(l.readBytes(v, 1))
+	}
+	holder = l.handle()
+	holder.do("WATCH k", "+OK")
+	return v, holder
 }
 
 // readBytes reads n bytes, each by a Read of its own.
