@@ -92,7 +92,7 @@ func (f *far) Close() error {
 // however little is under way: that less is, would cost the patient ones their throughput.
 func TestHastyCallersOfAFarServerCostPatientOnesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const away, lasts, patient = 50 * time.Millisecond, 20 * time.Second, 100
+		const away, lasts, patient = 50 * time.Millisecond, 60 * time.Second, 100
 		f := testkit.NewFake()
 		t.Cleanup(f.Close)
 		d := newDriver(t, driver.Config{Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
