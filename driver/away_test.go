@@ -5,12 +5,15 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/everpool/everpool/driver"
+	"github.com/everpool/everpool/internal/testkit"
 )
 
 // Its first callers meet an outage in Write, where contexts aren't seen. go-redis brings
@@ -30,6 +33,77 @@ func TestTheFirstCallersOfAnOutageAreLetGoWhenTheirContextsEnd(t *testing.T) {
 			t.Errorf("took %v", took)
 		}
 		t.f.Up()
+	})
+}
+
+// One dial that fails isn't an outage: the node is asked once more before its callers are
+// sent to the dial, since each has only so many tries.
+func TestOneFailedDialCostsCallersNoneOfTheirTries(t *testing.T) {
+	var fails atomic.Int64
+	var f *testkit.Fake
+	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		time.Sleep(time.Millisecond)
+		if fails.Add(-1) >= 0 {
+			return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNRESET}
+		}
+		return f.Dial(ctx, network, addr)
+	}
+	inBothLabs(t, driver.Config{Dial: dial}, func(t *lab) {
+		f = t.f
+		rdb := t.client(func(o *redis.Options) {
+			o.MaxRetries, o.MinRetryBackoff, o.MaxRetryBackoff = 1, time.Hour, time.Hour
+		})
+		if err := rdb.Incr(t.Context(), "n").Err(); err != nil {
+			t.Fatal(err)
+		}
+		for _, failing := range []int64{1, 2} {
+			fails.Store(failing)
+			t.f.ResetAll()
+			began := time.Now()
+			if err := rdb.Incr(t.Context(), "n").Err(); err != nil {
+				t.Errorf("%d dials fail: %v", failing, err)
+			}
+			if took, sent := time.Since(began), time.Since(began) >= 30*time.Minute; sent != (failing > 1) {
+				t.Errorf("%d dials fail: took %v", failing, took)
+			}
+		}
+		if n := t.f.Count("INCR"); n != 3 {
+			t.Errorf("ran %d times", n)
+		}
+	})
+}
+
+// Where the answer to the second dial takes long its callers wait in go-redis's dial, where
+// cancellations are seen.
+func TestADialThatHangsAfterOneThatFailedKeepsNoCaller(t *testing.T) {
+	if !driver.Vetoes {
+		t.Skip("callers wait in Write, where only deadlines are seen")
+	}
+	var fails atomic.Bool
+	var f *testkit.Fake
+	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if fails.CompareAndSwap(true, false) {
+			f.HangDials(true)
+			return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNRESET}
+		}
+		return f.Dial(ctx, network, addr)
+	}
+	inBothLabs(t, driver.Config{Dial: dial}, func(t *lab) {
+		f = t.f
+		rdb := t.client(func(o *redis.Options) { o.MaxRetries = 1 })
+		if err := rdb.Incr(t.Context(), "n").Err(); err != nil {
+			t.Fatal(err)
+		}
+		fails.Store(true)
+		t.f.ResetAll()
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		began := time.Now()
+		t.wantErr(rdb.Incr(ctx, "n").Err(), context.Canceled)
+		if took := time.Since(began); took != time.Second {
+			t.Errorf("took %v", took)
+		}
+		f.HangDials(false)
 	})
 }
 
