@@ -301,6 +301,9 @@ func (l *lane) handOut() *Rider {
 		}
 		switch {
 		case c.Err() != nil:
+			if l.inbound.left == 0 { // answered just before: whoever leads next goes on behind it
+				l.head.Store(head + 1)
+			}
 			return nil
 		case full:
 			return r

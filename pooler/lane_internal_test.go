@@ -93,6 +93,39 @@ func TestARiderThatCantUseItsTurnPassesItOn(t *testing.T) {
 	}
 }
 
+// A connection may die while a leader hands out what has come. Another one may lead before
+// the lane is buried, and goes on behind what was answered.
+func TestALeaderGoesOnBehindWhatWasAnsweredWhenTheConnectionDied(t *testing.T) {
+	near, far := net.Pipe()
+	defer near.Close()
+	defer far.Close()
+	p := &Pool{start: time.Now()}
+	l := newLane(p, newConn(near, nil), &Lanes{pool: p})
+	defer l.watch.stop()
+	first, second := NewRider(), NewRider()
+	l.mu.Lock()
+	for _, r := range []*Rider{first, second} {
+		if err := l.boardLocked(r, &Exchange{Request: ping, Replies: 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.mu.Unlock()
+	go func() { _, _ = far.Write([]byte("+ONE\r\n+TWO\r\n")) }()
+	l.fill(first)
+	l.conn.Fail(CloseWrite, errNothing) // as its writer would
+	l.deliver()
+	l.deliver()
+	for r, want := range map[*Rider]string{first: "+ONE\r\n", second: "+TWO\r\n"} {
+		var reply [64]byte
+		if n := r.stash.take(reply[:]); string(reply[:n]) != want {
+			t.Errorf("got %q, want %q", reply[:n], want)
+		}
+	}
+	if n := l.inFlight(); n != 0 {
+		t.Errorf("%d under way", n)
+	}
+}
+
 // testConn is a connection on which nothing happens.
 func testConn(t *testing.T) net.Conn {
 	near, far := net.Pipe()
