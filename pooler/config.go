@@ -21,10 +21,10 @@ type Config struct {
 
 	// SharedConns bounds the shared connections of a session: requests that may
 	// share ride those together instead of leasing one each. As long as callers
-	// are few each gets an idle one; many callers share half of them, but two at
+	// are few each gets an idle one; many callers share a quarter of them, but two at
 	// least. They are among MaxOpenConns, opened when requests find them busy,
 	// and given back when nobody uses them. Growth leaves one of MaxOpenConns to
-	// requests that can't share. At most MaxOpenConns. 0: 4, or MaxOpenConns if
+	// requests that can't share. At most MaxOpenConns. 0: 8, or MaxOpenConns if
 	// that is less. -1: every request leases a connection.
 	SharedConns int
 
@@ -196,7 +196,7 @@ func (c Config) validateRelations() []error {
 
 // defaultShared is how many shared connections a session has when it isn't
 // configured. See docs/benchmarks.md.
-const defaultShared = 4
+const defaultShared = 8
 
 // unlimited stands for "no bound" once the defaults are filled in.
 const unlimited = math.MaxInt32

@@ -108,7 +108,7 @@ func TestDefaultsAreThoseOfTheComments(t *testing.T) {
 	procs := runtime.GOMAXPROCS(0)
 	want := pooler.Config{
 		MaxOpenConns:        10 * procs,
-		SharedConns:         4,
+		SharedConns:         8,
 		MaxIdleConns:        10 * procs,
 		MaxConcurrentDials:  1<<31 - 1,
 		MaxWaiters:          1<<31 - 1,

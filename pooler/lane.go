@@ -239,6 +239,9 @@ func (l *lane) check() {
 func (l *lane) lead(r *Rider) {
 	first := l.head.Load()
 	if !l.conn.Buffered() && l.conn.Err() == nil {
+		if l.isOneOfFew() {
+			runtime.Gosched()
+		}
 		l.fill(r)
 	}
 	for {
@@ -258,6 +261,23 @@ func (l *lane) lead(r *Rider) {
 			l.fill(r)
 		}
 	}
+}
+
+// isOneOfFew reports whether the leader, which is alone here while there are others on
+// other lanes, had better let one of them run before it reads: its reply is often there
+// then, and both are spared a sleep. Every second time only: who does sleep is looked for
+// when no other can run.
+func (l *lane) isOneOfFew() bool {
+	head := l.head.Load()
+	if head%2 != 0 || l.tail.Load() != head+1 {
+		return false
+	}
+	for _, o := range *l.group.lanes.Load() {
+		if o != l && o.inFlight() > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // deliver hands out what is buffered, and wakes those who wait for it. It returns

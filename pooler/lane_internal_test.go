@@ -159,6 +159,50 @@ func TestARiderForgetsACrowd(t *testing.T) {
 	}
 }
 
+// Whoever meets seven others had better share, though there are idle lanes.
+func TestFewCallersMeetAtMostSixOthers(t *testing.T) {
+	for busy, few := range map[int]bool{2: true, 5: true, 7: false} {
+		s := &Lanes{pool: &Pool{cfg: Config{SharedConns: 8}}}
+		inFlight := make([]int, 8)
+		for i := range busy {
+			inFlight[i] = 1
+		}
+		r, at := NewRider(), 0
+		for range 100 {
+			at, _ = s.choose(r, lanesWith(s, inFlight...))
+		}
+		if got := at >= busy; got != few {
+			t.Errorf("beside %d others it goes to lane %d", busy, at)
+		}
+	}
+}
+
+// A leader that is alone on its lane lets others run before it reads, if there are others,
+// and not always: netpoll is only asked when none can run.
+func TestALeaderLetsOthersRunIfItIsOneOfFew(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		inFlight []int
+		answered uint64
+		want     bool
+	}{
+		{"alone", []int{1, 0}, 0, false},
+		{"beside another lane", []int{1, 1}, 0, true},
+		{"every second time", []int{1, 1}, 1, false},
+		{"the time after that", []int{1, 1}, 2, true},
+		{"with others on its lane", []int{2, 1}, 0, false},
+	} {
+		s := &Lanes{pool: &Pool{}}
+		lanes := lanesWith(s, c.inFlight...)
+		s.lanes.Store(&lanes)
+		lanes[0].head.Store(c.answered)
+		lanes[0].tail.Add(c.answered)
+		if got := lanes[0].isOneOfFew(); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}
+
 // A lane that takes nothing more is no idle one, and what is under way on it is
 // nobody's company.
 func TestLanesThatTakeNothingMoreDoNotCount(t *testing.T) {

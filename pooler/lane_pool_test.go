@@ -94,8 +94,29 @@ func TestALaneThatComesBackIsAnIdleConnection(t *testing.T) {
 	})
 }
 
-func TestManyCallersShareHalfOfTheConnections(t *testing.T) {
-	for conns, want := range map[int]int{1: 1, 2: 2, 3: 2, 4: 2, 6: 3} {
+// What has ended all connections together may end the next ones: for a second few callers
+// make do with those of many.
+func TestFewCallersHaveNoMoreLanesThanManyJustAfterAllWereRetired(t *testing.T) {
+	bubble(t, pooler.Config{SharedConns: 4, SilenceAfter: -1, HealthCheckInterval: time.Second}, func(pt *tester) {
+		sh := pt.share(pt.plain)
+		pt.load(sh, 4)
+		pt.wantLanes(4)
+		pt.fake.Handle("SET", func(*testkit.FakeConn, []string) []byte { return []byte(changes[0]) })
+		c := pt.get(pt.plain)
+		pt.do(c, "SET", "a", "b")
+		pt.put(c)
+		pt.wantRetired(1)
+		sh = pt.share(pt.plain)
+		pt.load(sh, 4)
+		pt.wantLanes(2)
+		pt.sleep(1100 * time.Millisecond)
+		pt.load(sh, 4)
+		pt.wantLanes(4)
+	})
+}
+
+func TestManyCallersShareAQuarterOfTheConnections(t *testing.T) {
+	for conns, want := range map[int]int{1: 1, 2: 2, 4: 2, 8: 2, 12: 3} {
 		bubble(t, pooler.Config{SharedConns: conns, SilenceAfter: -1, HealthCheckInterval: time.Second}, func(pt *tester) {
 			sh := pt.share(pt.plain)
 			rides := make([]*ride, 64)

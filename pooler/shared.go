@@ -73,7 +73,10 @@ func (s *Lanes) Submit(r *Rider, x Exchange) error {
 func (s *Lanes) Answered(r *Rider, size int64) { s.sizes.note(r.like, size) }
 
 // lanesOfMany is how many of a session's lanes many callers use.
-func lanesOfMany(limit int) int { return max(min(limit, 2), limit/2) }
+func lanesOfMany(limit int) int { return max(min(limit, 2), limit/4) }
+
+// metByFew is how many exchanges under way few callers meet at most, in eighths.
+const metByFew = 44
 
 // choose returns which lane the rider's request goes to, and whether there had
 // better be one more. Few callers get a lane each: none waits for another's reply,
@@ -99,7 +102,7 @@ func (s *Lanes) choose(r *Rider, lanes []*lane) (at int, more bool) {
 	}
 	// What each meets itself decides: one count of all would cost more than it tells.
 	r.others += others - (r.others+7)/8
-	few := r.others < 8*limit-4
+	few := r.others < min(8*limit-4, metByFew)
 	switch {
 	case own == 0:
 		return at, false
@@ -261,7 +264,7 @@ func (p *Pool) growShared(s *Lanes, callers int) {
 	l := p.lotLocked(s.session)
 	for before := len(p.openLanesLocked(s)); ; {
 		open := len(p.openLanesLocked(s))
-		if open > before || p.closed || l.shared != s || open >= p.cfg.SharedConns || !p.mayOpenLaneLocked() {
+		if open > before || p.closed || l.shared != s || open >= p.mostLanesLocked() || !p.mayOpenLaneLocked() {
 			return
 		}
 		l.more = true
@@ -270,6 +273,16 @@ func (p *Pool) growShared(s *Lanes, callers int) {
 			return
 		}
 	}
+}
+
+// mostLanesLocked is how many lanes a session may have. A moment after the pool has looked
+// whether to give up its connections it is as many as many callers use: what has ended those
+// may end the next ones, at the price of a dial each.
+func (p *Pool) mostLanesLocked() int {
+	if last := max(p.changes.at, p.doubts.began); last > 0 && p.now()-last < retireEvery {
+		return lanesOfMany(p.cfg.SharedConns)
+	}
+	return p.cfg.SharedConns
 }
 
 // mayOpenLaneLocked reports whether another lane would leave a connection for
