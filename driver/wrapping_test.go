@@ -59,7 +59,7 @@ func TestAWrappedPoolDoesAllThatThePoolDoes(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if s := t.stats(); s.Shared < 64*20 || s.OpenConnections > 4 {
+		if s := t.stats(); s.Shared < 64*20 || s.OpenConnections > 8 {
 			t.Errorf("%d requests shared %d connections", s.Shared, s.OpenConnections)
 		}
 		if n := leases.Load(); n == 0 || n > 8 {

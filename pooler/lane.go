@@ -89,7 +89,7 @@ type lane struct {
 	leader  atomic.Pointer[Rider] // leads, or is the next to
 	parked  atomic.Int32          // riders that wait for a leader's work
 	large   atomic.Bool           // a large reply is coming in
-	asked   atomic.Int64          // watch.reads, and one more, when another lane was last asked for
+	asked   atomic.Int64          // watch.reads, and one more, when another lane was last wished for; negative: it is to be granted
 	company atomic.Int64          // exchanges that the last leader has answered together
 	crowded atomic.Bool           // somebody waits for room
 
@@ -447,6 +447,7 @@ func (l *lane) fill(r *Rider) {
 	}
 	if n > 0 {
 		l.watch.heard()
+		l.grantWish()
 	}
 }
 

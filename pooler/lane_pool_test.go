@@ -178,6 +178,21 @@ func TestAServerThatStandsStillGetsNoMoreConnections(t *testing.T) {
 	})
 }
 
+// However often it was wished for before: a server that fell silent since may stand still.
+func TestAnotherConnectionIsOpenedWhenTheServerIsHeardAfterTheWish(t *testing.T) {
+	bubble(t, pooler.Config{SharedConns: 2, SilenceAfter: time.Hour}, func(pt *tester) {
+		sh := pt.share(pt.plain)
+		pt.fake.Freeze(true)
+		pt.wantAll(pt.many(sh, 2))
+		pt.fake.Freeze(true)
+		rides := pt.many(sh, 2)
+		pt.wantDials(1)
+		pt.wantAll(rides)
+		pt.wantDials(2)
+		pt.wantLanes(2)
+	})
+}
+
 // Callers who have left are no reason for another connection.
 func TestWhoHasLeftIsNoReasonForAnotherConnection(t *testing.T) {
 	bubble(t, pooler.Config{SharedConns: 4, SilenceAfter: time.Hour}, func(pt *tester) {

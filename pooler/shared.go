@@ -60,8 +60,8 @@ func (s *Lanes) Submit(r *Rider, x Exchange) error {
 			x.Follows = true
 			return s.Submit(r, x)
 		}
-		if more && l.moves() && s.growing.CompareAndSwap(false, true) {
-			s.pool.growShared(s, l.live())
+		if more {
+			l.wish()
 		}
 		return err
 	}
@@ -114,13 +114,26 @@ func (s *Lanes) choose(r *Rider, lanes []*lane) (at int, more bool) {
 	return at, len(lanes) < most
 }
 
-// moves reports whether something was heard from the lane since it was asked last,
-// and that was not the first time: a server that stands still gets up for no
-// connection more.
-func (l *lane) moves() bool {
+// wish notes that the session had better have one lane more. It has, once something is
+// heard from this one after two wishes with an answer between them: a server that stands
+// still gets up for no connection more.
+func (l *lane) wish() {
 	now := l.watch.reads.Load() + 1
-	before := l.asked.Swap(now)
-	return before > 0 && before < now
+	switch before := l.asked.Load(); {
+	case before < 0:
+	case before > 0 && before < now:
+		l.asked.Store(-now)
+	default:
+		l.asked.Store(now)
+	}
+}
+
+// grantWish has another lane opened if there was a wish. It is called when something was
+// heard, by the leader.
+func (l *lane) grantWish() {
+	if was := l.asked.Load(); was < 0 && l.asked.CompareAndSwap(was, -was) && l.group.growing.CompareAndSwap(false, true) {
+		l.pool.growShared(l.group, l.live())
+	}
 }
 
 // Again notes that the rider's request, which was lost, goes on another connection:
@@ -154,7 +167,7 @@ func (p *Pool) Share(ctx context.Context, r Request) (*Lanes, error) {
 	p.use.note(now)
 	for {
 		if err := p.refuseLocked(r); err != nil {
-			p.concludeLocked(orNew(r.Rider), Failed)
+			p.failLocked(orNew(r.Rider), err)
 			p.unlock()
 			return nil, err
 		}
