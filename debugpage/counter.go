@@ -56,7 +56,8 @@ var counted = []struct {
 }{
 	{"admitted", func(s *pooler.Stats) int64 { return s.Admitted }},
 	{"answered", func(s *pooler.Stats) int64 { return s.Answered }},
-	{"failed", func(s *pooler.Stats) int64 { return s.Failed }},
+	{"failed", func(s *pooler.Stats) int64 { return s.Failed - s.SentAway }},
+	{"sent_away", func(s *pooler.Stats) int64 { return s.SentAway }},
 	{"abandoned", func(s *pooler.Stats) int64 { return s.Abandoned }},
 	{"unknown_outcomes", func(s *pooler.Stats) int64 { return s.Unknown }},
 	{"moved", func(s *pooler.Stats) int64 { return s.Moved }},

@@ -320,7 +320,7 @@ func TestAllThatIsKnownIsShown(t *testing.T) {
 			t.Errorf("%s: %d, want %d", use, got.Sockets[use], want)
 		}
 	}
-	if got.Closes["peer_closed"].Total != 4100 || got.Pins["client-id"].Total != 77 || len(got.Counters) != 15 {
+	if got.Closes["peer_closed"].Total != 4100 || got.Pins["client-id"].Total != 77 || len(got.Counters) != 16 {
 		t.Errorf("%+v", got)
 	}
 	if len(got.Holders) != 1 || got.Holders[0].Conns != 900 || got.Holders[0].Oldest != 95 {

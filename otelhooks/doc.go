@@ -110,7 +110,7 @@
 //	everpool.oldest_exchange              r   gauge          s
 //	everpool.requests                     r   counter        {request}     everpool.request.way: shared, leased: all
 //	everpool.retries                      r   counter        {request}     everpool.retry.kind: moved, resent
-//	everpool.results                      r   counter        {request}     everpool.request.result: answered, failed, abandoned
+//	everpool.results                      r   counter        {request}     everpool.request.result: answered, failed, sent_away, abandoned
 //	everpool.unknown_outcomes             r   counter        {request}
 //	everpool.waits                        r   counter        {request}
 //	everpool.dials                        r   counter        {dial}        everpool.dial.outcome: ok, error

@@ -35,7 +35,7 @@ func full() pooler.NodeStatus {
 		Stats: pooler.Stats{
 			MaxOpenConnections: 20, InUse: 30, Idle: 3, WaitCount: 4, Dialing: 5, Draining: 6, Waiting: 7, Pinned: 8,
 			OldestWaiter: 9 * time.Millisecond, Awaiting: 13, OldestExchange: 10 * time.Millisecond, Sessions: 11, Lanes: 12,
-			InFlight: 14, Answered: 15, Failed: 16, Abandoned: 17, Shared: 18, Leased: 19, Moved: 21, Resent: 22,
+			InFlight: 14, Answered: 15, Failed: 20, SentAway: 4, Abandoned: 17, Shared: 18, Leased: 19, Moved: 21, Resent: 22,
 			Unknown: 23, WaitTimeouts: 24, Dials: 40, DialErrors: 25, LastDialError: "secret", Heals: 26, PushesDropped: 27,
 			Closes: map[pooler.CloseReason]int64{pooler.CloseIdle: 28},
 			Pins:   map[string]int64{"watch": 29},
@@ -61,7 +61,7 @@ func wantFull() map[string]map[string]int64 {
 		"everpool.oldest_waiter":                {"h:1": 9},
 		"everpool.oldest_exchange":              {"h:1": 10},
 		"everpool.requests":                     {"h:1 shared": 18, "h:1 leased": 19},
-		"everpool.results":                      {"h:1 answered": 15, "h:1 failed": 16, "h:1 abandoned": 17},
+		"everpool.results":                      {"h:1 answered": 15, "h:1 failed": 16, "h:1 sent_away": 4, "h:1 abandoned": 17},
 		"everpool.unknown_outcomes":             {"h:1": 23},
 		"everpool.waits":                        {"h:1": 4},
 		"everpool.dials":                        {"h:1 ok": 10, "h:1 error": 25},

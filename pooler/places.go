@@ -84,8 +84,7 @@ func (p *Pool) sendAwayLocked() {
 		for _, list := range []*waiterList{&l.waiters, &l.riders} {
 			list.each(func(w *waiter) {
 				if err := p.elsewhereLocked(w.place); err != nil {
-					p.concludeLocked(w.account, Failed)
-					p.wakeLocked(w, nil, err, now)
+					p.failWaiterLocked(w, err, now)
 				}
 			})
 		}

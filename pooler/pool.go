@@ -285,7 +285,7 @@ func (p *Pool) lease(ctx context.Context, r Request) (*Conn, error) {
 	p.use.note(now)
 	for {
 		if err := p.refuseLocked(r); err != nil {
-			p.concludeLocked(r.account, Failed)
+			p.failLocked(r.account, err)
 			p.unlock()
 			return nil, err
 		}
@@ -382,6 +382,20 @@ func (p *Pool) concludeLocked(a account, o Outcome) {
 	}
 }
 
+// failLocked counts the end of a request that got no connection.
+func (p *Pool) failLocked(a account, err error) {
+	p.concludeLocked(a, Failed)
+	if errors.Is(err, ErrElsewhere) {
+		p.n.sentAway++
+	}
+}
+
+// failWaiterLocked ends a request's wait in vain.
+func (p *Pool) failWaiterLocked(w *waiter, err error, now time.Duration) {
+	p.failLocked(w.account, err)
+	p.wakeLocked(w, nil, err, now)
+}
+
 // Put gives c back. See [Pooler].
 func (p *Pool) Put(c *Conn, o Outcome) {
 	if c.changed {
@@ -456,8 +470,7 @@ func (p *Pool) placeLocked(c *Conn, now time.Duration) {
 			p.wakeLocked(w, c, nil, now)
 			return
 		}
-		p.concludeLocked(w.account, Failed)
-		p.wakeLocked(w, nil, &Error{Err: ErrConnGone, Node: p.node.Addr}, now) // it serves another session now
+		p.failWaiterLocked(w, &Error{Err: ErrConnGone, Node: p.node.Addr}, now) // it serves another session now
 	}
 	l := p.lotLocked(c.session)
 	if l.streams > l.dialing && p.countedLocked() > p.boundLocked() { // it is there for a stream

@@ -44,7 +44,8 @@ type Stats struct {
 	Admitted  int64
 	InFlight  int64
 	Answered  int64 // all replies were received
-	Failed    int64 // refused, never sent, lost, or late with an unknown outcome; or sent away before that, and may come again as another
+	Failed    int64 // refused, never sent, lost, or late with an unknown outcome; or sent away
+	SentAway  int64 // of Failed: never sent, since the node was ill; go-redis brings them again, or takes them to another node
 	Abandoned int64 // the caller left first
 	Shared    int64 // requests for a shared connection; a whole pipeline is one
 	Leased    int64 // requests for a lease of their own
@@ -70,6 +71,7 @@ type counters struct {
 	admitted     int64
 	answered     int64
 	failed       int64
+	sentAway     int64
 	abandoned    int64
 	moved        int64
 	resent       int64
@@ -132,6 +134,7 @@ func (p *Pool) Stats() Stats {
 		Admitted:           p.n.admitted,
 		Answered:           p.n.answered,
 		Failed:             p.n.failed,
+		SentAway:           p.n.sentAway,
 		Abandoned:          p.n.abandoned,
 		InFlight:           p.n.admitted - p.n.answered - p.n.failed - p.n.abandoned,
 		Leased:             p.n.admitted,

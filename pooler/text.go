@@ -80,7 +80,7 @@ func (s *Stats) attrs() []slog.Attr {
 		slog.Duration("oldest_waiter", s.OldestWaiter), slog.Duration("oldest_exchange", s.OldestExchange),
 		slog.Int("sessions", s.Sessions), slog.Int("lanes", s.Lanes), held(s.Holders),
 		slog.Int64("admitted", s.Admitted), slog.Int64("in_flight", s.InFlight), slog.Int64("answered", s.Answered),
-		slog.Int64("failed", s.Failed), slog.Int64("abandoned", s.Abandoned), slog.Int64("shared", s.Shared), slog.Int64("leased", s.Leased),
+		slog.Int64("failed", s.Failed), slog.Int64("sent_away", s.SentAway), slog.Int64("abandoned", s.Abandoned), slog.Int64("shared", s.Shared), slog.Int64("leased", s.Leased),
 		slog.Int64("moved", s.Moved), slog.Int64("resent", s.Resent), slog.Int64("unknown", s.Unknown),
 		slog.Int64("wait_timeouts", s.WaitTimeouts), slog.Int64("dials", s.Dials), slog.Int64("dial_errors", s.DialErrors),
 		slog.String("last_dial_error", s.LastDialError), slog.Int64("heals", s.Heals), slog.Int64("pushes_dropped", s.PushesDropped),

@@ -11,19 +11,19 @@ import (
 func (p *Pool) wait(ctx context.Context, r Request, share bool, now time.Duration) (granted, error) {
 	if err := p.elsewhereLocked(r.Place); err != nil {
 		p.startProbeLocked()
-		p.concludeLocked(r.account, Failed)
+		p.failLocked(r.account, err)
 		p.unlock()
 		return granted{}, err
 	}
 	if !p.askLocked(now) && r.Want == nil {
 		err := p.downErrorLocked(ErrNodeDown)
-		p.concludeLocked(r.account, Failed)
+		p.failLocked(r.account, err)
 		p.unlock()
 		return granted{}, err
 	}
 	if p.queue.waiting >= p.cfg.MaxWaiters {
 		err := p.busyErrorLocked(ErrPoolExhausted, 0)
-		p.concludeLocked(r.account, Failed)
+		p.failLocked(r.account, err)
 		p.unlock()
 		return granted{}, err
 	}
@@ -131,8 +131,7 @@ func (p *Pool) expire() {
 	}
 	late := func(w *waiter) {
 		p.n.waitTimeouts++
-		p.concludeLocked(w.account, Failed)
-		p.wakeLocked(w, nil, p.busyErrorLocked(ErrWaitTimeout, now-w.since), now)
+		p.failWaiterLocked(w, p.busyErrorLocked(ErrWaitTimeout, now-w.since), now)
 	}
 	for _, l := range p.lots {
 		look(&l.waiters, l.dialing, late)
@@ -206,7 +205,6 @@ const everyone = time.Duration(math.MaxInt64)
 // wakeAllLocked fails those on the list who had come by the given time.
 func (p *Pool) wakeAllLocked(l *waiterList, by time.Duration, err error) {
 	for now := p.now(); l.head != nil && l.head.since <= by; {
-		p.concludeLocked(l.head.account, Failed)
-		p.wakeLocked(l.head, nil, err, now)
+		p.failWaiterLocked(l.head, err, now)
 	}
 }

@@ -60,7 +60,7 @@
 //	redis_client_pool_pins_total{reason}       counter
 //	redis_client_pool_requests_total{way}      counter    shared or leased: all
 //	redis_client_pool_requests_in_flight       gauge
-//	redis_client_pool_results_total{result}    counter    answered, failed or abandoned: all that have ended
+//	redis_client_pool_results_total{result}    counter    answered, failed, sent_away or abandoned: all that have ended
 //	redis_client_pool_retries_total{kind}      counter    moved or resent
 //	redis_client_pool_unknown_outcomes_total   counter
 //	redis_client_pool_node_up                  gauge      0: down; 1: up or suspect

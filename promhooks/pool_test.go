@@ -24,7 +24,7 @@ func TestAScrapeReadsTheStatistics(t *testing.T) {
 	}
 	stop := see(t, p, &nodes{{Network: "tcp", Addr: "a:6379", State: pooler.StateSuspect, Stats: pooler.Stats{
 		MaxOpenConnections: 10, OpenConnections: 7, InUse: 5, Idle: 2, Lanes: 2,
-		Pinned: 1, Draining: 1, Waiting: 14, OldestExchange: 750 * time.Millisecond, InFlight: 15, Answered: 16, Failed: 17, Abandoned: 18,
+		Pinned: 1, Draining: 1, Waiting: 14, OldestExchange: 750 * time.Millisecond, InFlight: 15, Answered: 16, Failed: 22, SentAway: 5, Abandoned: 18,
 		WaitCount: 11, WaitDuration: 1500 * time.Millisecond, OldestWaiter: 250 * time.Millisecond, Awaiting: 8, WaitTimeouts: 12,
 		Dials: 20, DialErrors: 3, Dialing: 1, Shared: 100, Leased: 30, Resent: 2, Moved: 4, Unknown: 5,
 		Closes: map[pooler.CloseReason]int64{pooler.CloseIdle: 6, "new reason": 1}, Pins: map[string]int64{"watch": 9},
@@ -40,6 +40,7 @@ func TestAScrapeReadsTheStatistics(t *testing.T) {
 		`redis_client_pool_requests_in_flight{node="a:6379"}`:               15,
 		`redis_client_pool_results_total{node="a:6379",result="answered"}`:  16,
 		`redis_client_pool_results_total{node="a:6379",result="failed"}`:    17,
+		`redis_client_pool_results_total{node="a:6379",result="sent_away"}`: 5,
 		`redis_client_pool_results_total{node="a:6379",result="abandoned"}`: 18,
 		`redis_client_pool_connections{node="a:6379",state="shared"}`:       2,
 		`redis_client_pool_max_connections{node="a:6379"}`:                  10,

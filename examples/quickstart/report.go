@@ -53,7 +53,7 @@ func reportNode(out io.Writer, n driver.NodeStatus) {
 	row("handles", "%d held by go-redis", n.Handles)
 	row("sockets", "%d open of at most %d: %d in use, %d idle", st.OpenConnections, st.MaxOpenConnections, st.InUse, st.Idle)
 	row("dials", "%d, of which %d failed", st.Dials, st.DialErrors)
-	row("requests", "%d: %d answered, %d failed or tried again, %d given up by their callers", st.Admitted, st.Answered, st.Failed, st.Abandoned)
+	row("requests", "%d: %d answered, %d failed, %d sent away while the node was ill, to come again, %d given up by their callers", st.Admitted, st.Answered, st.Failed-st.SentAway, st.SentAway, st.Abandoned)
 	row("waited", "%s, together %s", count(st.WaitCount, "request"), seconds(st.WaitDuration))
 	row("moved", "%s to another connection before the server saw them", count(st.Moved, "request"))
 	row("sent again", "%s whose connection was lost", count(st.Resent, "read"))
