@@ -94,8 +94,8 @@ func TestALaneThatComesBackIsAnIdleConnection(t *testing.T) {
 	})
 }
 
-// What has ended all connections together may end the next ones: for a second few callers
-// make do with those of many.
+// What has ended all connections together may end the next ones: few callers make do with
+// those of many until the node has been calm for a while.
 func TestFewCallersHaveNoMoreLanesThanManyJustAfterAllWereRetired(t *testing.T) {
 	bubble(t, pooler.Config{SharedConns: 4, SilenceAfter: -1, HealthCheckInterval: time.Second}, func(pt *tester) {
 		sh := pt.share(pt.plain)
@@ -109,7 +109,12 @@ func TestFewCallersHaveNoMoreLanesThanManyJustAfterAllWereRetired(t *testing.T) 
 		sh = pt.share(pt.plain)
 		pt.load(sh, 4)
 		pt.wantLanes(2)
-		pt.sleep(1100 * time.Millisecond)
+		pt.sleep(4 * time.Second)
+		sh = pt.share(pt.plain)
+		pt.load(sh, 4)
+		pt.wantLanes(2)
+		pt.sleep(2 * time.Second)
+		sh = pt.share(pt.plain)
 		pt.load(sh, 4)
 		pt.wantLanes(4)
 	})

@@ -288,11 +288,15 @@ func (p *Pool) growShared(s *Lanes, callers int) {
 	}
 }
 
-// mostLanesLocked is how many lanes a session may have. A moment after the pool has looked
-// whether to give up its connections it is as many as many callers use: what has ended those
-// may end the next ones, at the price of a dial each.
+// calmFor is for how long after the pool has looked whether to give up its connections it
+// dials for nothing that can wait.
+const calmFor = 5 * time.Second
+
+// mostLanesLocked is how many lanes a session may have: until the node has been calm for a
+// while as many as many callers use, since what has ended those may end the next ones, and a
+// server that gets up has other work.
 func (p *Pool) mostLanesLocked() int {
-	if last := max(p.changes.at, p.doubts.began); last > 0 && p.now()-last < retireEvery {
+	if last := max(p.changes.at, p.doubts.began); last > 0 && p.now()-last < calmFor {
 		return lanesOfMany(p.cfg.SharedConns)
 	}
 	return p.cfg.SharedConns

@@ -44,7 +44,7 @@ func TestABusyServerCostsNoSharedConnection(t *testing.T) {
 	stop := make(chan struct{})
 	saw := new(split)
 	wg := s.driveSplit(t, stop, callers, saw)
-	pause(200 * time.Millisecond)
+	s.grown(t)
 	before, arrived := s.stats(t), accepted(t, server)
 
 	took := beBusy(t, server, rounds)

@@ -43,7 +43,7 @@ func (s side) freeze(t *testing.T, server *testkit.Server, n int) freeze {
 	stop := make(chan struct{})
 	f := freeze{tally: new(tally)}
 	wg := s.drive(t, stop, n, f.tally)
-	pause(200 * time.Millisecond)
+	s.grown(t)
 
 	before, dials := accepted(t, server), s.dialCounter.dials.Load()
 	server.Freeze()

@@ -314,6 +314,16 @@ func (s side) warm(tb testing.TB, n int) {
 	wg.Wait()
 }
 
+// grown waits until the pool has all connections that its callers' company asks for, which
+// depends on the machine: what is dialed after that has another reason.
+func (s side) grown(tb testing.TB) {
+	tb.Helper()
+	for dials := int64(-1); dials != s.dialCounter.dials.Load(); {
+		dials = s.dialCounter.dials.Load()
+		pause(500 * time.Millisecond)
+	}
+}
+
 // split is what callers have seen whose reads and writes are told apart.
 type split struct{ reads, writes tally }
 
