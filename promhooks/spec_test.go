@@ -47,7 +47,7 @@ redis_client_pool_oldest_waiter_seconds gauge {client,node} For how long the req
 redis_client_pool_pins_total counter {client,node,reason} Connections that a caller has kept beyond a request, by the reason.
 redis_client_pool_requests_in_flight gauge {client,node} Requests that wait for a connection or for their replies.
 redis_client_pool_requests_total counter {client,node,way} Requests, by the connection that they were for: shared, or leased.
-redis_client_pool_results_total counter {client,node,result} Requests that have ended, by how; sent_away: never sent, since the node was ill, and brought again or taken to another node; abandoned: the caller left first.
+redis_client_pool_results_total counter {client,node,result} Requests that have ended, by how; sent_away: got no connection since the node was ill, and was brought again or taken to another node; abandoned: the caller left first.
 redis_client_pool_retries_total counter {client,kind,node} Times that the pool has sent a request once more: moved, since the first connection ran none of it, or resent, which is done to reads.
 redis_client_pool_timeouts_total counter {client,node} Requests that got no connection in time.
 redis_client_pool_unknown_outcomes_total counter {client,node} Requests that were sent and whose reply was lost, so that they may have run or not.

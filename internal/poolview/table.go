@@ -157,7 +157,7 @@ var table = []Metric{
 	{
 		OTel: "everpool.results", Prometheus: "redis_client_pool_results_total", Kind: Counter, Unit: "{request}",
 		Attribute: "everpool.request.result", Label: "result", Values: "answered, failed, sent_away, abandoned",
-		Help: "Requests that have ended, by how; sent_away: never sent, since the node was ill, and brought again or taken to another node; abandoned: the caller left first.",
+		Help: "Requests that have ended, by how; sent_away: got no connection since the node was ill, and was brought again or taken to another node; abandoned: the caller left first.",
 		read: func(p *Pool, add func(string, int64)) {
 			add("answered", p.Stats.Answered)
 			add("failed", p.Stats.Failed-p.Stats.SentAway)

@@ -32,7 +32,7 @@ func TestAHealthyServerPassesAllSteps(t *testing.T) {
 			e.wants(t, doctor.OK, "permissions", "SELECT", "")
 			e.wants(t, doctor.OK, "permissions", "EVAL", "")
 			e.wants(t, doctor.OK, "everpool", "a PING through everpool is answered", "")
-			e.wants(t, doctor.OK, "everpool", "share up to 8 connections", "")
+			e.wants(t, doctor.OK, "everpool", "share up to 7 connections", "")
 			e.wants(t, doctor.OK, "everpool", "at most 7 sockets", "")
 			e.wants(t, doctor.OK, "everpool", "wait for a connection 2s", "")
 			e.wants(t, doctor.OK, "everpool", "close after 1m30s", "")
