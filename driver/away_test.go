@@ -14,6 +14,7 @@ import (
 
 	"github.com/everpool/everpool/driver"
 	"github.com/everpool/everpool/internal/testkit"
+	"github.com/everpool/everpool/pooler"
 )
 
 // Its first callers meet an outage in Write, where contexts aren't seen. go-redis brings
@@ -161,6 +162,73 @@ func TestATimeoutOfSocketsEndsNoWaitForANodeThatIsAway(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A deadline of the caller's is a deadline there, too, and not the node's failure. Not in a
+// bubble, where the deadlines of contexts are like those of sockets.
+func TestADeadlineEndsTheWaitOfWhatKeepsItsHandle(t *testing.T) {
+	bothWays(t, func(t *testing.T, shared int) {
+		f := testkit.NewFake()
+		t.Cleanup(f.Close)
+		d := newDriver(t, driver.Config{Dial: f.Dial, Pool: pooler.Config{SharedConns: shared}})
+		rdb := redis.NewClient(d.Options(&redis.Options{Addr: labAddr, MaxRetries: -1}))
+		defer rdb.Close()
+		if err := rdb.Ping(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		f.DownRefused()
+		conn := rdb.Conn()
+		defer conn.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		if err := conn.Incr(ctx, "n").Err(); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+	})
+}
+
+// inPlaceOf is a hook that runs a pipeline where a command was asked for, as gathering does.
+type inPlaceOf struct {
+	redis.Hook
+	pipeline func(context.Context) error
+}
+
+func (h inPlaceOf) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (h inPlaceOf) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (h inPlaceOf) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if cmd.Name() != "get" {
+			return next(ctx, cmd)
+		}
+		return h.pipeline(ctx)
+	}
+}
+
+// go-redis would keep the error of a try on some commands of a pipeline, which runs in the
+// next: it waits for the node, whatever has called it.
+func TestAPipelineInPlaceOfACommandWaitsForANodeThatIsAway(t *testing.T) {
+	inBothLabs(t, driver.Config{}, func(t *lab) {
+		rdb := t.client(func(o *redis.Options) { o.MaxRetries = 3 })
+		t.vanish(rdb)
+		rdb.AddHook(inPlaceOf{pipeline: func(ctx context.Context) error {
+			_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+				p.Incr(ctx, "n")
+				p.Incr(ctx, "n")
+				return nil
+			})
+			return err
+		}})
+		time.AfterFunc(time.Second, t.f.Up)
+		if err := rdb.Get(t.Context(), "k").Err(); err != nil {
+			t.Error(err)
+		}
+		if n := t.f.Count("INCR"); n != 2 {
+			t.Errorf("ran %d times", n)
+		}
+	})
 }
 
 // There is no second handle for what go-redis tries once either.
