@@ -37,48 +37,34 @@ func TestTheFirstCallersOfAnOutageAreLetGoWhenTheirContextsEnd(t *testing.T) {
 	})
 }
 
-// One dial that fails isn't an outage: the node is asked once more before its callers are
-// sent to the dial, since each has only so many tries.
-func TestOneFailedDialCostsCallersNoneOfTheirTries(t *testing.T) {
-	var fails atomic.Int64
-	var f *testkit.Fake
-	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
-		time.Sleep(time.Millisecond)
-		if fails.Add(-1) >= 0 {
-			return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNRESET}
-		}
-		return f.Dial(ctx, network, addr)
-	}
-	inBothLabs(t, driver.Config{Dial: dial}, func(t *lab) {
-		f = t.f
+// A connection that was reset or a quick restart is over before its callers are sent to the
+// dial, each of whom has only so many tries.
+func TestAShortOutageCostsCallersNoneOfTheirTries(t *testing.T) {
+	inBothLabs(t, driver.Config{}, func(t *lab) {
 		rdb := t.client(func(o *redis.Options) {
 			o.MaxRetries, o.MinRetryBackoff, o.MaxRetryBackoff = 1, time.Hour, time.Hour
 		})
-		if err := rdb.Incr(t.Context(), "n").Err(); err != nil {
-			t.Fatal(err)
-		}
-		for _, failing := range []int64{1, 2} {
-			fails.Store(failing)
-			t.f.ResetAll()
+		for outage, costs := range map[time.Duration]bool{5 * time.Millisecond: false, 40 * time.Millisecond: false, 300 * time.Millisecond: driver.Vetoes} {
+			t.vanish(rdb)
+			time.AfterFunc(outage, t.f.Up)
 			began := time.Now()
 			if err := rdb.Incr(t.Context(), "n").Err(); err != nil {
-				t.Errorf("%d dials fail: %v", failing, err)
+				t.Errorf("away for %v: %v", outage, err)
 			}
-			if took, sent := time.Since(began), time.Since(began) >= 30*time.Minute; sent != (driver.Vetoes && failing > 1) {
-				t.Errorf("%d dials fail: took %v", failing, took)
-			}
-			if s := t.stats(); s.SentAway != failing-1 || s.Failed != failing-1 {
-				t.Errorf("%d dials fail: %d requests failed, of which %d were sent away", failing, s.Failed, s.SentAway)
+			if took := time.Since(began); (took >= 30*time.Minute) != costs {
+				t.Errorf("away for %v: took %v", outage, took)
 			}
 		}
 		if n := t.f.Count("INCR"); n != 3 {
 			t.Errorf("ran %d times", n)
 		}
+		if s := t.stats(); s.SentAway == 0 || s.SentAway != s.Failed {
+			t.Errorf("%d requests failed, of which %d were sent away; want some, and all", s.Failed, s.SentAway)
+		}
 	})
 }
 
-// Where the answer to the second dial takes long its callers wait in go-redis's dial, where
-// cancellations are seen.
+// Its callers wait in go-redis's dial soon, where cancellations are seen.
 func TestADialThatHangsAfterOneThatFailedKeepsNoCaller(t *testing.T) {
 	if !driver.Vetoes {
 		t.Skip("callers wait in Write, where only deadlines are seen")

@@ -190,11 +190,15 @@ func (h *handle) goesToDial() bool {
 	return vetoes && !h.bound.tracks && h.bound.retries > 0 && !h.b.shaking && !h.b.sticks() && calledBy(clientProcess) && !slices.ContainsFunc(triedOnce, calledBy)
 }
 
-// awaitNode awaits the node, which is away, for a request that can't be brought to the
-// dial, as long as the dial would. The client's own timeout is about a socket: what is
-// left of it begins when the node is back. It returns the deadline from then on.
-func (h *handle) awaitNode(by time.Time) (time.Time, error) {
-	limit := h.bound.driver.cfg.Pool.Limits().WaitTimeout
+// dialGrace is how long a node that is away is awaited before go-redis is to bring the
+// request to the dial. That takes one of the tries that it has; what is over by then, a
+// connection that was reset or a quick restart, is to cost none.
+const dialGrace = 100 * time.Millisecond
+
+// awaitNode awaits the node, which is away, until the limit at most, 0: as long as the node
+// is awaited by anybody. The client's own timeout is about a socket: what is left of it
+// begins when the node is back. It returns the deadline from then on.
+func (h *handle) awaitNode(by time.Time, limit time.Duration) (time.Time, error) {
 	left := max(time.Until(by), 1)
 	ends := h.writeBy.ofContext && !by.IsZero()
 	if ends {

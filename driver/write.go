@@ -602,9 +602,13 @@ func (h *handle) afterRefusal(req pooler.Request, err error) (time.Time, error) 
 		e.Err = pooler.ErrNodeDown
 		return req.Deadline, e
 	case h.goesToDial():
-		return req.Deadline, err
+		by, still := h.awaitNode(req.Deadline, dialGrace)
+		if errors.Is(still, pooler.ErrNodeDown) && h.err == nil {
+			return req.Deadline, err
+		}
+		return by, still
 	}
-	return h.awaitNode(req.Deadline)
+	return h.awaitNode(req.Deadline, h.bound.driver.cfg.Pool.Limits().WaitTimeout)
 }
 
 // obtainOfSentinel asks the pool of a sentinel: every sentinelWait anew, until the request

@@ -199,11 +199,10 @@ func (p *Pool) probeOnce(pause *time.Duration) (more bool) {
 }
 
 // probeHangs notes that the probe under way isn't answered soon: while calls fail
-// fast, none waits for it any more, nor do those who wait here only for its answer.
+// fast, none waits for it any more.
 func (p *Pool) probeHangs() {
 	p.mu.Lock()
 	p.health.slow = true
-	p.sendAwayLocked()
 	p.failWaitersLocked(p.now())
 	p.unlock()
 }

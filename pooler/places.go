@@ -18,9 +18,7 @@ type Illness struct {
 	// Silent says that the node accepts connections, as far as is known, and owes
 	// replies; it may be slow.
 	Silent bool
-	// Serves says that it has connections on which it may serve all the same, or that
-	// nothing but the failure of one dial speaks against it: the answer to the next
-	// is under way, and may be expected soon.
+	// Serves says that it has connections on which it may serve all the same.
 	Serves bool
 }
 
@@ -47,7 +45,7 @@ func (p *Pool) Illness() Illness {
 func (p *Pool) illnessLocked() Illness {
 	switch {
 	case p.health.state != StateUp:
-		return Illness{Since: p.health.downTime, Serves: p.servesLocked() || p.health.state == StateSuspect && !p.health.slow}
+		return Illness{Since: p.health.downTime, Serves: p.servesLocked()}
 	case p.doubts.running.Load() > 0:
 		return Illness{Since: p.start.Add(p.doubts.began), Silent: true}
 	}
