@@ -13,11 +13,8 @@ import (
 // A look that waits for the lane's lock is enough for everybody whose time is over
 // meanwhile: on a busy machine there would be hundreds of them.
 func TestLooksDoNotPileUpBehindTheLock(t *testing.T) {
-	near, far := net.Pipe()
-	defer near.Close()
-	defer far.Close()
-	p := &Pool{start: time.Now()}
-	l := newLane(p, newConn(near, nil), &Lanes{pool: p})
+	l, _ := testLane(t)
+	p := l.pool
 	l.mu.Lock()
 	for range 100 {
 		l.watch.by(l, p.now())
@@ -35,11 +32,8 @@ func TestLooksDoNotPileUpBehindTheLock(t *testing.T) {
 // A lane that is retired while it is idle may have let somebody in who hasn't run
 // yet, and others may be behind: all are called, to go elsewhere.
 func TestRetiringAnIdleLaneCallsWhoeverWaitsForRoom(t *testing.T) {
-	near, far := net.Pipe()
-	defer near.Close()
-	defer far.Close()
-	p := &Pool{start: time.Now()}
-	l := newLane(p, newConn(near, nil), &Lanes{pool: p})
+	l, _ := testLane(t)
+	p := l.pool
 	p.wg.Add(1) // until the lane has ended
 	waits := &entrant{in: make(chan struct{}, 1)}
 	l.room = append(l.room, waits)
@@ -61,8 +55,7 @@ func TestARiderThatCantUseItsTurnPassesItOn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p := &Pool{start: time.Now()}
-				l := newLane(p, newConn(testConn(t), nil), &Lanes{pool: p})
+				l, _ := testLane(t)
 				l.forsaken.Store(maxForsaken) // full
 				l.leader.Store(&mourner)      // nobody attends
 				riders := []*Rider{NewRider(), NewRider()}
@@ -96,11 +89,7 @@ func TestARiderThatCantUseItsTurnPassesItOn(t *testing.T) {
 // A connection may die while a leader hands out what has come. Another one may lead before
 // the lane is buried, and goes on behind what was answered.
 func TestALeaderGoesOnBehindWhatWasAnsweredWhenTheConnectionDied(t *testing.T) {
-	near, far := net.Pipe()
-	defer near.Close()
-	defer far.Close()
-	p := &Pool{start: time.Now()}
-	l := newLane(p, newConn(near, nil), &Lanes{pool: p})
+	l, far := testLane(t)
 	defer l.watch.stop()
 	first, second := NewRider(), NewRider()
 	l.mu.Lock()
@@ -126,11 +115,12 @@ func TestALeaderGoesOnBehindWhatWasAnsweredWhenTheConnectionDied(t *testing.T) {
 	}
 }
 
-// testConn is a connection on which nothing happens.
-func testConn(t *testing.T) net.Conn {
+// testLane is a lane of a pool that has nothing else, and the peer's end of its connection.
+func testLane(t *testing.T) (l *lane, far net.Conn) {
 	near, far := net.Pipe()
 	t.Cleanup(func() { _, _ = near.Close(), far.Close() })
-	return near
+	p := &Pool{start: time.Now()}
+	return newLane(p, newConn(near, nil), &Lanes{pool: p}), far
 }
 
 // lanesWith returns lanes with so many exchanges under way.

@@ -45,7 +45,7 @@ type Stats struct {
 	InFlight  int64
 	Answered  int64 // all replies were received
 	Failed    int64 // refused, never sent, lost, or late with an unknown outcome; or sent away
-	SentAway  int64 // of Failed: got no connection since the node was ill; go-redis brings them again, or takes them to another node
+	SentAway  int64 // of Failed: got no connection since the node was ill; each comes again as another request, or goes to another node
 	Abandoned int64 // the caller left first
 	Shared    int64 // requests for a shared connection; a whole pipeline is one
 	Leased    int64 // requests for a lease of their own
