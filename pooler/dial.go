@@ -47,12 +47,15 @@ func (p *Pool) growLocked() {
 
 // rampLocked is how many dials may run at a time. Abandoned requests say that
 // the server is slow or gone: until their replies are in, new connections are
-// tried one by one.
+// tried one by one, and none while it says on those that it isn't ready.
 func (p *Pool) rampLocked() int {
-	if p.conns.drains > 0 {
-		return 1
+	switch {
+	case p.conns.drains == 0:
+		return min(p.dials.ramp, p.cfg.MaxConcurrentDials)
+	case p.now() < p.health.unreadyUntil:
+		return 0
 	}
-	return min(p.dials.ramp, p.cfg.MaxConcurrentDials)
+	return 1
 }
 
 // neediestLocked returns the lot whose uncovered waiter has waited longest, or,
@@ -175,13 +178,17 @@ func (p *Pool) settleDial(l *lot, c *Conn, err error, began time.Duration, first
 
 // unreadyLocked notes that the server has said on a new connection that it isn't
 // ready, while none was lost. That is no outage, which would be waited for: those who
-// wait for the connection are told, as others are by the replies to what they ask.
+// wait for the connection are told, as others are by the replies to what they ask. But
+// where a connection is about to come back they hear it on that one, from the server: a
+// transaction of which go-redis has left the rest is just being read to its end.
 func (p *Pool) unreadyLocked(l *lot, err error) {
 	p.n.dialErrors++
 	p.dials.ramp = 1
 	p.health.lastErr = err
 	p.health.unreadyUntil = p.now() + p.cfg.BackoffMax
-	p.failLotLocked(l, &Error{Err: ErrNotReady, Node: p.node.Addr, Cause: err})
+	if p.conns.drains == 0 {
+		p.failLotLocked(l, &Error{Err: ErrNotReady, Node: p.node.Addr, Cause: err})
+	}
 }
 
 // endDialLocked takes in a new connection, or settles what its failure means for

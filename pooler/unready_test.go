@@ -73,6 +73,33 @@ func TestAServerThatIsNotReadyIsNoOutage(t *testing.T) {
 	}
 }
 
+// The replies of an abandoned request are being read to their end, and the connection is
+// the next request's then: there the server says itself what it is to be told.
+func TestAnAbandonedConnectionIsAwaitedWhereTheServerIsNotReady(t *testing.T) {
+	bubble(t, pooler.Config{SharedConns: -1, MaxOpenConns: 9}, func(pt *tester) {
+		s := session(1)
+		c := pt.get(s)
+		pt.fake.Handle("GET", func(*testkit.FakeConn, []string) []byte {
+			time.Sleep(100 * time.Millisecond)
+			return []byte("-LOADING\r\n")
+		})
+		pt.saysNotReady("-LOADING\r\n")
+		dials := pt.dialer.count()
+		pt.send(c, "GET", "a")
+		pt.abandon(c)
+		began := time.Now()
+		for range 3 {
+			pt.put(pt.get(s))
+		}
+		if waited := time.Since(began); waited != 100*time.Millisecond {
+			pt.Errorf("waited for %s", waited)
+		}
+		if n := pt.dialer.count() - dials; n > 1 {
+			pt.Errorf("%d dials", n)
+		}
+	})
+}
+
 // The name may mean another server by now, which is.
 func TestConnectionsToAServerThatIsNotReadyAreRetiredOnceANewOneReachesOneThatIs(t *testing.T) {
 	for _, reply := range changes[:3] {
