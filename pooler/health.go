@@ -58,6 +58,9 @@ func (p *Pool) setStateLocked(s State, err error) {
 	if s == StateUp {
 		ev.Duration = p.now() - h.downAt
 		p.n.heals++
+		if h.state == StateDown {
+			p.forgetSizesLocked()
+		}
 	}
 	h.state, h.since = s, time.Now()
 	p.note(ev)

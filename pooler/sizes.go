@@ -143,6 +143,25 @@ func (l *lane) suspect(tail uint64) {
 	}
 }
 
+// forgetSizesLocked forgets what is remembered of requests, after the node was away: all
+// lanes have died with it, one after the other, and what has left one of them was on the
+// next, so anything may be suspected. It may be another server by now, too.
+func (p *Pool) forgetSizesLocked() {
+	for _, l := range p.lots {
+		if l.shared != nil {
+			l.shared.sizes.forget()
+		}
+	}
+}
+
+func (s *sizes) forget() {
+	for i := range s {
+		for j := range s[i] {
+			s[i][j].Store(0)
+		}
+	}
+}
+
 // peerClosed reports whether the connection is dead because the peer has closed it, or
 // the network has lost it: from here these are the same.
 func (c *Conn) peerClosed() bool {

@@ -140,6 +140,30 @@ func TestLanesThatDieTogetherCountOnce(t *testing.T) {
 	})
 }
 
+// A server that dies closes all lanes, one after the other: what it was asked leaves one and
+// meets its end on the next. Once it is back all that shares again.
+func TestNothingIsSuspectedOfAServerThatWasAway(t *testing.T) {
+	bubble(t, pooler.Config{SharedConns: 1, HealthCheckInterval: time.Second}, func(pt *tester) {
+		x := read("GET", "k")
+		for range 3 {
+			sh := pt.share(pt.plain)
+			pt.fake.Freeze(true)
+			r := pt.ride(sh, x)
+			pt.settle()
+			pt.fake.ResetAll()
+			r.wantErr(pooler.ErrLost)
+			pt.fake.Freeze(false)
+		}
+		pt.wantLarge(pt.share(pt.plain), x, true)
+		pt.outage(time.Second)
+		r := pt.ride(pt.share(pt.plain), x)
+		r.await()
+		if r.err != nil {
+			t.Error(r.err)
+		}
+	})
+}
+
 // The rider that is owed replies stays where they come.
 func TestWhatFollowsOnALaneStaysThere(t *testing.T) {
 	byHand(t, pooler.Config{SharedConns: 1}, 1<<20, func(pt *tester, h *hand) {
