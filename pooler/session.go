@@ -192,6 +192,8 @@ const classBusy = "BUSY"
 // isBusy reports whether the last reply said that a script keeps the server busy.
 func (c *Conn) isBusy() bool { return errorClass(c.complaint()) == classBusy }
 
+var errMaxClients = errors.New("the server has its max number of clients")
+
 // condition returns what an error reply says of the server's condition, or nil if it
 // is about the session.
 func condition(head []byte) error {
@@ -200,7 +202,7 @@ func condition(head []byte) error {
 		return unreadyError(class)
 	}
 	if bytes.Contains(head, []byte("max number of clients")) {
-		return errors.New("the server has its max number of clients")
+		return errMaxClients
 	}
 	return nil
 }
