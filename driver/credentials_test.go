@@ -82,6 +82,31 @@ func TestARotatedPasswordIsTakenUpWithoutAFailedCall(t *testing.T) {
 	}
 }
 
+// With the stock client a changed password keeps nobody out who is in.
+func TestAChangedPasswordCostsOnlyWhatNeedsANewConnection(t *testing.T) {
+	inLab(t, driver.Config{}, func(t *lab) {
+		t.f.SetPassword("ann", "pw")
+		rdb := t.client(func(o *redis.Options) { o.Username, o.Password = "ann", "pw" })
+		if err := rdb.Ping(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		t.f.SetPassword("ann", "rotated")
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				if err := rdb.BLPop(t.Context(), time.Second, "none").Err(); !errors.Is(err, redis.Nil) && (!redis.IsAuthError(err) || !errors.Is(err, pooler.ErrRefused)) {
+					t.Errorf("BLPOP: %v (%T)", err, err)
+				}
+			})
+			time.Sleep(10 * time.Millisecond)
+			if err := rdb.Ping(t.Context()).Err(); err != nil {
+				t.Error(err)
+			}
+		}
+		wg.Wait()
+	})
+}
+
 func TestARotatedStaticPasswordGivesTheServersOwnAnswer(t *testing.T) {
 	for retries, want := range map[int]func(error) bool{
 		3: func(err error) bool { return redis.HasErrorPrefix(err, "WRONGPASS") },

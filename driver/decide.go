@@ -184,6 +184,8 @@ func unsent(node string, why cause, err error) error {
 		return newPoolError(&pooler.Error{Err: pooler.ErrConnGone, Node: node, Cause: err})
 	case errors.Is(e, pooler.ErrWaitTimeout):
 		return e
+	case errors.Is(e, pooler.ErrRefused):
+		return loginError{newPoolError(e)}
 	case errors.Is(e, pooler.ErrCredentials) && !triesAgain(e.Cause):
 		return credentialsError{newPoolError(e)}
 	}

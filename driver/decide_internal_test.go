@@ -112,6 +112,7 @@ func TestWhatACallerIsTold(t *testing.T) {
 	elsewhere := &pooler.Error{Err: pooler.ErrElsewhere, Node: "n"}
 	down := &pooler.Error{Err: pooler.ErrNodeDown, Node: "n"}
 	lost := &pooler.Error{Err: pooler.ErrSessionLost, Node: "n"}
+	keptOut := &pooler.Error{Err: pooler.ErrRefused, Node: "n", Cause: errors.New("WRONGPASS")}
 	garbage := fmt.Errorf("%w: not RESP", pooler.ErrProtocol)
 	for _, row := range []struct {
 		what  string
@@ -123,6 +124,8 @@ func TestWhatACallerIsTold(t *testing.T) {
 	}{
 		{"never sent, waited too long", loss{cause: refused}, RetrySafe, waited, []error{pooler.ErrWaitTimeout, redis.ErrPoolTimeout}, true},
 		{"never sent, the session was lost", loss{cause: refused}, RetrySafe, lost, []error{pooler.ErrSessionLost}, true},
+		{"never sent, the server refuses a new connection", loss{cause: refused}, RetrySafe, keptOut, []error{pooler.ErrRefused}, false},
+		{"the same, of a pipeline", loss{cause: refused, sticks: true}, RetrySafe, keptOut, []error{pooler.ErrRefused}, false},
 		{"never sent, and it belongs elsewhere", loss{cause: away}, RetrySafe, &pooler.Error{Err: pooler.ErrElsewhere, Node: "n"}, []error{pooler.ErrElsewhere}, true},
 		{"never sent, the node is down", loss{cause: refused}, RetrySafe, down, []error{pooler.ErrNodeDown}, false},
 		{"never sent in time", loss{cause: late, write: true}, RetrySafe, os.ErrDeadlineExceeded, []error{os.ErrDeadlineExceeded}, true},

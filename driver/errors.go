@@ -97,6 +97,14 @@ func (e serverError) Error() string { return e.err.Cause.Error() + ": " + e.text
 // RedisError marks it as a [redis.Error].
 func (serverError) RedisError() {}
 
+// loginError is a poolError of a server that refuses a new connection. It is no
+// [redis.Error], after which go-redis would keep the handle.
+type loginError struct{ poolError }
+
+// Error begins with the server's own word, as "WRONGPASS", by which [redis.IsAuthError]
+// knows it.
+func (e loginError) Error() string { return e.err.Cause.Error() + " " + e.text }
+
 // adapt makes of a pool's error what go-redis should see: where trying again
 // makes sense, the error of a dial; otherwise the bare error.
 func adapt(err error) error {
@@ -112,8 +120,11 @@ func adapt(err error) error {
 	case errors.Is(e, pooler.ErrCredentials):
 		return credentialsError{newPoolError(e)}
 	}
-	if errors.Is(e, pooler.ErrNotReady) {
+	switch {
+	case errors.Is(e, pooler.ErrNotReady):
 		return serverError{newPoolError(e)}
+	case errors.Is(e, pooler.ErrRefused):
+		return loginError{newPoolError(e)}
 	}
 	return newPoolError(e)
 }

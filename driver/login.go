@@ -17,6 +17,7 @@ import (
 // client is what a driver knows of one client's right to be served.
 type client struct {
 	login *login // nil: the credentials are the same for the client's life
+	fixed bool   // its handshake is the same for each handle: no code of the user's has a part in it
 
 	mu  sync.Mutex
 	let map[*session]bool // the server has let this client in

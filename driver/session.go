@@ -260,7 +260,7 @@ func (m *memory) extend(s *session, frame, reply []byte, slots command.Slots, wh
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	to := m.stateLocked(follow(s.steps, st))
+	to := m.stateLocked(follow(s.steps, st), who.fixed)
 	if to == nil || to == s {
 		return to
 	}
@@ -272,8 +272,8 @@ func (m *memory) extend(s *session, frame, reply []byte, slots command.Slots, wh
 	return to
 }
 
-// stateLocked finds or makes the state.
-func (m *memory) stateLocked(steps []step) *session {
+// stateLocked finds or makes the state. fixed: see [pooler.Session.SetFixed].
+func (m *memory) stateLocked(steps []step, fixed bool) *session {
 	if len(steps) > maxSteps {
 		return nil
 	}
@@ -293,6 +293,9 @@ func (m *memory) stateLocked(steps []step) *session {
 		}
 	}
 	s := m.newSession(steps, string(key))
+	if fixed {
+		s.pool.SetFixed()
+	}
 	m.states[s.key] = s
 	return s
 }

@@ -141,6 +141,7 @@ var sentinels = [...]struct {
 	{pooler.ErrSessionLost, isConnection},
 	{pooler.ErrCredentials, isConnection},
 	{pooler.ErrNotReady, isConnection},
+	{pooler.ErrRefused, isConnection},
 	{pooler.ErrProtocol, isConnection},
 	{pooler.ErrLost, isConnection},
 }

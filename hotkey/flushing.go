@@ -160,7 +160,7 @@ func isReply(err error) bool {
 // neverSent reports whether the error says that nothing was sent.
 func neverSent(err error) bool {
 	for _, e := range []error{
-		pooler.ErrNodeDown, pooler.ErrNotReady, pooler.ErrCredentials, pooler.ErrWaitTimeout, pooler.ErrPoolExhausted, pooler.ErrClosed,
+		pooler.ErrNodeDown, pooler.ErrNotReady, pooler.ErrCredentials, pooler.ErrRefused, pooler.ErrWaitTimeout, pooler.ErrPoolExhausted, pooler.ErrClosed,
 		redis.ErrClosed, redis.ErrPoolTimeout, redis.ErrPoolExhausted,
 	} {
 		if errors.Is(err, e) {

@@ -98,7 +98,8 @@ type socket struct {
 // beginning is its holder's to read.
 type lease struct {
 	since     time.Duration // since Pool.start
-	session   *Session      // the connection's then; nil: its end says nothing of what is worked in
+	session   *Session      // the connection's then
+	noWork    bool          // its end says nothing of what is worked in; the holder's
 	holder    string        // what it is for
 	blocking  bool
 	contended bool    // others waited for a connection then; the receiver's
@@ -144,7 +145,7 @@ func (c *Conn) Session() *Session { return c.session }
 // SetSession says that the connection's state is now s, be it the same as before: the
 // lease was for a handshake, and doesn't count as work in the session (MinIdleConns).
 // Only the holder of the lease may call it.
-func (c *Conn) SetSession(s *Session) { c.session, c.lease.session = s, nil }
+func (c *Conn) SetSession(s *Session) { c.session, c.lease.noWork = s, true }
 
 // Err is why the connection must not be used any more, or nil.
 func (c *Conn) Err() error {

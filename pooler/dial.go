@@ -82,7 +82,7 @@ func (p *Pool) lackLocked() *lot {
 		p.conns.idle+p.dials.running >= p.cfg.MaxIdleConns || p.now() < p.health.unreadyUntil {
 		return nil
 	}
-	if l := p.lotLocked(p.warm); len(l.idle)+l.dialing < p.cfg.MinIdleConns {
+	if l := p.lotLocked(p.warm); len(l.idle)+l.dialing < p.cfg.MinIdleConns && p.now() >= l.barred {
 		return l
 	}
 	return nil
@@ -223,6 +223,11 @@ func (p *Pool) endDialLocked(l *lot, c *Conn, err error, began time.Duration) {
 			p.failLotLocked(l, &Error{Err: ErrCredentials, Node: p.node.Addr, Cause: renew.err})
 			return
 		}
+		if l.session.fixed && p.servesInLocked(l.session) {
+			l.barred = now + p.cfg.BackoffMax
+			p.failLotLocked(l, &Error{Err: ErrRefused, Node: p.node.Addr, Cause: err})
+			return
+		}
 		p.loseLocked(l, err)
 	}
 }
@@ -232,6 +237,19 @@ func (p *Pool) failLotLocked(l *lot, err error) {
 	p.wakeAllLocked(&l.waiters, everyone, err)
 	p.wakeAllLocked(&l.riders, everyone, err)
 	l.more = false
+}
+
+// servesInLocked reports whether a connection serves in the session whoever asks.
+func (p *Pool) servesInLocked(s *Session) bool {
+	if len(p.lotLocked(s).idle) > 0 {
+		return true
+	}
+	for c := range p.conns.all {
+		if c.place == placeLeased && c.lease.session == s && c.lease.pin == "" && c.Mode() == Counted && c.Err() == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // loseLocked declares a session dead: who waits for it is told, and its

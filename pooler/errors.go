@@ -41,6 +41,11 @@ var (
 	// needed. The request was never sent.
 	ErrSessionLost = errors.New("everpool: the server refused to take up the session again")
 
+	// ErrRefused: the server lets no new connection into the session (a rotated
+	// password, say); Cause is its word. Those that are open serve on. The request was
+	// never sent.
+	ErrRefused = errors.New("everpool: the server refuses a new connection")
+
 	// ErrCredentials: no connection could be opened since the client's credentials
 	// provider failed; Cause is its error. The request was never sent.
 	ErrCredentials = errors.New("everpool: no credentials for a new connection")

@@ -76,6 +76,29 @@ func TestFewCallersGetASharedConnectionEach(t *testing.T) {
 	}
 }
 
+// A server at its maxclients: what is there serves all kinds of requests, as with the
+// stock client.
+func TestALeaseGetsTheLaneThatCarriesNothingOfAServerThatAcceptsNoMore(t *testing.T) {
+	bubble(t, pooler.Config{SilenceAfter: -1}, func(pt *tester) {
+		s := session(1)
+		sh := pt.share(s)
+		pt.submit(sh, ask("PING")).receive().wantReply("+PONG\r\n")
+		pt.fake.Handle("SELECT", func(*testkit.FakeConn, []string) []byte {
+			return testkit.ReplyError("ERR max number of clients reached")
+		})
+		stream := pt.begin(pooler.Request{Session: s, Stream: true})
+		pt.sleep(time.Second)
+		stream.wantWaiting() // it would keep the lane
+		pt.wantLanes(1)
+		stream.cancel(context.Canceled)
+		stream.await()
+		c := pt.begin(pooler.Request{Session: s}).await().wantConn()
+		pt.do(c, "PING")
+		pt.wantLanes(0)
+		pt.put(c)
+	})
+}
+
 // Lanes come and go with the load. Once: each that came back was a new connection, and
 // those of before stayed idle beside it.
 func TestALaneThatComesBackIsAnIdleConnection(t *testing.T) {

@@ -144,6 +144,8 @@ type lot struct {
 	more    bool // another lane is wanted, when there is room
 	dialing int
 	streams int // of waiters
+
+	barred time.Duration // until when nothing is dialed without a request
 }
 
 // needs is how many connections would serve all who wait.
@@ -357,7 +359,7 @@ func (p *Pool) unlistLocked(c *Conn) {
 
 func (p *Pool) leaseLocked(c *Conn, name string, blocking bool, now time.Duration) {
 	c.place, c.lease.holder, c.lease.blocking, c.lease.since = placeLeased, name, blocking, now
-	c.lease.contended, c.lease.session, c.lease.account = p.queue.waiting > 0, c.session, nil
+	c.lease.contended, c.lease.session, c.lease.noWork, c.lease.account = p.queue.waiting > 0, c.session, false, nil
 }
 
 // setBeyondLocked says whether the connection is a stream, or is to be one. Its room is
@@ -430,7 +432,7 @@ func (p *Pool) returnLocked(c *Conn) {
 	}
 	c.idleSince, c.checked, c.lease.holder = now, now, ""
 	p.answeredLocked(c.lease.since, now)
-	if c.session == c.lease.session { // else it was a handshake, see SetSession
+	if c.session == c.lease.session && !c.lease.noWork { // else it was a handshake, see SetSession
 		p.workLocked(c.session)
 	}
 	if n := c.pushDropped.Swap(0); n > 0 {

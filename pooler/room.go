@@ -1,6 +1,7 @@
 package pooler
 
 import (
+	"errors"
 	"sync/atomic"
 	"time"
 )
@@ -150,10 +151,14 @@ func (p *Pool) blockingNextLocked() bool {
 	return false
 }
 
-// yieldLocked retires a lane if somebody waits and no connection of a full pool
-// would ever come back by itself.
+// yieldLocked retires a lane if somebody waits and no connection of a full pool, or of
+// a server that accepts no more, would ever come back by itself.
 func (p *Pool) yieldLocked() {
-	if p.queue.waiting == 0 || p.conns.lanes == 0 || p.conns.yielding > 0 || !p.fullLocked() || p.conns.idle > 0 || !p.anyFirstLocked() {
+	if p.queue.waiting == 0 || p.conns.lanes == 0 || p.conns.yielding > 0 || p.conns.idle > 0 || !p.anyFirstLocked() {
+		return
+	}
+	if !p.fullLocked() {
+		p.yieldIdleLocked()
 		return
 	}
 	if p.queue.waiting > p.dials.running {
@@ -174,6 +179,18 @@ func (p *Pool) yieldLocked() {
 		p.lookForRoomLocked(left, now)
 	} else {
 		p.retireLocked(least)
+	}
+}
+
+// yieldIdleLocked retires a lane that carries nothing, if the server has said that it has
+// its max number of clients: it serves, and accepts no more. One that carries something
+// stays, or those who share it would be held up.
+func (p *Pool) yieldIdleLocked() {
+	if p.health.state == StateUp || p.queue.waiting == p.queue.streams || !errors.Is(p.health.lastErr, errMaxClients) {
+		return
+	}
+	if l := p.leastLaneLocked(); l != nil && l.inFlight() == 0 {
+		p.retireLocked(l)
 	}
 }
 

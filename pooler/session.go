@@ -34,10 +34,11 @@ type Step struct {
 // compared by identity, so whoever makes them makes one for each state.
 //
 // A Session is immutable but for two things: it dies when the server refuses to take it
-// up again, and it may be vacant. It holds credentials, so none of its printed forms
+// up again (see SetFixed), and it may be vacant. It holds credentials, so none of its printed forms
 // shows its commands. Safe for concurrent use.
 type Session struct {
 	steps  []Step
+	fixed  bool
 	dead   atomic.Bool
 	vacant atomic.Bool
 }
@@ -45,6 +46,12 @@ type Session struct {
 // NewSession returns the session that the steps make. Without steps it is the
 // state of a fresh connection. The steps are not copied and must not change.
 func NewSession(steps ...Step) *Session { return &Session{steps: steps} }
+
+// SetFixed says that all who enter the session do so by these commands: where the server
+// refuses them to a new connection, another handshake would hear the same. So the session
+// doesn't die of it while connections serve in it; the requests that wait for a new one
+// fail with ErrRefused. It is called before the session is used.
+func (s *Session) SetFixed() { s.fixed = true }
 
 // SetVacant says whether nobody is in the session just now. While that is so, and Renew
 // makes some of its commands, connections are opened for requests only, not to be kept
@@ -185,6 +192,8 @@ const classBusy = "BUSY"
 // isBusy reports whether the last reply said that a script keeps the server busy.
 func (c *Conn) isBusy() bool { return errorClass(c.complaint()) == classBusy }
 
+var errMaxClients = errors.New("the server has its max number of clients")
+
 // condition returns what an error reply says of the server's condition, or nil if it
 // is about the session.
 func condition(head []byte) error {
@@ -193,7 +202,7 @@ func condition(head []byte) error {
 		return unreadyError(class)
 	}
 	if bytes.Contains(head, []byte("max number of clients")) {
-		return errors.New("the server has its max number of clients")
+		return errMaxClients
 	}
 	return nil
 }

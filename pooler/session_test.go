@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/everpool/everpool/internal/testkit"
 	"github.com/everpool/everpool/pooler"
@@ -116,6 +117,40 @@ func TestARefusedReplayKillsTheSessionAndNotTheNode(t *testing.T) {
 		c := pt.get(other)
 		pt.do(c, "PING")
 		pt.put(c)
+	})
+}
+
+// A password that was changed at the server costs those who need a new connection, as
+// with the stock client. What is open is in.
+func TestAFixedSessionOutlivesARefusalWhileConnectionsServeInIt(t *testing.T) {
+	bubble(t, pooler.Config{MaxOpenConns: 10, MinIdleConns: 2}, func(pt *tester) {
+		pt.fake.SetPassword("", secret)
+		s := auth(secret)
+		s.SetFixed()
+		pt.fill(s, 2)
+		pt.fake.SetPassword("", "rotated")
+		c1, c2 := pt.get(s), pt.get(s)
+		e := pt.begin(pooler.Request{Session: s}).await().wantErr(pooler.ErrRefused)
+		if e.Cause == nil || e.Cause.Error() != "WRONGPASS" {
+			t.Errorf("cause is %v, want WRONGPASS", e.Cause)
+		}
+		pt.put(c1, c2)
+		dials := pt.fake.Dials()
+		for range 100 {
+			c := pt.get(s)
+			pt.do(c, "PING")
+			pt.put(c)
+		}
+		if n := pt.fake.Dials() - dials; n > 1 {
+			t.Errorf("%d dials for nobody; want one a second at most", n)
+		}
+		pt.wantCloses(pooler.CloseSessionLost, 0)
+		pt.fake.ResetAll()
+		pt.sleep(time.Minute)
+		pt.begin(pooler.Request{Session: s}).await().wantErr(pooler.ErrSessionLost)
+		if !s.Dead() {
+			t.Error("the session lives without a connection")
+		}
 	})
 }
 

@@ -248,7 +248,7 @@ func (l *lane) isClosed() bool { return l.shut.Load() }
 func (p *Pool) openLaneLocked(l *lot, c *Conn, now time.Duration) {
 	sh := p.groupLocked(l)
 	p.leaseLocked(c, sharedHolder, false, now)
-	c.lease.session = nil // its end says nothing of what is worked in
+	c.lease.noWork = true
 	p.workLocked(l.session)
 	c.lane = newLane(p, c, sh)
 	c.lane.tenure.opened = now
