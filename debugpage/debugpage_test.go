@@ -129,11 +129,11 @@ func TestEachRuleFindsWhatItIsFor(t *testing.T) {
 			n.State, n.Since = pooler.StateDown, time.Now().Add(-12*time.Second)
 			n.Stats.LastDialError = "dial tcp 10.0.0.1:6379: connect: connection refused"
 			n.Stats.Waiting, n.Stats.Awaiting, n.Stats.OldestWaiter = 10, 30, time.Second
-		}, []string{"down", "bad", "10.0.0.1:6379 is down since 12 s: connection refused; 40 requests wait"}},
+		}, []string{"down", "bad", "10.0.0.1:6379 has been down for 12 s: connection refused; 40 requests wait"}},
 		"a node is suspected": {asIs, func(n *pooler.NodeStatus) {
 			n.State, n.Since = pooler.StateSuspect, time.Now().Add(-200*time.Millisecond)
 			n.Stats.Awaiting = 1
-		}, []string{"suspect", "warning", "10.0.0.1:6379 is suspected to be away since 200 ms; 1 request waits"}},
+		}, []string{"suspect", "warning", "10.0.0.1:6379 has been suspected to be away for 200 ms; 1 request waits"}},
 		"a node is silent": {asIs, func(n *pooler.NodeStatus) {
 			n.Silent, n.Stats.OldestExchange = true, 3*time.Second
 		}, []string{"silent", "bad", "10.0.0.1:6379 owes replies and answers no new connection either, the oldest request is 3 s old: the server stands still, or the network drops packets"}},
@@ -422,7 +422,7 @@ func TestAURLShowsNoPassword(t *testing.T) {
 		h := debugpage.Handler(source("", n))
 		for _, format := range []string{"html", "json"} {
 			body := ask(t, h, http.MethodGet, "/?format="+format).Body.String()
-			if strings.Contains(body, "hunter2") || !strings.Contains(plain(body), "is down") {
+			if strings.Contains(body, "hunter2") || !strings.Contains(plain(body), "has been down") {
 				t.Errorf("%s, %s:\n%s", u, format, plain(body))
 			}
 		}

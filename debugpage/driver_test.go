@@ -50,7 +50,7 @@ func TestAnOutageOfARealDriver(t *testing.T) {
 		if len(r.Findings) != 1 || r.Findings[0].Rule != "down" || !strings.Contains(r.Findings[0].Text, fmt.Sprintf("refused; %d requests wait", callers)) {
 			t.Errorf("%+v", r.Findings)
 		}
-		if html := plain(page(t, h)); !strings.Contains(html, addr+" is down since ") || !strings.Contains(html, "the last dial failed") {
+		if html := plain(page(t, h)); !strings.Contains(html, addr+" has been down for ") || !strings.Contains(html, "the last dial failed") {
 			t.Error(html)
 		}
 

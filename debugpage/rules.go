@@ -49,8 +49,8 @@ var (
 
 // rules are all that is looked for, the worst first.
 var rules = []rule{
-	{"down", bad, func(n *nodeView) string { return n.away(down, "down since") }},
-	{"suspect", warning, func(n *nodeView) string { return n.away(suspect, "suspected to be away since") }},
+	{"down", bad, func(n *nodeView) string { return n.away(down, "has been down for") }},
+	{"suspect", warning, func(n *nodeView) string { return n.away(suspect, "has been suspected to be away for") }},
 	{"silent", bad, func(n *nodeView) string {
 		if !n.Silent || n.State != up {
 			return ""
@@ -199,7 +199,7 @@ func (n *nodeView) away(state, words string) string {
 		return ""
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "is %s %s", words, lasting(time.Duration(n.StateSeconds*float64(time.Second))))
+	fmt.Fprintf(&b, "%s %s", words, lasting(time.Duration(n.StateSeconds*float64(time.Second))))
 	if n.LastDialError != "" {
 		b.WriteString(": " + n.short())
 	}

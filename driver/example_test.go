@@ -52,11 +52,11 @@ func Example() {
 	if err := rdb.Set(ctx, "greeting", "hello", 0).Err(); err != nil {
 		log.Fatal(err)
 	}
-	n, err := rdb.Incr(ctx, "visits").Result()
+	err = rdb.Incr(ctx, "visits").Err()
 	if errors.Is(err, pooler.ErrUnknownOutcome) {
 		log.Print("the INCR may or may not have run") // and wasn't run again
 	}
-	fmt.Println(rdb.Get(ctx, "greeting").Val(), n)
+	fmt.Println(rdb.Get(ctx, "greeting").Val(), rdb.Get(ctx, "visits").Val())
 
 	// Output:
 	// hello 1

@@ -252,8 +252,15 @@ func (m *Manager) settle(ctx context.Context, e *entry, serves bool) (gone bool)
 // serves returns when the client answers and is healthy; or why it doesn't, when ctx ends
 // or a server refuses it.
 func (db *DB) serves(ctx context.Context) error {
+	var said error // by the last try that ctx hasn't cut short
 	for pause := firstAddPause; ; pause = min(2*pause, maxAddPause) {
 		err := db.ask(ctx)
+		if errors.Is(err, redis.Nil) { // a PING is never answered so, but a sentinel
+			err = errNoMaster
+		}
+		if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
+			said = err
+		}
 		if err == nil && db.viewed() && db.health().healthy {
 			return nil
 		}
@@ -264,10 +271,13 @@ func (db *DB) serves(ctx context.Context) error {
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return &NoHealthyNodeError{Nodes: statuses(db.nodes()), Cause: endedBy(ctx, err)}
+			return &NoHealthyNodeError{Nodes: statuses(db.nodes()), Cause: endedBy(ctx, cmp.Or(said, err))}
 		}
 	}
 }
+
+// errNoMaster is what go-redis tells as redis.Nil.
+var errNoMaster = errors.New("the sentinels know no such master; is master_name right?")
 
 // ask asks all masters of the client with a PING each.
 func (db *DB) ask(ctx context.Context) error {

@@ -234,6 +234,26 @@ func TestAManagerSaysWhyAClientIsNotAdded(t *testing.T) {
 	})
 }
 
+// The last try, which the context cuts short, doesn't know.
+func TestAddSaysThatTheSentinelsKnowNoSuchMaster(t *testing.T) {
+	inManager(t, 1, driver.Config{}, func(m *managed) {
+		m.server(1).Handle("SENTINEL", func(_ *testkit.FakeConn, args []string) []byte {
+			if strings.EqualFold(args[1], "get-master-addr-by-name") {
+				return []byte("*-1\r\n")
+			}
+			return testkit.ReplyArray()
+		})
+		for _, limit := range []time.Duration{1500 * time.Millisecond, 15 * time.Second} {
+			_, err := m.Add(m.within(limit), "s", "redis://10.0.0.1?master_name=nope")
+			if !errors.Is(err, driver.ErrNoHealthyNode) || !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, redis.Nil) ||
+				!strings.Contains(err.Error(), "no such master; is master_name right?") {
+				m.Errorf("%s: %v", limit, err)
+			}
+		}
+		time.Sleep(10 * time.Second) // go-redis still dials, in vain
+	})
+}
+
 func TestAServerThatRefusesAClientEndsAddAtOnce(t *testing.T) {
 	inManager(t, 1, driver.Config{}, func(m *managed) {
 		m.server(1).SetPassword("default", "secret")

@@ -57,18 +57,17 @@ func Classify(err error) (Outcome, string) {
 // ErrorType is the class of an error, one of a bounded list: the prefix of a
 // server's error reply (WRONGTYPE, MOVED, ...) if it is one that servers are
 // known to send, or one of the constants of this package. It is "" for nil and
-// for redis.Nil. No part of an error's text that could come from an argument is
+// for redis.Nil, by itself or wrapped: where it is one of several errors that were
+// joined, as of sentinels that don't know their master, the operation has failed.
+// No part of an error's text that could come from an argument is
 // ever in it: a script, say, may choose its errors' prefixes itself. It doesn't
 // allocate, but for errors that have an As of their own.
 func ErrorType(err error) string {
-	if err == nil || errors.Is(err, redis.Nil) {
+	if err == nil || isMiss(err) {
 		return ""
 	}
 	var f findings
 	f.search(err)
-	if f.askAs {
-		f.searchAs(err)
-	}
 	switch {
 	case f.has(isUnknownOutcome):
 		return ErrorUnknownOutcome // first, since it may be a timeout too
@@ -78,6 +77,11 @@ func ErrorType(err error) string {
 		return ErrorWaitTimeout
 	case f.has(isTxFailed):
 		return ErrorTxFailed
+	}
+	if f.askAs { // not before: it allocates, and a node that is down has an As
+		f.searchAs(err)
+	}
+	switch {
 	case f.reply != nil && !f.has(isRedisClosed):
 		return replyType(f.reply.Error())
 	case f.has(isCanceled):
@@ -87,11 +91,31 @@ func ErrorType(err error) string {
 	case f.has(isConnection | isRedisClosed):
 		return ErrorConnection
 	}
-	switch err.Error() { // go-redis doesn't export these
-	case "redis: all ring shards are down", "redis: cluster has no nodes":
+	switch text := err.Error(); { // go-redis doesn't export these
+	case text == "redis: all ring shards are down", text == "redis: cluster has no nodes",
+		strings.Contains(text, "redis: all sentinels specified in configuration are unreachable"):
 		return ErrorConnection
 	}
 	return ErrorOther
+}
+
+// isMiss reports whether the error is redis.Nil, or wraps it and nothing else. What
+// go-redis says of sentinels that don't know the master is redis.Nil by errors.Is, too.
+func isMiss(err error) bool {
+	for err != nil {
+		if err == redis.Nil { //nolint:errorlint // this is what goes over the wrapped ones
+			return true
+		}
+		if own, ok := err.(interface{ Is(error) bool }); ok && own.Is(redis.Nil) {
+			return true
+		}
+		one, ok := err.(interface{ Unwrap() error })
+		if !ok {
+			return false
+		}
+		err = one.Unwrap()
+	}
+	return false
 }
 
 // IsReply reports whether a type that [ErrorType] has returned is the prefix of a
@@ -189,7 +213,7 @@ func (f *findings) note(err error) {
 	case *net.OpError, *net.DNSError, syscall.Errno, *tls.CertificateVerificationError, tls.RecordHeaderError, tls.AlertError:
 		f.traits |= isConnection
 	}
-	if reply, ok := err.(redis.Error); ok && f.reply == nil { //nolint:errorlint // as errors.As does
+	if reply, ok := err.(redis.Error); ok && f.reply == nil && err != redis.Nil { //nolint:errorlint // as errors.As does
 		f.reply = reply
 	}
 	if timeout, ok := err.(interface{ Timeout() bool }); ok && f.timeout == nil {

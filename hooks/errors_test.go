@@ -62,6 +62,10 @@ func TestErrorTypesOfErrors(t *testing.T) {
 	}{
 		{nil, ""},
 		{redis.Nil, ""},
+		{fmt.Errorf("redis: all sentinels specified in configuration are unreachable: %w", errors.Join(redis.Nil)), "connection"},
+		{fmt.Errorf("redis: all sentinels specified in configuration are unreachable: %w", errors.Join(redis.Nil, replied("WRONGPASS x"))), "WRONGPASS"},
+		{errors.New("redis: all sentinels specified in configuration are unreachable"), "connection"},
+		{errors.Join(redis.Nil, errors.New("else")), "_OTHER"},
 		{redis.TxFailedErr, "tx_failed"},
 		{redis.ErrClosed, "connection"},
 		{redis.ErrPoolTimeout, "wait_timeout"},

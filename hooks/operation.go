@@ -1,7 +1,6 @@
 package hooks
 
 import (
-	"errors"
 	"net"
 	"net/netip"
 	"strconv"
@@ -270,7 +269,7 @@ func outcomeOf(call Outcome, cmds []redis.Cmder) (Outcome, string) {
 // firstError is the first error among the commands that isn't redis.Nil, or nil.
 func firstError(cmds []redis.Cmder) error {
 	for _, cmd := range cmds {
-		if err := cmd.Err(); err != nil && !errors.Is(err, redis.Nil) {
+		if err := cmd.Err(); err != nil && !isMiss(err) {
 			return err
 		}
 	}

@@ -2,7 +2,6 @@ package hotkey
 
 import (
 	"cmp"
-	"errors"
 	"slices"
 
 	"github.com/redis/go-redis/v9"
@@ -49,7 +48,8 @@ func useOf(op *hooks.Operation, cmd redis.Cmder) use {
 	}
 	miss := op.Outcome == hooks.Miss
 	if op.Kind != hooks.Single {
-		miss = errors.Is(cmd.Err(), redis.Nil)
+		outcome, _ := hooks.Classify(cmd.Err())
+		miss = outcome == hooks.Miss
 	}
 	return use{command: uint16(c.Index), miss: miss, node: nodeOf(op)}
 }

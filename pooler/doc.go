@@ -50,8 +50,9 @@
 //     and is dropped; one that received what nobody asked for is closed.
 //   - At most MaxOpenConns connections are open or being dialed, those apart
 //     that carry a subscription, MONITOR or the like.
-//   - Callers of one session are served in the order in which they came. One
-//     that gives up removes only itself.
+//   - Callers of one session are served in the order in which they came, but that
+//     those who share go before a command that blocks. One that gives up removes
+//     only itself.
 //   - While the node can't be reached, one goroutine dials for everybody, one
 //     dial at a time.
 //   - A dial belongs to the pool. That its caller left doesn't abort it.

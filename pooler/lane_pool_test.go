@@ -590,3 +590,49 @@ func TestALaneIsKeptForAMomentAlthoughARequestWaits(t *testing.T) {
 		})
 	}
 }
+
+// blocking starts a Get for a command that blocks.
+func (pt *tester) blocking() *pending {
+	return pt.begin(pooler.Request{Session: pt.plain, Name: "BLPOP", Blocking: true})
+}
+
+// Any number of blocked callers, who may wait for long, must not hold up those who share:
+// one connection serves all of them.
+func TestWhoSharesGoesBeforeCommandsThatBlock(t *testing.T) {
+	bubble(t, pooler.Config{MaxOpenConns: 2, SharedConns: 2}, func(pt *tester) {
+		first, second, third := pt.blocking(), pt.blocking(), pt.blocking()
+		third.wantWaiting()
+		go func() { _, _ = pt.pool.Share(context.Background(), pooler.Request{Session: pt.plain}) }()
+		pt.settle()
+		pt.wantLanes(0)
+		pt.put(first.wantConn())
+		pt.settle()
+		pt.wantLanes(1)
+		pt.ride(pt.share(pt.plain), ask("ECHO", "a")).wantReply(bulk("a"))
+		third.wantWaiting()
+		pt.put(second.wantConn())
+		pt.put(third.wantConn())
+	})
+}
+
+// A lane goes to a request that doesn't block if commands that block have the other
+// connections. When that is over they don't get it, too.
+func TestCommandsThatBlockLeaveAConnectionToThoseWhoShare(t *testing.T) {
+	bubble(t, pooler.Config{MaxOpenConns: 2, SharedConns: 2, HealthCheckInterval: time.Second}, func(pt *tester) {
+		pt.ride(pt.share(pt.plain), ask("ECHO", "a")).wantReply(bulk("a"))
+		first := pt.blocking()
+		blocked := first.wantConn()
+		watch := pt.begin(pooler.Request{Session: pt.plain, Name: "WATCH"})
+		pt.sleep(10 * time.Millisecond)
+		pt.wantLanes(0)
+		second := pt.blocking()
+		pt.put(watch.wantConn())
+		pt.wantLanes(1)
+		second.wantWaiting()
+		pt.ride(pt.share(pt.plain), ask("ECHO", "b")).wantReply(bulk("b"))
+
+		pt.sleep(2500 * time.Millisecond) // nobody shares any more
+		pt.wantLanes(0)
+		pt.put(second.wantConn(), blocked)
+	})
+}

@@ -157,10 +157,12 @@ func (l *lot) needs() int {
 	return n
 }
 
-// first returns who has waited longest, or nil.
+// first returns who has waited longest, or nil. Those who share come before one that
+// blocks: a single connection serves them all, and any number of blocked callers, each
+// of which may keep one for long, must not hold them up.
 func (l *lot) first() *waiter {
 	w, r := l.waiters.head, l.riders.head
-	if w == nil || r != nil && r.seq < w.seq {
+	if w == nil || r != nil && (w.blocking || r.seq < w.seq) {
 		return r
 	}
 	return w
@@ -484,7 +486,7 @@ func (p *Pool) placeLocked(c *Conn, now time.Duration) {
 			p.closeLocked(c, CloseRoom, nil)
 			return
 		}
-		if w == l.riders.head {
+		if w == l.riders.head || w.blocking && p.lacksLaneLocked(l) {
 			p.openLaneLocked(l, c, now)
 		} else {
 			p.wakeLocked(w, c, nil, now)

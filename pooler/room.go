@@ -132,13 +132,27 @@ func (p *Pool) oldestIdleLocked(but *lot) *lot {
 func (p *Pool) stuckLocked() bool {
 	stuck := p.conns.lanes + p.conns.pinned
 	if !p.blockingNextLocked() {
-		for c := range p.conns.all {
-			if c.lease.blocking && c.place == placeLeased && c.lease.pin == "" {
-				stuck++
-			}
-		}
+		stuck += p.blockingLocked()
 	}
 	return stuck >= p.countedLocked()
+}
+
+// blockingLocked is how many connections are lent to commands that block.
+func (p *Pool) blockingLocked() (n int) {
+	for c := range p.conns.all {
+		if c.lease.blocking && c.place == placeLeased && c.lease.pin == "" {
+			n++
+		}
+	}
+	return n
+}
+
+// lacksLaneLocked reports whether those of the lot who share are without a lane in a full
+// pool, and commands that block have what else there is: the next one must not have the
+// last connection, too, or those who share would wait for as long as it blocks.
+func (p *Pool) lacksLaneLocked(l *lot) bool {
+	return l.shared != nil && !l.shared.unused && len(p.openLanesLocked(l.shared)) == 0 &&
+		p.fullLocked() && p.mayOpenLaneLocked() && p.blockingLocked() > 0
 }
 
 // blockingNextLocked reports whether a command that blocks is the next of its session.

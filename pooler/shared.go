@@ -16,6 +16,7 @@ type Lanes struct {
 	lanes   atomic.Pointer[[]*lane] // open ones; changed under Pool.mu
 	tickets atomic.Uint32
 	growing atomic.Bool // another lane was asked for
+	unused  bool        // the last lane went since nobody used it; guarded by Pool.mu
 	sizes   sizes
 	deaths  atomic.Uint32 // lanes that the peer has closed
 }
@@ -257,6 +258,7 @@ func (p *Pool) openLaneLocked(l *lot, c *Conn, now time.Duration) {
 	open := append(slices.Clone(p.openLanesLocked(sh)), c.lane)
 	sh.lanes.Store(&open)
 	sh.growing.Store(false)
+	sh.unused = false
 	l.more = false
 	for w := l.riders.head; w != nil; w = l.riders.head {
 		w.shared = sh
@@ -357,8 +359,12 @@ func (p *Pool) lookAtLanesLocked(now time.Duration) {
 			continue
 		}
 		tail := l.tail.Load()
-		if p.expiredLocked(c, now) || l.inFlight() == 0 && l.tenure.seen == tail {
+		idle := l.inFlight() == 0 && l.tenure.seen == tail
+		if idle || p.expiredLocked(c, now) {
 			p.retireLocked(l)
+		}
+		if idle && len(p.openLanesLocked(l.group)) == 0 {
+			l.group.unused = true
 		}
 		l.tenure.seen = tail
 		l.group.growing.Store(false)

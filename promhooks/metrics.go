@@ -77,7 +77,7 @@ func NewMetrics(client string, settings ...Setting) (*Metrics, error) {
 		dial: newDials(&cfg, client, poolGoRedis),
 		handshake: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "redis_client_handshake_errors_total", ConstLabels: constant,
-			Help: "Commands of connections' handshakes that have failed.",
+			Help: "Commands of connections' handshakes that the server has refused.",
 		}, []string{"command"}),
 	}
 	inFlight := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -147,9 +147,10 @@ func (m *Metrics) End(ctx context.Context, op *hooks.Operation) {
 	}
 }
 
-// Handshake is for package hooks.
+// Handshake is for package hooks. What is counted are the server's refusals: of a node that
+// is away each call has a handshake that fails, and is told so itself.
 func (m *Metrics) Handshake(_ context.Context, c *hooks.Command, errorType string) {
-	if errorType != "" {
+	if hooks.IsReply(errorType) || errorType == hooks.ErrorOther {
 		m.handshake.WithLabelValues(c.Name).Inc()
 	}
 }

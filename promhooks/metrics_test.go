@@ -287,6 +287,20 @@ func TestAWrongPasswordIsAFailedHandshake(t *testing.T) {
 	}
 }
 
+// Only a server refuses a step of a handshake: in an outage each call has one that fails.
+func TestAHandshakeThatGetsNoAnswerIsNotRefused(t *testing.T) {
+	m := must(promhooks.NewMetrics("test"))(t)
+	reg := registry(t, m)
+	hello := hooks.CommandOf(redis.NewCmd(t.Context(), "hello", 3))
+	for _, errorType := range []string{"", hooks.ErrorNodeDown, hooks.ErrorWaitTimeout, hooks.ErrorTimeout, hooks.ErrorCanceled, hooks.ErrorConnection, hooks.ErrorUnknownOutcome} {
+		m.Handshake(t.Context(), hello, errorType)
+	}
+	gather(t, reg).want(t, samples{`redis_client_handshake_errors_total{command="HELLO"}`: math.NaN()})
+	m.Handshake(t.Context(), hello, "NOAUTH")
+	m.Handshake(t.Context(), hello, hooks.ErrorOther)
+	gather(t, reg).want(t, samples{`redis_client_handshake_errors_total{command="HELLO"}`: 2})
+}
+
 // closedAddr is an address at which nobody listens.
 func closedAddr(tb testing.TB) string {
 	tb.Helper()

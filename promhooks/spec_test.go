@@ -29,7 +29,7 @@ redis_client_command_errors_total counter {client,command,error_type} Commands t
 redis_client_commands_in_flight gauge {client} Commands, pipelines and transactions that are under way.
 redis_client_commands_total counter {client,command,outcome} Commands, alone or in a batch, by how they have ended.
 redis_client_dial_duration_seconds histogram {client,outcome,pool} Time that it took to open a connection, or to fail to.
-redis_client_handshake_errors_total counter {client,command} Commands of connections' handshakes that have failed.
+redis_client_handshake_errors_total counter {client,command} Commands of connections' handshakes that the server has refused.
 redis_client_latency_seconds histogram {redis_client_name,redis_command,redis_database,redis_success,redis_type} Time that a command or a batch took (Baseplate's name).
 redis_client_pool_active_connections gauge {redis_pool} Connections in use (Baseplate's name).
 redis_client_pool_awaiting_node gauge {client,node} Callers that wait until the node serves, before they make a request.
