@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -84,26 +85,58 @@ func TestARotatedPasswordIsTakenUpWithoutAFailedCall(t *testing.T) {
 
 // With the stock client a changed password keeps nobody out who is in.
 func TestAChangedPasswordCostsOnlyWhatNeedsANewConnection(t *testing.T) {
-	inLab(t, driver.Config{}, func(t *lab) {
-		t.f.SetPassword("ann", "pw")
-		rdb := t.client(func(o *redis.Options) { o.Username, o.Password = "ann", "pw" })
-		if err := rdb.Ping(t.Context()).Err(); err != nil {
-			t.Fatal(err)
-		}
-		t.f.SetPassword("ann", "rotated")
-		var wg sync.WaitGroup
-		for range 4 {
-			wg.Go(func() {
-				if err := rdb.BLPop(t.Context(), time.Second, "none").Err(); !errors.Is(err, redis.Nil) && (!redis.IsAuthError(err) || !errors.Is(err, pooler.ErrRefused)) {
-					t.Errorf("BLPOP: %v (%T)", err, err)
+	for name, onConnect := range map[string]func(context.Context, *redis.Conn) error{
+		"": nil, "with OnConnect": func(ctx context.Context, cn *redis.Conn) error { return cn.ClientSetName(ctx, "me").Err() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inLab(t, driver.Config{}, func(t *lab) {
+				t.f.SetPassword("ann", "pw")
+				rdb := t.client(func(o *redis.Options) { o.Username, o.Password, o.OnConnect = "ann", "pw", onConnect })
+				if err := rdb.Ping(t.Context()).Err(); err != nil {
+					t.Fatal(err)
 				}
+				t.f.SetPassword("ann", "rotated")
+				var wg sync.WaitGroup
+				for range 4 {
+					wg.Go(func() {
+						if err := rdb.BLPop(t.Context(), time.Second, "none").Err(); !errors.Is(err, redis.Nil) && (!redis.IsAuthError(err) || !errors.Is(err, pooler.ErrRefused)) {
+							t.Errorf("BLPOP: %v (%T)", err, err)
+						}
+					})
+					time.Sleep(10 * time.Millisecond)
+					if err := rdb.Ping(t.Context()).Err(); err != nil {
+						t.Error(err)
+					}
+				}
+				wg.Wait()
 			})
-			time.Sleep(10 * time.Millisecond)
+		})
+	}
+}
+
+// Where OnConnect authenticates by itself, it may have newer credentials the next time: a
+// refusal ends the session, so that it is asked.
+func TestARefusalAsksOnConnectAnew(t *testing.T) {
+	inLab(t, driver.Config{}, func(t *lab) {
+		var password atomic.Pointer[string]
+		rotate := func(to string) {
+			password.Store(&to)
+			t.f.SetPassword("ann", to)
+		}
+		rotate("pw")
+		rdb := t.client(func(o *redis.Options) {
+			o.MaxRetries = 3
+			o.OnConnect = func(ctx context.Context, cn *redis.Conn) error { return cn.AuthACL(ctx, "ann", *password.Load()).Err() }
+		})
+		for _, to := range []string{"rotated", "again"} {
 			if err := rdb.Ping(t.Context()).Err(); err != nil {
+				t.Fatal(err)
+			}
+			rotate(to)
+			if err := rdb.BLPop(t.Context(), time.Second, "none").Err(); !errors.Is(err, redis.Nil) { // needs a connection of its own
 				t.Error(err)
 			}
 		}
-		wg.Wait()
 	})
 }
 

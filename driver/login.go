@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"math"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
@@ -17,7 +18,7 @@ import (
 // client is what a driver knows of one client's right to be served.
 type client struct {
 	login *login // nil: the credentials are the same for the client's life
-	fixed bool   // its handshake is the same for each handle: no code of the user's has a part in it
+	fixed int    // so many of its handshake's first commands are the same for each handle
 
 	mu  sync.Mutex
 	let map[*session]bool // the server has let this client in
@@ -47,6 +48,18 @@ type login struct {
 	provide func(ctx context.Context) (username, password string, err error)
 	id      string // no other's sessions are this login's
 	token   string // what go-redis has in place of the password; "": it has the password
+}
+
+// newClient is the client of the options.
+func newClient(o *redis.Options) *client {
+	c := &client{login: newLogin(o)}
+	switch {
+	case o.OnConnect == nil:
+		c.fixed = math.MaxInt
+	case c.login != nil || o.Password != "":
+		c.fixed = 1 // go-redis authenticates first; what OnConnect does may be something else the next time
+	}
+	return c
 }
 
 // newLogin makes the login of a client whose options name a provider, or nil, and

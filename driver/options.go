@@ -198,7 +198,7 @@ func (d *Driver) completeBy(c *redis.Options, bad []error) *binding {
 	if !d.cfg.LeaveContextTimeout {
 		c.ContextTimeoutEnabled = true
 	}
-	b.client = &client{login: newLogin(c), fixed: c.OnConnect == nil}
+	b.client = newClient(c)
 	c.Dialer = b.connect
 	b.returned = *c
 	return b

@@ -273,7 +273,7 @@ func (m *memory) extend(s *session, frame, reply []byte, slots command.Slots, wh
 }
 
 // stateLocked finds or makes the state. fixed: see [pooler.Session.SetFixed].
-func (m *memory) stateLocked(steps []step, fixed bool) *session {
+func (m *memory) stateLocked(steps []step, fixed int) *session {
 	if len(steps) > maxSteps {
 		return nil
 	}
@@ -293,9 +293,7 @@ func (m *memory) stateLocked(steps []step, fixed bool) *session {
 		}
 	}
 	s := m.newSession(steps, string(key))
-	if fixed {
-		s.pool.SetFixed()
-	}
+	s.pool.SetFixed(fixed)
 	m.states[s.key] = s
 	return s
 }

@@ -223,7 +223,7 @@ func (p *Pool) endDialLocked(l *lot, c *Conn, err error, began time.Duration) {
 			p.failLotLocked(l, &Error{Err: ErrCredentials, Node: p.node.Addr, Cause: renew.err})
 			return
 		}
-		if l.session.fixed && p.servesInLocked(l.session) {
+		if refused, ok := errors.AsType[refusedError](err); ok && refused.step < l.session.fixed && p.servesInLocked(l.session) {
 			l.barred = now + p.cfg.BackoffMax
 			p.failLotLocked(l, &Error{Err: ErrRefused, Node: p.node.Addr, Cause: err})
 			return

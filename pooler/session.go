@@ -38,7 +38,7 @@ type Step struct {
 // shows its commands. Safe for concurrent use.
 type Session struct {
 	steps  []Step
-	fixed  bool
+	fixed  int // of the steps
 	dead   atomic.Bool
 	vacant atomic.Bool
 }
@@ -47,11 +47,12 @@ type Session struct {
 // state of a fresh connection. The steps are not copied and must not change.
 func NewSession(steps ...Step) *Session { return &Session{steps: steps} }
 
-// SetFixed says that all who enter the session do so by these commands: where the server
-// refuses them to a new connection, another handshake would hear the same. So the session
-// doesn't die of it while connections serve in it; the requests that wait for a new one
-// fail with ErrRefused. It is called before the session is used.
-func (s *Session) SetFixed() { s.fixed = true }
+// SetFixed says that all who enter the session do so by its first n commands, or by all
+// that it has if these are fewer: where the server refuses one of them to a new connection,
+// another handshake would hear the same. So the session doesn't die of it while connections
+// serve in it; the requests that wait for a new one fail with ErrRefused. It is called
+// before the session is used.
+func (s *Session) SetFixed(n int) { s.fixed = n }
 
 // SetVacant says whether nobody is in the session just now. While that is so, and Renew
 // makes some of its commands, connections are opened for requests only, not to be kept
@@ -72,7 +73,10 @@ func (s *Session) GoString() string { return s.String() }
 
 // refusedError is a replay that the server answered otherwise than the first
 // time.
-type refusedError struct{ reply string }
+type refusedError struct {
+	reply string
+	step  int // which command, from 0
+}
 
 func (e refusedError) Error() string { return e.reply }
 
@@ -123,7 +127,7 @@ func (s *Session) bring(c *Conn, replay []byte, deadline time.Time) error {
 		return err
 	}
 	var refused error
-	for _, st := range s.steps {
+	for i, st := range s.steps {
 		kind, head, err := c.readHead(deadline)
 		if err != nil {
 			if refused != nil {
@@ -137,7 +141,7 @@ func (s *Session) bring(c *Conn, replay []byte, deadline time.Time) error {
 		// Only the class of an error is kept: its text may repeat what was
 		// sent.
 		if refused = condition(head); refused == nil {
-			refused = refusedError{errorClass(head)}
+			refused = refusedError{errorClass(head), i}
 		}
 	}
 	if refused != nil {

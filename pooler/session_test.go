@@ -126,7 +126,7 @@ func TestAFixedSessionOutlivesARefusalWhileConnectionsServeInIt(t *testing.T) {
 	bubble(t, pooler.Config{MaxOpenConns: 10, MinIdleConns: 2}, func(pt *tester) {
 		pt.fake.SetPassword("", secret)
 		s := auth(secret)
-		s.SetFixed()
+		s.SetFixed(1)
 		pt.fill(s, 2)
 		pt.fake.SetPassword("", "rotated")
 		c1, c2 := pt.get(s), pt.get(s)
