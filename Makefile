@@ -88,6 +88,15 @@ test-noveto: servers ## run the driver's tests as where handles can't be refused
 	$(GO) test -short -timeout $(TIMEOUT) -tags everpool_noveto ./driver
 	$(GO) test -timeout $(TIMEOUT) -tags everpool_noveto -run '$(NOVETO)' ./internal/acceptance
 
+# The race detector allocates by itself, so these tests are skipped with it; hotkey's and
+# topk's are too slow for it.
+NORACE_PKGS = ./hooks ./otelhooks ./promhooks ./hotkey ./pooler ./driver ./internal/topk
+NORACE = Alloc|Memory|Zipf|Significant|Accuracy|ALongOutageFailsFast|WrittenWhileItIsRead
+
+.PHONY: test-norace
+test-norace: servers ## run the tests that can't run under the race detector
+	$(GO) test -timeout $(TIMEOUT) -run '$(NORACE)' $(NORACE_PKGS) ./internal/acceptance
+
 .PHONY: acceptance
 acceptance: servers ## run the driver's tests with real servers (RUN=)
 	$(GO) test $(TESTFLAGS) -run '$(RUN)' ./internal/acceptance
@@ -285,7 +294,7 @@ release-check: ## what has to hold before a tag
 	@echo "release-check: $(VERSION)"
 	@# The links and commands of the pages are tests.
 	$(MAKE) --no-print-directory vet tidy-check fix-check lint licences api-check generate-check package
-	CI=true $(MAKE) --no-print-directory test test-noveto test-bench test-tools bench-smoke
+	CI=true $(MAKE) --no-print-directory test test-norace test-noveto test-bench test-tools bench-smoke
 
 .PHONY: package
 package: ## make bin/package/everpool-VERSION.zip, as the module proxy would, of what is committed
