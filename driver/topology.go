@@ -92,7 +92,9 @@ func (t *topology) Here(addr string, slot int, ill pooler.Illness) bool {
 	v := t.view.Load()
 	fresh := v.isFresh(ill)
 	if fresh && !v.owns(addr) && v.owner(slot) != "" {
-		return v.owner(slot) == addr
+		// What is for no slot may be for this very node: a replica that is only silent may
+		// be slow. A primary that was deposed has an heir.
+		return t.moves && slot < 0 && ill.Silent && v.heirs[addr] == ""
 	}
 	t.look()
 	switch {

@@ -179,6 +179,34 @@ func TestWhoMayWaitForAnIllNode(t *testing.T) {
 	}
 }
 
+// A cluster client on sentinels sends what has no key to a node of its choice, a replica
+// among them, and what is for each node to each. Who is told that it belongs elsewhere
+// comes to the same node again, until its tries are used up.
+func TestWhatHasNoKeyWaitsAtASilentReplica(t *testing.T) {
+	d, err := New(Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = d.Close() }()
+	began := time.Now()
+	top := newTopology(d, "sentinel", &silentOracle{})
+	top.moves = true
+	top.view.Store(&view{asked: began.Add(time.Second), master: "b:1", heirs: map[string]string{"deposed:1": "b:1"}})
+	for _, c := range []struct {
+		addr   string
+		slot   int
+		silent bool
+		want   bool
+	}{
+		{"replica:1", -1, true, true}, {"replica:1", 7, true, false}, {"replica:1", -1, false, false},
+		{"deposed:1", -1, true, false}, {"b:1", -1, true, true},
+	} {
+		if got := top.Here(c.addr, c.slot, pooler.Illness{Since: began, Silent: c.silent}); got != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}
+
 // illPool is a pool of a node that is ill.
 type illPool struct {
 	pooler.Pooler
