@@ -45,10 +45,10 @@ import (
 // wraps [pooler.ErrConfig], and doesn't show the URL, which Open looks at.
 func ConfigFromMap(prefix string, m map[string]string) (url string, opts []Option, err error) {
 	if !strings.HasSuffix(prefix, ".") {
-		return "", nil, complaint("the prefix is %q; it must end in a dot", prefix)
+		return "", nil, complaint("the prefix is %q; it must end in a dot", shown(prefix))
 	}
 	c := mapped{prefix: prefix, replicas: replicaReads{wanted: true}}
-	keys := c.keys()
+	keys := c.keys(&url)
 	var wrong complaints
 	for _, key := range slices.Sorted(maps.Keys(m)) {
 		name, ours := strings.CutPrefix(key, prefix)
@@ -57,14 +57,14 @@ func ConfigFromMap(prefix string, m map[string]string) (url string, opts []Optio
 		switch {
 		case !ours:
 		case !known:
-			wrong.add("%s is unknown; allowed are, after %s, %s", key, prefix, strings.Join(slices.Sorted(maps.Keys(keys)), ", "))
+			wrong.add("%s%s is unknown; allowed are, after %s, %s", prefix, shown(name), prefix, strings.Join(slices.Sorted(maps.Keys(keys)), ", "))
 		case value != "":
 			if err := set(value); err != nil {
 				wrong.add("%s is %q; %w", key, shown(value), err)
 			}
 		}
 	}
-	if c.url == "" {
+	if url == "" {
 		wrong.add("%surl is missing; it is the URL of a node, a cluster or sentinels", prefix)
 	}
 	if c.reads+c.writes > 0 && tracking.Option == nil {
@@ -73,13 +73,12 @@ func ConfigFromMap(prefix string, m map[string]string) (url string, opts []Optio
 	if len(wrong) > 0 {
 		return "", nil, errors.Join(wrong...)
 	}
-	return c.url, []Option{&c}, nil
+	return url, []Option{&c}, nil
 }
 
-// mapped is what a map has said.
+// mapped is what a map has said but for the URL: options may be printed.
 type mapped struct {
 	prefix   string
-	url      string
 	max      int
 	perNode  bool
 	timeout  time.Duration
@@ -94,7 +93,7 @@ type mapped struct {
 const defaultMaxConnections = 50 // Baseplate's
 
 // keys are the settings by their names.
-func (c *mapped) keys() map[string]func(string) error {
+func (c *mapped) keys(url *string) map[string]func(string) error {
 	ignored := func(name string) func(string) error {
 		return func(v string) error {
 			c.ignored = append(c.ignored, name)
@@ -103,7 +102,7 @@ func (c *mapped) keys() map[string]func(string) error {
 		}
 	}
 	return map[string]func(string) error{
-		"url":                          func(v string) error { c.url = v; return nil },
+		"url":                          func(v string) error { *url = v; return nil },
 		"max_connections":              c.setMax,
 		"max_connections_per_node":     func(v string) (err error) { c.perNode, err = parseBool(v); return err },
 		"timeout":                      timespan(&c.timeout),

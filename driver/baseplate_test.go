@@ -3,6 +3,7 @@ package driver_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -187,6 +188,8 @@ func TestAMapNamesAllThatIsWrongAndNoPassword(t *testing.T) {
 			map[string]string{"r.timeout": "redis://:hunter2@x:6379", "r.max_connections": "user:hunter2@x:6379"},
 			[]string{`r.timeout is "x:6379"`, `r.max_connections is "x:6379"`, "r.url is missing"},
 		},
+		"a URL for a key":    {"r.", map[string]string{"r.redis://:hunter2@x:6379": "true"}, []string{"r.x:6379 is unknown", "r.url is missing"}},
+		"a URL for a prefix": {"redis://:hunter2@x:6379", nil, []string{`"x:6379"`, "dot"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			url, opts, err := driver.ConfigFromMap(c.prefix, c.m)
@@ -199,6 +202,16 @@ func TestAMapNamesAllThatIsWrongAndNoPassword(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestOptionsOfAMapShowNoPassword(t *testing.T) {
+	url, opts, err := driver.ConfigFromMap("r.", map[string]string{"r.url": "redis://:hunter2@x"})
+	if err != nil || url != "redis://:hunter2@x" {
+		t.Fatalf("got %q, %v", url, err)
+	}
+	if shown := fmt.Sprintf("%v %+v %#v", opts[0], opts[0], opts[0]); strings.Contains(shown, "hunter2") {
+		t.Errorf("an option shows the password: %s", shown)
 	}
 }
 

@@ -51,6 +51,9 @@ func (db *DB) end() error {
 	return errors.Join(errs...)
 }
 
+// String returns the URL, without what may be secret.
+func (db *DB) String() string { return db.source.safe }
+
 // Unwrap returns the client itself, for those who have to know its type.
 func (db *DB) Unwrap() redis.UniversalClient { return db.UniversalClient }
 

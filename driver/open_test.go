@@ -3,6 +3,7 @@ package driver_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -39,6 +40,28 @@ func TestOpenMakesAClientOfAURL(t *testing.T) {
 	}
 	if err := db.Get(ctx, "key").Err(); !errors.Is(err, redis.ErrClosed) {
 		t.Errorf("after Close: %v, want redis.ErrClosed", err)
+	}
+}
+
+func TestAPrintedClientShowsNoPassword(t *testing.T) {
+	for _, url := range []string{
+		"redis://me:hunter2@localhost:6379/2",
+		"redis://me:hunter2@localhost:6379?cluster=true",
+		"redis://me:hunter2@localhost:26379?master_name=main&password=hunter2",
+	} {
+		db, err := driver.Open(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = db.Close() }()
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s"} {
+			if shown := fmt.Sprintf(verb, db); strings.Contains(shown, "hunter2") {
+				t.Errorf("%s of %s: %s", verb, url, shown)
+			}
+		}
+		if s := db.String(); !strings.HasPrefix(s, "redis://localhost:") {
+			t.Errorf("%s prints as %q", url, s)
+		}
 	}
 }
 

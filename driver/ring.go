@@ -19,7 +19,8 @@ import (
 // [Driver.Options], for each shard.
 //
 // Where HeartbeatFn isn't set a shard is up as long as its node is, as far as its pool
-// knows: a heartbeat doesn't wait, so that one shard doesn't hold up the others'. One that
+// knows: a heartbeat of one that is away waits for 50 ms at most, whether a dial finds it
+// back, so that one shard doesn't hold up the others. One that
 // is silent counts as up until it says nothing on a new connection either.
 // At the third that fails go-redis takes the shard out of the ring, and who waits for it
 // goes to where its keys are then. It is looked for until it is back. Nodes of shards that
@@ -177,6 +178,7 @@ func (s *shards) beat(ctx context.Context, b *binding, c *redis.Client, every ti
 	well := knownState(n) == pooler.StateUp // silent, too: it may be this machine that is slow
 	if !well {
 		n.expect() // the ring is there
+		well = backSoon(ctx, n)
 	}
 	if s.note(addr, c, well, every) {
 		n.pool.Release(s)
@@ -186,10 +188,19 @@ func (s *shards) beat(ctx context.Context, b *binding, c *redis.Client, every ti
 			s.drop(addr)
 		}
 	}
-	if !well {
-		nudge(n)
-	}
 	return well
+}
+
+// beatWait is how long a heartbeat of a shard that is away waits for a dial, which takes
+// less where the shard is back: without it the next heartbeat were the first to know.
+const beatWait = 50 * time.Millisecond
+
+// backSoon has the node looked for, and reports whether that finds it.
+func backSoon(ctx context.Context, n *node) bool {
+	ctx, cancel := context.WithTimeout(ctx, beatWait)
+	defer cancel()
+	_ = n.await(ctx, nil, 0)
+	return knownState(n) == pooler.StateUp
 }
 
 // nudge has the node looked for though nobody asks for it.

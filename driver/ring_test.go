@@ -43,6 +43,56 @@ func TestAShardIsNotTakenOutForBeingSilentForAMoment(t *testing.T) {
 	})
 }
 
+// The stock client's heartbeat dials, so that the first one finds a shard that is back.
+func TestTheFirstHeartbeatFindsAShardThatIsBack(t *testing.T) {
+	inLab(t, driver.Config{}, func(t *lab) {
+		o := t.d.RingOptions(&redis.RingOptions{Addrs: map[string]string{"one": labAddr}})
+		rdb := t.client()
+		beats := func() bool { return o.HeartbeatFn(t.Context(), rdb) }
+		if !beats() {
+			t.Fatal("the shard isn't well")
+		}
+		t.f.DownRefused()
+		go rdb.Get(t.Context(), "k") // notices it
+		for range 60 {               // half a minute
+			time.Sleep(500 * time.Millisecond)
+			if beats() {
+				t.Fatal("well while the shard is away")
+			}
+		}
+		t.f.Up()
+		if !beats() {
+			t.Errorf("not well though it is back: %v", t.d.Nodes()[0].State)
+		}
+	})
+}
+
+// A shard that swallows dials holds up the heartbeats of others for a moment only.
+func TestAHeartbeatWaitsForNoDialThatHangs(t *testing.T) {
+	inLab(t, driver.Config{}, func(t *lab) {
+		o := t.d.RingOptions(&redis.RingOptions{Addrs: map[string]string{"one": labAddr}})
+		rdb := t.client()
+		if !o.HeartbeatFn(t.Context(), rdb) {
+			t.Fatal("the shard isn't well")
+		}
+		t.f.DownRefused()
+		go rdb.Get(t.Context(), "k") // notices it
+		time.Sleep(500 * time.Millisecond)
+		t.f.HangDials(true)
+		for range 60 {
+			time.Sleep(500 * time.Millisecond)
+			began := time.Now()
+			if o.HeartbeatFn(t.Context(), rdb) {
+				t.Fatal("well while the shard is away")
+			}
+			if took := time.Since(began); took > 50*time.Millisecond {
+				t.Fatalf("a heartbeat took %v", took)
+			}
+		}
+		t.f.HangDials(false)
+	})
+}
+
 // shardsAt names so many shards, from that number on.
 func shardsAt(from, n int) map[string]string {
 	addrs := make(map[string]string)
