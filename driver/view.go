@@ -2,7 +2,6 @@ package driver
 
 import (
 	"cmp"
-	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -132,16 +131,14 @@ func (v *view) addrs() []string {
 	return slices.Compact(all)
 }
 
-// inherit finds the heirs, given the view before: those who are still none's owners
-// keep theirs, and an owner of then that owns nothing now has one if a single node
-// has all that it had.
+// inherit finds the heirs, given the view before: an owner of then that owns nothing now
+// has one if a single node has all that it had, and those who are still none's owners
+// keep theirs, or have their heir's heir.
 func (v *view) inherit(before *view) {
 	if before == nil {
 		return
 	}
 	v.heirs = make(map[string]string)
-	maps.Copy(v.heirs, before.heirs)
-	maps.DeleteFunc(v.heirs, func(addr, heir string) bool { return v.owns(addr) || !v.owns(heir) })
 	if before.master != "" && before.master != v.master {
 		v.heirs[before.master] = v.master
 	}
@@ -151,6 +148,14 @@ func (v *view) inherit(before *view) {
 		}
 		if heir := v.heirOf(before, p.nodes[0]); heir != "" {
 			v.heirs[p.nodes[0]] = heir
+		}
+	}
+	for addr, heir := range before.heirs {
+		if !v.owns(heir) {
+			heir = v.heirs[heir] // which has died as well
+		}
+		if heir != "" && !v.owns(addr) {
+			v.heirs[addr] = heir
 		}
 	}
 }

@@ -100,10 +100,21 @@ func TestAnHeirHasAllThatTheDeadHad(t *testing.T) {
 	if later := viewed(one, []string{"b:1"}, []string{"b:1"}, []string{"b:1"}, []string{"d:1"}); later.heirs["a:1"] != "b:1" || later.heirs["c:1"] != "b:1" {
 		t.Errorf("heirs are kept, and others come: %v", later.heirs)
 	}
+	second := viewed(one, []string{"e:1"}, []string{"e:1"}, []string{"c:1"}, []string{"d:1"})
+	if diff := cmp.Diff(map[string]string{"a:1": "e:1", "b:1": "e:1"}, second.heirs); diff != "" {
+		t.Errorf("the heir has died as well: %s", diff)
+	}
+	sentinels := &view{master: "b:1", heirs: map[string]string{"a:1": "b:1"}}
+	third := &view{master: "c:1"}
+	third.inherit(sentinels)
+	if diff := cmp.Diff(map[string]string{"a:1": "c:1", "b:1": "c:1"}, third.heirs); diff != "" {
+		t.Errorf("the heir of a primary has died as well: %s", diff)
+	}
 	for what, v := range map[string]*view{
-		"two share what it had": viewed(first, []string{"b:1"}, []string{"c:1"}, []string{"c:1"}, []string{"d:1"}),
-		"it has something left": viewed(first, []string{"b:1"}, []string{"a:1"}, []string{"c:1"}, []string{"d:1"}),
-		"it is an owner again":  viewed(one, []string{"a:1"}, []string{"b:1"}, []string{"c:1"}, []string{"d:1"}),
+		"the heir's heirs share": viewed(one, []string{"c:1"}, []string{"d:1"}, []string{"c:1"}, []string{"d:1"}),
+		"two share what it had":  viewed(first, []string{"b:1"}, []string{"c:1"}, []string{"c:1"}, []string{"d:1"}),
+		"it has something left":  viewed(first, []string{"b:1"}, []string{"a:1"}, []string{"c:1"}, []string{"d:1"}),
+		"it is an owner again":   viewed(one, []string{"a:1"}, []string{"b:1"}, []string{"c:1"}, []string{"d:1"}),
 	} {
 		if heir := v.heirs["a:1"]; heir != "" {
 			t.Errorf("%s, and %s is its heir", what, heir)
