@@ -209,8 +209,11 @@ func TestWhatHasNoKeyWaitsAtASilentReplica(t *testing.T) {
 		silent bool
 		want   bool
 	}{
-		{"replica:1", -1, true, true}, {"replica:1", 7, true, false}, {"replica:1", -1, false, false},
-		{"deposed:1", -1, true, false}, {"b:1", -1, true, true},
+		{"replica:1", -1, true, true},
+		{"replica:1", 7, true, false},
+		{"replica:1", -1, false, false},
+		{"deposed:1", -1, true, false},
+		{"b:1", -1, true, true},
 	} {
 		if got := top.Here(c.addr, c.slot, pooler.Illness{Since: began, Silent: c.silent}); got != c.want {
 			t.Errorf("%+v: %v", c, got)
