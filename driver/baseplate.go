@@ -57,7 +57,7 @@ func ConfigFromMap(prefix string, m map[string]string) (url string, opts []Optio
 		switch {
 		case !ours:
 		case !known:
-			wrong.add("%s%s is unknown; allowed are, after %s, %s", prefix, shown(name), prefix, strings.Join(slices.Sorted(maps.Keys(keys)), ", "))
+			wrong.add("%s is unknown; allowed are, after %s, %s", prefix+shown(name), prefix, strings.Join(slices.Sorted(maps.Keys(keys)), ", "))
 		case value != "":
 			if err := set(value); err != nil {
 				wrong.add("%s is %q; %w", key, shown(value), err)
