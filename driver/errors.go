@@ -119,8 +119,6 @@ func adapt(err error) error {
 		return &net.OpError{Op: "dial", Net: "everpool", Err: newPoolError(e)}
 	case errors.Is(e, pooler.ErrCredentials):
 		return credentialsError{newPoolError(e)}
-	}
-	switch {
 	case errors.Is(e, pooler.ErrNotReady):
 		return serverError{newPoolError(e)}
 	case errors.Is(e, pooler.ErrRefused):

@@ -12,9 +12,10 @@ import (
 	"github.com/everpool/everpool/driver"
 )
 
-// A machine on which all is slow must not lose its ring: keys would be looked for, and
-// written, elsewhere. A shard that stays silent is out sooner than the stock client's.
-func TestAShardIsNotTakenOutForBeingSilentForAMoment(t *testing.T) {
+// withShard runs the test with the client of a ring's only shard, which is well, and its
+// heartbeat.
+func withShard(t *testing.T, run func(t *lab, rdb *redis.Client, beats func() bool)) {
+	t.Helper()
 	inLab(t, driver.Config{}, func(t *lab) {
 		o := t.d.RingOptions(&redis.RingOptions{Addrs: map[string]string{"one": labAddr}})
 		rdb := t.client()
@@ -22,6 +23,14 @@ func TestAShardIsNotTakenOutForBeingSilentForAMoment(t *testing.T) {
 		if !beats() {
 			t.Fatal("the shard isn't well")
 		}
+		run(t, rdb, beats)
+	})
+}
+
+// A machine on which all is slow must not lose its ring: keys would be looked for, and
+// written, elsewhere. A shard that stays silent is out sooner than the stock client's.
+func TestAShardIsNotTakenOutForBeingSilentForAMoment(t *testing.T) {
+	withShard(t, func(t *lab, rdb *redis.Client, beats func() bool) {
 		t.f.Freeze(true)
 		go rdb.Get(t.Context(), "k")
 		silent := false
@@ -45,13 +54,7 @@ func TestAShardIsNotTakenOutForBeingSilentForAMoment(t *testing.T) {
 
 // The stock client's heartbeat dials, so that the first one finds a shard that is back.
 func TestTheFirstHeartbeatFindsAShardThatIsBack(t *testing.T) {
-	inLab(t, driver.Config{}, func(t *lab) {
-		o := t.d.RingOptions(&redis.RingOptions{Addrs: map[string]string{"one": labAddr}})
-		rdb := t.client()
-		beats := func() bool { return o.HeartbeatFn(t.Context(), rdb) }
-		if !beats() {
-			t.Fatal("the shard isn't well")
-		}
+	withShard(t, func(t *lab, rdb *redis.Client, beats func() bool) {
 		t.f.DownRefused()
 		go rdb.Get(t.Context(), "k") // notices it
 		for range 60 {               // half a minute
@@ -69,12 +72,7 @@ func TestTheFirstHeartbeatFindsAShardThatIsBack(t *testing.T) {
 
 // A shard that swallows dials holds up the heartbeats of others for a moment only.
 func TestAHeartbeatWaitsForNoDialThatHangs(t *testing.T) {
-	inLab(t, driver.Config{}, func(t *lab) {
-		o := t.d.RingOptions(&redis.RingOptions{Addrs: map[string]string{"one": labAddr}})
-		rdb := t.client()
-		if !o.HeartbeatFn(t.Context(), rdb) {
-			t.Fatal("the shard isn't well")
-		}
+	withShard(t, func(t *lab, rdb *redis.Client, beats func() bool) {
 		t.f.DownRefused()
 		go rdb.Get(t.Context(), "k") // notices it
 		time.Sleep(500 * time.Millisecond)
@@ -82,7 +80,7 @@ func TestAHeartbeatWaitsForNoDialThatHangs(t *testing.T) {
 		for range 60 {
 			time.Sleep(500 * time.Millisecond)
 			began := time.Now()
-			if o.HeartbeatFn(t.Context(), rdb) {
+			if beats() {
 				t.Fatal("well while the shard is away")
 			}
 			if took := time.Since(began); took > 50*time.Millisecond {
