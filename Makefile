@@ -241,6 +241,18 @@ fmt: ## format as the linter wants it
 vet: ## run go vet in every module of our own code
 	@set -e; for dir in $(filter-out tools,$(MODULES)); do echo "$$dir: go vet"; (cd $$dir && $(GO) vet ./...); done
 
+# Where the packages that users import have to build. Where there are sockets of Go's, but
+# not Unix's, all has, tests too.
+PLATFORMS ?= windows/amd64 darwin/arm64 freebsd/amd64 solaris/amd64 js/wasm linux/386 linux/arm64
+
+.PHONY: platforms
+platforms: ## build for other systems (PLATFORMS=)
+	@set -e; for platform in $(PLATFORMS); do \
+		export GOOS=$${platform%/*} GOARCH=$${platform#*/} CGO_ENABLED=0; \
+		if [ $$GOOS = windows ]; then echo "$$platform: go vet"; $(GO) vet ./...; \
+		else echo "$$platform: go build"; $(GO) build $(addprefix ./,$(PUBLIC)); fi; \
+	done
+
 .PHONY: tidy-check
 tidy-check: ## fail if a go.mod or go.sum isn't tidy
 	@set -e; for dir in $(MODULES); do echo "$$dir: go mod tidy -diff"; (cd $$dir && $(GO) mod tidy -diff); done
@@ -293,7 +305,7 @@ release-check: ## what has to hold before a tag
 	@[ -z "$$(git tag --list $(VERSION))" ] || { echo "release-check: $(VERSION) is a tag already" >&2; exit 1; }
 	@echo "release-check: $(VERSION)"
 	@# The links and commands of the pages are tests.
-	$(MAKE) --no-print-directory vet tidy-check fix-check lint licences api-check generate-check package
+	$(MAKE) --no-print-directory vet platforms tidy-check fix-check lint licences api-check generate-check package
 	CI=true $(MAKE) --no-print-directory test test-norace test-noveto test-bench test-tools bench-smoke
 
 .PHONY: package

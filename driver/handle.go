@@ -240,13 +240,16 @@ func (h *handle) tell(f fate, l loss, cause error) error {
 
 // fail ends the handle, for which err is the last word: go-redis must not use it any
 // more. The lease goes back, unless the other direction is still using it: then that
-// one sees to it. The last word of a subscription is no timeout, which would say that no
-// message has come: PubSub.ReceiveTimeout would keep the handle for ever.
+// one sees to it. The last word of a subscription is none after which PubSub would keep
+// the handle for ever: no timeout, which says in PubSub.ReceiveTimeout that no message
+// has come, and none of a server's.
 func (h *handle) fail(err error, o pooler.Outcome) error {
 	if h.b.shaking {
 		err = inHandshake(err)
 	}
-	if timed, ok := errors.AsType[net.Error](err); ok && timed.Timeout() && h.subscribesLocked() && !errors.Is(err, context.DeadlineExceeded) {
+	timed, ok := errors.AsType[net.Error](err)
+	mild := ok && timed.Timeout() && !errors.Is(err, context.DeadlineExceeded)
+	if (mild || isKeptAfter(err)) && h.subscribesLocked() {
 		err = &lostError{h.node.key.addr, err}
 	}
 	if h.err == nil {

@@ -51,6 +51,7 @@ func (h *handle) readSome(p []byte) (n int, err error) {
 		h.b.outRead += n
 		return n, nil
 	case h.err != nil:
+		h.held = false
 		return 0, h.err
 	case h.held:
 		return 0, h.sendHeld()

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/everpool/everpool/internal/command"
 	"github.com/everpool/everpool/pooler"
@@ -37,6 +40,9 @@ func (h *handle) Write(p []byte) (int, error) {
 	defer h.writing.Unlock()
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.err != nil {
+		h.reviveLocked()
+	}
 	switch {
 	case h.err != nil:
 		return h.toldByReadLocked(p, h.err)
@@ -48,7 +54,7 @@ func (h *handle) Write(p []byte) (int, error) {
 		return len(p), nil
 	case h.b.idle():
 		h.b.begin(&h.node.buffers)
-	case h.stale:
+	case h.stale, h.leftUnreadLocked():
 		// Read tells: of a transaction go-redis would keep what Write does.
 		_ = h.fail(&lostError{h.node.key.addr, errStale}, pooler.Abandoned)
 		return len(p), nil
@@ -71,11 +77,47 @@ func (h *handle) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// leftUnreadLocked reports whether the batch is an earlier request's, whose replies
+// nobody reads any more: a Conn keeps its handle, and on Windows nothing says that
+// another caller has it now.
+func (h *handle) leftUnreadLocked() bool {
+	return h.b.got && !h.receiving && !h.toRead.waiting && slices.ContainsFunc(inTurn, calledBy)
+}
+
+// reviveLocked makes a handle that has ended one for further requests, if go-redis keeps
+// it and Read has told why it has ended. go-redis asks no handle before its next use that
+// a Conn keeps, or a client with a cache, and none on Windows.
+func (h *handle) reviveLocked() {
+	if h.closed || h.held || !isKeptAfter(h.err) {
+		return
+	}
+	if h.b.shaking || h.sending || h.receiving || h.lease != nil || h.ride.under || h.carried.keeps() {
+		return
+	}
+	h.err = nil
+	h.b.scan.Reset()
+	h.b.begin(&h.node.buffers)
+}
+
+// isKeptAfter reports whether go-redis keeps a handle after the error: the word of a
+// server, as LOADING.
+func isKeptAfter(err error) bool {
+	_, kept := errors.AsType[redis.Error](err)
+	return kept
+}
+
 // toldByReadLocked is what Write returns of the error of a handle that has ended. A
 // subscription is accepted: go-redis records a channel after it has written the
-// command, and on an error connects anew before that, without the channel.
+// command, and on an error connects anew before that, without the channel. So is what
+// goes on another time, since go-redis's buffer keeps for ever what a Write has failed with.
 func (h *handle) toldByReadLocked(p []byte, err error) (int, error) {
-	if !h.closed && h.subscribesLocked() {
+	switch {
+	case h.closed:
+		return 0, err
+	case h.subscribesLocked():
+		return len(p), nil
+	case isKeptAfter(err):
+		h.held = true
 		return len(p), nil
 	}
 	return 0, err

@@ -13,7 +13,7 @@ func rawConn(nc net.Conn) (raw syscall.RawConn, opaque bool) {
 	return nil, opaque
 }
 
-func (c *Conn) look() bool { return true }
+func (c *Conn) peekSocket() bool { return true }
 
 type peek struct{}
 

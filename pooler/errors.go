@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"regexp"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -101,9 +101,12 @@ func isMistake(err error) bool {
 
 // isWordless reports whether the connection was lost without a word on why. A server
 // that refuses a client's certificate resets the connection if something was written on
-// it meanwhile, and what it has said of that is lost then.
+// it meanwhile, and what it has said of that is lost then. Systems number a reset each
+// in their way, so it is known by what it isn't: a timeout, or this side's own close.
 func isWordless(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+	op, ok := errors.AsType[*net.OpError](err)
+	lost := ok && (op.Op == "read" || op.Op == "write") && !op.Timeout() && !errors.Is(err, net.ErrClosed)
+	return lost || errors.Is(err, io.EOF)
 }
 
 // another says of a reply that is no RESP what other kind of server may have sent
