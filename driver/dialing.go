@@ -63,14 +63,16 @@ func (b *binding) connect(ctx context.Context, network, addr string) (net.Conn, 
 			break
 		}
 	}
-	if err == nil {
+	switch {
+	case err == nil:
 		return b.handleOn(n, addr), nil
-	}
-	b.detach(n)
-	if subscribes {
+	case subscribes:
+		b.detach(n)
 		return nil, &dialError{net.OpError{Op: "dial", Net: network, Addr: address{network, addr}, Err: adapt(err)}}
 	}
-	return broken(err, network, addr), nil
+	h := newHandle(n, b, addr)
+	h.err = inHandshake(adapt(err))
+	return b.show(h), nil
 }
 
 // dialError is the error of a dial that had no network in it.
@@ -79,10 +81,12 @@ type dialError struct{ net.OpError }
 // Unwrap makes it known as what go-redis looks for.
 func (e *dialError) Unwrap() error { return &e.OpError }
 
-// handleOn makes a handle. With client-side caching go-redis takes what a
+// handleOn makes a handle.
+func (b *binding) handleOn(n *node, dialed string) net.Conn { return b.show(newHandle(n, b, dialed)) }
+
+// show is what go-redis sees of a handle. With client-side caching it takes what a
 // connection's SyscallConn shows for its socket, so there is none then.
-func (b *binding) handleOn(n *node, dialed string) net.Conn {
-	h := newHandle(n, b, dialed)
+func (b *binding) show(h *handle) net.Conn {
 	if b.tracks {
 		return opaqueHandle{h}
 	}
@@ -145,7 +149,7 @@ func calledBy(name string) bool {
 	}
 }
 
-// brokenHandle is what go-redis gets when there can't be a handle. Each request
+// brokenHandle is what go-redis gets when there is no node for a handle. Each request
 // says why.
 type brokenHandle struct {
 	err  error

@@ -162,6 +162,15 @@ func inHandshake(err error) error {
 	return handshakeError{err}
 }
 
+// isInHandshake reports whether the error is one of inHandshake's.
+func isInHandshake(err error) bool {
+	switch err.(type) { //nolint:errorlint // nothing is around it
+	case handshakeError, timedHandshakeError:
+		return true
+	}
+	return false
+}
+
 // lostError: the connection was lost, and trying again does no harm.
 type lostError struct {
 	node  string

@@ -84,19 +84,24 @@ func (h *handle) leftUnreadLocked() bool {
 	return h.b.got && !h.receiving && !h.toRead.waiting && slices.ContainsFunc(inTurn, calledBy)
 }
 
-// reviveLocked makes a handle that has ended one for further requests, if go-redis keeps
-// it and Read has told why it has ended. go-redis asks no handle before its next use that
-// a Conn keeps, or a client with a cache, and none on Windows.
+// reviveLocked makes a handle that has ended one for further requests: go-redis asks none
+// before its next use that a Conn keeps, or a client with a cache, and none on Windows.
 func (h *handle) reviveLocked() {
-	if h.closed || h.held || !isKeptAfter(h.err) {
+	if h.closed || h.b.shaking || h.sending || h.receiving || h.lease != nil || h.ride.under || h.carried.keeps() {
 		return
 	}
-	if h.b.shaking || h.sending || h.receiving || h.lease != nil || h.ride.under || h.carried.keeps() {
+	if !h.bornAwayLocked() && (h.held || !isKeptAfter(h.err)) { // what is held hasn't been told
 		return
 	}
 	h.err = nil
 	h.b.scan.Reset()
 	h.b.begin(&h.node.buffers)
+}
+
+// bornAwayLocked reports whether the handle was dialed in an outage, for a caller that
+// then had left, and the node is back.
+func (h *handle) bornAwayLocked() bool {
+	return isInHandshake(h.err) && h.node.pool.Serves()
 }
 
 // isKeptAfter reports whether go-redis keeps a handle after the error: the word of a
