@@ -1,6 +1,7 @@
 package driver_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -29,7 +30,7 @@ func TestAHandleThatGoRedisKeepsOutlivesAServerThatIsNotReady(t *testing.T) {
 						}
 					})
 					c := of(rdb)
-					if err := c.Get(t.Context(), "k").Err(); err != nil && err != redis.Nil {
+					if err := c.Get(t.Context(), "k").Err(); err != nil && !errors.Is(err, redis.Nil) {
 						t.Fatal(err)
 					}
 					t.answers("-"+word+" said by the test\r\n", commands...)
@@ -53,7 +54,7 @@ func TestAHandleThatGoRedisKeepsOutlivesAServerThatIsNotReady(t *testing.T) {
 					if err := c.BLPop(t.Context(), time.Second, "q").Err(); err != nil {
 						t.Errorf("ready again: BLPOP: %v", err)
 					}
-					if err := c.Get(t.Context(), "k").Err(); err != nil && err != redis.Nil {
+					if err := c.Get(t.Context(), "k").Err(); err != nil && !errors.Is(err, redis.Nil) {
 						t.Errorf("ready again: GET: %v", err)
 					}
 					if err := c.Set(t.Context(), "k", strings.Repeat("x", 1<<20), 0).Err(); err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -97,9 +96,6 @@ func TestAReplyThatNoRiderAskedForEndsTheConnection(t *testing.T) {
 }
 
 func TestOnASocketWhatCameWhileIdleIsSeenBeforeTheNextRequest(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("sockets can't be looked at there: conncheck_other.go")
-	}
 	for _, said := range []string{":666\r\n", ""} { // or the peer has closed it
 		srv, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
