@@ -1,6 +1,7 @@
 package acceptance_test
 
 import (
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/everpool/everpool/driver"
 	"github.com/everpool/everpool/internal/testkit"
 	"github.com/everpool/everpool/internal/testkit/drivertest"
+	"github.com/everpool/everpool/pooler"
 )
 
 // tracked runs the test over TCP and over TLS, with a client and one that writes beside it.
@@ -54,6 +56,35 @@ func TestInvalidationsComeAsSoonAsOnTheStockPool(t *testing.T) {
 		}
 		if slices.Sort(took); took[10] > 40*time.Millisecond {
 			t.Errorf("the median invalidation took %s", took[10])
+		}
+	})
+}
+
+// Over TLS it can't be seen what has come: with tracking it is an invalidation.
+func TestAConnOutlivesInvalidations(t *testing.T) {
+	tracked(t, func(*redis.Options) {}, func(t *testing.T, s *testkit.Server, rdb, beside *redis.Client) {
+		c := rdb.Conn()
+		defer c.Close()
+		if err := c.Do(t.Context(), "CLIENT", "TRACKING", "ON").Err(); err != nil {
+			t.Fatal(err)
+		}
+		get := func() {
+			if err := c.Get(t.Context(), "k").Err(); err != nil && !errors.Is(err, redis.Nil) {
+				t.Fatalf("GET: %v", err)
+			}
+		}
+		for i := range 3 {
+			get()
+			if err := beside.Set(t.Context(), "k", i, 0).Err(); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		get()
+		s.Do(t, "CLIENT", "KILL", "TYPE", "NORMAL", "SKIPME", "YES")
+		time.Sleep(20 * time.Millisecond)
+		if err := c.Incr(t.Context(), "n").Err(); err == nil || errors.Is(err, pooler.ErrUnknownOutcome) {
+			t.Errorf("INCR after the end of the connection: %v", err)
 		}
 	})
 }
