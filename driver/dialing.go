@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/everpool/everpool/internal/safeaddr"
@@ -88,13 +89,44 @@ func (b *binding) handleOn(n *node, dialed string) net.Conn { return b.show(newH
 // connection's SyscallConn shows for its socket, so there is none then.
 func (b *binding) show(h *handle) net.Conn {
 	if b.tracks {
-		return opaqueHandle{h}
+		return opaqueHandle{h, h}
 	}
 	return h
 }
 
-// opaqueHandle is a handle without SyscallConn.
-type opaqueHandle struct{ virtualConn }
+// opaqueHandle is a handle without SyscallConn, but for what go-redis finds underneath, as
+// under TLS.
+type opaqueHandle struct {
+	virtualConn
+	handle *handle
+}
+
+// NetConn is the socket on which go-redis looks for invalidations, nil if there is none
+// that tells of all: then go-redis reads now and then.
+func (o opaqueHandle) NetConn() net.Conn {
+	h := o.handle
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch c := h.lease; {
+	case h.err != nil:
+		return seenSocket{h, nil, h.err}
+	case c != nil && !h.receiving:
+		if raw, err := c.Socket(); raw != nil || err != nil {
+			return seenSocket{h, raw, err}
+		}
+	}
+	return nil
+}
+
+// seenSocket is a handle that shows the socket of its lease.
+type seenSocket struct {
+	net.Conn
+	raw syscall.RawConn
+	err error
+}
+
+// SyscallConn is the socket.
+func (s seenSocket) SyscallConn() (syscall.RawConn, error) { return s.raw, s.err }
 
 // virtualConn is all that an opaqueHandle shows.
 type virtualConn interface {

@@ -556,6 +556,19 @@ func (c *Conn) Ready() bool {
 	return c.Err() == nil && c.checkSocket()
 }
 
+// Socket is the socket, to see whether anything has come: nil if there is none, or if there
+// is more to be received than it shows. Only the holder of the lease may call it, while
+// Receive isn't under way, and may not read what has come.
+func (c *Conn) Socket() (syscall.RawConn, error) {
+	if err := c.Err(); err != nil || c.Buffered() {
+		return nil, err
+	}
+	if c.stopReads.Load() || !c.readBy.IsZero() {
+		c.resumeReads() // an expired deadline would keep the look from being taken
+	}
+	return c.socket.raw, nil
+}
+
 // discard receives and drops replies until none is owed.
 func (c *Conn) discard(ctx context.Context, deadline time.Time, limit int) bool {
 	if c.in.scratch == nil {

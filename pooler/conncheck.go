@@ -45,9 +45,10 @@ func (c *Conn) peekSocket() bool {
 	}
 	p.buf, p.stays = c.in.space(), c.socket.opaque
 	if p.stays {
-		p.buf = c.in.own[:1]
+		p.buf = p.buf[:min(len(p.buf), recordHead)]
 	}
-	if len(p.buf) == 0 {
+	head := p.buf
+	if len(head) == 0 {
 		return true
 	}
 	err := c.socket.raw.Read(p.do)
@@ -66,6 +67,8 @@ func (c *Conn) peekSocket() bool {
 		return true
 	case !c.in.sawReply:
 		return true // session tickets of a young TLS connection
+	case c.Mode() != Counted && !mayBeAlert(head[:p.n]):
+		return true // a push
 	default:
 		// On an idle TLS connection that has been read from before it is an
 		// alert in all likelihood; a new connection costs less than a request
@@ -73,4 +76,14 @@ func (c *Conn) peekSocket() bool {
 		c.Fail(ClosePeer, io.EOF)
 	}
 	return false
+}
+
+// recordHead is the length of a TLS record's head.
+const recordHead = 5
+
+// mayBeAlert reports whether a TLS record may be an alert. TLS 1.3 hides them among the
+// data; no push is as short as they are.
+func mayBeAlert(head []byte) bool {
+	const alert, data, hidden = 21, 23, 2 + 1 + 16
+	return len(head) < recordHead || head[0] == alert || head[0] == data && int(head[3])<<8|int(head[4]) <= hidden
 }
