@@ -221,7 +221,8 @@ func pins(r run) bool { return r.kind == pinning }
 // so that the server had to answer it: the connection won't be used again.
 func (h *handle) forwardedLocked(c *pooler.Conn, r *run) {
 	if r.pin != command.PinReset {
-		c.Fail(pooler.CloseState, errors.New("everpool: QUIT"))
+		c.Fail(pooler.CloseState, errQuit)
+		h.b.quits = true
 		return
 	}
 	h.carried.inMulti, h.carried.watching, h.carried.asking = false, false, false
