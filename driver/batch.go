@@ -73,6 +73,7 @@ type progress struct {
 	effect   command.Effect // the worst of what was sent
 	size     int64          // bytes of replies that have come on a lease
 	begun    command.Facts  // of the command that was sent in part
+	quits    bool           // it has a QUIT that was answered
 	partial  bool           // there is one
 	all      bool           // req is all of the batch, and was sent in one piece
 	streamed bool           // some of it went before its command was complete

@@ -120,12 +120,13 @@ func (h *handle) answer() error {
 	return nil
 }
 
-// answerLocal answers QUIT and RESET. After RESET the handle is as new, and the
-// connection that it has kept is closed.
+// answerLocal answers QUIT and RESET. After QUIT the handle is at its end, as the socket is
+// with a server. After RESET it is as new, and the connection that it has kept is closed.
 func (h *handle) answerLocal(r *run) {
 	defer h.toRead.open()
 	if r.pin != command.PinReset {
 		h.b.out = append(h.b.out, "+OK\r\n"...)
+		h.b.quits = true
 		return
 	}
 	h.shake.enter(h.shake.memory.root)

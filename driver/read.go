@@ -140,11 +140,11 @@ func (h *handle) sitOut() {
 	_ = h.wait(nil, time.Now().Add(pause))
 }
 
-// noteRepliesLocked takes note of p[:n], and of whole replies that have come with it,
-// which it adds.
+// noteRepliesLocked takes note of p[:n], and of whole replies, and pushes that are passed
+// on, that have come with it, which it adds: go-redis looks at the socket alone for more.
 func (h *handle) noteRepliesLocked(c *pooler.Conn, p []byte, n int, done bool) int {
 	h.noteLocked(c, p[:n], done)
-	for n < len(p) && h.b.unanswered() && c.Buffered() {
+	for n < len(p) && (h.b.unanswered() || c.Mode() == pooler.Pushes) && c.Buffered() {
 		m, done, err := c.ReceiveBuffered(p[n:])
 		if err != nil || m == 0 {
 			break // the next Read meets it again
@@ -221,7 +221,8 @@ func pins(r run) bool { return r.kind == pinning }
 // so that the server had to answer it: the connection won't be used again.
 func (h *handle) forwardedLocked(c *pooler.Conn, r *run) {
 	if r.pin != command.PinReset {
-		c.Fail(pooler.CloseState, errors.New("everpool: QUIT"))
+		c.Fail(pooler.CloseState, errQuit)
+		h.b.quits = true
 		return
 	}
 	h.carried.inMulti, h.carried.watching, h.carried.asking = false, false, false

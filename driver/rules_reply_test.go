@@ -210,3 +210,20 @@ func TestAReplyIsNeverWrittenIntoTheMemoryOfACallerThatHasGone(t *testing.T) {
 		}
 	}
 }
+
+// go-redis looks at the socket alone for more, where it would be no longer.
+func TestPushesThatComeWithAReplyAreReadWithIt(t *testing.T) {
+	inBothLabs(t, driver.Config{}, func(t *lab) {
+		const both = "$1\r\nv\r\n>2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\nk\r\n"
+		t.f.Handle("GET", func(*testkit.FakeConn, []string) []byte { return []byte(both) })
+		a := t.handle()
+		a.do("CLIENT TRACKING ON", "+OK")
+		for range 2 {
+			a.send("GET k")
+			buf := make([]byte, 1<<10)
+			if n, err := a.Conn.Read(buf); err != nil || string(buf[:n]) != both {
+				t.Errorf("%q, %v", buf[:n], err)
+			}
+		}
+	})
+}

@@ -60,11 +60,14 @@ func TestQuitIsAnsweredAndNeverForwarded(t *testing.T) {
 				if state == "GET k" {
 					a.send("QUIT", "QUIT")
 					a.want("+OK +OK")
+				} else {
+					a.do("QUIT", "+OK")
 				}
-				a.do("QUIT", "+OK")
+				a.send("INCR n")
+				t.wantErr(a.failure(), io.EOF)
 				a.close()
 				t.handle().do("PING", "+PONG")
-				if n := t.f.Count("QUIT"); n != 0 {
+				if n := t.f.Count("QUIT") + t.f.Count("INCR"); n != 0 {
 					t.Errorf("forwarded: %q", t.ran())
 				}
 			})
@@ -93,6 +96,19 @@ func TestAConnectionThatHasSeenAQuitOrResetIsNotUsedAgain(t *testing.T) {
 			})
 		})
 	}
+}
+
+// With the stock pool the connection is gone with its state.
+func TestNothingRunsInTheStateThatQuitHasEnded(t *testing.T) {
+	inBothLabs(t, driver.Config{}, func(t *lab) {
+		rdb := t.client(func(o *redis.Options) { o.MaxRetries = 1 })
+		for _, command := range [][]any{{"SELECT", 3}, {"QUIT"}, {"SET", "k", "v"}} {
+			if err := rdb.Do(t.Context(), command...).Err(); err != nil {
+				t.Errorf("%v: %v", command, err)
+			}
+		}
+		t.handle().do("GET k", "$1 v")
+	})
 }
 
 func TestResetEndsTheSessionState(t *testing.T) {

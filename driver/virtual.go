@@ -31,6 +31,8 @@ func (h *handle) SyscallConn() (syscall.RawConn, error) {
 	switch c := h.lease; {
 	case h.stale:
 		return nil, errStale
+	case h.b.quits:
+		return nil, errQuit
 	case c == nil && h.strayedLocked():
 		return nil, errStrayed
 	case c == nil && h.bound.waits && !h.node.pool.Serves():

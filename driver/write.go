@@ -26,6 +26,9 @@ func (e *requestError) Unwrap() error { return e.err }
 // under way on it.
 var errKeptGone = errors.New("everpool: the connection that was kept is gone")
 
+// errQuit: what comes after a QUIT would run in the state that its connection was in.
+var errQuit = errors.New("everpool: QUIT")
+
 // errStale: go-redis leaves a refused transaction after its first reply.
 var errStale = errors.New("everpool: an earlier caller left replies unread")
 
@@ -51,6 +54,9 @@ func (h *handle) Write(p []byte) (int, error) {
 	case h.lease == nil && h.b.idle() && h.strayedLocked():
 		// Where go-redis didn't look. Read tells, for the reason below.
 		_ = h.fail(&lostError{h.node.key.addr, errStrayed}, pooler.Answered)
+		return len(p), nil
+	case h.b.idle() && h.b.quits:
+		_ = h.fail(&lostError{h.node.key.addr, errQuit}, pooler.Answered)
 		return len(p), nil
 	case h.b.idle():
 		h.b.begin(&h.node.buffers)
