@@ -155,14 +155,6 @@ var triedOnce = []string{
 	"go-redis/v9.cmdable.GetToBuffer", "go-redis/v9.cmdable.DoRawWriteTo", "go-redis/v9.(*AutoPipeliner).DoRawWriteTo",
 }
 
-// inTurn are the functions of go-redis that write a request and read all its replies, or
-// leave those that they haven't read to nobody. AutoPipeline does both at a time.
-var inTurn = []string{
-	"go-redis/v9.(*baseClient)._process", "go-redis/v9.(*baseClient).pipelineProcessCmds",
-	"go-redis/v9.(*baseClient).txPipelineProcessCmds", "go-redis/v9.(*ClusterClient).processPipelineNodeConn",
-	"go-redis/v9.(*ClusterClient).processTxPipelineNodeConn",
-}
-
 // calledBy reports whether a function of that name, or one inside it, is among the
 // callers.
 func calledBy(name string) bool {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -60,7 +59,7 @@ func (h *handle) Write(p []byte) (int, error) {
 		return len(p), nil
 	case h.b.idle():
 		h.b.begin(&h.node.buffers)
-	case h.stale, h.leftUnreadLocked():
+	case h.stale:
 		// Read tells: of a transaction go-redis would keep what Write does.
 		_ = h.fail(&lostError{h.node.key.addr, errStale}, pooler.Abandoned)
 		return len(p), nil
@@ -81,13 +80,6 @@ func (h *handle) Write(p []byte) (int, error) {
 		h.put(done, pooler.Answered)
 	}
 	return len(p), nil
-}
-
-// leftUnreadLocked reports whether the batch is an earlier request's, whose replies
-// nobody reads any more: a Conn keeps its handle, and on Windows nothing says that
-// another caller has it now.
-func (h *handle) leftUnreadLocked() bool {
-	return h.b.got && !h.receiving && !h.toRead.waiting && slices.ContainsFunc(inTurn, calledBy)
 }
 
 // reviveLocked makes a handle that has ended one for further requests: go-redis asks none
