@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/everpool/everpool/driver"
+	"github.com/everpool/everpool/pooler"
 )
 
 // go-redis keeps a handle after an error of the server's. It asks none whether it is still
@@ -64,6 +65,25 @@ func TestAHandleThatGoRedisKeepsOutlivesAServerThatIsNotReady(t *testing.T) {
 			})
 		}
 	}
+}
+
+// go-redis keeps what it has dialed for a caller who then had left. On Windows it asks it
+// nothing before its next use.
+func TestWhatWasDialedForNobodyInAnOutageServesALaterCaller(t *testing.T) {
+	inBothLabs(t, driver.Config{}, func(t *lab) {
+		rdb := t.client()
+		if err := rdb.Ping(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		t.f.DownRefused()
+		t.wantErr(rdb.Ping(t.Context()).Err(), pooler.ErrNodeDown)
+		first, kept := t.handle(), t.handle()
+		_, err := first.Conn.Write([]byte(frames("GET k")))
+		t.wantErr(err, pooler.ErrNodeDown)
+		t.f.Up()
+		time.Sleep(5 * time.Second)
+		kept.do("SET k v", "+OK")
+	})
 }
 
 // PubSub keeps its handle after the word of a server, and has no other brought.

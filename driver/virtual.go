@@ -31,10 +31,8 @@ func (h *handle) SyscallConn() (syscall.RawConn, error) {
 	switch c := h.lease; {
 	case h.stale:
 		return nil, errStale
-	case h.b.quits:
-		return nil, errQuit
-	case c == nil && h.strayedLocked():
-		return nil, errStrayed
+	case h.spentLocked() != nil:
+		return nil, h.spentLocked()
 	case c == nil && h.bound.waits && !h.node.pool.Serves():
 		return nil, errAway
 	case c == nil && h.turnedAwayLocked():
@@ -52,6 +50,18 @@ func (h *handle) SyscallConn() (syscall.RawConn, error) {
 
 // SyscallConn has go-redis drop the handle.
 func (b *brokenHandle) SyscallConn() (syscall.RawConn, error) { return nil, b.err }
+
+// spentLocked is why go-redis had better make a new handle than use this one, which is idle,
+// again; nil if it needn't.
+func (h *handle) spentLocked() error {
+	switch {
+	case h.b.quits:
+		return errQuit
+	case h.lease == nil && h.strayedLocked():
+		return errStrayed
+	}
+	return nil
+}
 
 // strayedLocked reports whether the node is no longer the heir of the address that was
 // dialed. It would say MOVED, to where go-redis has dialed it for.

@@ -50,12 +50,9 @@ func (h *handle) Write(p []byte) (int, error) {
 		return h.toldByReadLocked(p, h.err)
 	case h.lease != nil && h.lease.Mode() == pooler.Stream:
 		return h.stream(p)
-	case h.lease == nil && h.b.idle() && h.strayedLocked():
+	case h.b.idle() && h.spentLocked() != nil:
 		// Where go-redis didn't look. Read tells, for the reason below.
-		_ = h.fail(&lostError{h.node.key.addr, errStrayed}, pooler.Answered)
-		return len(p), nil
-	case h.b.idle() && h.b.quits:
-		_ = h.fail(&lostError{h.node.key.addr, errQuit}, pooler.Answered)
+		_ = h.fail(&lostError{h.node.key.addr, h.spentLocked()}, pooler.Answered)
 		return len(p), nil
 	case h.b.idle():
 		h.b.begin(&h.node.buffers)

@@ -557,8 +557,9 @@ func (c *Conn) Ready() bool {
 }
 
 // Socket is the socket, to see whether anything has come: nil if there is none, or if there
-// is more to be received than it shows. Only the holder of the lease may call it, while
-// Receive isn't under way, and may not read what has come.
+// is more to be received than it shows. The error is why the connection was lost. It
+// doesn't block. Only the holder of the lease may call it, while Receive isn't under way,
+// and may not read what has come.
 func (c *Conn) Socket() (syscall.RawConn, error) {
 	if err := c.Err(); err != nil || c.Buffered() {
 		return nil, err
