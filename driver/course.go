@@ -30,6 +30,8 @@ const courseName = "everpool:course"
 type courses struct {
 	mu  sync.Mutex // for changing all
 	all atomic.Pointer[[]*listener]
+
+	answers atomic.Bool // a handle that asks for a caller's context is told
 }
 
 type listener struct {

@@ -43,6 +43,10 @@ func (d *Driver) FailoverOptions(o *redis.FailoverOptions) *redis.FailoverOption
 	}
 	transfer(&c, flat)
 	c.DialerRetries = o.DialerRetries // go-redis asks the sentinels in the dial, which may fail
+	if b.courses != nil && c.PushNotificationProcessor == nil {
+		// go-redis would have one of its own for each connection's OnConnect, see held.go.
+		c.PushNotificationProcessor = redis.NewPushNotificationProcessor()
+	}
 	b.late = func() *redis.Options { return flatten(&c) }
 	newGroup(b, &c)
 	return &c

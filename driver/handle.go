@@ -37,10 +37,10 @@ type handle struct {
 	mu        sync.Mutex
 	err       error // the handle is of no more use
 	closed    bool  // by go-redis
-	held      bool  // Write has accepted the batch unsent; Read sends it, or tells
 	stale     bool  // the batch is an earlier caller's, if it isn't over
 	sending   bool  // something is being sent; the lease stays meanwhile
 	receiving bool  // something is being received; the lease stays meanwhile
+	held      held  // what Write has accepted unsent
 	b         batch // under way
 	shake     handshake
 	carried   carried        // by the lease
@@ -389,7 +389,7 @@ func (h *handle) SetDeadline(t time.Time) error {
 func (h *handle) setDeadlines(t time.Time) (leave bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.stale = t.IsZero() && (h.b.got || h.held) && !h.b.idle()
+	h.stale = t.IsZero() && (h.b.got || h.held.any()) && !h.b.idle()
 	if t.IsZero() {
 		h.unstream()
 	}

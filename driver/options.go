@@ -199,6 +199,7 @@ func (d *Driver) completeBy(c *redis.Options, bad []error) *binding {
 		c.ContextTimeoutEnabled = true
 	}
 	b.client = newClient(c)
+	c.OnConnect = b.courses.onConnect(c.OnConnect)
 	c.Dialer = b.connect
 	b.returned = *c
 	return b
@@ -244,6 +245,9 @@ func (d *Driver) bind(o *redis.Options, bad []error) *binding {
 	b := &binding{
 		driver: d, pool: d.cfg.Pool, tls: o.TLSConfig.Clone(), waits: true, retries: retriesOf(o), courses: &courses{},
 		tracks: o.ClientSideCache != nil || o.ClientSideCacheConfig != nil,
+	}
+	if !readsPushes(o.Protocol, o.PushNotificationProcessor) {
+		b.courses = nil
 	}
 	if d.cfg.Dial == nil && o.Dialer != nil {
 		b.dial, b.tls = o.Dialer, nil

@@ -51,9 +51,9 @@ func (h *handle) readSome(p []byte) (n int, err error) {
 		h.b.outRead += n
 		return n, nil
 	case h.err != nil:
-		h.held = false
+		h.held = held{}
 		return 0, h.err
-	case h.held:
+	case h.held.any():
 		return 0, h.sendHeld()
 	case h.mayReceiveLocked():
 		n, err = h.receive(h.wayLocked(), p, h.readBy.Time)

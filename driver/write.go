@@ -63,7 +63,7 @@ func (h *handle) Write(p []byte) (int, error) {
 	}
 	for rest := p; len(rest) > 0; {
 		n, err := h.gather(rest)
-		if err == nil && !h.held {
+		if err == nil && !h.held.any() {
 			err = h.flush()
 		}
 		if err != nil {
@@ -85,7 +85,7 @@ func (h *handle) reviveLocked() {
 	if h.closed || h.b.shaking || h.sending || h.receiving || h.lease != nil || h.ride.under || h.carried.keeps() {
 		return
 	}
-	if !h.bornAwayLocked() && (h.held || !isKeptAfter(h.err)) { // what is held hasn't been told
+	if !h.bornAwayLocked() && (h.held.any() || !isKeptAfter(h.err)) { // what is held hasn't been told
 		return
 	}
 	h.err = nil
@@ -117,7 +117,7 @@ func (h *handle) toldByReadLocked(p []byte, err error) (int, error) {
 	case h.subscribesLocked():
 		return len(p), nil
 	case isKeptAfter(err):
-		h.held = true
+		h.held.holding = toBeSent
 		return len(p), nil
 	}
 	return 0, err
@@ -153,6 +153,10 @@ func (h *handle) unsent(err error) error {
 	if h.err != nil {
 		return h.err // told already
 	}
+	if errors.Is(err, pooler.ErrWouldWait) {
+		h.holdLocked(toAskFor)
+		return nil
+	}
 	l := h.lossLocked(causeOf(err), h.b.flushed)
 	l.write, l.free = true, false
 	if l.sticks && h.b.streamed {
@@ -165,32 +169,12 @@ func (h *handle) unsent(err error) error {
 		h.redirect()
 		return nil
 	case f == holdBack:
-		h.held = true
-		h.toRead.open()
+		h.holdLocked(toBeSent)
 		return nil
 	case f != tellUnknown && errors.As(err, &bad):
 		return h.fail(bad, pooler.Failed)
 	}
 	return h.tell(f, l, err)
-}
-
-// sendHeld sends what Write has accepted unsent, by the read deadline.
-func (h *handle) sendHeld() error {
-	h.outside(h.writing.Lock) // Write may have more of it
-	defer h.writing.Unlock()
-	if h.err != nil || !h.held {
-		return h.err
-	}
-	h.held = false
-	h.writeBy = h.readBy
-	h.writeBy.ofRead = true
-	err := h.flush()
-	if err == nil || h.err != nil {
-		return h.err
-	}
-	l := h.lossLocked(causeOf(err), h.b.flushed)
-	l.free = false
-	return h.tellOrRedirect(l, err)
 }
 
 // gather takes bytes of p into the batch, finds the commands in them, and
@@ -553,6 +537,7 @@ func (h *handle) requestLocked(runs []run) pooler.Request {
 			req.Deadline = earlier(req.Deadline, time.Now().Add(pubSubWait))
 		}
 	}
+	req.NoWait = !req.Stream && req.Want == nil && h.mayHoldLocked()
 	return req
 }
 
@@ -649,6 +634,8 @@ func (h *handle) afterRefusal(req pooler.Request, err error) (time.Time, error) 
 			return req.Deadline, err
 		}
 		return by, still
+	case req.NoWait:
+		return req.Deadline, pooler.ErrWouldWait
 	}
 	return h.awaitNode(req.Deadline, h.bound.driver.cfg.Pool.Limits().WaitTimeout)
 }

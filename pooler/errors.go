@@ -68,6 +68,9 @@ var (
 	// now. The request was never sent; [Pool.Share] finds or opens one.
 	ErrNotShared = errors.New("everpool: no shared connection")
 
+	// ErrWouldWait: the request, which was not to wait, would have had to.
+	ErrWouldWait = errors.New("everpool: the request would have to wait")
+
 	// ErrLarge: the request had a large reply when it was last answered, which others
 	// on a shared connection would have to wait for. It was not sent; it had better
 	// lease a connection.

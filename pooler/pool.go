@@ -258,12 +258,21 @@ func (p *Pool) lotLocked(s *Session) *lot {
 
 // Get leases a connection. See [Pooler].
 func (p *Pool) Get(ctx context.Context, r Request) (*Conn, error) {
-	r.account = r.Rider.handOver()
 	p.mu.Lock()
-	if r.account == nil {
+	if r.NoWait && p.wouldWaitLocked(r) {
+		p.unlock()
+		return nil, ErrWouldWait
+	}
+	if r.account = r.Rider.handOver(); r.account == nil {
 		p.n.admitted++
 	}
 	return p.lease(ctx, r)
+}
+
+// wouldWaitLocked reports whether there is no connection for the request, and no reason to
+// refuse it.
+func (p *Pool) wouldWaitLocked(r Request) bool {
+	return len(p.lotLocked(r.Session).idle) == 0 && !p.failingLocked(p.now()) && p.refuseLocked(r) == nil && p.elsewhereLocked(r.Place) == nil
 }
 
 // Replace gives c back and leases another connection for its request. See

@@ -55,6 +55,9 @@ type Request struct {
 	// request that has begun with the rider, as one may that was refused with
 	// [ErrLarge], goes on with the lease, and is counted once.
 	Rider *Rider
+	// NoWait has Get and Share fail with [ErrWouldWait] where the request would have to wait,
+	// with nothing counted: it is to come again. Not with Want.
+	NoWait bool
 	// Waited has added to it how long the request has waited for a connection that it
 	// got: what [Config.OnWait] is told, of this one. nil: nothing is.
 	Waited *time.Duration

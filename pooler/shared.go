@@ -177,6 +177,9 @@ func (p *Pool) Share(ctx context.Context, r Request) (*Lanes, error) {
 			return sh, nil
 		}
 		switch c := p.offerIdleLocked(r, now); {
+		case c == nil && r.NoWait && p.wouldWaitLocked(r):
+			p.unlock()
+			return nil, ErrWouldWait
 		case c == nil:
 			if r.Rider != nil {
 				r.Rider.admit(p)

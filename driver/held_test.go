@@ -1,0 +1,322 @@
+package driver_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/everpool/everpool/driver"
+	"github.com/everpool/everpool/internal/testkit"
+	"github.com/everpool/everpool/pooler"
+)
+
+// waitingCalls are calls of all kinds that wait for a connection where there is none to share.
+var waitingCalls = map[string]func(ctx context.Context, rdb *redis.Client) error{
+	"GET":   func(ctx context.Context, rdb *redis.Client) error { return rdb.Get(ctx, "k").Err() },
+	"BLPOP": func(ctx context.Context, rdb *redis.Client) error { return rdb.BLPop(ctx, time.Second, "k").Err() },
+	"40 KB": func(ctx context.Context, rdb *redis.Client) error {
+		return rdb.Set(ctx, "k", make([]byte, 40_000), 0).Err()
+	},
+	"a pipeline": func(ctx context.Context, rdb *redis.Client) error {
+		_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for range 100 {
+				p.Set(ctx, "k", strings.Repeat("v", 300), 0)
+			}
+			return nil
+		})
+		return err
+	},
+	"a transaction": func(ctx context.Context, rdb *redis.Client) error {
+		_, err := rdb.TxPipelined(ctx, func(p redis.Pipeliner) error { return p.Incr(ctx, "n").Err() })
+		return err
+	},
+	"Watch": func(ctx context.Context, rdb *redis.Client) error {
+		return rdb.Watch(ctx, func(tx *redis.Tx) error { return tx.Get(ctx, "k").Err() }, "k")
+	},
+	"Conn": func(ctx context.Context, rdb *redis.Client) error {
+		cn := rdb.Conn()
+		defer cn.Close()
+		return cn.Get(ctx, "k").Err()
+	},
+	"raw": func(ctx context.Context, rdb *redis.Client) error {
+		var b bytes.Buffer
+		return rdb.DoRawWriteTo(ctx, &b, "GET", "k").Err()
+	},
+}
+
+// takeAll takes all connections of the lab's pool, of which there are n, for so long.
+func (l *lab) takeAll(n int, d time.Duration) (free func()) {
+	rdb := l.client(func(o *redis.Options) { o.DB = 1 }) // who waits has to have one of theirs replaced, too
+	var wg sync.WaitGroup
+	for range n {
+		wg.Go(func() {
+			if err := rdb.BLPop(l.Context(), d, "none").Err(); !errors.Is(err, redis.Nil) {
+				l.Errorf("holder: %v", err)
+			}
+		})
+	}
+	synctest.Wait()
+	return wg.Wait
+}
+
+func cancels(ctx context.Context, after time.Duration) context.Context {
+	ctx, cancel := context.WithCancel(ctx)
+	time.AfterFunc(after, cancel)
+	return ctx
+}
+
+// As on the stock pool.
+func TestACanceledCallLeavesAFullPoolAtOnce(t *testing.T) {
+	for name, call := range waitingCalls {
+		t.Run(name, func(t *testing.T) {
+			inLab(t, driver.Config{Pool: pooler.Config{MaxOpenConns: 2, SharedConns: -1}}, func(t *lab) {
+				rdb := t.client(func(o *redis.Options) { o.MaxRetries = 3 })
+				if err := rdb.Ping(t.Context()).Err(); err != nil {
+					t.Fatal(err)
+				}
+				free := t.takeAll(2, 3*time.Second)
+				t.f.ResetLog()
+				began := time.Now()
+				err := call(cancels(t.Context(), 200*time.Millisecond), rdb)
+				if took := time.Since(began); took != 200*time.Millisecond || !errors.Is(err, context.Canceled) {
+					t.Errorf("after %v: %v", took, err)
+				}
+				t.wantRan()
+				if s := t.stats(); s.Waiting != 0 {
+					t.Errorf("%d still wait", s.Waiting)
+				}
+				free()
+				if err := call(t.Context(), rdb); err != nil && !errors.Is(err, redis.Nil) {
+					t.Errorf("afterwards: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// What keeps its handle waits for the node where go-redis doesn't look at contexts.
+func TestACanceledCallOfAConnLeavesAnOutageAtOnce(t *testing.T) {
+	for name, call := range map[string]func(context.Context, *redis.Conn) error{
+		"single": func(ctx context.Context, cn *redis.Conn) error { return cn.Get(ctx, "k").Err() },
+		"pipeline": func(ctx context.Context, cn *redis.Conn) error {
+			_, err := cn.Pipelined(ctx, func(p redis.Pipeliner) error { return p.Get(ctx, "k").Err() })
+			return err
+		},
+		"transaction": func(ctx context.Context, cn *redis.Conn) error {
+			_, err := cn.TxPipelined(ctx, func(p redis.Pipeliner) error { return p.Get(ctx, "k").Err() })
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBothLabs(t, driver.Config{}, func(t *lab) {
+				rdb := t.client(func(o *redis.Options) { o.MaxRetries = 3 })
+				cn := rdb.Conn()
+				defer cn.Close()
+				if err := call(t.Context(), cn); !errors.Is(err, redis.Nil) {
+					t.Fatal(err)
+				}
+				t.f.DownRefused()
+				var other sync.WaitGroup // who finds that the node is down
+				other.Go(func() { _ = rdb.Ping(t.Context()).Err() })
+				defer other.Wait()
+				time.Sleep(time.Second)
+				t.f.ResetLog()
+				began := time.Now()
+				err := call(cancels(t.Context(), 200*time.Millisecond), cn)
+				if took := time.Since(began); took != 200*time.Millisecond || !errors.Is(err, context.Canceled) {
+					t.Errorf("after %v: %v", took, err)
+				}
+				t.f.Up()
+				time.Sleep(time.Second)
+				if n := t.f.Count("GET"); n != 0 {
+					t.Errorf("%d GETs have run", n)
+				}
+			})
+		})
+	}
+}
+
+// Of whatever kind a command is, and however its reply is read: the push that asks for the
+// context is taken out before.
+func TestWhatHasWaitedForAConnectionIsAnsweredAsUsual(t *testing.T) {
+	inLab(t, driver.Config{Pool: pooler.Config{MaxOpenConns: 2, SharedConns: -1}}, func(t *lab) {
+		rdb := t.client()
+		if err := rdb.Set(t.Context(), "k", "value", 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+		for name, get := range map[string]func() (string, error){
+			"Get": func() (string, error) { return rdb.Get(t.Context(), "k").Result() },
+			"Do":  func() (string, error) { return rdb.Do(t.Context(), "GET", "k").Text() },
+			"DoRaw": func() (string, error) {
+				raw, err := rdb.DoRaw(t.Context(), "GET", "k").Result()
+				return strings.TrimSuffix(strings.TrimPrefix(string(raw), "$5\r\n"), "\r\n"), err
+			},
+			"DoRawWriteTo": func() (string, error) {
+				var b strings.Builder
+				err := rdb.DoRawWriteTo(t.Context(), &b, "GET", "k").Err()
+				return strings.TrimSuffix(strings.TrimPrefix(b.String(), "$5\r\n"), "\r\n"), err
+			},
+			"Pipelined": func() (string, error) {
+				cmds, err := rdb.Pipelined(t.Context(), func(p redis.Pipeliner) error {
+					p.Ping(t.Context())
+					return p.Get(t.Context(), "k").Err()
+				})
+				return cmds[1].(*redis.StringCmd).Val(), err
+			},
+			"TxPipelined": func() (string, error) {
+				cmds, err := rdb.TxPipelined(t.Context(), func(p redis.Pipeliner) error { return p.Get(t.Context(), "k").Err() })
+				return cmds[0].(*redis.StringCmd).Val(), err
+			},
+			"Conn": func() (string, error) {
+				cn := rdb.Conn()
+				defer cn.Close()
+				return cn.Get(t.Context(), "k").Result()
+			},
+			"Watch": func() (v string, err error) {
+				err = rdb.Watch(t.Context(), func(tx *redis.Tx) error {
+					v, err = tx.Get(t.Context(), "k").Result()
+					return err
+				}, "k")
+				return v, err
+			},
+			"AutoPipeline": func() (string, error) {
+				p, err := rdb.AutoPipeline()
+				if err != nil {
+					return "", err
+				}
+				defer p.Close()
+				return p.Get(t.Context(), "k").Result()
+			},
+		} {
+			t.takeAll(2, time.Second)
+			before := t.stats().WaitCount
+			if v, err := get(); v != "value" || err != nil {
+				t.Errorf("%s: %q, %v", name, v, err)
+			}
+			if t.stats().WaitCount == before {
+				t.Errorf("%s hasn't waited", name)
+			}
+		}
+	})
+}
+
+// A wait in Write never was.
+func TestTheWaitForAConnectionIsNoTimeOfTheReplys(t *testing.T) {
+	inLab(t, driver.Config{Pool: pooler.Config{MaxOpenConns: 1, SharedConns: -1}}, func(t *lab) {
+		rdb := t.client(func(o *redis.Options) { o.ReadTimeout = 3 * time.Second })
+		if err := rdb.Ping(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		t.takeAll(1, 2*time.Second)
+		t.f.Handle("INCR", func(*testkit.FakeConn, []string) []byte {
+			time.Sleep(2 * time.Second)
+			return []byte(":1\r\n")
+		})
+		if err := rdb.Incr(t.Context(), "n").Err(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// What has gone out may have run.
+func TestACancellationEndsNoCallThatIsBeingSent(t *testing.T) {
+	inLab(t, driver.Config{Pool: pooler.Config{MaxOpenConns: 1, SharedConns: -1}}, func(t *lab) {
+		rdb := t.client()
+		if err := rdb.Ping(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		t.f.Handle("INCR", func(*testkit.FakeConn, []string) []byte {
+			go func() { // with what follows on its way
+				t.f.Freeze(true)
+				time.Sleep(time.Second)
+				t.f.Freeze(false)
+			}()
+			return []byte(":1\r\n")
+		})
+		t.takeAll(1, time.Second)
+		ctx := cancels(t.Context(), 1500*time.Millisecond)
+		_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+			p.Incr(ctx, "n")
+			return p.Set(ctx, "k", make([]byte, 40_000), 0).Err()
+		})
+		if n := t.f.Count("SET"); err != nil || n != 1 {
+			t.Errorf("%v, %d SETs", err, n)
+		}
+	}, testkit.WithBuffer(1_000))
+}
+
+// Who is served was served first, whether contexts are known or not.
+func TestCallersOfAFullPoolAreServedInTheirOrder(t *testing.T) {
+	inLab(t, driver.Config{Pool: pooler.Config{MaxOpenConns: 1, SharedConns: -1}}, func(t *lab) {
+		rdb := t.client()
+		if err := rdb.Ping(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		free := t.takeAll(1, time.Second)
+		var order []string
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		for i := range 20 {
+			wg.Go(func() {
+				if err := rdb.Set(cancels(t.Context(), time.Minute), "k", i, 0).Err(); err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				order = append(order, fmt.Sprint(i))
+				mu.Unlock()
+			})
+			synctest.Wait()
+		}
+		free()
+		wg.Wait()
+		var ran []string
+		for _, line := range t.ran() {
+			if _, i, ok := strings.Cut(line, " SET k "); ok {
+				ran = append(ran, i)
+			}
+		}
+		if len(ran) != 20 || strings.Join(ran, " ") != strings.Join(order, " ") {
+			t.Errorf("ran %v, came back %v", ran, order)
+		}
+		for i := range ran {
+			if ran[i] != fmt.Sprint(i) {
+				t.Errorf("ran in the order %v", ran)
+				break
+			}
+		}
+	})
+}
+
+// A cancellation that comes as a connection does ends the call or lets it run, not both.
+func TestACancellationAtTheMomentOfAConnection(t *testing.T) {
+	inLab(t, driver.Config{Pool: pooler.Config{MaxOpenConns: 2, SharedConns: -1}}, func(t *lab) {
+		rdb := t.client()
+		if err := rdb.Ping(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		acknowledged := 0
+		for range 100 {
+			free := t.takeAll(2, time.Second)
+			err := rdb.Incr(cancels(t.Context(), time.Second), "n").Err()
+			switch {
+			case err == nil:
+				acknowledged++
+			case !errors.Is(err, context.Canceled):
+				t.Error(err)
+			}
+			free()
+		}
+		n, err := rdb.Get(t.Context(), "n").Int()
+		if err != nil && !errors.Is(err, redis.Nil) || n != acknowledged {
+			t.Errorf("%d, %v, acknowledged %d", n, err, acknowledged)
+		}
+	})
+}
