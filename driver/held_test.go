@@ -144,6 +144,43 @@ func TestACanceledCallOfAConnLeavesAnOutageAtOnce(t *testing.T) {
 	}
 }
 
+// A cluster's handles never wait in the dial.
+func TestACanceledCallLeavesAClusterAtOnce(t *testing.T) {
+	for name, call := range map[string]func(context.Context, *redis.ClusterClient) error{
+		"single": func(ctx context.Context, c *redis.ClusterClient) error { return c.Incr(ctx, "k").Err() },
+		"pipeline": func(ctx context.Context, c *redis.ClusterClient) error {
+			_, err := c.Pipelined(ctx, func(p redis.Pipeliner) error { return p.Incr(ctx, "k").Err() })
+			return err
+		},
+		"transaction": func(ctx context.Context, c *redis.ClusterClient) error {
+			_, err := c.TxPipelined(ctx, func(p redis.Pipeliner) error { return p.Incr(ctx, "k").Err() })
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inServers(t, 2, func(m *managed) {
+				m.asCluster(0, 2)
+				d := newDriver(m.T, driver.Config{Dial: m.dial})
+				c := redis.NewClusterClient(d.ClusterOptions(&redis.ClusterOptions{Addrs: []string{"10.0.0.1:6379"}}))
+				defer c.Close()
+				if err := call(m.Context(), c); err != nil {
+					m.Fatal(err)
+				}
+				m.server(1).DownRefused()
+				var other sync.WaitGroup // who finds that the node is down
+				other.Go(func() { _ = call(m.Context(), c) })
+				defer other.Wait()
+				time.Sleep(500 * time.Millisecond)
+				began := time.Now()
+				err := call(cancels(m.Context(), 200*time.Millisecond), c)
+				if took := time.Since(began); took != 200*time.Millisecond || !errors.Is(err, context.Canceled) {
+					m.Errorf("after %v: %v", took, err)
+				}
+			})
+		})
+	}
+}
+
 // Of whatever kind a command is, and however its reply is read: the push that asks for the
 // context is taken out before.
 func TestWhatHasWaitedForAConnectionIsAnsweredAsUsual(t *testing.T) {
