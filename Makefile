@@ -161,17 +161,17 @@ fuzz: ## fuzz each target for FUZZTIME (20s)
 	@$(fuzz_each)
 
 .PHONY: goredis-suite
-goredis-suite: servers ## run go-redis's own tests over the stock pool and over everpool, and compare
-	tools/goredis-suite
+goredis-suite: servers ## run go-redis's own tests over the stock pool and over everpool, and compare (ARGS="--groups topologies")
+	tools/goredis-suite $(ARGS)
 
 .PHONY: soak
 soak: servers ## what takes hours, before a release (CHAOS=10m, FUZZTIME=10m, TOPOLOGY_TIME=5m)
-	@echo "make soak: chaos for $(CHAOS) under the race detector; every server, protocol and way of using connections, and the whole suite as where handles can't be refused; go-redis's own tests; three topologies on two servers for $(TOPOLOGY_TIME) each; fuzzing, each target for $(soak_fuzz)"
+	@echo "make soak: chaos for $(CHAOS) under the race detector; every server, protocol and way of using connections, and the whole suite as where handles can't be refused; go-redis's own tests, those of clusters, rings and sentinels too; three topologies on two servers for $(TOPOLOGY_TIME) each; fuzzing, each target for $(soak_fuzz)"
 	EVERPOOL_CHAOS=$(CHAOS) CI=true $(GO) test -race -count 1 -v -timeout 24h -run Chaos ./internal/acceptance
 	EVERPOOL_EVERY_WAY=true CI=true $(GO) test -race -count 1 -timeout 4h -run Conform ./internal/acceptance
 	EVERPOOL_EVERY_WAY=true CI=true $(GO) test -race -count 1 -timeout 4h ./internal/conformance
 	EVERPOOL_EVERY_WAY=true CI=true $(GO) test -tags everpool_noveto -count 1 -timeout 4h -skip LeaveAReplica ./internal/acceptance
-	tools/goredis-suite --race
+	tools/goredis-suite --race --groups specs,tests,examples,topologies,tls
 	@set -e; for server in redis valkey; do for topology in "" -cluster -sentinel; do \
 		$(MAKE) --no-print-directory testbench ARGS="-server $$server $$topology -listen 127.0.0.1:0 -duration $(TOPOLOGY_TIME)"; \
 	done; done
