@@ -36,11 +36,11 @@ const (
 // held is a batch that Write has accepted unsent.
 type held struct {
 	holding
-	of *caller // whose context is known, or nil
+	of *callerContext // nil: not known
 }
 
-// caller is the context of a held batch.
-type caller struct{ context.Context }
+// callerContext is that of a held batch.
+type callerContext struct{ context.Context }
 
 func (h *held) any() bool { return h.holding != nothing }
 
@@ -112,14 +112,14 @@ func (h *handle) sendForCaller() error {
 
 // callerLeft ends the wait of a caller whose context has ended. A deadline ends it by itself,
 // in its own words, unless handles don't know of it.
-func (h *handle) callerLeft(of *caller) {
+func (h *handle) callerLeft(of *callerContext) {
 	if h.giveUpHeld(of) {
 		h.caller.Leave()
 	}
 }
 
 // giveUpHeld reports false if the batch waits no more.
-func (h *handle) giveUpHeld(of *caller) bool {
+func (h *handle) giveUpHeld(of *callerContext) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
@@ -140,7 +140,7 @@ func (h *handle) knowCaller(ctx context.Context) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.held.holding == toAwait && ctx.Done() != nil {
-		h.held.of = &caller{ctx}
+		h.held.of = &callerContext{ctx}
 	}
 }
 
