@@ -78,10 +78,10 @@ func withTLS(dial dialFunc, user *tls.Config) dialFunc {
 
 // needsFullHandshakes reports whether a connection with a ticket would be another one than
 // the user has asked for: a ticket is for the client's certificate that was shown when it
-// was issued, which may have been replaced or revoked since, and VerifyPeerCertificate
-// isn't called with it.
+// was issued, where GetClientCertificate may say another one by now, and
+// VerifyPeerCertificate isn't called with it.
 func needsFullHandshakes(c *tls.Config) bool {
-	return len(c.Certificates) > 0 || c.GetClientCertificate != nil || c.VerifyPeerCertificate != nil
+	return c.GetClientCertificate != nil || c.VerifyPeerCertificate != nil
 }
 
 // named is the configuration with the server's name, which the address says unless
