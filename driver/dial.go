@@ -41,11 +41,11 @@ func (d *Driver) reach(dial dialFunc) dialFunc {
 }
 
 // withTLS puts TLS on what dial opens. The tickets of earlier connections of the
-// same configuration are used again, and the server's name is the node's unless
-// the configuration says otherwise.
+// same configuration are used again where nothing is lost by it, and the server's name is
+// the node's unless the configuration says otherwise.
 func withTLS(dial dialFunc, user *tls.Config) dialFunc {
 	base := user.Clone()
-	if base.ClientSessionCache == nil {
+	if base.ClientSessionCache == nil && !needsFullHandshakes(base) {
 		base.ClientSessionCache = tls.NewLRUClientSessionCache(0)
 	}
 	var known atomic.Bool // that the server speaks TLS
@@ -74,6 +74,14 @@ func withTLS(dial dialFunc, user *tls.Config) dialFunc {
 		known.Store(true)
 		return tc, nil
 	}
+}
+
+// needsFullHandshakes reports whether a connection with a ticket would be another one than
+// the user has asked for: a ticket is for the client's certificate that was shown when it
+// was issued, where GetClientCertificate may say another one by now, and
+// VerifyPeerCertificate isn't called with it.
+func needsFullHandshakes(c *tls.Config) bool {
+	return c.GetClientCertificate != nil || c.VerifyPeerCertificate != nil
 }
 
 // named is the configuration with the server's name, which the address says unless

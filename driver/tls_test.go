@@ -4,12 +4,15 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"io"
 	"net"
 	"testing"
+	"testing/synctest"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/everpool/everpool/driver"
+	"github.com/everpool/everpool/internal/testkit"
 )
 
 func poolOf(certs ...*x509.Certificate) *x509.CertPool {
@@ -87,6 +90,61 @@ func TestAChangedTLSConfigurationIsNotTakenForTheOneBefore(t *testing.T) {
 		}
 		if n := len(t.d.Nodes()); n != 2 {
 			t.Errorf("%d nodes: connections with one name serve clients with another", n)
+		}
+	})
+}
+
+// behindTLS is a Dial of a server with TLS in front of the lab's. peers is told the
+// certificate of each connection's client.
+func (l *lab) behindTLS(server *tls.Config, peers chan<- string) func(context.Context, string, string) (net.Conn, error) {
+	server.ClientAuth = tls.RequireAnyClientCert
+	server.VerifyConnection = func(s tls.ConnectionState) error {
+		peers <- s.PeerCertificates[0].DNSNames[0]
+		return nil
+	}
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		plain, err := l.f.Dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		client, front := testkit.Pair(testkit.DefaultMemBuffer, plain.LocalAddr(), plain.RemoteAddr())
+		inClear := tls.Server(front, server)
+		for from, to := range map[net.Conn]net.Conn{plain: inClear, inClear: plain} {
+			go func() {
+				_, _ = io.Copy(to, from)
+				_ = to.Close()
+			}()
+		}
+		return client, nil
+	}
+}
+
+// A ticket is for the certificate that was shown when it was issued, and what the user
+// checks of the server's isn't called with it.
+func TestEachConnectionShowsAndChecksItsCertificatesAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &lab{T: t, f: testkit.NewFake()}
+		defer l.f.Close()
+		node, first, second := selfSigned(t, "node.example"), selfSigned(t, "first"), selfSigned(t, "second")
+		shown, checks := &first, 0
+		peers := make(chan string, 10)
+		d := newDriver(t, driver.Config{Dial: l.behindTLS(&tls.Config{Certificates: []tls.Certificate{node}, MinVersion: tls.VersionTLS13}, peers)})
+		rdb := redis.NewClient(d.Options(&redis.Options{Addr: labAddr, TLSConfig: &tls.Config{
+			RootCAs: poolOf(node.Leaf), ServerName: "node.example", MinVersion: tls.VersionTLS13,
+			GetClientCertificate:  func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return shown, nil },
+			VerifyPeerCertificate: func([][]byte, [][]*x509.Certificate) error { checks++; return nil },
+		}}))
+		defer rdb.Close()
+		for i, want := range []string{"first", "second"} {
+			if err := rdb.Ping(t.Context()).Err(); err != nil {
+				t.Fatal(err)
+			}
+			if got := <-peers; got != want || checks != i+1 {
+				t.Errorf("connection %d: the server was shown the certificate %q, want %q; its own was checked %d times", i+1, got, want, checks)
+			}
+			shown = &second
+			l.f.ResetAll()
+			synctest.Wait()
 		}
 	})
 }

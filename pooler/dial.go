@@ -153,8 +153,13 @@ func (p *Pool) beginDialLocked(l *lot) {
 // dial opens a connection for the lot and reports what became of it.
 func (p *Pool) dial(l *lot) {
 	began := p.now()
+	p.mu.Lock()
+	r := p.raceLocked(l.session, false, began, func(c *Conn) { p.endDialLocked(l, c, nil, began) })
+	p.mu.Unlock()
 	c, err := p.open(l.session, false)
-	p.settleDial(l, c, err, began, func() {})
+	if r.end(c, err) {
+		p.settleDial(l, c, err, began, func() {})
+	}
 }
 
 // settleDial draws the conclusions from a dial, those that its reason has for it first.
@@ -275,6 +280,11 @@ func ofSession(err error) bool {
 func (p *Pool) open(s *Session, probe bool) (*Conn, error) {
 	ctx, cancel := context.WithTimeout(p.ctx, p.cfg.DialTimeout)
 	defer cancel()
+	return p.openWithin(ctx, s, probe)
+}
+
+// openWithin is open within the time of ctx.
+func (p *Pool) openWithin(ctx context.Context, s *Session, probe bool) (*Conn, error) {
 	c, sent, err := p.openOnce(ctx, s, probe, nil)
 	if _, refused := errors.AsType[refusedError](err); refused {
 		if now, _ := p.replay(ctx, s); now != nil && !bytes.Equal(now, sent) {

@@ -132,7 +132,7 @@ func (p *Pool) startProbeLocked() {
 	}
 }
 
-// probe dials until the node is well again, one dial at a time, for everybody.
+// probe dials until the node is well again, one after the other, for everybody.
 func (p *Pool) probe(next *time.Timer) {
 	defer next.Stop()
 	for pause, more := time.Duration(0), true; more; {
@@ -167,21 +167,20 @@ func (p *Pool) probeOnce(pause *time.Duration) (more bool) {
 	}
 	h.probed = now
 	p.beginDialLocked(l)
+	r := p.raceLocked(l.session, true, now, func(c *Conn) { p.recoverLocked(l, c, nil, now) })
 	p.unlock()
 
 	hangs := time.AfterFunc(contactTime, p.probeHangs)
 	c, err := p.open(l.session, true)
 	hangs.Stop()
+	if !r.end(c, err) {
+		return false
+	}
 
 	p.mu.Lock()
 	defer p.unlock()
 	if err == nil || ofSession(err) {
-		h.next = nil
-		p.dials.ramp = 1
-		p.endDialLocked(l, c, err, now)
-		if !p.closed {
-			p.setStateLocked(StateUp, nil)
-		}
+		p.recoverLocked(l, c, err, now)
 		return false
 	}
 	p.endDialLocked(l, nil, err, now)
@@ -199,6 +198,17 @@ func (p *Pool) probeOnce(pause *time.Duration) (more bool) {
 	}
 	h.next.Reset(next)
 	return true
+}
+
+// recoverLocked ends the prober's work: the node has answered, to a probe that began at
+// the given time.
+func (p *Pool) recoverLocked(l *lot, c *Conn, err error, began time.Duration) {
+	p.health.next = nil
+	p.dials.ramp = 1
+	p.endDialLocked(l, c, err, began)
+	if !p.closed {
+		p.setStateLocked(StateUp, nil)
+	}
 }
 
 // probeHangs notes that the probe under way isn't answered soon: while calls fail

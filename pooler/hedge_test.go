@@ -1,0 +1,119 @@
+package pooler_test
+
+import (
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/everpool/everpool/pooler"
+)
+
+// hanging runs the test for each way to ask, while a dial hangs for its caller and the next
+// ones wouldn't. It ends with the server's answer to the caller, and nothing that is left.
+func hanging(t *testing.T, cfg pooler.Config, run func(pt *tester, asked <-chan error)) {
+	cfg.WaitTimeout, cfg.DialTimeout = -1, 4*time.Second
+	for name, ask := range asking {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, cfg, func(pt *tester) {
+				pt.dialer.hold(true)
+				asked := make(chan error, 1)
+				go func() { asked <- ask(pt) }()
+				pt.dialer.wantHeld(1)
+				pt.dialer.hold(false)
+				run(pt, asked)
+				pt.wantState(pooler.StateUp)
+				pt.sleep(10 * time.Second)
+				pt.wantState(pooler.StateUp)
+				if n := pt.pool.Counts()["dialing"]; n != 0 {
+					t.Errorf("%d dials are counted that are over", n)
+				}
+			})
+		})
+	}
+}
+
+// With the stock client it is one caller that meets the dead one of several servers behind
+// an address; here all would wait for its dial.
+func TestADialThatHangsHoldsNobodyUpForLong(t *testing.T) {
+	hanging(t, pooler.Config{}, func(pt *tester, asked <-chan error) {
+		began := time.Now()
+		if err := <-asked; err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(began); took != time.Second {
+			t.Errorf("it took %s, want a quarter of DialTimeout", took)
+		}
+		pt.wantDials(2)
+	})
+}
+
+// What is dialed in vain leaves nothing, whichever comes first.
+func TestOfSeveralDialsOneConnectionIsKept(t *testing.T) {
+	hanging(t, pooler.Config{}, func(pt *tester, asked <-chan error) {
+		pt.dialer.hold(true)
+		pt.sleep(time.Second)
+		pt.dialer.wantHeld(2)
+		pt.dialer.finishAll()
+		if err := <-asked; err != nil {
+			t.Error(err)
+		}
+		pt.wantOpen(1)
+		if n := pt.dialer.live(); n != 1 {
+			t.Errorf("%d sockets", n)
+		}
+		if s := pt.pool.Stats(); s.Dials != 2 || s.DialErrors != 0 {
+			t.Errorf("%d dials, %d errors", s.Dials, s.DialErrors)
+		}
+		pt.dialer.hold(false)
+	})
+}
+
+func TestNoOtherDialIsMadeWhereThereIsNoRoom(t *testing.T) {
+	for name, cfg := range map[string]pooler.Config{"MaxOpenConns": {MaxOpenConns: 1}, "MaxConcurrentDials": {MaxConcurrentDials: 1}} {
+		t.Run(name, func(t *testing.T) {
+			hanging(t, cfg, func(pt *tester, asked <-chan error) {
+				pt.sleep(3 * time.Second)
+				pt.wantDials(1)
+				pt.dialer.finishAll()
+				if err := <-asked; err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// As many dials as hang are made beside the first, each after twice as long.
+func TestInABlackHoleFewDialsAreMade(t *testing.T) {
+	bubble(t, pooler.Config{WaitTimeout: -1, DialTimeout: 8 * time.Second, FailFastAfter: time.Minute}, func(pt *tester) {
+		pt.fake.HangDials(true)
+		w, began := pt.wait(pt.plain), time.Now()
+		for _, until := range []struct {
+			after time.Duration
+			dials int
+		}{{1900, 1}, {2100, 2}, {5900, 2}, {6100, 3}, {7900, 3}} {
+			pt.sleep(until.after*time.Millisecond - time.Since(began))
+			pt.wantDials(until.dials)
+		}
+		pt.wantState(pooler.StateUp)
+		pt.sleep(time.Second)
+		pt.wantState(pooler.StateSuspect)
+		pt.fake.HangDials(false)
+		pt.sleep(8 * time.Second)
+		pt.put(w.wantConn())
+	})
+}
+
+// A prober that meets the dead one is no reason to wait either.
+func TestAProbeThatHangsHoldsNobodyUpForLong(t *testing.T) {
+	bubble(t, pooler.Config{WaitTimeout: -1, DialTimeout: 4 * time.Second}, func(pt *tester) {
+		pt.dialer.hold(true)
+		w := pt.wait(pt.plain)
+		pt.dialer.wantDial().finish(syscall.ECONNREFUSED)
+		pt.dialer.wantHeld(1) // the probe
+		pt.dialer.hold(false)
+		pt.sleep(time.Second)
+		pt.put(w.wantConn())
+		pt.wantState(pooler.StateUp)
+	})
+}
