@@ -79,10 +79,10 @@ func (h *handle) sendHeld() error {
 	case !h.held.any():
 		return nil
 	}
-	h.held = held{}
+	h.held.holding = nothing
 	h.writeBy = h.readBy
 	h.writeBy.ofRead = true
-	err := h.flush()
+	err := h.flushForCaller()
 	if err == nil || h.err != nil {
 		return h.err
 	}
@@ -95,19 +95,28 @@ func (h *handle) sendHeld() error {
 // is no time of the reply's.
 func (h *handle) sendForCaller() error {
 	began, of := time.Now(), h.held.of
-	if of != nil {
-		stop := context.AfterFunc(of, func() { h.callerLeft(of) })
-		defer stop()
-	}
-	err := h.flush()
-	h.held = held{}
+	err := h.flushForCaller()
 	if !h.readBy.ofContext && !h.readBy.IsZero() {
 		h.readBy.Time = h.readBy.Add(time.Since(began))
 	}
 	if err == nil || h.err != nil {
 		return h.err
 	}
-	return h.unsent(err)
+	if err = h.unsent(err); h.held.any() {
+		h.held.of = of // who waits on
+	}
+	return err
+}
+
+// flushForCaller is flush, until the caller's context ends, as far as that is known.
+func (h *handle) flushForCaller() error {
+	if of := h.held.of; of != nil {
+		stop := context.AfterFunc(of, func() { h.callerLeft(of) })
+		defer stop()
+	}
+	err := h.flush()
+	h.held = held{}
+	return err
 }
 
 // callerLeft ends the wait of a caller whose context has ended. A deadline ends it by itself,

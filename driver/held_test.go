@@ -263,6 +263,26 @@ func TestTheWaitForAConnectionIsNoTimeOfTheReplys(t *testing.T) {
 	})
 }
 
+// What must not fail in Write waits in Read once more, for the same caller.
+func TestACanceledTransactionLeavesItsSecondWaitAtOnce(t *testing.T) {
+	inLab(t, driver.Config{Pool: pooler.Config{MaxOpenConns: 1, SharedConns: -1}}, func(t *lab) {
+		rdb := t.client(func(o *redis.Options) { o.WriteTimeout, o.ReadTimeout = 2*time.Second, 3*time.Second })
+		if err := rdb.Ping(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		free := t.takeAll(1, 10*time.Second)
+		t.f.ResetLog()
+		ctx := cancels(t.Context(), 3*time.Second)
+		began := time.Now()
+		_, err := rdb.TxPipelined(ctx, func(p redis.Pipeliner) error { return p.Incr(ctx, "n").Err() })
+		if took := time.Since(began); took != 3*time.Second || !errors.Is(err, context.Canceled) {
+			t.Errorf("after %v: %v", took, err)
+		}
+		t.wantRan()
+		free()
+	})
+}
+
 // What has gone out may have run.
 func TestACancellationEndsNoCallThatIsBeingSent(t *testing.T) {
 	inLab(t, driver.Config{Pool: pooler.Config{MaxOpenConns: 1, SharedConns: -1}}, func(t *lab) {
