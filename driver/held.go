@@ -96,9 +96,7 @@ func (h *handle) sendHeld() error {
 func (h *handle) sendForCaller() error {
 	began, of := time.Now(), h.held.of
 	err := h.flushForCaller()
-	if !h.readBy.ofContext && !h.readBy.IsZero() {
-		h.readBy.Time = h.readBy.Add(time.Since(began))
-	}
+	h.readLaterLocked(time.Since(began), of)
 	if err == nil || h.err != nil {
 		return h.err
 	}
@@ -117,6 +115,21 @@ func (h *handle) flushForCaller() error {
 	err := h.flush()
 	h.held = held{}
 	return err
+}
+
+// readLaterLocked gives the reply the time that the wait has taken, but none after the
+// deadline of the caller's context.
+func (h *handle) readLaterLocked(wait time.Duration, of *callerContext) {
+	if h.readBy.ofContext || h.readBy.IsZero() {
+		return
+	}
+	h.readBy.Time = h.readBy.Add(wait)
+	if of == nil || !h.bound.returned.ContextTimeoutEnabled {
+		return
+	}
+	if by, ok := of.Deadline(); ok && by.Before(h.readBy.Time) {
+		h.readBy = given(by)
+	}
 }
 
 // callerLeft ends the wait of a caller whose context has ended. A deadline ends it by itself,

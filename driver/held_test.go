@@ -263,6 +263,34 @@ func TestTheWaitForAConnectionIsNoTimeOfTheReplys(t *testing.T) {
 	})
 }
 
+// Nor does it move the deadline of the caller's context, where replies go by that.
+func TestTheWaitForAConnectionMovesNoDeadlineOfTheCallers(t *testing.T) {
+	for leaves, want := range map[bool]time.Duration{false: 4 * time.Second, true: 5 * time.Second} {
+		t.Run(fmt.Sprint("LeaveContextTimeout ", leaves), func(t *testing.T) {
+			cfg := driver.Config{LeaveContextTimeout: leaves, Pool: pooler.Config{MaxOpenConns: 1, SharedConns: -1}}
+			inLab(t, cfg, func(t *lab) {
+				rdb := t.client(func(o *redis.Options) { o.ReadTimeout, o.MaxRetries = 3*time.Second, -1 })
+				if err := rdb.Ping(t.Context()).Err(); err != nil {
+					t.Fatal(err)
+				}
+				free := t.takeAll(1, 2*time.Second)
+				t.f.Handle("INCR", func(*testkit.FakeConn, []string) []byte {
+					time.Sleep(20 * time.Second)
+					return []byte(":1\r\n")
+				})
+				ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+				defer cancel()
+				began := time.Now()
+				err := rdb.Incr(ctx, "n").Err()
+				if took := time.Since(began); took != want || !errors.Is(err, pooler.ErrUnknownOutcome) {
+					t.Errorf("after %v: %v", took, err)
+				}
+				free()
+			})
+		})
+	}
+}
+
 // What must not fail in Write waits in Read once more, for the same caller.
 func TestACanceledTransactionLeavesItsSecondWaitAtOnce(t *testing.T) {
 	inLab(t, driver.Config{Pool: pooler.Config{MaxOpenConns: 1, SharedConns: -1}}, func(t *lab) {
