@@ -318,12 +318,14 @@ func TestACancellationEndsNoCallThatIsBeingSent(t *testing.T) {
 		if err := rdb.Ping(t.Context()).Err(); err != nil {
 			t.Fatal(err)
 		}
+		var frozen sync.WaitGroup
+		defer frozen.Wait()
 		t.f.Handle("INCR", func(*testkit.FakeConn, []string) []byte {
-			go func() { // with what follows on its way
+			frozen.Go(func() { // with what follows on its way
 				t.f.Freeze(true)
 				time.Sleep(time.Second)
 				t.f.Freeze(false)
-			}()
+			})
 			return []byte(":1\r\n")
 		})
 		t.takeAll(1, time.Second)
