@@ -40,7 +40,10 @@ type held struct {
 }
 
 // callerContext is that of a held batch.
-type callerContext struct{ context.Context }
+type callerContext struct {
+	context.Context
+	keeps bool // the handle is one that a Conn has used before
+}
 
 func (h *held) any() bool { return h.holding != nothing }
 
@@ -140,12 +143,16 @@ func (h *handle) callerLeft(of *callerContext) {
 	}
 }
 
-// giveUpHeld reports false if the batch waits no more.
+// giveUpHeld reports false if the batch waits no more, or waits on: a Conn is of no more use
+// after the error of a context, and on the stock pool it waits for nobody once it has its
+// socket, which is lost in an outage alone.
 func (h *handle) giveUpHeld(of *callerContext) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
 	case h.held.of != of || h.err != nil || h.sending || h.b.flushed || h.lease != nil:
+		return false
+	case of.keeps && h.node.pool.Serves():
 		return false
 	case h.writeBy.ofContext && errors.Is(of.Err(), context.DeadlineExceeded):
 		return false
@@ -158,11 +165,11 @@ func (h *handle) giveUpHeld(of *callerContext) bool {
 func (s *courses) answer() bool { return s != nil && s.answers.Load() }
 
 // knowCaller notes the context of the batch that waits.
-func (h *handle) knowCaller(ctx context.Context) {
+func (h *handle) knowCaller(ctx context.Context, ofConn bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.held.holding == toAwait && ctx.Done() != nil {
-		h.held.of = &callerContext{ctx}
+		h.held.of = &callerContext{ctx, ofConn && h.turns > 1}
 	}
 }
 
@@ -174,7 +181,8 @@ type contexts struct{}
 func (contexts) HandlePushNotification(ctx context.Context, at push.NotificationHandlerContext, _ []any) error {
 	if cn, ok := at.Conn.(interface{ GetNetConn() net.Conn }); ok {
 		if h, ok := cn.GetNetConn().(*handle); ok {
-			h.knowCaller(ctx)
+			_, ofConn := at.ConnPool.(interface{ DiscardOnClose() }) // go-redis's pool of one connection
+			h.knowCaller(ctx, ofConn)
 		}
 	}
 	return nil

@@ -144,6 +144,25 @@ func TestACanceledCallOfAConnLeavesAnOutageAtOnce(t *testing.T) {
 	}
 }
 
+// As on the stock pool, where it has its socket.
+func TestACancellationDoesNotEndAConnThatWasUsedBefore(t *testing.T) {
+	for _, leaves := range []bool{false, true} {
+		t.Run(fmt.Sprint("LeaveContextTimeout ", leaves), func(t *testing.T) {
+			cfg := driver.Config{LeaveContextTimeout: leaves, Pool: pooler.Config{MaxOpenConns: 1, SharedConns: -1}}
+			inLab(t, cfg, func(t *lab) {
+				cn := t.client().Conn()
+				defer cn.Close()
+				for _, want := range []int64{1, 2, 3} {
+					if n, err := cn.Incr(cancels(t.Context(), 200*time.Millisecond), "n").Result(); n != want || err != nil {
+						t.Errorf("%d, %v", n, err)
+					}
+					defer t.takeAll(1, time.Second)()
+				}
+			})
+		})
+	}
+}
+
 // A cluster's handles never wait in the dial.
 func TestACanceledCallLeavesAClusterAtOnce(t *testing.T) {
 	for name, call := range map[string]func(context.Context, *redis.ClusterClient) error{
