@@ -89,7 +89,9 @@ func (h *handle) answer() error {
 		case !r.remembered():
 			return nil
 		}
-		h.b.shaking = h.b.shaking || r.kind == session_
+		if r.kind == session_ {
+			h.b.shaking, h.turns = true, 0
+		}
 		if h.shake.flight.from != nil {
 			return nil // leading already
 		}

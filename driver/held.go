@@ -40,7 +40,10 @@ type held struct {
 }
 
 // callerContext is that of a held batch.
-type callerContext struct{ context.Context }
+type callerContext struct {
+	context.Context
+	keeps bool // the handle is one that a Conn has used before
+}
 
 func (h *held) any() bool { return h.holding != nothing }
 
@@ -79,10 +82,10 @@ func (h *handle) sendHeld() error {
 	case !h.held.any():
 		return nil
 	}
-	h.held = held{}
+	h.held.holding = nothing
 	h.writeBy = h.readBy
 	h.writeBy.ofRead = true
-	err := h.flush()
+	err := h.flushForCaller()
 	if err == nil || h.err != nil {
 		return h.err
 	}
@@ -95,19 +98,41 @@ func (h *handle) sendHeld() error {
 // is no time of the reply's.
 func (h *handle) sendForCaller() error {
 	began, of := time.Now(), h.held.of
-	if of != nil {
+	err := h.flushForCaller()
+	h.readLaterLocked(time.Since(began), of)
+	if err == nil || h.err != nil {
+		return h.err
+	}
+	if err = h.unsent(err); h.held.any() {
+		h.held.of = of // who waits on
+	}
+	return err
+}
+
+// flushForCaller is flush, until the caller's context ends, as far as that is known.
+func (h *handle) flushForCaller() error {
+	if of := h.held.of; of != nil {
 		stop := context.AfterFunc(of, func() { h.callerLeft(of) })
 		defer stop()
 	}
 	err := h.flush()
 	h.held = held{}
-	if !h.readBy.ofContext && !h.readBy.IsZero() {
-		h.readBy.Time = h.readBy.Add(time.Since(began))
+	return err
+}
+
+// readLaterLocked gives the reply the time that the wait has taken, but none after the
+// deadline of the caller's context.
+func (h *handle) readLaterLocked(wait time.Duration, of *callerContext) {
+	if h.readBy.ofContext || h.readBy.IsZero() {
+		return
 	}
-	if err == nil || h.err != nil {
-		return h.err
+	h.readBy.Time = h.readBy.Add(wait)
+	if of == nil || !h.bound.returned.ContextTimeoutEnabled {
+		return
 	}
-	return h.unsent(err)
+	if by, ok := of.Deadline(); ok && by.Before(h.readBy.Time) {
+		h.readBy = given(by)
+	}
 }
 
 // callerLeft ends the wait of a caller whose context has ended. A deadline ends it by itself,
@@ -118,12 +143,16 @@ func (h *handle) callerLeft(of *callerContext) {
 	}
 }
 
-// giveUpHeld reports false if the batch waits no more.
+// giveUpHeld reports false if the batch waits no more, or waits on: a Conn is of no more use
+// after the error of a context, and on the stock pool it waits for nobody once it has its
+// socket, which is lost in an outage alone.
 func (h *handle) giveUpHeld(of *callerContext) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
 	case h.held.of != of || h.err != nil || h.sending || h.b.flushed || h.lease != nil:
+		return false
+	case of.keeps && h.node.pool.Serves():
 		return false
 	case h.writeBy.ofContext && errors.Is(of.Err(), context.DeadlineExceeded):
 		return false
@@ -136,11 +165,11 @@ func (h *handle) giveUpHeld(of *callerContext) bool {
 func (s *courses) answer() bool { return s != nil && s.answers.Load() }
 
 // knowCaller notes the context of the batch that waits.
-func (h *handle) knowCaller(ctx context.Context) {
+func (h *handle) knowCaller(ctx context.Context, ofConn bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.held.holding == toAwait && ctx.Done() != nil {
-		h.held.of = &callerContext{ctx}
+		h.held.of = &callerContext{ctx, ofConn && h.turns > 1}
 	}
 }
 
@@ -152,7 +181,8 @@ type contexts struct{}
 func (contexts) HandlePushNotification(ctx context.Context, at push.NotificationHandlerContext, _ []any) error {
 	if cn, ok := at.Conn.(interface{ GetNetConn() net.Conn }); ok {
 		if h, ok := cn.GetNetConn().(*handle); ok {
-			h.knowCaller(ctx)
+			_, ofConn := at.ConnPool.(interface{ DiscardOnClose() }) // go-redis's pool of one connection
+			h.knowCaller(ctx, ofConn)
 		}
 	}
 	return nil

@@ -144,6 +144,25 @@ func TestACanceledCallOfAConnLeavesAnOutageAtOnce(t *testing.T) {
 	}
 }
 
+// As on the stock pool, where it has its socket.
+func TestACancellationDoesNotEndAConnThatWasUsedBefore(t *testing.T) {
+	for _, leaves := range []bool{false, true} {
+		t.Run(fmt.Sprint("LeaveContextTimeout ", leaves), func(t *testing.T) {
+			cfg := driver.Config{LeaveContextTimeout: leaves, Pool: pooler.Config{MaxOpenConns: 1, SharedConns: -1}}
+			inLab(t, cfg, func(t *lab) {
+				cn := t.client().Conn()
+				defer cn.Close()
+				for _, want := range []int64{1, 2, 3} {
+					if n, err := cn.Incr(cancels(t.Context(), 200*time.Millisecond), "n").Result(); n != want || err != nil {
+						t.Errorf("%d, %v", n, err)
+					}
+					defer t.takeAll(1, time.Second)()
+				}
+			})
+		})
+	}
+}
+
 // A cluster's handles never wait in the dial.
 func TestACanceledCallLeavesAClusterAtOnce(t *testing.T) {
 	for name, call := range map[string]func(context.Context, *redis.ClusterClient) error{
@@ -263,6 +282,54 @@ func TestTheWaitForAConnectionIsNoTimeOfTheReplys(t *testing.T) {
 	})
 }
 
+// Nor does it move the deadline of the caller's context, where replies go by that.
+func TestTheWaitForAConnectionMovesNoDeadlineOfTheCallers(t *testing.T) {
+	for leaves, want := range map[bool]time.Duration{false: 4 * time.Second, true: 5 * time.Second} {
+		t.Run(fmt.Sprint("LeaveContextTimeout ", leaves), func(t *testing.T) {
+			cfg := driver.Config{LeaveContextTimeout: leaves, Pool: pooler.Config{MaxOpenConns: 1, SharedConns: -1}}
+			inLab(t, cfg, func(t *lab) {
+				rdb := t.client(func(o *redis.Options) { o.ReadTimeout, o.MaxRetries = 3*time.Second, -1 })
+				if err := rdb.Ping(t.Context()).Err(); err != nil {
+					t.Fatal(err)
+				}
+				free := t.takeAll(1, 2*time.Second)
+				t.f.Handle("INCR", func(*testkit.FakeConn, []string) []byte {
+					time.Sleep(20 * time.Second)
+					return []byte(":1\r\n")
+				})
+				ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+				defer cancel()
+				began := time.Now()
+				err := rdb.Incr(ctx, "n").Err()
+				if took := time.Since(began); took != want || !errors.Is(err, pooler.ErrUnknownOutcome) {
+					t.Errorf("after %v: %v", took, err)
+				}
+				free()
+			})
+		})
+	}
+}
+
+// What must not fail in Write waits in Read once more, for the same caller.
+func TestACanceledTransactionLeavesItsSecondWaitAtOnce(t *testing.T) {
+	inLab(t, driver.Config{Pool: pooler.Config{MaxOpenConns: 1, SharedConns: -1}}, func(t *lab) {
+		rdb := t.client(func(o *redis.Options) { o.WriteTimeout, o.ReadTimeout = 2*time.Second, 3*time.Second })
+		if err := rdb.Ping(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		free := t.takeAll(1, 10*time.Second)
+		t.f.ResetLog()
+		ctx := cancels(t.Context(), 3*time.Second)
+		began := time.Now()
+		_, err := rdb.TxPipelined(ctx, func(p redis.Pipeliner) error { return p.Incr(ctx, "n").Err() })
+		if took := time.Since(began); took != 3*time.Second || !errors.Is(err, context.Canceled) {
+			t.Errorf("after %v: %v", took, err)
+		}
+		t.wantRan()
+		free()
+	})
+}
+
 // What has gone out may have run.
 func TestACancellationEndsNoCallThatIsBeingSent(t *testing.T) {
 	inLab(t, driver.Config{Pool: pooler.Config{MaxOpenConns: 1, SharedConns: -1}}, func(t *lab) {
@@ -270,12 +337,14 @@ func TestACancellationEndsNoCallThatIsBeingSent(t *testing.T) {
 		if err := rdb.Ping(t.Context()).Err(); err != nil {
 			t.Fatal(err)
 		}
+		var frozen sync.WaitGroup
+		defer frozen.Wait()
 		t.f.Handle("INCR", func(*testkit.FakeConn, []string) []byte {
-			go func() { // with what follows on its way
+			frozen.Go(func() { // with what follows on its way
 				t.f.Freeze(true)
 				time.Sleep(time.Second)
 				t.f.Freeze(false)
-			}()
+			})
 			return []byte(":1\r\n")
 		})
 		t.takeAll(1, time.Second)
