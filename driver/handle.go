@@ -41,7 +41,7 @@ type handle struct {
 	sending   bool  // something is being sent; the lease stays meanwhile
 	receiving bool  // something is being received; the lease stays meanwhile
 	held      held  // what Write has accepted unsent
-	turns     int   // batches since go-redis has given the handle to its caller, the handshake excluded
+	batches   int   // begun since go-redis has given the handle to its caller, the handshake excluded
 	b         batch // under way
 	shake     handshake
 	carried   carried        // by the lease
@@ -393,7 +393,7 @@ func (h *handle) setDeadlines(t time.Time) (leave bool) {
 	h.stale = t.IsZero() && (h.b.got || h.held.any()) && !h.b.idle()
 	if t.IsZero() {
 		h.unstream()
-		h.turns = 0
+		h.batches = 0
 	}
 	h.writeBy = given(t)
 	h.setReadByLocked(t)

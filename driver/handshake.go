@@ -90,7 +90,7 @@ func (h *handle) answer() error {
 			return nil
 		}
 		if r.kind == session_ {
-			h.b.shaking, h.turns = true, 0
+			h.b.shaking, h.batches = true, 0
 		}
 		if h.shake.flight.from != nil {
 			return nil // leading already

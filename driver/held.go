@@ -169,7 +169,7 @@ func (h *handle) knowCaller(ctx context.Context, ofConn bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.held.holding == toAwait && ctx.Done() != nil {
-		h.held.of = &callerContext{ctx, ofConn && h.turns > 1}
+		h.held.of = &callerContext{ctx, ofConn && h.batches > 1}
 	}
 }
 

@@ -56,7 +56,7 @@ func (h *handle) Write(p []byte) (int, error) {
 		return len(p), nil
 	case h.b.idle():
 		h.b.begin(&h.node.buffers)
-		h.turns++
+		h.batches++
 	case h.stale:
 		// Read tells: of a transaction go-redis would keep what Write does.
 		_ = h.fail(&lostError{h.node.key.addr, errStale}, pooler.Abandoned)
