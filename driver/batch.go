@@ -143,6 +143,12 @@ func (b *batch) idle() bool {
 	return !b.unanswered() && len(b.plan) == 0 && !b.partial && b.sent == len(b.req) && !b.hasOut()
 }
 
+// push puts a push of the handle's own in front of the replies.
+func (b *batch) push(frame []byte) {
+	b.out = slices.Insert(b.out, b.outRead, frame...)
+	b.notes += len(frame)
+}
+
 // unanswered reports whether replies are owed.
 func (b *batch) unanswered() bool { return b.answered < len(b.owed) }
 

@@ -147,9 +147,7 @@ func (h *handle) tellCourseLocked() {
 	case c == told, b.got, h.err != nil, b.outRead != b.notes, len(h.bound.courses.list()) == 0, !h.readsPushesLocked():
 		return
 	}
-	push := fmt.Appendf(nil, ">4\r\n+%s\r\n:%d\r\n:%d\r\n:%d\r\n", courseName, c.Waited-told.Waited, c.Moved-told.Moved, c.Resent-told.Resent)
-	b.out = slices.Insert(b.out, b.outRead, push...)
-	b.notes += len(push)
+	b.push(fmt.Appendf(nil, ">4\r\n+%s\r\n:%d\r\n:%d\r\n:%d\r\n", courseName, c.Waited-told.Waited, c.Moved-told.Moved, c.Resent-told.Resent))
 	b.told = c
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -67,9 +66,7 @@ func (h *handle) holdLocked(as holding) {
 func (h *handle) sendHeld() error {
 	if h.held.holding == toAskFor {
 		h.held.holding = toAwait
-		push := fmt.Appendf(nil, ">1\r\n+%s\r\n", contextName)
-		h.b.out = slices.Insert(h.b.out, h.b.outRead, push...)
-		h.b.notes += len(push)
+		h.b.push(fmt.Appendf(nil, ">1\r\n+%s\r\n", contextName))
 		return nil
 	}
 	h.outside(h.writing.Lock) // Write may have more of it

@@ -136,7 +136,9 @@ type binding struct {
 // go-redis), and idle and old handles are closed by go-redis, as its sockets are.
 //
 // A field that is set on what Options returns is go-redis's: PoolSize there bounds
-// the handles. TLSConfig and what gives each handle a socket must be set before.
+// the handles. TLSConfig and what gives each handle a socket must be set before, and
+// OnConnect should be: through it the driver learns of contexts that are canceled while
+// their calls wait for a connection.
 // Given options that it has made itself, those of a client among them, Options
 // returns a copy of them as they are.
 //

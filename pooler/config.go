@@ -60,7 +60,7 @@ type Config struct {
 	ConnMaxLifetimeJitter time.Duration
 
 	// DialTimeout bounds a dial, TLS and the replay of the session included.
-	// After a quarter of it another dial is made beside one that others wait for.
+	// After a quarter of it another dial is made beside one that requests wait for.
 	// 0: 5 seconds. It can't be switched off.
 	DialTimeout time.Duration
 

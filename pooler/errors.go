@@ -68,7 +68,8 @@ var (
 	// now. The request was never sent; [Pool.Share] finds or opens one.
 	ErrNotShared = errors.New("everpool: no shared connection")
 
-	// ErrWouldWait: the request, which was not to wait, would have had to.
+	// ErrWouldWait: the request, which was not to wait ([Request.NoWait]), would have had to.
+	// It was never sent, and is to come again.
 	ErrWouldWait = errors.New("everpool: the request would have to wait")
 
 	// ErrLarge: the request had a large reply when it was last answered, which others

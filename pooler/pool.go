@@ -270,9 +270,9 @@ func (p *Pool) Get(ctx context.Context, r Request) (*Conn, error) {
 }
 
 // wouldWaitLocked reports whether there is no connection for the request, and no reason to
-// refuse it.
+// refuse it. One that only a certain connection can serve waits for that in any case.
 func (p *Pool) wouldWaitLocked(r Request) bool {
-	return len(p.lotLocked(r.Session).idle) == 0 && !p.failingLocked(p.now()) && p.refuseLocked(r) == nil && p.elsewhereLocked(r.Place) == nil
+	return r.Want == nil && len(p.lotLocked(r.Session).idle) == 0 && !p.failingLocked(p.now()) && p.refuseLocked(r) == nil && p.elsewhereLocked(r.Place) == nil
 }
 
 // Replace gives c back and leases another connection for its request. See
