@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/everpool/everpool/internal/handle"
 	"github.com/everpool/everpool/internal/safeaddr"
 )
 
@@ -54,15 +55,15 @@ func checkAddr(network, addr string, custom bool) error {
 func (b *binding) checkDialed(network, addr string) error {
 	err := checkAddr(network, addr, b.custom())
 	_, port, _ := net.SplitHostPort(addr)
-	others := b.topology != nil
-	switch b.places.(type) {
+	others := b.topology() != nil
+	switch b.Places.(type) {
 	case hasty, sentinels:
 		others = true
 	}
 	if !others || err == nil && port != "0" {
 		return err
 	}
-	return &dialError{net.OpError{Op: "dial", Net: network, Addr: address{network, safeaddr.Of(addr)}, Err: errNoAddress}}
+	return &dialError{net.OpError{Op: "dial", Net: network, Addr: handle.Address{Net: network, Addr: safeaddr.Of(addr)}, Err: errNoAddress}}
 }
 
 var errNoAddress = errors.New("everpool: this is no address that can be dialed")

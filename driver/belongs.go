@@ -13,7 +13,7 @@ func (db *DB) topology() *topology {
 	if b.group != nil && db.source.reads() {
 		b = b.group.clustered
 	}
-	return b.topology
+	return b.topology()
 }
 
 // health says how far what the client is for is served, from what is known.
@@ -37,7 +37,7 @@ func (db *DB) viewed() bool { return db.source.cluster == nil || db.topology().v
 func (db *DB) inUse() []*node {
 	return slices.DeleteFunc(db.nodes(), func(n *node) bool {
 		g := db.binding.group
-		return g != nil && n.first.client == g.sentinels.client
+		return g != nil && n.first.Identity == g.sentinels.Identity
 	})
 }
 
@@ -62,7 +62,7 @@ func (db *DB) nodes() []*node {
 	defer d.mu.Unlock()
 	for _, n := range d.nodes {
 		_, is := joined[n]
-		if is || n.first.client == b.client || b.group != nil && n.first.client == b.group.sentinels.client {
+		if is || n.first.Identity == b.Identity || b.group != nil && n.first.Identity == b.group.sentinels.Identity {
 			all = append(all, n)
 		}
 	}

@@ -19,10 +19,10 @@ func (d *Driver) Bind(c *redis.ClusterClient) {
 	if b != nil && b.group != nil {
 		b = b.group.clustered
 	}
-	if b == nil || !b.driver.is(d) || b.topology == nil {
+	if b == nil || !b.driver.is(d) || b.topology() == nil {
 		return
 	}
-	t := b.topology
+	t := b.topology()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.bound = append(t.bound, func() { c.ReloadState(context.Background()) })

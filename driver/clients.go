@@ -1,12 +1,16 @@
 package driver
 
-import "math"
+import (
+	"math"
+
+	"github.com/everpool/everpool/internal/session"
+)
 
 // clients are those that have handles on a node, and what they bring for its bound on
 // sockets: each client of the stock pool has its own, and none may go short since another
 // one came. The zero value has none. Guarded by node.mu.
 type clients struct {
-	of       map[*client]*stake
+	of       map[*session.Identity]*stake
 	first    int  // what the first one has brought: the bound is that at least
 	bound    int  // as the pool has it
 	fixed    bool // by the configuration, or by who has made the pool
@@ -17,21 +21,21 @@ type clients struct {
 type stake struct{ handles, sockets int }
 
 func (c *clients) add(b *binding) {
-	s := c.of[b.client]
+	s := c.of[b.Identity]
 	if s == nil {
 		if c.of == nil {
-			c.of = make(map[*client]*stake)
+			c.of = make(map[*session.Identity]*stake)
 		}
 		s = &stake{sockets: b.pool.Limits().MaxOpenConns}
-		c.of[b.client] = s
+		c.of[b.Identity] = s
 	}
 	s.handles++
 }
 
 func (c *clients) remove(b *binding) {
-	s := c.of[b.client]
+	s := c.of[b.Identity]
 	if s.handles--; s.handles == 0 {
-		delete(c.of, b.client)
+		delete(c.of, b.Identity)
 	}
 }
 
@@ -62,9 +66,9 @@ func (d *Driver) resize(n *node) {
 	for want := c.sockets(); want != c.bound; want = c.sockets() {
 		c.bound = want
 		n.outside(func() {
-			n.pool.SetMaxOpenConns(want)
+			n.Pool.SetMaxOpenConns(want)
 			if turn := d.knob("MaxOpenConns"); turn != nil {
-				turn(n.pool) // meanwhile
+				turn(n.Pool) // meanwhile
 			}
 		})
 	}

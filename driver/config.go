@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 
+	"github.com/everpool/everpool/internal/handle"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -18,12 +19,12 @@ const (
 	// RetrySafe lets go-redis try again whatever leaves the same data when run
 	// twice as when run once: reads, SET, DEL, EXPIRE, HSET, SADD and so on.
 	// Anything else ends with [pooler.ErrUnknownOutcome]. It is the default.
-	RetrySafe Retry = iota
+	RetrySafe = Retry(handle.RetrySafe)
 	// RetryAll lets go-redis try everything again, as it does on its own pool:
 	// an INCR may count twice.
-	RetryAll
+	RetryAll = Retry(handle.RetryAll)
 	// RetryNone lets it try only reads again.
-	RetryNone
+	RetryNone = Retry(handle.RetryNone)
 )
 
 // String returns "safe", "all" or "none".

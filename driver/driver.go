@@ -13,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/everpool/everpool/internal/handle"
+	"github.com/everpool/everpool/internal/session"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -48,9 +50,9 @@ type core struct {
 // nodeKey is what makes two nodes one. A connection is never shared beyond it.
 type nodeKey struct {
 	network, addr string
-	tls           *tls.Config // of the binding that came first
-	own           *client     // for clients that bring a dialer of their own
-	apart         *Driver     // for drivers that do
+	tls           *tls.Config       // of the binding that came first
+	own           *session.Identity // for clients that bring a dialer of their own
+	apart         *Driver           // for drivers that do
 }
 
 // New returns a driver. It fails if the configuration is wrong, with everything
@@ -166,7 +168,7 @@ func (d *Driver) attach(b *binding, network, addr string) (*node, []note, error)
 	if b.late != nil {
 		o := b.late()
 		if o.MaxRetries < 0 {
-			b.retries = 0
+			b.Retries = 0
 		}
 		b.err, b.late = errors.Join(b.err, changedSince(&b.returned, o)), nil
 	}
@@ -194,9 +196,9 @@ func (d *Driver) attach(b *binding, network, addr string) (*node, []note, error)
 		notes, b.capped = append(notes, *b.capped), nil
 	}
 	n.attach(b)
-	if b.topology != nil {
-		b.topology.attach()
-		b.topology.join(n)
+	if b.topology() != nil {
+		b.topology().attach()
+		b.topology().join(n)
 	}
 	return n, notes, nil
 }
@@ -206,7 +208,7 @@ func (d *Driver) attach(b *binding, network, addr string) (*node, []note, error)
 func (d *Driver) keyLocked(b *binding, network, addr string) (nodeKey, []note) {
 	key := nodeKey{network: network, addr: addr, tls: b.tls}
 	if b.dial != nil {
-		key.own = b.client
+		key.own = b.Identity
 	}
 	if d.apart {
 		key.apart = d
@@ -254,7 +256,11 @@ func (d *Driver) forget(n *node) bool {
 
 // newNode makes a node with its pool.
 func (d *Driver) newNode(b *binding, key nodeKey) (*node, error) {
-	n := &node{key: key, first: b, memory: newMemory(), firsts: d.newFirsts(), forget: d.forget}
+	n := &node{
+		Node: handle.Node{Network: key.network, Addr: key.addr, Memory: session.NewMemory()},
+		key:  key, first: b, firsts: d.newFirsts(), forget: d.forget,
+	}
+	n.Unknown = func() { n.firsts.unknownOutcome(key.addr) }
 	cfg := b.pool
 	limits := cfg.Limits()
 	tell := d.cfg.Pool.OnEvent
@@ -262,7 +268,7 @@ func (d *Driver) newNode(b *binding, key nodeKey) (*node, error) {
 		if ev.Kind == pooler.EventState {
 			n.stateChanged(d.cfg.Logger, ev)
 		}
-		if s, ok := b.places.(sentinels); ok {
+		if s, ok := b.Places.(sentinels); ok {
 			s.heed(n, ev, limits.HealthCheckTimeout)
 		}
 		n.tell(ev)
@@ -287,9 +293,9 @@ func (d *Driver) newNode(b *binding, key nodeKey) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n.pool = pool
+	n.Pool = pool
 	n.clients = clients{bound: limits.MaxOpenConns, first: limits.MaxOpenConns, fixed: d.cfg.Pool.MaxOpenConns != 0 || !hasBound(pool, limits.MaxOpenConns)}
-	n.shares = limits.SharedConns > 0
+	n.Shares = limits.SharedConns > 0
 	for _, turn := range d.knobs {
 		turn(pool)
 	}

@@ -1,4 +1,6 @@
 package driver
 
+import "github.com/everpool/everpool/internal/handle"
+
 // Vetoes says whether handles refuse to be used again while their node is away.
-const Vetoes = vetoes
+const Vetoes = handle.Vetoes

@@ -11,6 +11,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/everpool/everpool/internal/callers"
+	"github.com/everpool/everpool/internal/session"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -43,8 +45,8 @@ func (d *Driver) FailoverOptions(o *redis.FailoverOptions) *redis.FailoverOption
 	}
 	transfer(&c, flat)
 	c.DialerRetries = o.DialerRetries // go-redis asks the sentinels in the dial, which may fail
-	if b.courses != nil && c.PushNotificationProcessor == nil {
-		// go-redis would have one of its own for each connection's OnConnect, see held.go.
+	if b.Courses != nil && c.PushNotificationProcessor == nil {
+		// go-redis would have one of its own for each connection's OnConnect, see [handle.Courses.OnConnect].
 		c.PushNotificationProcessor = redis.NewPushNotificationProcessor()
 	}
 	b.late = func() *redis.Options { return flatten(&c) }
@@ -65,18 +67,18 @@ func newGroup(b *binding, o *redis.FailoverOptions) {
 	s, many := *b, *b
 	asks := &sentinelOracle{driver: b.driver, master: o.MasterName, reads: o.ReplicaOnly || o.RouteByLatency || o.RouteRandomly, addrs: slices.Clone(o.SentinelAddrs)}
 	// Sentinels have users of their own.
-	s.client, s.places, s.waits, s.late, s.courses = &client{}, sentinels{asks}, false, nil, nil
+	s.Identity, s.Places, s.WaitsInDial, s.late, s.Courses = &session.Identity{}, sentinels{asks}, false, nil, nil
 	options := b.asking()
 	options.Dialer, options.DB = s.connect, 0
 	options.Username, options.Password = o.SentinelUsername, o.SentinelPassword
 	options.CredentialsProvider, options.CredentialsProviderContext, options.StreamingCredentialsProvider = nil, nil, nil
 	asks.options = options
 
-	b.topology = newTopology(b.driver, "sentinel", asks)
-	b.places = b.topology
-	many.topology = newTopology(b.driver, "sentinel", clusterNames{asks})
-	many.topology.reads = asks.reads
-	many.topology.moves, many.places, many.waits, many.late = true, many.topology, false, nil
+	b.belong(newTopology(b.driver, "sentinel", asks))
+	t := newTopology(b.driver, "sentinel", clusterNames{asks})
+	t.moves, t.reads = true, asks.reads
+	many.belong(t)
+	many.WaitsInDial, many.late = false, nil
 	b.group = &group{nodes: b, clustered: &many, sentinels: &s, oracle: asks}
 }
 
@@ -87,16 +89,12 @@ func newGroup(b *binding, o *redis.FailoverOptions) {
 // for as well.
 const sentinelWait = 250 * time.Millisecond
 
-// masterDialer is the function of go-redis by which a failover client dials what the
-// sentinels have named; a cluster client on sentinels dials nodes itself.
-const masterDialer = "masterReplicaDialer"
-
 // bindingOf returns the binding that dials the address.
 func (g *group) bindingOf(addr string) *binding {
 	switch {
 	case g.oracle.isSentinel(addr):
 		return g.sentinels
-	case calledBy(masterDialer):
+	case callers.Include(callers.MasterDialer):
 		return g.nodes
 	}
 	return g.clustered
@@ -118,18 +116,32 @@ func (s sentinels) Here(addr string, _ int, ill pooler.Illness) bool {
 	return ill.Silent && !s.anyOther(addr, s.driver.ailing.isWell)
 }
 
-// by is when a request's wait for a connection to the sentinel ends, if another one may
-// answer, or zero.
-func (s sentinels) by(addr string) time.Time {
+// By is when a request's wait for a connection to the sentinel ends, if another one may
+// answer, or zero. See [handle.Alternatives].
+func (s sentinels) By(addr string) time.Time {
 	if !s.anyOther(addr, s.driver.ailing.isWell) {
 		return time.Time{}
 	}
 	return time.Now().Add(sentinelWait)
 }
 
-// unreached takes note that a request has waited for a connection to the sentinel in vain.
-func (s sentinels) unreached(addr string) {
+// Await takes note that a request waits for a connection to the sentinel, until Awaited.
+func (s sentinels) Await(addr string) { s.driver.ailing.await(addr) }
+
+// Awaited takes note that it waits no more.
+func (s sentinels) Awaited(addr string) { s.driver.ailing.awaited(addr) }
+
+// GivesUp reports whether a request that has waited for a connection to the sentinel in vain
+// is to go to another one. The sentinel counts as ill for a while then.
+func (s sentinels) GivesUp(addr string, waited time.Duration, late bool) bool {
+	switch {
+	case waited < sentinelWait: // it wasn't the sentinel's
+		return true
+	case !late && !s.anyOther(addr, s.driver.ailing.mayAnswer):
+		return false
+	}
 	s.driver.ailing.note(addr, time.Now().Add(askTime))
+	return true
 }
 
 // heed takes note of what happens to the sentinel n.
@@ -137,7 +149,7 @@ func (s sentinels) heed(n *node, ev pooler.Event, silentFor time.Duration) {
 	switch {
 	case ev.Kind == pooler.EventSilent:
 		s.driver.ailing.note(ev.Node, ev.Time.Add(silentFor))
-		n.pool.Release(s)
+		n.Pool.Release(s)
 	case ev.Kind == pooler.EventState && ev.State == pooler.StateUp:
 		s.driver.ailing.forget(ev.Node)
 	case ev.Kind == pooler.EventState:

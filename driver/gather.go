@@ -10,8 +10,10 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/everpool/everpool/internal/callers"
 	"github.com/everpool/everpool/internal/command"
 	"github.com/everpool/everpool/internal/gather"
+	"github.com/everpool/everpool/internal/handle"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -116,10 +118,10 @@ func (d *Driver) Gather(client redis.UniversalClient) (detach func(), err error)
 	if !d.Owns(client) && !ofSentinels(client) {
 		return nil, complaint("Gather was given a client that doesn't stand on this driver")
 	}
-	cfg := d.cfg.Gather.withDefaults()
+	cfg, retry := d.cfg.Gather.withDefaults(), handle.Retry(d.cfg.Retry)
 	g := &gathering{off: make(map[string]int64), Gatherer: gather.New(gather.Config{
 		From: cfg.From, Flights: cfg.Flights, Largest: cfg.Largest, Worth: min(cfg.From, cfg.Largest) * 3 / 4,
-		Alike:   func(a, b command.Effect) bool { return d.cfg.Retry.mayRepeat(a) == d.cfg.Retry.mayRepeat(b) },
+		Alike:   func(a, b command.Effect) bool { return retry.MayRepeat(a) == retry.MayRepeat(b) },
 		Unknown: func(reason error) error { return &leftError{reason} },
 	})}
 	if err := g.attach(client); err != nil {
@@ -133,7 +135,7 @@ func (d *Driver) Gather(client redis.UniversalClient) (detach func(), err error)
 // can't be seen.
 func ofSentinels(client redis.UniversalClient) bool {
 	dial, _ := dialerOf(client)
-	return dial != nil && strings.Contains(runtime.FuncForPC(code(dial)).Name(), masterDialer)
+	return dial != nil && strings.Contains(runtime.FuncForPC(code(dial)).Name(), callers.MasterDialer)
 }
 
 // WithGathering has [Open] and [Manager.Add] gather commands of concurrent callers, see

@@ -77,11 +77,11 @@ type stateOf func(*node) pooler.State
 // knownState is the state by what the node's pool knows; up, too, if the node accepts
 // no connection and those that it has still answer (maxclients). It doesn't block.
 func knownState(n *node) pooler.State {
-	if ill := n.pool.Illness(); !ill.Ill() || ill.Silent {
+	if ill := n.Pool.Illness(); !ill.Ill() || ill.Silent {
 		return pooler.StateUp
 	}
-	state := n.pool.Stats().State
-	if state == pooler.StateSuspect && n.pool.Serves() {
+	state := n.Pool.Stats().State
+	if state == pooler.StateSuspect && n.Pool.Serves() {
 		return pooler.StateUp
 	}
 	return state
@@ -147,12 +147,12 @@ func (d *Driver) heed(nodes []*node) {
 	var quiet []*node
 	for _, n := range nodes {
 		switch {
-		case n.pool.Illness().Ill():
+		case n.Pool.Illness().Ill():
 			nudge(n)
-		case n.answered.Load() == n.pool.Stats().Answered:
+		case n.answered.Load() == n.Pool.Stats().Answered:
 			quiet = append(quiet, n)
 		default:
-			n.answered.Store(n.pool.Stats().Answered)
+			n.answered.Store(n.Pool.Stats().Answered)
 		}
 	}
 	if len(quiet) == 0 || !d.asking.CompareAndSwap(false, true) {
@@ -164,7 +164,7 @@ func (d *Driver) heed(nodes []*node) {
 		for _, n := range quiet {
 			wg.Go(func() {
 				_ = n.answers(ctx) // the pool takes note
-				n.answered.Store(n.pool.Stats().Answered)
+				n.answered.Store(n.Pool.Stats().Answered)
 			})
 		}
 		wg.Wait()
@@ -217,7 +217,7 @@ func (d *Driver) services() []*service {
 		n.mu.Lock()
 		topologies := n.topologies
 		n.mu.Unlock()
-		switch places := n.first.places.(type) {
+		switch places := n.first.Places.(type) {
 		case *shards:
 			if used {
 				add(places, nil, n)
@@ -350,7 +350,7 @@ func (d *Driver) usable() error {
 func (n *node) answers(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	if err := n.await(ctx, nil, askTime); err != nil {
+	if err := n.Await(ctx, nil, askTime); err != nil {
 		return err
 	}
 	n.mu.Lock()

@@ -52,6 +52,6 @@ func (d *Driver) setKnob(name string, to func(pooler.Pooler)) {
 	nodes := slices.Collect(maps.Values(d.nodes))
 	d.mu.Unlock()
 	for _, n := range nodes { // unlocked: it may close connections, and tell of it
-		to(n.pool)
+		to(n.Pool)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/everpool/everpool/internal/handle"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -23,18 +24,13 @@ const expectedFor = 5 * time.Minute
 // node is one address: its pool, what is remembered of its sessions, and how
 // many handles there are.
 type node struct {
-	key    nodeKey
-	first  *binding // whose settings the pool has
-	pool   pooler.Pooler
-	memory *memory
-
-	shares bool // the pool has shared connections
+	handle.Node
+	key   nodeKey
+	first *binding // whose settings the pool has
 
 	firsts    firsts
 	announced atomic.Bool
-
-	buffers buffers          // for large batches
-	forget  func(*node) bool // takes it out of the driver, unless it is in use
+	forget    func(*node) bool // takes it out of the driver, unless it is in use
 
 	told map[string]bool // notes of settings that later clients asked for in vain; guarded by Driver.mu
 
@@ -138,7 +134,7 @@ func (n *node) expect() {
 // needed reports whether the node is some client's: one that is away also if it has lost
 // its handles by that.
 func (n *node) needed() bool {
-	ill := n.pool.Illness().Ill()
+	ill := n.Pool.Illness().Ill()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.neededLocked(ill)
@@ -163,7 +159,7 @@ func (n *node) isDeserted() bool {
 
 // drain closes what nobody uses any more. What is needed is looked at again.
 func (n *node) drain() {
-	ill := n.pool.Illness().Ill()
+	ill := n.Pool.Illness().Ill()
 	n.mu.Lock()
 	needed, topologies := n.neededLocked(ill), n.topologies
 	unused := n.handles == 0 && !n.closed
@@ -181,7 +177,7 @@ func (n *node) drain() {
 		// Others like it may never come, and there may be any number of those.
 		n.forget(n)
 	default:
-		n.pool.Drain()
+		n.Pool.Drain()
 	}
 }
 
@@ -192,17 +188,17 @@ func (n *node) close() error {
 		n.linger.Stop()
 	}
 	n.mu.Unlock()
-	return n.pool.Close()
+	return n.Pool.Close()
 }
 
 func (n *node) status() NodeStatus {
 	n.mu.Lock()
 	handles := n.handles
 	n.mu.Unlock()
-	st := n.pool.Stats()
+	st := n.Pool.Stats()
 	s := NodeStatus{
 		Network: n.key.network, Addr: n.key.addr, TLS: n.key.tls != nil,
-		Handles: handles, State: st.State, Since: st.Since, Silent: n.pool.Illness().Silent, Stats: st,
+		Handles: handles, State: st.State, Since: st.Since, Silent: n.Pool.Illness().Silent, Stats: st,
 	}
 	n.place(&s)
 	return s
@@ -210,7 +206,7 @@ func (n *node) status() NodeStatus {
 
 // place says what the node is to others.
 func (n *node) place(s *NodeStatus) {
-	switch n.first.places.(type) {
+	switch n.first.Places.(type) {
 	case sentinels:
 		s.Topology, s.Role = "sentinel", "sentinel"
 	case *shards:
@@ -231,7 +227,7 @@ func (n *node) place(s *NodeStatus) {
 // another version of it: what the old one refused as unknown is asked again.
 func (n *node) stateChanged(log *slog.Logger, ev pooler.Event) {
 	if ev.State == pooler.StateUp {
-		n.memory.forgetRefusals()
+		n.Memory.ForgetRefusals()
 		n.firsts.over()
 	}
 	level := slog.LevelWarn

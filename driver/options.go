@@ -13,6 +13,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
+	"github.com/everpool/everpool/internal/handle"
+	"github.com/everpool/everpool/internal/session"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -44,10 +46,8 @@ const (
 type binding struct {
 	driver *Driver
 	pool   pooler.Config // of a node that this client is the first to use
-	wait   time.Duration // how long a request may wait, as pooler.Request.WaitTimeout
 	tls    *tls.Config   // to be put on sockets; a copy, nil: none
 	dial   func(ctx context.Context, network, addr string) (net.Conn, error)
-	*client
 	err    error // the options are wrong
 	capped *note // for the log, once; nil if MinIdleConns is in force as asked. Driver.mu guards it
 
@@ -56,19 +56,18 @@ type binding struct {
 	returned redis.Options
 	late     func() *redis.Options
 
-	topology *topology     // of the client's nodes; nil: each is on its own
-	places   pooler.Places // asked of requests for an ill node; nil: they wait
-	group    *group        // of sentinels and their nodes, whose bindings differ
+	group *group // of sentinels and their nodes, whose bindings differ
 
-	// waits says that callers wait for a node in the dial, and that handles are dropped
-	// while it doesn't serve. Otherwise requests meet an outage when they are written.
-	waits bool
+	handle.Client // what its handles go by
+}
 
-	retries int // how often go-redis tries single commands again that were never sent
+// belong has the client's nodes be those of the topology.
+func (b *binding) belong(t *topology) { b.Topology, b.Places = t, t }
 
-	courses *courses // nil: no client of it reads pushes
-
-	tracks bool // client-side caching looks at connections through SyscallConn
+// topology is that of the client's nodes, or nil: each is on its own.
+func (b *binding) topology() *topology {
+	t, _ := b.Topology.(*topology)
+	return t
 }
 
 // Options returns a copy of o with which [redis.NewClient] makes a client on
@@ -200,8 +199,8 @@ func (d *Driver) completeBy(c *redis.Options, bad []error) *binding {
 	if !d.cfg.LeaveContextTimeout {
 		c.ContextTimeoutEnabled = true
 	}
-	b.client = newClient(c)
-	c.OnConnect = b.courses.onConnect(c.OnConnect)
+	b.Identity, b.ContextTimeout = session.NewIdentity(c), c.ContextTimeoutEnabled
+	c.OnConnect = b.Courses.OnConnect(c.OnConnect)
 	c.Dialer = b.connect
 	b.returned = *c
 	return b
@@ -245,11 +244,14 @@ func retriesOf(o *redis.Options) int {
 // bind takes from the options what the driver has to know.
 func (d *Driver) bind(o *redis.Options, bad []error) *binding {
 	b := &binding{
-		driver: d, pool: d.cfg.Pool, tls: o.TLSConfig.Clone(), waits: true, retries: retriesOf(o), courses: &courses{},
-		tracks: o.ClientSideCache != nil || o.ClientSideCacheConfig != nil,
+		driver: d, pool: d.cfg.Pool, tls: o.TLSConfig.Clone(),
+		Client: handle.Client{
+			Retry: handle.Retry(d.cfg.Retry), Retries: retriesOf(o), Limit: d.cfg.Pool.Limits().WaitTimeout,
+			WaitsInDial: true, Courses: &handle.Courses{}, Tracks: o.ClientSideCache != nil || o.ClientSideCacheConfig != nil,
+		},
 	}
-	if !readsPushes(o.Protocol, o.PushNotificationProcessor) {
-		b.courses = nil
+	if !handle.ReadsPushes(o.Protocol, o.PushNotificationProcessor) {
+		b.Courses = nil
 	}
 	if d.cfg.Dial == nil && o.Dialer != nil {
 		b.dial, b.tls = o.Dialer, nil
@@ -288,7 +290,7 @@ func (b *binding) adopt(o *redis.Options) {
 	}
 	adoptTime(&p.DialTimeout, o.DialTimeout, false)
 	if p.WaitTimeout == 0 { // else the pool has it
-		adoptTime(&b.wait, o.PoolTimeout, true)
+		adoptTime(&b.Wait, o.PoolTimeout, true)
 	}
 }
 

@@ -1,13 +1,11 @@
 package driver
 
 import (
-	"errors"
 	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
 
-	"github.com/everpool/everpool/internal/command"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -28,26 +26,10 @@ const (
 	tellFor = 4 * time.Millisecond
 )
 
-// pipelineNode is the function of go-redis that has a node run its part of a pipeline.
-// Should its name change, pipelines are MOVED.
-const pipelineNode = "go-redis/v9.(*ClusterClient).processPipelineNode"
-
-var errReplicaAway = errors.New("everpool: a replica that is away is asked for a pipeline")
-
-// turnedAwayLocked reports whether the handle is asked for by a pipeline whose client
-// shall be told that this replica is away.
-func (h *handle) turnedAwayLocked() bool {
-	t, addr := h.bound.topology, h.node.key.addr
-	return t != nil && t.reads && !h.node.pool.Answers() && t.isReplica(addr) && t.maySayAway(addr) && calledBy(pipelineNode)
-}
-
-// turnAway fails the handshake of such a handle.
-func (h *handle) turnAway() error {
-	if !h.turnedAwayLocked() {
-		return nil
-	}
-	h.bound.topology.sayAway(h.node.key.addr)
-	return &pooler.Error{Err: pooler.ErrElsewhere, Node: h.node.key.addr}
+// TurnsAway reports whether a pipeline that asks for the address shall be told that the
+// replica there is away. See [handle.Topology].
+func (t *topology) TurnsAway(addr string) bool {
+	return t.reads && t.isReplica(addr) && t.maySayAway(addr)
 }
 
 // isReplica reports whether the address is a replica, as far as is known: on sentinels
@@ -66,8 +48,8 @@ func (t *topology) maySayAway(addr string) bool {
 	return !said || ago < tellFor || ago >= tellEvery
 }
 
-// sayAway takes note that a client is told so.
-func (t *topology) sayAway(addr string) {
+// TurnedAway takes note that a pipeline was told so.
+func (t *topology) TurnedAway(addr string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	maps.DeleteFunc(t.saidAway, func(_ string, at time.Time) bool { return time.Since(at) >= tellEvery })
@@ -83,18 +65,20 @@ type reading struct{ *topology }
 
 // Here reports whether a request may wait at the address.
 func (r reading) Here(addr string, slot int, ill pooler.Illness) bool {
-	return r.topology.Here(addr, slot, ill) && (!r.view.Load().isFresh(ill) || r.standIn(addr, slot) == "")
+	return r.topology.Here(addr, slot, ill) && (!r.view.Load().isFresh(ill) || r.StandIn(addr, slot) == "")
 }
 
-// readsLocked reports whether a replica may run these commands for the handle's client.
-func (h *handle) readsLocked(runs []run) bool {
-	t := h.bound.topology
-	return t != nil && t.reads && t.moves && !slices.ContainsFunc(runs, func(r run) bool { return r.kind != plain || r.effect != command.Read })
+// Reading are the places of requests that only read. See [handle.Topology].
+func (t *topology) Reading() pooler.Places {
+	if !t.reads || !t.moves {
+		return nil
+	}
+	return reading{t}
 }
 
-// standIn returns a replica that answers for the slot, of which the address is the owner
+// StandIn returns a replica that answers for the slot, of which the address is the owner
 // as far as is known; or "". It doesn't block.
-func (t *topology) standIn(addr string, slot int) string {
+func (t *topology) StandIn(addr string, slot int) string {
 	v := t.view.Load()
 	if v == nil || slot < 0 || v.owner(slot) != addr {
 		return ""
@@ -103,7 +87,7 @@ func (t *topology) standIn(addr string, slot int) string {
 	var answering []string
 	t.mu.Lock()
 	for n := range t.nodes {
-		if slices.Contains(standBy, n.key.addr) && n.pool.Answers() {
+		if slices.Contains(standBy, n.key.addr) && n.Pool.Answers() {
 			answering = append(answering, n.key.addr)
 		}
 	}

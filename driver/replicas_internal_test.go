@@ -4,8 +4,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/everpool/everpool/internal/command"
 )
 
 // That a replica is away is told for a moment, once in a second: who comes back soon is
@@ -24,7 +22,7 @@ func TestThatAReplicaIsAwayIsToldOnceInAWhile(t *testing.T) {
 					t.Errorf("after another %v: %v, want %v", c.pause, may, c.want)
 				}
 				if may {
-					top.sayAway("a:1")
+					top.TurnedAway("a:1")
 				}
 				if !top.maySayAway("b:1") {
 					t.Error("of another replica it isn't told")
@@ -32,20 +30,9 @@ func TestThatAReplicaIsAwayIsToldOnceInAWhile(t *testing.T) {
 			}
 		}
 		time.Sleep(time.Minute)
-		top.sayAway("b:1")
+		top.TurnedAway("b:1")
 		if n := len(top.saidAway); n != 1 {
 			t.Errorf("%d are remembered, want the one that it is told of", n)
 		}
 	})
-}
-
-// What is sent to a replica in the place of the primary is what a replica runs: it would
-// send anything else back.
-func TestWhatOnlyReadsAKeyRunsOnAReplica(t *testing.T) {
-	for info := range command.All() {
-		r := run{kind: kindOf(&command.Facts{Info: info, Class: info.Class, Pin: info.Pin})}
-		if r.kind == plain && info.Effect == command.Read && len(info.Keys) > 0 && !info.Flags.Has(command.FlagReadOnly) {
-			t.Errorf("%s only reads, and isn't flagged so", info.Name)
-		}
-	}
 }

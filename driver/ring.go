@@ -50,7 +50,7 @@ func (d *Driver) RingOptions(o *redis.RingOptions) *redis.RingOptions {
 	b.late = func() *redis.Options { return flatten(&c) }
 	if c.HeartbeatFn == nil {
 		shards := &shards{beats: make(map[string]map[*redis.Client]beat)}
-		b.places = shards
+		b.Places = shards
 		every := cmp.Or(c.HeartbeatFrequency, defaultHeartbeat)
 		c.HeartbeatFn = func(ctx context.Context, c *redis.Client) bool { return shards.beat(ctx, b, c, every) }
 	}
@@ -160,7 +160,7 @@ func (s *shards) drop(addr string) {
 // made it and nobody uses it. It reports false if it has handles still.
 func (d *Driver) leaveBehind(s *shards, b *binding, network, addr string) bool {
 	n := d.known(b, network, addr)
-	if n == nil || n.first.places != s {
+	if n == nil || n.first.Places != s {
 		return true
 	}
 	return d.forget(n)
@@ -181,7 +181,7 @@ func (s *shards) beat(ctx context.Context, b *binding, c *redis.Client, every ti
 		well = backSoon(ctx, n)
 	}
 	if s.note(addr, c, well, every) {
-		n.pool.Release(s)
+		n.Pool.Release(s)
 	}
 	for _, addr := range s.left(every) {
 		if b.driver.leaveBehind(s, b, c.Options().Network, addr) {
@@ -199,7 +199,7 @@ const beatWait = 50 * time.Millisecond
 func backSoon(ctx context.Context, n *node) bool {
 	ctx, cancel := context.WithTimeout(ctx, beatWait)
 	defer cancel()
-	_ = n.await(ctx, nil, 0)
+	_ = n.Await(ctx, nil, 0)
 	return knownState(n) == pooler.StateUp
 }
 
@@ -207,7 +207,7 @@ func backSoon(ctx context.Context, n *node) bool {
 func nudge(n *node) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	_ = n.await(ctx, nil, 0)
+	_ = n.Await(ctx, nil, 0)
 }
 
 // known returns the binding's node of that address, or nil.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/everpool/everpool/internal/handle"
 	"github.com/everpool/everpool/internal/testkit"
 	"github.com/everpool/everpool/pooler"
 )
@@ -69,7 +70,7 @@ func TestWhoWaitsForASilentSentinel(t *testing.T) {
 					if ev.Time = time.Now(); ev.Kind == pooler.EventSilent {
 						heard++
 					}
-					s.heed(&node{pool: pool}, ev, limit)
+					s.heed(&node{Node: handle.Node{Pool: pool}}, ev, limit)
 				})
 				if got := s.Here("a", -1, row.ill); got != row.want {
 					t.Errorf("waits: %t, want %t", got, row.want)

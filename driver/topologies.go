@@ -48,13 +48,12 @@ func (d *Driver) ClusterOptions(o *redis.ClusterOptions) *redis.ClusterOptions {
 	transfer(&c, flat)
 	c.MaxRedirects = cmp.Or(c.MaxRedirects, clusterRedirects)
 	b.late = func() *redis.Options { return flatten(&c) }
-	b.waits = false
+	b.WaitsInDial = false
 	if c.ClusterSlots == nil {
 		asks := &clusterOracle{driver: d, options: b.asking(), seeds: c.Addrs}
-		b.topology = newTopology(d, "cluster", asks)
-		b.topology.moves = true
-		b.topology.reads = c.ReadOnly || c.RouteByLatency || c.RouteRandomly
-		b.places = b.topology
+		t := newTopology(d, "cluster", asks)
+		t.moves, t.reads = true, c.ReadOnly || c.RouteByLatency || c.RouteRandomly
+		b.belong(t)
 	}
 	return &c
 }
@@ -70,8 +69,8 @@ func (b *binding) asking() redis.Options { return b.askingAt(hasty{}) }
 // askingAt is asking, with those places to ask whether to wait for an ill node.
 func (b *binding) askingAt(places pooler.Places) redis.Options {
 	asker := *b
-	asker.late, asker.waits, asker.wait = nil, false, askTime
-	asker.topology, asker.places, asker.group, asker.courses = nil, places, nil, nil
+	asker.late, asker.WaitsInDial, asker.Wait = nil, false, askTime
+	asker.Topology, asker.Places, asker.group, asker.Courses = nil, places, nil, nil
 	o := b.returned
 	o.Dialer = asker.connect
 	o.PoolSize, o.MinIdleConns, o.MaxIdleConns, o.PipelinePoolSize = 1, 0, 0, -1

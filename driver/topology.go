@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/everpool/everpool/internal/handle"
+	"github.com/everpool/everpool/internal/session"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -102,7 +104,7 @@ func (t *topology) Here(addr string, slot int, ill pooler.Illness) bool {
 		// Another member may do. One that is only silent may be slow, and one that has
 		// just gone be restarted, unless the others have done with it.
 		gone := fresh && !v.owns(addr)
-		return !gone && (ill.Silent || slot != anyMember && time.Since(ill.Since) < restartTime)
+		return !gone && (ill.Silent || slot != handle.AnyMember && time.Since(ill.Since) < restartTime)
 	case !fresh:
 		return true
 	}
@@ -144,7 +146,7 @@ func (t *topology) used() bool {
 	used, nodes := t.handles > 0, slices.Collect(maps.Keys(t.nodes))
 	expected := t.expectedLocked()
 	t.mu.Unlock()
-	return used || expected && slices.ContainsFunc(nodes, func(n *node) bool { return n.pool.Illness().Ill() })
+	return used || expected && slices.ContainsFunc(nodes, func(n *node) bool { return n.Pool.Illness().Ill() })
 }
 
 func (t *topology) expectedLocked() bool { return t.handles > 0 || time.Since(t.left) < expectedFor }
@@ -314,7 +316,7 @@ func (t *topology) due(ctx context.Context) (about inquiry, since time.Time, due
 		since = time.Now()
 		due = v == nil || v.asked.Before(notBefore)
 		for _, n := range nodes {
-			i := n.pool.Illness()
+			i := n.Pool.Illness()
 			if !i.Ill() {
 				about.well = append(about.well, n.key.addr)
 				continue
@@ -350,8 +352,8 @@ func (t *topology) take(v *view) {
 	bound := slices.Clone(t.bound)
 	t.mu.Unlock()
 	for _, n := range nodes {
-		if n.pool.Illness().Ill() {
-			n.pool.Release(t)
+		if n.Pool.Illness().Ill() {
+			n.Pool.Release(t)
 		}
 		if t.lost(n) && n.isDeserted() {
 			t.driver.forget(n)
@@ -370,8 +372,8 @@ func (t *topology) lost(n *node) bool {
 	return v != nil && !v.knows(n.key.addr)
 }
 
-// heirOf returns who has taken over all that the address had, if its node is ill, or "".
-func (t *topology) heirOf(addr string) string {
+// HeirOf returns who has taken over all that the address had, if its node is ill, or "".
+func (t *topology) HeirOf(addr string) string {
 	t.mu.Lock()
 	var dialed *node
 	for n := range t.nodes {
@@ -386,9 +388,39 @@ func (t *topology) heirOf(addr string) string {
 	return t.heir(dialed)
 }
 
+// Moves reports whether the clients follow MOVED.
+func (t *topology) Moves() bool { return t.moves }
+
+// Viewed reports whether a member has said who serves what.
+func (t *topology) Viewed() bool { return t.view.Load() != nil }
+
+// Owner returns the address of the slot's primary, or "".
+func (t *topology) Owner(slot int) string {
+	if v := t.view.Load(); v != nil {
+		return v.owner(slot)
+	}
+	return ""
+}
+
+// Borrow returns what another node has answered to the command in the same state, and
+// whether that doesn't know it; nil, if none has. See [handle.Topology].
+func (t *topology) Borrow(to *session.Memory, key string, frame []byte, who *session.Identity) (reply []byte, refused bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for n := range t.nodes {
+		if n.Memory == to {
+			continue
+		}
+		if reply, refused = n.Memory.Lend(key, frame, who); reply != nil {
+			return reply, refused
+		}
+	}
+	return nil, false
+}
+
 // heir returns who has taken over all that an ill node had, or "".
 func (t *topology) heir(n *node) string {
-	ill := n.pool.Illness()
+	ill := n.Pool.Illness()
 	v := t.view.Load()
 	if !ill.Ill() || !v.isFresh(ill) {
 		return ""

@@ -15,7 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
 
-	"github.com/everpool/everpool/internal/command"
+	"github.com/everpool/everpool/internal/handle"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -166,9 +166,9 @@ func TestWhoMayWaitForAnIllNode(t *testing.T) {
 		{"no slot, and it is the owner still", known(after, both), -1, ill, true},
 		{"no slot, and another has all that it had", known(after, b), -1, ill, false},
 		{"no slot, and the node is away", known(before, a), -1, pooler.Illness{Since: began.Add(-time.Minute)}, false},
-		{"for any member, and the node has just gone", known(before, a), anyMember, ill, false},
-		{"for any member, and nothing is known", nil, anyMember, ill, false},
-		{"for any member, and the node is silent", known(after, a, b), anyMember, silent, true},
+		{"for any member, and the node has just gone", known(before, a), handle.AnyMember, ill, false},
+		{"for any member, and nothing is known", nil, handle.AnyMember, ill, false},
+		{"for any member, and the node is silent", known(after, a, b), handle.AnyMember, silent, true},
 		{"no slot, and the node is silent", known(after, a, b), -1, silent, true},
 		{"no slot, and the others have done with the silent node", known(after, b), -1, silent, false},
 		{"the sentinels name another", primary, -1, ill, false},
@@ -250,7 +250,7 @@ func TestMembersAreAskedWhileAnIllNodeOwnsSomething(t *testing.T) {
 		o.view.Store(viewOf(slotsOf([]string{"a:1", "b:1"}), "", time.Time{}))
 		top := newTopology(d, "cluster", o)
 		p := &illPool{}
-		n := &node{key: nodeKey{addr: "a:1"}, pool: p}
+		n := &node{Node: handle.Node{Pool: p}, key: nodeKey{addr: "a:1"}}
 		n.attach(&binding{})
 		top.join(n)
 		time.Sleep(time.Minute)
@@ -289,8 +289,8 @@ func TestANodeThatHasLeftIsForgotten(t *testing.T) {
 		o.view.Store(viewOf(slotsOf([]string{"10.0.0.1:1"}), "", time.Time{}))
 		flat := &redis.Options{}
 		b := d.complete(flat)
-		b.waits, b.topology = false, newTopology(d, "cluster", o)
-		b.places = b.topology
+		b.WaitsInDial = false
+		b.belong(newTopology(d, "cluster", o))
 		for _, addr := range []string{"10.0.0.1:1", "10.0.0.2:1"} {
 			nc, err := b.connect(t.Context(), "tcp", addr)
 			if err != nil {
@@ -364,13 +364,13 @@ func TestATopologyWithoutHandlesLeavesItsNodes(t *testing.T) {
 			return len(n.topologies)
 		}
 		for range 2 {
-			var handles [2]*handle
+			var handles [2]net.Conn
 			var n *node
 			for i := range handles {
 				if n, err = d.node(b, "tcp", "10.0.0.1:1"); err != nil {
 					t.Fatal(err)
 				}
-				handles[i] = newHandle(n, b, n.key.addr)
+				handles[i] = b.handleOn(n, n.key.addr)
 			}
 			time.Sleep(time.Minute)
 			if got := told(n); got != 1 {
@@ -415,8 +415,7 @@ func TestANodeWithAnHeirIsLookedForWhenItIsDialed(t *testing.T) {
 		defer func() { _ = d.Close() }()
 		b := bindingOf(d.ClusterOptions(&redis.ClusterOptions{Addrs: []string{node}}).Dialer)
 		oracle := new(silentOracle)
-		b.topology = newTopology(d, "cluster", oracle)
-		b.places = b.topology
+		b.belong(newTopology(d, "cluster", oracle))
 		n, err := d.node(b, "tcp", node)
 		if err != nil {
 			t.Fatal(err)
@@ -426,7 +425,7 @@ func TestANodeWithAnHeirIsLookedForWhenItIsDialed(t *testing.T) {
 		v := viewOf(slotsOf([]string{heir}), "", time.Now())
 		v.heirs = map[string]string{node: heir}
 		oracle.view.Store(v)
-		b.topology.take(v)
+		b.topology().take(v)
 		time.Sleep(time.Minute)
 		before, asked := dials.Load(), oracle.asked.Load()
 		got, err := b.nodeFor("tcp", node)
@@ -443,28 +442,4 @@ func TestANodeWithAnHeirIsLookedForWhenItIsDialed(t *testing.T) {
 		b.detach(got)
 		b.detach(n)
 	})
-}
-
-// What go-redis asks by itself waits for no member that is away; what may be for this
-// member alone does.
-func TestWhichRequestsAreForAnyMember(t *testing.T) {
-	for words, want := range map[[2]string]bool{
-		{"CLUSTER", "SLOTS"}: true, {"CLUSTER", "SHARDS"}: true, {"COMMAND", ""}: true,
-		{"PING", ""}: false, {"DBSIZE", ""}: false, {"SCRIPT", "LOAD"}: false, {"SCAN", "0"}: false, {"PUBLISH", "c"}: false,
-	} {
-		var sub []byte
-		if words[1] != "" {
-			sub = []byte(words[1])
-		}
-		info := command.Lookup([]byte(words[0]), sub)
-		if info == nil {
-			t.Fatalf("%v isn't in the table", words)
-		}
-		if got := (&run{info: info}).ofMembers(); got != want {
-			t.Errorf("%v: %v, want %v", words, got, want)
-		}
-	}
-	if !(&run{kind: session_}).ofMembers() {
-		t.Error("a handshake is this member's alone")
-	}
 }

@@ -64,7 +64,7 @@ func (d *Driver) watch(c redis.UniversalClient, b *binding, opts []Option) (end 
 		return nil, err
 	}
 	if b != nil {
-		stop := b.courses.listen(c, w.Courses)
+		stop := b.Courses.Listen(c, w.Courses)
 		w.AtEnd(func() error { stop(); return nil })
 	}
 	return sync.OnceValue(w.End), nil

@@ -1,5 +1,0 @@
-//go:build everpool_noveto
-
-package driver
-
-const vetoes = false

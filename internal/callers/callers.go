@@ -1,0 +1,44 @@
+// Package callers tells what a goroutine is used for by the functions that it is in, where
+// nothing that go-redis passes says so.
+package callers
+
+import (
+	"runtime"
+	"strings"
+)
+
+// Functions of go-redis, by which a dial and a handle tell what they are for: the contexts
+// of a subscription's dial have the same forms as others', and a command of OnConnect is
+// like any. Should go-redis change the names, subscriptions wait as other dials do, and
+// PubSub.Close with them; a handle whose OnConnect has asked for its CLIENT ID keeps its
+// connection; and pipelines for a replica that is away are MOVED.
+const (
+	PubSubConn    = "go-redis/v9.(*PubSub).conn"
+	InitConn      = "go-redis/v9.(*baseClient).initConn"
+	ClientProcess = "go-redis/v9.(*Client).Process"
+	ConnProcess   = "go-redis/v9.(*Conn).Process"
+	TxProcess     = "go-redis/v9.(*Tx).Process"
+	// PipelineNode has a node of a cluster run its part of a pipeline.
+	PipelineNode = "go-redis/v9.(*ClusterClient).processPipelineNode"
+	// MasterDialer dials what the sentinels have named to a failover client; a cluster
+	// client on sentinels dials nodes itself.
+	MasterDialer = "masterReplicaDialer"
+)
+
+// Include reports whether a function of that name, or one inside it, is among the callers
+// of the function that asks.
+func Include(name string) bool {
+	var pcs [32]uintptr
+	for skip := 2; ; skip += len(pcs) {
+		n := runtime.Callers(skip, pcs[:])
+		for _, pc := range pcs[:n] {
+			f := runtime.FuncForPC(pc - 1)
+			if f != nil && (strings.HasSuffix(f.Name(), name) || strings.Contains(f.Name(), name+".func")) {
+				return true
+			}
+		}
+		if n < len(pcs) {
+			return false
+		}
+	}
+}

@@ -1,0 +1,105 @@
+package handle
+
+import (
+	"net"
+	"os"
+	"time"
+)
+
+// SetDeadline sets both deadlines. go-redis clears them when it gives the handle
+// to another caller: if one has left replies unread (go-redis leaves a refused
+// transaction after the first), they must not be the next one's.
+func (h *handle) SetDeadline(t time.Time) error {
+	if h.setDeadlines(t) {
+		h.ride.Close() // nobody reads what is left, and nobody else has to wait for that
+	}
+	return nil
+}
+
+// setDeadlines reports whether what is left unread is on a shared connection.
+func (h *handle) setDeadlines(t time.Time) (leave bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.stale = t.IsZero() && (h.b.got || h.held.any()) && !h.b.idle()
+	if t.IsZero() {
+		h.unstream()
+		h.batches = 0
+	}
+	h.writeBy = given(t)
+	h.setReadByLocked(t)
+	return h.stale && h.ride.under
+}
+
+// SetReadDeadline bounds reading, that which is under way too.
+func (h *handle) SetReadDeadline(t time.Time) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.setReadByLocked(t)
+	return nil
+}
+
+func (h *handle) setReadByLocked(t time.Time) {
+	if t.Equal(h.readBy.Time) {
+		return
+	}
+	h.readBy = given(t)
+	if h.receiving {
+		h.wayLocked().interrupt() // it reads on by the new deadline
+	}
+	h.toRead.open()
+}
+
+// SetWriteDeadline bounds writing, the wait for a connection included. A write
+// that is under way keeps its deadline.
+func (h *handle) SetWriteDeadline(t time.Time) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.writeBy = given(t)
+	return nil
+}
+
+// writeByLocked is by when a Write is to be over. All that may wait goes by it; what goes
+// out with somebody else's doesn't, and is spared its look at the clock.
+func (h *handle) writeByLocked() time.Time {
+	if h.writeBy.Time == h.writeBy.Round(0) {
+		h.writeBy.fix()
+	}
+	return h.writeBy.Time
+}
+
+// deadline is a deadline of go-redis's. Zero: none.
+type deadline struct {
+	time.Time
+	ofContext bool // it is the caller's context's, and not what is left of the client's patience
+	ofRead    bool // it is that of a Read, which sends what Write has accepted, or sends again
+}
+
+// given is a deadline as go-redis sets it: what that adds up by itself is a time of the
+// system's clock, without the monotonic reading that contexts have.
+func given(t time.Time) deadline { return deadline{Time: t, ofContext: t != t.Round(0)} }
+
+// fix makes the deadline one that stays where it is when the system's clock is set, and
+// reports whether it has passed. It is to be called before anything waits.
+func (d *deadline) fix() (passed bool) {
+	if d.IsZero() {
+		return false
+	}
+	now := time.Now()
+	left := d.Sub(now)
+	d.Time = now.Add(left)
+	return left <= 0
+}
+
+// endedLocked reports whether the caller's context has ended what can't go on.
+func (h *handle) endedLocked(l loss) bool {
+	by := h.writeBy
+	if !l.write {
+		by = h.readBy
+	}
+	return by.ofContext && !time.Now().Before(by.Time)
+}
+
+// deadlineError is what a socket returns when its deadline has passed.
+func (h *handle) deadlineError(op string) error {
+	return &net.OpError{Op: op, Net: h.node.Network, Addr: h.RemoteAddr(), Err: os.ErrDeadlineExceeded}
+}

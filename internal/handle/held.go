@@ -1,0 +1,203 @@
+package handle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/push"
+
+	"github.com/everpool/everpool/pooler"
+)
+
+// A wait for a connection is to end with its caller's context, a cancellation included,
+// as it does on the stock pool. In Write the context isn't known, and nothing that go-redis
+// calls before it has it. In Read it can be asked for: by a push of RESP3 in front of the
+// reply, which go-redis hands on with the context of the command (see courses). So where
+// Write would have to wait it accepts the batch unsent, and Read waits.
+
+// contextName is what the push is called that asks for the caller's context.
+const contextName = "everpool:context"
+
+// holding says what Write has left to Read.
+type holding uint8
+
+const (
+	nothing  holding = iota
+	toBeSent         // Write has waited in vain; Read sends it, or tells
+	toAskFor         // Write would have had to wait; Read asks for the context first
+	toAwait          // it was asked for; Read waits, as Write would have
+)
+
+// held is a batch that Write has accepted unsent.
+type held struct {
+	holding
+	of *callerContext // nil: not known
+}
+
+// callerContext is that of a held batch.
+type callerContext struct {
+	context.Context
+	keeps bool // the handle is one that a Conn has used before
+}
+
+func (h *held) any() bool { return h.holding != nothing }
+
+// mayHoldLocked reports whether Write may leave a wait to Read: nothing of the batch was sent,
+// no argument is on its way that had better stream through, and the caller surely takes a
+// push out of what it reads.
+func (h *handle) mayHoldLocked() bool {
+	b := &h.b
+	return h.client.Courses.answer() && h.shake.in.RESP3 && !h.client.Tracks &&
+		!h.held.any() && !h.writeBy.ofRead && !h.ride.under && !h.carried.keeps() &&
+		!b.flushed && !b.got && !b.hasOut() && !b.shaking && b.scan.BodyRemaining() < gatherUpTo
+}
+
+// holdLocked leaves to Read what becomes of the batch.
+func (h *handle) holdLocked(as holding) {
+	h.held.holding = as
+	h.toRead.open()
+}
+
+// sendHeld does what Write has left to Read.
+func (h *handle) sendHeld() error {
+	if h.held.holding == toAskFor {
+		h.held.holding = toAwait
+		h.b.push(fmt.Appendf(nil, ">1\r\n+%s\r\n", contextName))
+		return nil
+	}
+	h.outside(h.writing.Lock) // Write may have more of it
+	defer h.writing.Unlock()
+	switch {
+	case h.err != nil:
+		return h.err
+	case h.held.holding == toAwait:
+		return h.sendForCaller()
+	case !h.held.any():
+		return nil
+	}
+	h.held.holding = nothing
+	h.writeBy = h.readBy
+	h.writeBy.ofRead = true
+	err := h.flushForCaller()
+	if err == nil || h.err != nil {
+		return h.err
+	}
+	l := h.lossLocked(causeOf(err), h.b.flushed)
+	l.free = false
+	return h.tellOrRedirect(l, err)
+}
+
+// sendForCaller does what Write would have done, until the caller's context ends. The wait
+// is no time of the reply's.
+func (h *handle) sendForCaller() error {
+	began, of := time.Now(), h.held.of
+	err := h.flushForCaller()
+	h.readLaterLocked(time.Since(began), of)
+	if err == nil || h.err != nil {
+		return h.err
+	}
+	if err = h.unsent(err); h.held.any() {
+		h.held.of = of // who waits on
+	}
+	return err
+}
+
+// flushForCaller is flush, until the caller's context ends, as far as that is known.
+func (h *handle) flushForCaller() error {
+	if of := h.held.of; of != nil {
+		stop := context.AfterFunc(of, func() { h.callerLeft(of) })
+		defer stop()
+	}
+	err := h.flush()
+	h.held = held{}
+	return err
+}
+
+// readLaterLocked gives the reply the time that the wait has taken, but none after the
+// deadline of the caller's context.
+func (h *handle) readLaterLocked(wait time.Duration, of *callerContext) {
+	if h.readBy.ofContext || h.readBy.IsZero() {
+		return
+	}
+	h.readBy.Time = h.readBy.Add(wait)
+	if of == nil || !h.client.ContextTimeout {
+		return
+	}
+	if by, ok := of.Deadline(); ok && by.Before(h.readBy.Time) {
+		h.readBy = given(by)
+	}
+}
+
+// callerLeft ends the wait of a caller whose context has ended. A deadline ends it by itself,
+// in its own words, unless handles don't know of it.
+func (h *handle) callerLeft(of *callerContext) {
+	if h.giveUpHeld(of) {
+		h.caller.Leave()
+	}
+}
+
+// giveUpHeld reports false if the batch waits no more, or waits on: a Conn is of no more use
+// after the error of a context, and on the stock pool it waits for nobody once it has its
+// socket, which is lost in an outage alone.
+func (h *handle) giveUpHeld(of *callerContext) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.held.of != of || h.err != nil || h.sending || h.b.flushed || h.lease != nil:
+		return false
+	case of.keeps && h.node.Pool.Serves():
+		return false
+	case h.writeBy.ofContext && errors.Is(of.Err(), context.DeadlineExceeded):
+		return false
+	}
+	_ = h.fail(of.Err(), pooler.Failed)
+	return true
+}
+
+// answer reports whether the clients tell contexts.
+func (s *Courses) answer() bool { return s != nil && s.answers.Load() }
+
+// knowCaller notes the context of the batch that waits.
+func (h *handle) knowCaller(ctx context.Context, ofConn bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.held.holding == toAwait && ctx.Done() != nil {
+		h.held.of = &callerContext{ctx, ofConn && h.batches > 1}
+	}
+}
+
+// contexts hands the context of a command to the handle that has asked for it.
+type contexts struct{}
+
+// HandlePushNotification is for go-redis, which calls it on the goroutine of the command,
+// in the middle of reading.
+func (contexts) HandlePushNotification(ctx context.Context, at push.NotificationHandlerContext, _ []any) error {
+	if cn, ok := at.Conn.(interface{ GetNetConn() net.Conn }); ok {
+		if h, ok := cn.GetNetConn().(*handle); ok {
+			_, ofConn := at.ConnPool.(interface{ DiscardOnClose() }) // go-redis's pool of one connection
+			h.knowCaller(ctx, ofConn)
+		}
+	}
+	return nil
+}
+
+// OnConnect is a client's OnConnect, by which the client answers handles that ask for a
+// caller's context, too.
+func (s *Courses) OnConnect(f func(context.Context, *redis.Conn) error) func(context.Context, *redis.Conn) error {
+	if s == nil {
+		return f
+	}
+	return func(ctx context.Context, cn *redis.Conn) error {
+		if cn.RegisterPushNotificationHandler(contextName, contexts{}, false) == nil { // the first of a client
+			s.answers.Store(true)
+		}
+		if f == nil {
+			return nil
+		}
+		return f(ctx, cn)
+	}
+}

@@ -1,0 +1,138 @@
+// Package handle is what go-redis holds in the place of a socket: virtual connections of a
+// node, whose requests ride shared connections or lease one of the node's pool. It decides
+// what of a request may run twice and what its caller is told (decide.go).
+//
+// A driver says which node a handle is on, what its client is like, and what the client's
+// nodes are to each other: [Node], [Client] and [Topology].
+package handle
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"github.com/everpool/everpool/internal/command"
+	"github.com/everpool/everpool/internal/session"
+	"github.com/everpool/everpool/pooler"
+)
+
+// PubSubWait is how long a subscription waits for a node that doesn't serve, in the dial
+// and for a connection. go-redis holds the lock of its PubSub meanwhile, and comes again.
+const PubSubWait = time.Second
+
+// Node is what the handles of one node have in common.
+type Node struct {
+	Network, Addr string
+	Pool          pooler.Pooler
+	Shares        bool // the pool has shared connections
+	Memory        *session.Memory
+	Unknown       func() // is called when a caller is told that an outcome is unknown
+
+	buffers buffers // for large batches
+}
+
+// Await waits until the node serves.
+func (n *Node) Await(ctx context.Context, places pooler.Places, limit time.Duration) error {
+	return n.Pool.Await(ctx, pooler.Request{Session: n.Memory.Root().Pool, Place: pooler.Place{Places: places, Slot: -1}}, limit)
+}
+
+// Client is what the handles of one client have in common.
+type Client struct {
+	*session.Identity
+	Retry   Retry
+	Retries int // how often go-redis tries single commands again that were never sent
+
+	Wait   time.Duration // how long a request may wait, as pooler.Request.WaitTimeout
+	Limit  time.Duration // how long one may by the driver's configuration; 0: as long as others
+	Places pooler.Places // asked of requests for an ill node; nil: they wait
+
+	// WaitsInDial says that callers wait for a node in the dial, and that handles are
+	// dropped while it doesn't serve. Otherwise requests meet an outage when they are
+	// written.
+	WaitsInDial bool
+
+	Topology Topology // of the client's nodes; nil: each is on its own
+	Courses  *Courses // nil: the client reads no pushes
+
+	Tracks         bool // client-side caching looks at connections through SyscallConn
+	ContextTimeout bool // contexts' deadlines bound replies, too
+}
+
+// Topology is what the client's nodes are to each other, as far as handles ask.
+type Topology interface {
+	// Moves reports whether the client follows MOVED.
+	Moves() bool
+	// Viewed reports whether it is known who serves which slot.
+	Viewed() bool
+	// Owner returns the address of the slot's primary, "" if none is known.
+	Owner(slot int) string
+	// StandIn returns a replica that answers for the slot of that primary, or "". It
+	// doesn't block.
+	StandIn(addr string, slot int) string
+	// HeirOf returns who has taken over all that the ill node of the address had, or "".
+	HeirOf(addr string) string
+	// Reading are the places of requests that only read, of a client that reads from
+	// replicas; nil: it doesn't.
+	Reading() pooler.Places
+	// TurnsAway reports whether a pipeline that asks for the address shall be told that
+	// the replica there is away. TurnedAway takes note that one was.
+	TurnsAway(addr string) bool
+	TurnedAway(addr string)
+	// Borrow returns what another node has answered to the command in the state of that
+	// key, and whether it doesn't know it; nil: none has.
+	Borrow(to *session.Memory, key string, frame []byte, who *session.Identity) (reply []byte, refused bool)
+}
+
+// Alternatives are places of which one is enough: a request for a connection to one of
+// them gives up where another may answer.
+type Alternatives interface {
+	pooler.Places
+	// Await takes note that a request waits at the address, until Awaited.
+	Await(addr string)
+	Awaited(addr string)
+	// By is when the wait of a request is to end at first, or zero.
+	By(addr string) time.Time
+	// GivesUp reports whether a request that has waited that long, as By had it or until
+	// its own deadline, is to go elsewhere.
+	GivesUp(addr string, waited time.Duration, late bool) bool
+}
+
+// AnyMember is the slot of requests that any member of a topology answers.
+const AnyMember = -2
+
+// Retry says which requests may be sent again after their connection was lost before the
+// reply came.
+type Retry uint8
+
+// What may be sent again: whatever leaves the same data, everything, or only reads.
+const (
+	RetrySafe Retry = iota
+	RetryAll
+	RetryNone
+)
+
+// MayRepeat reports whether a request of the given effect may run a second time
+// unasked.
+func (r Retry) MayRepeat(e command.Effect) bool {
+	switch r {
+	case RetryAll:
+		return true
+	case RetryNone:
+		return e == command.Read
+	default:
+		return e != command.Unsafe
+	}
+}
+
+// New returns a handle on the node, which was dialed as dialed, for the client. left is
+// called once, when go-redis closes it.
+func New(n *Node, c *Client, dialed string, left func()) net.Conn {
+	return newHandle(n, c, dialed, left).show()
+}
+
+// NewFailed returns a handle whose handshake fails with err.
+func NewFailed(n *Node, c *Client, dialed string, left func(), err error) net.Conn {
+	h := newHandle(n, c, dialed, left)
+	h.err = inHandshake(Adapt(err))
+	return h.show()
+}

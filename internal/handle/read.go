@@ -1,0 +1,306 @@
+package handle
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/everpool/everpool/internal/command"
+	"github.com/everpool/everpool/internal/resp"
+	"github.com/everpool/everpool/internal/session"
+	"github.com/everpool/everpool/pooler"
+)
+
+// Read returns bytes of the replies, in the order of the requests. It blocks
+// while there are none, until the read deadline. After a timeout the handle goes
+// on as before.
+func (h *handle) Read(p []byte) (n int, err error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	h.reading.Lock()
+	defer h.reading.Unlock()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	first := !h.b.got
+	for n == 0 && err == nil {
+		n, err = h.readSome(p)
+	}
+	if done := h.settle(&h.receiving); done != nil {
+		h.put(done, pooler.Answered)
+	}
+	// Not before: the next step would have another connection dialed for the state
+	// that this one is in.
+	h.shake.arrive()
+	if t := h.client.Topology; first && t != nil && t.Moves() && refusedByCluster(p[:n]) {
+		h.sitOut()
+	}
+	return n, err
+}
+
+// readSome does the next step towards bytes of replies.
+func (h *handle) readSome(p []byte) (n int, err error) {
+	passed := h.readBy.fix()
+	h.tellCourseLocked()
+	switch {
+	case passed:
+		return 0, h.lateLocked() // as on a socket, whatever has come
+	case h.b.hasOut():
+		n = copy(p, h.b.out[h.b.outRead:])
+		h.b.outRead += n
+		return n, nil
+	case h.err != nil:
+		h.held = held{}
+		return 0, h.err
+	case h.held.any():
+		return 0, h.sendHeld()
+	case h.mayReceiveLocked():
+		n, err = h.receive(h.wayLocked(), p, h.readBy.Time)
+		h.received.open()
+	default:
+		err = h.waitAt(&h.toRead, h.readBy.Time)
+		if h.err != nil {
+			return 0, nil // what it has ended with is seen next, after what is to be read
+		}
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) && h.err == nil {
+		err = h.lateLocked()
+	}
+	return n, err
+}
+
+// mayReceiveLocked reports whether there is something to receive, now or later, and
+// nothing that has to be over before.
+func (h *handle) mayReceiveLocked() bool {
+	switch {
+	case h.sending:
+		return false
+	case h.ride.under:
+		return !h.receiving // Write does, to get off
+	}
+	return h.lease != nil && (h.b.unanswered() || h.lease.Mode() != pooler.Counted)
+}
+
+// receive receives from the way, by that time. A batch that was lost may be under way
+// again then, with nothing received.
+func (h *handle) receive(w way, p []byte, by time.Time) (int, error) {
+	h.receiving = true
+	owed := len(h.b.owed)
+	n, done, err := h.receiveFrom(w, p, by)
+	c, isLeased := w.(leased)
+	if err == nil && h.err == nil {
+		h.b.got = true
+		if isLeased {
+			n = h.noteRepliesLocked(c.Conn, p, n, done)
+			h.sizeLocked(n)
+		}
+	}
+	if isLeased {
+		c.Withdraw() // p is the caller's again
+	}
+	h.receiving = false
+	switch {
+	case h.err != nil:
+		h.quit()
+		return 0, h.err
+	case err == nil:
+		// A Write may have submitted more since the rider was done.
+		if done && h.ride.under && !h.sending && (len(h.b.owed) == owed || h.ride.Idle()) {
+			h.arriveLocked()
+		}
+		return n, nil
+	case errors.Is(err, pooler.ErrInterrupted):
+		return 0, nil // another deadline
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return 0, os.ErrDeadlineExceeded
+	}
+	ran, why := w.lost(err)
+	return 0, h.lost(why, ran || h.b.got)
+}
+
+// refusalPause is how long a cluster's refusal isn't passed on, unless its reader has less
+// than twice the time: go-redis tries it MaxRedirects times, 8 by default, which is to be
+// longer than the 2 s for which a primary that has just started refuses writes.
+const refusalPause = 250 * time.Millisecond
+
+// refusedByCluster reports whether the replies begin with a cluster's refusal. That of a
+// transaction comes later, and go-redis doesn't try it again.
+func refusedByCluster(replies []byte) bool {
+	return bytes.HasPrefix(replies, []byte("-CLUSTERDOWN "))
+}
+
+// sitOut lets time pass before a refusal is passed on. Its connection has gone back, unless
+// the handle keeps it or is owed more there: a pool of few would be full of those that wait.
+func (h *handle) sitOut() {
+	pause := refusalPause
+	if h.readBy.fix(); !h.readBy.IsZero() {
+		pause = min(pause, time.Until(h.readBy.Time)/2)
+	}
+	_ = h.wait(nil, time.Now().Add(pause))
+}
+
+// noteRepliesLocked takes note of p[:n], and of whole replies, and pushes that are passed
+// on, that have come with it, which it adds: go-redis looks at the socket alone for more.
+func (h *handle) noteRepliesLocked(c *pooler.Conn, p []byte, n int, done bool) int {
+	h.noteLocked(c, p[:n], done)
+	for n < len(p) && (h.b.unanswered() || c.Mode() == pooler.Pushes) && c.Buffered() {
+		m, done, err := c.ReceiveBuffered(p[n:])
+		if err != nil || m == 0 {
+			break // the next Read meets it again
+		}
+		h.noteLocked(c, p[n:n+m], done)
+		n += m
+	}
+	return n
+}
+
+// sizeLocked takes note of n bytes of replies, and of how large all were when these are
+// the last.
+func (h *handle) sizeLocked(n int) {
+	if h.b.size += int64(n); h.b.large && !h.b.unanswered() {
+		h.ride.shared.Answered(h.ride.Rider, h.b.size)
+		h.b.large = false
+	}
+}
+
+// noteLocked takes note of bytes of a reply, and of its end.
+func (h *handle) noteLocked(c *pooler.Conn, b []byte, done bool) {
+	if !h.b.unanswered() {
+		return // a push, or a stream
+	}
+	r := &h.b.owed[h.b.answered]
+	switch {
+	case r.frame != nil && len(h.b.reply) <= session.MaxReply:
+		h.b.reply = append(h.b.reply, b...)
+	case r.kind == exec && len(h.b.reply) < execHead:
+		h.b.reply = append(h.b.reply, b[:min(len(b), execHead)]...)
+	}
+	if !done {
+		return
+	}
+	if r.n--; r.n == 0 {
+		h.b.answered++
+	}
+	failed := c.Kind() == '-' || c.Kind() == '!'
+	switch r.kind {
+	case session_:
+		h.shakenLocked(c, r, failed)
+	case pinning:
+		h.pinnedLocked(c, r, failed)
+	case local:
+		h.forwardedLocked(c, r)
+	}
+	if err := h.carried.note(r.kind, failed, h.b.reply); err != nil {
+		c.Fail(pooler.CloseState, err)
+	}
+	h.b.reply = h.b.reply[:0]
+}
+
+// execHead is how much of the reply to EXEC is enough to know a refusal by.
+const execHead = 48
+
+// pinnedLocked takes note of the reply to a command that pins.
+func (h *handle) pinnedLocked(c *pooler.Conn, r *run, failed bool) {
+	h.carried.firm = h.carried.firm || !failed
+	// One that comes later in the batch may succeed.
+	if !slices.ContainsFunc(h.b.pending(), pins) && h.carried.refused(r) {
+		if r.remembered() && resp.UnknownCommand(h.b.reply) {
+			h.shake.memory.Refuse(h.shake.in, r.frame, h.b.reply)
+		}
+		c.SetMode(pooler.Counted)
+	}
+	if r.remembered() {
+		h.shake.land()
+	}
+}
+
+func pins(r run) bool { return r.kind == pinning }
+
+// forwardedLocked takes note of a QUIT or RESET that was among other commands,
+// so that the server had to answer it: the connection won't be used again.
+func (h *handle) forwardedLocked(c *pooler.Conn, r *run) {
+	if r.pin != command.PinReset {
+		c.Fail(pooler.CloseState, errQuit)
+		h.b.quits = true
+		return
+	}
+	h.carried.inMulti, h.carried.watching, h.carried.asking = false, false, false
+	h.shake.enter(h.shake.memory.Root())
+	h.carried.hold(command.PinReset)
+}
+
+// lateLocked is the error of a reply that didn't come in time. The connection
+// lives: if the handle is closed now, its pool waits for the reply a little.
+func (h *handle) lateLocked() error {
+	if h.err != nil {
+		return h.err
+	}
+	l := h.lossLocked(late, (h.b.flushed || h.sending) && h.b.unanswered())
+	f := l.decide(h.client.Retry)
+	if f == tellUnknown {
+		h.unknownLocked()
+	}
+	_, err := h.verdictLocked(f, l, os.ErrDeadlineExceeded)
+	return err
+}
+
+// lost deals with a batch whose connection was lost, for that reason; ran
+// says whether the server may have run some of it. It goes on another connection,
+// and lost returns nil, or its caller is told.
+func (h *handle) lost(cause error, ran bool) error {
+	l := h.lossLocked(causeOf(cause), ran)
+	if l.free = l.free && !h.sending && h.writing.TryLock(); l.free {
+		defer h.writing.Unlock()
+	}
+	f := l.decide(h.client.Retry)
+	var err error
+	switch f {
+	case move:
+		h.b.moves++
+		err = h.repeat(pooler.Move)
+	case resend:
+		h.b.resent = true
+		err = h.repeat(pooler.Resend)
+	default:
+		return h.tell(f, l, cause)
+	}
+	if err == nil || h.err != nil {
+		return h.err
+	}
+	l = h.lossLocked(causeOf(err), ran)
+	l.free = false
+	return h.tellOrRedirect(l, err)
+}
+
+// repeat sends the batch, all of which is here, another time, by the read deadline.
+func (h *handle) repeat(why pooler.Again) error {
+	h.writeBy = h.readBy
+	h.writeBy.ofRead = true
+	if h.ride.under {
+		h.ride.shared.Again(h.ride.Rider, why)
+		x := h.b.exchange(h.b.owed, 0)
+		x.Leaves = x.Reads
+		switch shared, err := h.submit(h.b.owed, &x); {
+		case shared || err != nil:
+			return err
+		case !h.b.large:
+			return pooler.ErrNotShared
+		}
+		h.ride.under = false
+		if err := h.acquire(h.requestLocked(h.b.owed)); err != nil {
+			return err
+		}
+	} else if err := h.replace(h.requestLocked(h.b.pending()), why); err != nil {
+		return err
+	}
+	replies := h.b.replies()
+	c := h.lease
+	c.Owe(replies)
+	_, err := h.sendOn(c, h.b.req)
+	if err != nil && h.err == nil {
+		c.Fail(pooler.CloseWrite, err)
+	}
+	return err
+}

@@ -1,0 +1,155 @@
+package handle
+
+import (
+	"cmp"
+	"fmt"
+
+	"github.com/everpool/everpool/internal/command"
+	"github.com/everpool/everpool/internal/hashslot"
+	"github.com/everpool/everpool/internal/resp"
+)
+
+// tellOrRedirect ends the handle with what its caller is told, or has the batch go
+// where it belongs.
+func (h *handle) tellOrRedirect(l loss, err error) error {
+	f := l.decide(h.client.Retry)
+	if f != redirect {
+		return h.tell(f, l, err)
+	}
+	h.redirect()
+	return nil
+}
+
+// mayMoveLocked reports whether what isn't answered of the batch can be sent to another
+// node: its client follows MOVED, all of it is here, it has a key, and it may run there
+// though some of it may have run here.
+func (h *handle) mayMoveLocked(ran bool) bool {
+	b := &h.b
+	switch t := h.client.Topology; {
+	case t == nil, !t.Moves(), !t.Viewed(), b.streamed, b.partial, h.keepsLocked():
+		return false
+	case b.unanswered() && (!b.again() || len(b.plan) > 0 || ran && b.effect != command.Read):
+		return false
+	}
+	runs := b.plan
+	if b.unanswered() {
+		runs = b.pending()
+	}
+	for i := range runs {
+		if r := &runs[i]; r.kind == session_ || r.kind == local || r.kind == pinning && r.pin != command.PinUnknown {
+			return false
+		}
+	}
+	return b.slotOf(runs) >= 0
+}
+
+// redirect answers the batch as a node does that serves its slots no more: go-redis
+// asks the owners at once. A transaction is refused as a whole, to its EXEC, which may
+// come later.
+func (h *handle) redirect() {
+	b := &h.b
+	t := h.client.Topology
+	runs := b.plan
+	if b.unanswered() {
+		runs = b.pending()
+		h.ride.under = false
+	}
+	slot, reads := b.slotOf(runs), h.readsLocked(runs)
+	for i := range runs {
+		r := &runs[i]
+		b.commands(r, func(req []byte, args []resp.Span) {
+			if own := keySlot(req, args); own >= 0 {
+				slot = own
+			}
+			owner := t.Owner(slot)
+			if reads {
+				owner = cmp.Or(t.StandIn(h.node.Addr, slot), owner)
+			}
+			b.out = append(b.out, h.moved(r.kind, slot, cmp.Or(owner, h.node.Addr))...)
+		})
+	}
+	if b.unanswered() {
+		b.answered = len(b.owed)
+	} else {
+		b.plan = b.plan[:0]
+		b.sent = b.scanned
+	}
+	h.toRead.open()
+}
+
+// moved is the answer to a command of a batch that is sent elsewhere.
+func (h *handle) moved(k kind, slot int, owner string) string {
+	switch k {
+	case multi:
+		h.b.redirected = true
+		return "+OK\r\n"
+	case exec:
+		if h.b.redirected {
+			h.b.redirected = false
+			return "-EXECABORT Transaction discarded because of previous errors.\r\n"
+		}
+	case discard, unwatch, asking:
+		h.b.redirected = h.b.redirected && k != discard
+		return "+OK\r\n"
+	}
+	return fmt.Sprintf("-MOVED %d %s\r\n", max(slot, 0), owner)
+}
+
+// slotOf returns the slot of the first key among the commands, or -1. What subscribes
+// belongs to no slot: it can't be moved.
+func (b *batch) slotOf(runs []run) int {
+	slot := -1
+	for i := range runs {
+		if subscribes(runs[i]) {
+			return -1
+		}
+		b.commands(&runs[i], func(req []byte, args []resp.Span) {
+			if slot < 0 {
+				slot = keySlot(req, args)
+			}
+		})
+		if slot >= 0 {
+			break
+		}
+	}
+	return slot
+}
+
+// commands calls f for each command of a run that is in the request still.
+func (b *batch) commands(r *run, f func(req []byte, args []resp.Span)) {
+	if int(r.end) > len(b.req) {
+		return
+	}
+	for req := b.req[r.start:r.end]; len(req) > 0; {
+		var sc resp.RequestScanner
+		n, done, err := sc.Next(req)
+		if err != nil || !done || n == 0 {
+			return
+		}
+		f(req[:n], sc.Args())
+		req = req[n:]
+	}
+}
+
+// keySlot returns the slot of a command's first key, or -1. Of a command that isn't in
+// the table the first argument is taken for its key, as go-redis does.
+func keySlot(req []byte, args []resp.Span) int {
+	at := func(i int) []byte { return req[args[i].Start:args[i].End] }
+	var sub []byte
+	if len(args) > 1 {
+		sub = at(1)
+	}
+	info := command.Lookup(at(0), sub)
+	if info == nil {
+		if len(args) < 2 {
+			return -1
+		}
+		return hashslot.Of(sub)
+	}
+	var buf [4]command.Key
+	keys := info.AppendKeysFunc(buf[:0], len(args), at)
+	if len(keys) == 0 || keys[0].Index >= len(args) {
+		return -1
+	}
+	return hashslot.Of(at(keys[0].Index))
+}

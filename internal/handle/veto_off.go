@@ -1,0 +1,5 @@
+//go:build everpool_noveto
+
+package handle
+
+const Vetoes = false

@@ -1,0 +1,283 @@
+package session
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"math"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/auth"
+
+	"github.com/everpool/everpool/internal/command"
+	"github.com/everpool/everpool/internal/resp"
+)
+
+// Identity is what is known of one client's right to be served.
+type Identity struct {
+	Login *Login // nil: the credentials are the same for the client's life
+	fixed int    // so many of its handshake's first commands are the same for each handle
+
+	mu  sync.Mutex
+	let map[*State]bool // the server has let this client in
+}
+
+// letInto notes that the server has let the client enter the session. What is too
+// much is forgotten: that costs a question.
+func (c *Identity) letInto(s *State) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.let == nil || len(c.let) >= maxSessions {
+		c.let = make(map[*State]bool)
+	}
+	c.let[s] = true
+}
+
+func (c *Identity) isLetInto(s *State) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.let[s]
+}
+
+// Login is where a client's credentials come from that may change. A session is of
+// a client and its login, not of the bytes of one password: those are asked for when
+// they are sent to the server.
+type Login struct {
+	provide func(ctx context.Context) (username, password string, err error)
+	id      string // no other's sessions are this login's
+	Token   string // what go-redis has in place of the password; "": it has the password
+}
+
+// NewIdentity is the client of the options.
+func NewIdentity(o *redis.Options) *Identity {
+	c := &Identity{Login: newLogin(o)}
+	switch {
+	case o.OnConnect == nil:
+		c.fixed = math.MaxInt
+	case c.Login != nil || o.Password != "":
+		c.fixed = 1 // go-redis authenticates first; what OnConnect does may be something else the next time
+	}
+	return c
+}
+
+// newLogin makes the login of a client whose options name a provider, or nil, and
+// gives go-redis what it needs of it.
+func newLogin(o *redis.Options) *Login {
+	l := &Login{id: rand.Text()}
+	switch {
+	case o.StreamingCredentialsProvider != nil:
+		s := &streaming{provider: o.StreamingCredentialsProvider}
+		o.StreamingCredentialsProvider, l.provide = s, s.latest
+		return l
+	case o.CredentialsProviderContext != nil:
+		l.provide = o.CredentialsProviderContext
+	case o.CredentialsProvider != nil:
+		provide := o.CredentialsProvider
+		l.provide = func(context.Context) (username, password string, err error) {
+			username, password = provide()
+			return username, password, nil
+		}
+	default:
+		return nil
+	}
+	l.Token = "everpool-" + l.id
+	o.CredentialsProviderContext = func(context.Context) (string, string, error) { return "", l.Token, nil }
+	return l
+}
+
+// Renews reports whether the command is to be sent with the credentials of then: it
+// has the token in place of a password, or those that a streaming provider gave.
+func (l *Login) Renews(frame []byte, slots command.Slots) bool {
+	return l != nil && slots&command.SlotAuth != 0 && (l.Token == "" || bytes.Contains(frame, []byte(l.Token)))
+}
+
+// Fill returns the command with the credentials that the provider gives now. With
+// streaming credentials those of another user stay as they are.
+func (l *Login) Fill(ctx context.Context, frame []byte) ([]byte, error) {
+	username, password, err := l.ask(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if l.Token == "" && (password == "" || !sameUser(frame, username)) {
+		return frame, nil
+	}
+	return reauthenticate(frame, username, password), nil
+}
+
+// Ask asks the provider. It returns when ctx is done even if the provider doesn't, and
+// a panic of the provider's is an error: it is asked where nobody could recover.
+func (l *Login) ask(ctx context.Context) (username, password string, err error) {
+	if l.Token == "" {
+		return l.provide(ctx)
+	}
+	type answer struct {
+		username, password string
+		err                error
+	}
+	answered := make(chan answer, 1)
+	go func() {
+		var a answer
+		defer func() {
+			if r := recover(); r != nil {
+				a = answer{err: fmt.Errorf("everpool: the credentials provider has panicked: %v", r)}
+			}
+			answered <- a
+		}()
+		a.username, a.password, a.err = l.provide(ctx)
+	}()
+	select {
+	case a := <-answered:
+		return a.username, a.password, a.err
+	case <-ctx.Done():
+		return "", "", context.Cause(ctx)
+	}
+}
+
+// streaming notes the newest credentials of a provider that tells go-redis of them.
+type streaming struct {
+	provider auth.StreamingCredentialsProvider
+
+	mu     sync.Mutex
+	newest auth.Credentials
+	told   int // times
+}
+
+// Subscribe is what go-redis calls for each handle. What it returns is not the newest
+// if a listener has been told of other credentials since it began.
+func (s *streaming) Subscribe(listener auth.CredentialsListener) (auth.Credentials, auth.UnsubscribeFunc, error) {
+	s.mu.Lock()
+	told := s.told
+	s.mu.Unlock()
+	credentials, unsubscribe, err := s.provider.Subscribe(overhearing{s, listener})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil && told == s.told {
+		s.newest = credentials
+	}
+	return credentials, unsubscribe, err
+}
+
+func (s *streaming) tell(credentials auth.Credentials) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.newest = credentials
+	s.told++
+}
+
+func (s *streaming) latest(context.Context) (username, password string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.newest != nil {
+		username, password = s.newest.BasicAuth()
+	}
+	return username, password, nil
+}
+
+// overhearing is a listener that notes what it is told. It is a value, since providers
+// know listeners by their identity.
+type overhearing struct {
+	streaming *streaming
+	auth.CredentialsListener
+}
+
+// OnNext is told of new credentials.
+func (o overhearing) OnNext(credentials auth.Credentials) {
+	o.streaming.tell(credentials)
+	o.CredentialsListener.OnNext(credentials)
+}
+
+// reauthenticate rewrites HELLO .. AUTH user password, AUTH user password or
+// AUTH password. Without a password HELLO is sent without AUTH, as go-redis does,
+// and in place of an AUTH goes what changes nothing.
+func reauthenticate(frame []byte, username, password string) []byte {
+	args := arguments(frame)
+	at := authAt(args)
+	switch {
+	case at < 0:
+		return frame
+	case at == 0 && password == "":
+		args = [][]byte{[]byte("PING")}
+	case at == 0 && username == "":
+		args = [][]byte{args[0], []byte(password)}
+	case at == 0:
+		args = [][]byte{args[0], []byte(username), []byte(password)}
+	case password == "":
+		args = append(args[:at], args[at+3:]...)
+	default:
+		args[at+1], args[at+2] = []byte(orDefaultUser(username)), []byte(password)
+	}
+	return resp.AppendCommand(nil, args...)
+}
+
+// sameUser reports whether the command authenticates that user.
+func sameUser(frame []byte, username string) bool {
+	user, password := credentialsIn(frame)
+	return password != "" && user == orDefaultUser(username)
+}
+
+// credentialsIn returns the user and password of a command; neither, if it doesn't
+// authenticate.
+func credentialsIn(frame []byte) (username, password string) {
+	args := arguments(frame)
+	switch at := authAt(args); {
+	case at < 0:
+		return "", ""
+	case len(args) == 2:
+		return defaultUser, string(args[1])
+	default:
+		return orDefaultUser(string(args[at+1])), string(args[at+2])
+	}
+}
+
+// defaultUser is the user of a login that names none.
+const defaultUser = "default"
+
+func orDefaultUser(username string) string {
+	if username == "" {
+		return defaultUser
+	}
+	return username
+}
+
+// authAt is where AUTH is among a command's arguments, with what belongs to it; -1
+// if it isn't there.
+func authAt(args [][]byte) int {
+	is := func(i int, word string) bool { return i < len(args) && bytes.EqualFold(args[i], []byte(word)) }
+	switch {
+	case is(0, "AUTH") && (len(args) == 2 || len(args) == 3):
+		return 0
+	case !is(0, "HELLO"):
+		return -1
+	}
+	for i := 2; i < len(args); i++ {
+		switch {
+		case is(i, "SETNAME"):
+			i++ // whatever the name is
+		case is(i, "AUTH") && i+2 < len(args):
+			return i
+		}
+	}
+	return -1
+}
+
+// arguments returns the arguments of a complete command.
+func arguments(frame []byte) [][]byte {
+	var sc resp.RequestScanner
+	if _, done, err := sc.Next(frame); err != nil || !done || sc.Seen() < sc.NumArgs() {
+		return nil
+	}
+	args := make([][]byte, sc.NumArgs())
+	for i := range args {
+		a := sc.Arg(i)
+		args[i] = frame[a.Start:a.End]
+	}
+	return args
+}
+
+// IsRESP3 reports whether the request is a HELLO for RESP3.
+func IsRESP3(frame []byte) bool {
+	args := arguments(frame)
+	return len(args) > 1 && string(args[1]) == "3"
+}
