@@ -19,7 +19,7 @@ import (
 
 // speaking are the packages whose errors reach a program.
 var speaking = []string{
-	"internal/gather", "internal/poolview", "internal/handle", "internal/session",
+	"internal/gather", "internal/poolview", "internal/handle", "internal/session", "internal/topology",
 	"driver", "pooler", "hooks", "otelhooks", "promhooks", "hotkey", "debugpage",
 	"internal/guard", "internal/resp", "internal/tracking",
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/everpool/everpool/internal/handle"
 	"github.com/everpool/everpool/internal/safeaddr"
+	"github.com/everpool/everpool/internal/topology"
 )
 
 // checkAddr returns what is wrong with the address of a node, whatever its history.
@@ -57,7 +58,7 @@ func (b *binding) checkDialed(network, addr string) error {
 	_, port, _ := net.SplitHostPort(addr)
 	others := b.topology() != nil
 	switch b.Places.(type) {
-	case hasty, sentinels:
+	case topology.Hasty, topology.AtSentinels:
 		others = true
 	}
 	if !others || err == nil && port != "0" {

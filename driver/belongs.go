@@ -1,14 +1,15 @@
 package driver
 
 import (
-	"maps"
 	"slices"
+
+	"github.com/everpool/everpool/internal/topology"
 )
 
 // What a DB knows of the nodes that are its client's.
 
 // topology is that of the client's nodes, or nil.
-func (db *DB) topology() *topology {
+func (db *DB) topology() *topology.Topology {
 	b := db.binding
 	if b.group != nil && db.source.reads() {
 		b = b.group.clustered
@@ -17,21 +18,21 @@ func (db *DB) topology() *topology {
 }
 
 // health says how far what the client is for is served, from what is known.
-func (db *DB) health() health {
+func (db *DB) health() topology.Health {
 	t := db.topology()
 	if t == nil || db.source.failover != nil && db.source.failover.ReplicaOnly {
 		nodes := db.inUse()
 		if len(nodes) == 0 {
-			return health{healthy: true} // as far as is known
+			return topology.Health{Healthy: true} // as far as is known
 		}
 		return anyUp(nodes, knownState)
 	}
-	return t.health(knownState)
+	return t.Health(stateOf(knownState).of)
 }
 
 // viewed reports whether a cluster has said who serves its slots. Until then its health
 // is what is known of its first nodes.
-func (db *DB) viewed() bool { return db.source.cluster == nil || db.topology().view.Load() != nil }
+func (db *DB) viewed() bool { return db.source.cluster == nil || db.topology().Viewed() }
 
 // inUse are the nodes of the client without sentinels.
 func (db *DB) inUse() []*node {
@@ -52,17 +53,16 @@ func (db *DB) nodes() []*node {
 		return all
 	}
 	t := db.topology()
-	joined := make(map[*node]bool)
+	joined := make(map[topology.Node]bool)
 	if t != nil {
-		t.mu.Lock()
-		maps.Copy(joined, t.nodes)
-		t.mu.Unlock()
+		for _, n := range t.Nodes() {
+			joined[n] = true
+		}
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, n := range d.nodes {
-		_, is := joined[n]
-		if is || n.first.Identity == b.Identity || b.group != nil && n.first.Identity == b.group.sentinels.Identity {
+		if joined[n] || n.first.Identity == b.Identity || b.group != nil && n.first.Identity == b.group.sentinels.Identity {
 			all = append(all, n)
 		}
 	}
@@ -73,19 +73,19 @@ func (db *DB) nodes() []*node {
 func (db *DB) heed() {
 	db.Driver.heed(db.inUse())
 	if t := db.topology(); t != nil {
-		t.heed()
+		t.Heed()
 	}
 }
 
 // status is what is known of the client.
 func (db *DB) status(name string) ClientStatus {
 	h := db.health()
-	if !h.healthy {
+	if !h.Healthy {
 		db.heed()
 	}
 	return ClientStatus{
 		Name: name, Kind: db.source.kind(), URL: db.source.safe,
-		Healthy: h.healthy, Degraded: h.partly, Nodes: statuses(db.nodes()),
+		Healthy: h.Healthy, Degraded: h.Partly, Nodes: statuses(db.nodes()),
 	}
 }
 
@@ -93,8 +93,8 @@ func (db *DB) status(name string) ClientStatus {
 // called: go-redis has no handles in an outage.
 func (db *DB) hold() (release func()) {
 	if t := db.topology(); t != nil {
-		t.attach()
-		return t.detach
+		t.Attach()
+		return t.Detach
 	}
 	d := db.Driver
 	d.mu.Lock()
@@ -111,7 +111,7 @@ func (db *DB) hold() (release func()) {
 // whether there were none any more.
 func (db *DB) forget() (none bool) {
 	if t := db.topology(); t != nil {
-		t.wanted.Store(0) // nobody wants to know of it any more
+		t.Rest()
 	}
 	nodes := db.nodes()
 	for _, n := range nodes {

@@ -22,8 +22,5 @@ func (d *Driver) Bind(c *redis.ClusterClient) {
 	if b == nil || !b.driver.is(d) || b.topology() == nil {
 		return
 	}
-	t := b.topology()
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.bound = append(t.bound, func() { c.ReloadState(context.Background()) })
+	b.topology().Bind(func() { c.ReloadState(context.Background()) })
 }

@@ -89,12 +89,12 @@ func (b *binding) nodeFor(network, addr string) (*node, error) {
 	if err != nil || t == nil {
 		return n, err
 	}
-	heir := t.heir(n)
+	heir := t.Heir(n)
 	if heir == "" {
 		return n, nil
 	}
 	nudge(n) // it is asked for, and to be known as well when it is
-	t.review()
+	t.Review()
 	b.detach(n)
 	return b.driver.node(b, network, heir)
 }
@@ -104,6 +104,6 @@ func (b *binding) detach(n *node) {
 	n.detach(b)
 	b.driver.resize(n)
 	if t := b.topology(); t != nil {
-		t.detach()
+		t.Detach()
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/everpool/everpool/internal/handle"
 	"github.com/everpool/everpool/internal/session"
+	"github.com/everpool/everpool/internal/topology"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -41,8 +42,8 @@ type core struct {
 
 	watchers watchers
 
-	asking atomic.Bool // quiet nodes are being asked for their health
-	ailing ailing
+	asking atomic.Bool     // quiet nodes are being asked for their health
+	ailing topology.Ailing // sentinels
 	tasks
 	gathers gathers
 }
@@ -196,9 +197,9 @@ func (d *Driver) attach(b *binding, network, addr string) (*node, []note, error)
 		notes, b.capped = append(notes, *b.capped), nil
 	}
 	n.attach(b)
-	if b.topology() != nil {
-		b.topology().attach()
-		b.topology().join(n)
+	if t := b.topology(); t != nil {
+		t.Attach()
+		t.Join(n)
 	}
 	return n, notes, nil
 }
@@ -248,10 +249,26 @@ func (d *Driver) forget(n *node) bool {
 	n.closed = true
 	delete(d.nodes, n.key)
 	for _, t := range n.topologies {
-		t.leave(n)
+		t.Leave(n)
 	}
 	d.start(func(context.Context) { _ = n.close() })
 	return true
+}
+
+// home is the driver as its topologies see it.
+func (d *Driver) home() topology.Home {
+	return topology.Home{
+		Start:  func(f func(context.Context)) bool { return d.start(f) },
+		Forget: func(n topology.Node) { d.forget(n.(*node)) },
+	}
+}
+
+// sentinels are those that aren't well, of all topologies.
+func (d *Driver) sentinels() *topology.Ailing {
+	if d.core == nil {
+		return new(topology.Ailing) // nobody will ask
+	}
+	return &d.ailing
 }
 
 // newNode makes a node with its pool.
@@ -268,8 +285,8 @@ func (d *Driver) newNode(b *binding, key nodeKey) (*node, error) {
 		if ev.Kind == pooler.EventState {
 			n.stateChanged(d.cfg.Logger, ev)
 		}
-		if s, ok := b.Places.(sentinels); ok {
-			s.heed(n, ev, limits.HealthCheckTimeout)
+		if s, ok := b.Places.(topology.AtSentinels); ok {
+			s.Heed(n, ev, limits.HealthCheckTimeout)
 		}
 		n.tell(ev)
 		d.watchers.event(ev)

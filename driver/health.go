@@ -13,6 +13,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/everpool/everpool/internal/topology"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -65,14 +66,11 @@ func (e *NoHealthyNodeError) Is(target error) bool {
 // Unwrap returns the cause.
 func (e *NoHealthyNodeError) Unwrap() error { return e.Cause }
 
-// health is how far something serves that has one node or several.
-type health struct {
-	healthy bool
-	partly  bool // not all of it is served, and not nothing
-}
-
 // stateOf says of a node in which state it is.
 type stateOf func(*node) pooler.State
+
+// of is the function for topologies, whose nodes are the driver's.
+func (s stateOf) of(n topology.Node) pooler.State { return s(n.(*node)) }
 
 // knownState is the state by what the node's pool knows; up, too, if the node accepts
 // no connection and those that it has still answer (maxclients). It doesn't block.
@@ -87,58 +85,12 @@ func knownState(n *node) pooler.State {
 	return state
 }
 
-// health says how far the topology is served, by its newest view. A node that no
-// connection was asked of counts as up.
-func (t *topology) health(state stateOf) health {
-	t.mu.Lock()
-	nodes := slices.Collect(maps.Keys(t.nodes))
-	t.mu.Unlock()
-	states := make(map[string]pooler.State, len(nodes))
-	for _, n := range nodes {
-		states[n.key.addr] = state(n)
-	}
-	v := t.view.Load()
-	switch {
-	case v == nil:
-		return health{healthy: slices.Contains(slices.Collect(maps.Values(states)), pooler.StateUp)}
-	case v.master != "":
-		return health{healthy: states[v.master] == pooler.StateUp}
-	}
-	served := v.slots(func(owner string) bool { return states[owner] != pooler.StateDown })
-	return health{healthy: served >= clusterSlots, partly: 0 < served && served < clusterSlots}
-}
-
 // answerTime is how long a node has to answer for its health.
-const answerTime = 2 * askTime
-
-// clusterSlots is how many slots a cluster has.
-const clusterSlots = 16384
-
-// heed has what is ill looked for though nobody asks for it, slots among it that were
-// nobody's: members are asked for those once in maxPause.
-func (t *topology) heed() {
-	owned := func(string) bool { return true }
-	if v := t.view.Load(); v != nil && v.master == "" && v.slots(owned) < clusterSlots {
-		t.review()
-	}
-	t.wanted.Store(time.Now().UnixNano())
-	t.look()
-}
-
-// slots is how many slots have an owner like that.
-func (v *view) slots(like func(owner string) bool) int {
-	n := 0
-	for _, p := range v.parts {
-		if len(p.nodes) > 0 && like(p.nodes[0]) {
-			n += p.last - p.first + 1
-		}
-	}
-	return n
-}
+const answerTime = 2 * topology.AskTime
 
 // anyUp is the health of nodes of which each is enough.
-func anyUp(nodes []*node, state stateOf) health {
-	return health{healthy: slices.ContainsFunc(nodes, func(n *node) bool { return state(n) == pooler.StateUp })}
+func anyUp(nodes []*node, state stateOf) topology.Health {
+	return topology.Health{Healthy: slices.ContainsFunc(nodes, func(n *node) bool { return state(n) == pooler.StateUp })}
 }
 
 // heed has nodes looked for that are ill, though nobody asks for them, and has nodes
@@ -178,21 +130,21 @@ func (d *Driver) heed(nodes []*node) {
 func (d *Driver) heedServices(services []*service) {
 	d.heed(members(services))
 	for _, s := range services {
-		if s.topology != nil && !s.topology.health(knownState).healthy {
-			s.topology.heed()
+		if s.topology != nil && !s.topology.Health(stateOf(knownState).of).Healthy {
+			s.topology.Heed()
 		}
 	}
 }
 
 // service is what is served as a whole: a node by itself, a topology, a ring.
 type service struct {
-	topology *topology // nil: any node is enough
+	topology *topology.Topology // nil: any node is enough
 	nodes    []*node
 }
 
-func (s *service) health(state stateOf) health {
+func (s *service) health(state stateOf) topology.Health {
 	if s.topology != nil {
-		return s.topology.health(state)
+		return s.topology.Health(state.of)
 	}
 	return anyUp(s.nodes, state)
 }
@@ -204,7 +156,7 @@ func (d *Driver) services() []*service {
 	d.mu.Unlock()
 	var all []*service
 	of := make(map[any]*service) // by what nodes have in common
-	add := func(key any, t *topology, n *node) {
+	add := func(key any, t *topology.Topology, n *node) {
 		s := of[key]
 		if s == nil {
 			s = &service{topology: t}
@@ -223,13 +175,13 @@ func (d *Driver) services() []*service {
 				add(places, nil, n)
 			}
 			continue
-		case hasty, sentinels: // or a member that was only asked
+		case topology.Hasty, topology.AtSentinels: // or a member that was only asked
 			if len(topologies) == 0 {
 				continue
 			}
 		}
 		for _, t := range topologies {
-			if t.used() {
+			if t.Used() {
 				add(t, t, n)
 			}
 		}
@@ -242,7 +194,7 @@ func (d *Driver) services() []*service {
 
 // verdict returns the error of what isn't healthy, or nil.
 func verdict(services []*service, state stateOf) error {
-	ill := slices.DeleteFunc(slices.Clone(services), func(s *service) bool { return s.health(state).healthy })
+	ill := slices.DeleteFunc(slices.Clone(services), func(s *service) bool { return s.health(state).Healthy })
 	if len(ill) == 0 {
 		return nil
 	}
@@ -346,11 +298,11 @@ func (d *Driver) usable() error {
 }
 
 // answers asks the node with a PING. A node that isn't well is looked for first, for
-// askTime at most. All of it takes answerTime at most.
+// topology.AskTime at most. All of it takes answerTime at most.
 func (n *node) answers(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	if err := n.Await(ctx, nil, askTime); err != nil {
+	if err := n.Await(ctx, nil, topology.AskTime); err != nil {
 		return err
 	}
 	n.mu.Lock()

@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/everpool/everpool/internal/safeaddr"
+	"github.com/everpool/everpool/internal/topology"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -261,7 +262,7 @@ func (db *DB) serves(ctx context.Context) error {
 		if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
 			said = err
 		}
-		if err == nil && db.viewed() && db.health().healthy {
+		if err == nil && db.viewed() && db.health().Healthy {
 			return nil
 		}
 		if isRefusal(err) || errors.Is(err, pooler.ErrConfig) || errors.Is(err, pooler.ErrClosed) || errors.Is(err, redis.ErrClosed) {
@@ -353,7 +354,7 @@ func (m *Manager) With(ctx context.Context, name string, f func(context.Context,
 	}
 	defer m.release(e)
 	db := e.client.db
-	if h := db.health(); !h.healthy && !h.partly {
+	if h := db.health(); !h.Healthy && !h.Partly {
 		db.heed()
 		return &NoHealthyNodeError{Name: name, Nodes: statuses(db.nodes())}
 	}
@@ -440,7 +441,7 @@ func (m *Manager) end(c *managed) error {
 		// node anew. A node that another client uses stays.
 		for range forgetTries {
 			select {
-			case <-time.After(answerTime + lingerFor):
+			case <-time.After(answerTime + topology.Linger):
 			case <-ctx.Done():
 				return
 			}

@@ -9,17 +9,9 @@ import (
 	"time"
 
 	"github.com/everpool/everpool/internal/handle"
+	"github.com/everpool/everpool/internal/topology"
 	"github.com/everpool/everpool/pooler"
 )
-
-// lingerFor is how long the idle connections of a node outlive its last handle.
-// go-redis may be without a handle for a moment between two requests.
-const lingerFor = time.Second
-
-// expectedFor is for how long after its last handle a node that is away is kept. go-redis
-// drops its handles in an outage, and a client that was closed can't be told from one whose
-// next call is to come.
-const expectedFor = 5 * time.Minute
 
 // node is one address: its pool, what is remembered of its sessions, and how
 // many handles there are.
@@ -42,12 +34,15 @@ type node struct {
 	holders    int     // managers' clients that stand on it
 	closed     bool
 	linger     *time.Timer
-	left       time.Time   // when the last handle was closed
-	topologies []*topology // that it belongs to
+	left       time.Time            // when the last handle was closed
+	topologies []*topology.Topology // that it belongs to
 }
 
-// join has the topology told of what happens to the node.
-func (n *node) join(t *topology) {
+// Base is what the node's handles have in common.
+func (n *node) Base() *handle.Node { return &n.Node }
+
+// Join has the topology told of what happens to the node.
+func (n *node) Join(t *topology.Topology) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if !slices.Contains(n.topologies, t) {
@@ -55,11 +50,11 @@ func (n *node) join(t *topology) {
 	}
 }
 
-// part has the topology told nothing any more.
-func (n *node) part(t *topology) {
+// Part has the topology told nothing any more.
+func (n *node) Part(t *topology.Topology) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.topologies = slices.DeleteFunc(slices.Clone(n.topologies), func(o *topology) bool { return o == t }) // others go through it
+	n.topologies = slices.DeleteFunc(slices.Clone(n.topologies), func(o *topology.Topology) bool { return o == t }) // others go through it
 }
 
 // tell tells the topologies what has happened.
@@ -68,7 +63,7 @@ func (n *node) tell(ev pooler.Event) {
 	topologies := n.topologies
 	n.mu.Unlock()
 	for _, t := range topologies {
-		t.changed(ev)
+		t.Changed(ev)
 	}
 }
 
@@ -95,18 +90,8 @@ func (n *node) detach(b *binding) {
 // lingerLocked has what nobody uses any more closed in a while.
 func (n *node) lingerLocked() {
 	if !n.closed {
-		n.linger = rearm(n.linger, lingerFor, n.drain)
+		n.linger = topology.Rearm(n.linger, topology.Linger, n.drain)
 	}
-}
-
-// rearm has f called after that time, and not before, by the timer, which is made if there
-// is none yet.
-func rearm(t *time.Timer, after time.Duration, f func()) *time.Timer {
-	if t == nil {
-		return time.AfterFunc(after, f)
-	}
-	t.Reset(after)
-	return t
 }
 
 // hold keeps the node until release is called, whatever handles it has.
@@ -142,19 +127,19 @@ func (n *node) needed() bool {
 
 // neededLocked is needed, of a node that is known to be ill or isn't.
 func (n *node) neededLocked(ill bool) bool {
-	return n.handles > 0 || n.holders > 0 || ill && time.Since(n.left) < expectedFor ||
-		slices.ContainsFunc(n.topologies, func(t *topology) bool { return t.needs(n.key.addr, ill) })
+	return n.handles > 0 || n.holders > 0 || ill && time.Since(n.left) < topology.Expected ||
+		slices.ContainsFunc(n.topologies, func(t *topology.Topology) bool { return t.Needs(n.key.addr, ill) })
 }
 
-// isDeserted reports whether the node has been without handles for so long that none
+// Deserted reports whether the node has been without handles for so long that none
 // is expected.
-func (n *node) isDeserted() bool {
+func (n *node) Deserted() bool {
 	if n.needed() {
 		return false
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return time.Since(n.left) >= lingerFor
+	return time.Since(n.left) >= topology.Linger
 }
 
 // drain closes what nobody uses any more. What is needed is looked at again.
@@ -171,9 +156,9 @@ func (n *node) drain() {
 	case !unused || needed && ill:
 	case needed: // go-redis has done with what its topology knows: it may have left
 		for _, t := range topologies {
-			t.deserted(n)
+			t.Deserted(n)
 		}
-	case n.key.tls != nil || n.key.own != nil || slices.ContainsFunc(topologies, func(t *topology) bool { return t.lost(n) }):
+	case n.key.tls != nil || n.key.own != nil || slices.ContainsFunc(topologies, func(t *topology.Topology) bool { return t.Lost(n) }):
 		// Others like it may never come, and there may be any number of those.
 		n.forget(n)
 	default:
@@ -207,7 +192,7 @@ func (n *node) status() NodeStatus {
 // place says what the node is to others.
 func (n *node) place(s *NodeStatus) {
 	switch n.first.Places.(type) {
-	case sentinels:
+	case topology.AtSentinels:
 		s.Topology, s.Role = "sentinel", "sentinel"
 	case *shards:
 		s.Topology, s.Role = "ring", "shard"
@@ -216,9 +201,9 @@ func (n *node) place(s *NodeStatus) {
 	topologies := n.topologies
 	n.mu.Unlock()
 	for _, t := range topologies {
-		s.Topology = t.name
-		if v := t.view.Load(); v != nil {
-			s.Role, s.Slots = v.role(n.key.addr)
+		s.Topology = t.Name()
+		if v := t.View(); v != nil {
+			s.Role, s.Slots = v.Role(n.key.addr)
 		}
 	}
 }

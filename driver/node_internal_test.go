@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/everpool/everpool/internal/topology"
 )
 
 // A manager that lets go of a node has it looked at again: its time without handles may
@@ -32,7 +34,7 @@ func TestANodeThatIsLetGoOfIsForgottenInTime(t *testing.T) {
 			t.Errorf("a node that is held: %+v", got)
 		}
 		n.release()
-		time.Sleep(lingerFor + time.Millisecond)
+		time.Sleep(topology.Linger + time.Millisecond)
 		if got := d.Nodes(); len(got) != 0 {
 			t.Errorf("%+v are left", got)
 		}

@@ -14,7 +14,7 @@ func TestOpenBindsClusterClients(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n := len(db.topology().bound); n != 1 {
+		if n := db.topology().Bound(); n != 1 {
 			t.Errorf("%s: bound %d times", url, n)
 		}
 		_ = db.Close()

@@ -15,6 +15,7 @@ import (
 
 	"github.com/everpool/everpool/internal/handle"
 	"github.com/everpool/everpool/internal/session"
+	"github.com/everpool/everpool/internal/topology"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -62,11 +63,11 @@ type binding struct {
 }
 
 // belong has the client's nodes be those of the topology.
-func (b *binding) belong(t *topology) { b.Topology, b.Places = t, t }
+func (b *binding) belong(t *topology.Topology) { b.Topology, b.Places = t, t }
 
 // topology is that of the client's nodes, or nil: each is on its own.
-func (b *binding) topology() *topology {
-	t, _ := b.Topology.(*topology)
+func (b *binding) topology() *topology.Topology {
+	t, _ := b.Topology.(*topology.Topology)
 	return t
 }
 

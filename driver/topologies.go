@@ -7,6 +7,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/everpool/everpool/internal/topology"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -50,10 +51,10 @@ func (d *Driver) ClusterOptions(o *redis.ClusterOptions) *redis.ClusterOptions {
 	b.late = func() *redis.Options { return flatten(&c) }
 	b.WaitsInDial = false
 	if c.ClusterSlots == nil {
-		asks := &clusterOracle{driver: d, options: b.asking(), seeds: c.Addrs}
-		t := newTopology(d, "cluster", asks)
-		t.moves, t.reads = true, c.ReadOnly || c.RouteByLatency || c.RouteRandomly
-		b.belong(t)
+		asks := &topology.Cluster{Home: d.home(), Options: b.asking(), Seeds: c.Addrs}
+		b.belong(topology.New(d.home(), "cluster", asks, topology.Ways{
+			Moves: true, Reads: c.ReadOnly || c.RouteByLatency || c.RouteRandomly,
+		}))
 	}
 	return &c
 }
@@ -64,17 +65,17 @@ const clusterRedirects = 8
 
 // asking returns the options of clients that ask the topology's members: they have the
 // session of the topology's own, and wait for nothing.
-func (b *binding) asking() redis.Options { return b.askingAt(hasty{}) }
+func (b *binding) asking() redis.Options { return b.askingAt(topology.Hasty{}) }
 
 // askingAt is asking, with those places to ask whether to wait for an ill node.
 func (b *binding) askingAt(places pooler.Places) redis.Options {
 	asker := *b
-	asker.late, asker.WaitsInDial, asker.Wait = nil, false, askTime
+	asker.late, asker.WaitsInDial, asker.Wait = nil, false, topology.AskTime
 	asker.Topology, asker.Places, asker.group, asker.Courses = nil, places, nil, nil
 	o := b.returned
 	o.Dialer = asker.connect
 	o.PoolSize, o.MinIdleConns, o.MaxIdleConns, o.PipelinePoolSize = 1, 0, 0, -1
-	o.MaxRetries, o.ContextTimeoutEnabled, o.ReadTimeout, o.WriteTimeout = -1, true, askTime, askTime
+	o.MaxRetries, o.ContextTimeoutEnabled, o.ReadTimeout, o.WriteTimeout = -1, true, topology.AskTime, topology.AskTime
 	o.ClientSideCache, o.ClientSideCacheConfig = nil, nil
 	return o
 }

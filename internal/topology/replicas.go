@@ -1,4 +1,4 @@
-package driver
+package topology
 
 import (
 	"maps"
@@ -28,19 +28,19 @@ const (
 
 // TurnsAway reports whether a pipeline that asks for the address shall be told that the
 // replica there is away. See [handle.Topology].
-func (t *topology) TurnsAway(addr string) bool {
-	return t.reads && t.isReplica(addr) && t.maySayAway(addr)
+func (t *Topology) TurnsAway(addr string) bool {
+	return t.ways.Reads && t.isReplica(addr) && t.maySayAway(addr)
 }
 
 // isReplica reports whether the address is a replica, as far as is known: on sentinels
 // all that the client has dialed and that isn't the primary.
-func (t *topology) isReplica(addr string) bool {
+func (t *Topology) isReplica(addr string) bool {
 	v := t.view.Load()
 	return v != nil && (v.knows(addr) || v.master != "") && !v.owns(addr)
 }
 
 // maySayAway reports whether a client may be told now that the replica is away.
-func (t *topology) maySayAway(addr string) bool {
+func (t *Topology) maySayAway(addr string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	at, said := t.saidAway[addr]
@@ -49,7 +49,7 @@ func (t *topology) maySayAway(addr string) bool {
 }
 
 // TurnedAway takes note that a pipeline was told so.
-func (t *topology) TurnedAway(addr string) {
+func (t *Topology) TurnedAway(addr string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	maps.DeleteFunc(t.saidAway, func(_ string, at time.Time) bool { return time.Since(at) >= tellEvery })
@@ -61,16 +61,16 @@ func (t *topology) TurnedAway(addr string) {
 // reading are the places of requests that only read, of a client that reads from replicas:
 // they don't wait for an ill node where a replica answers. One that was a replica before
 // may be another node's by now, and would send them back.
-type reading struct{ *topology }
+type reading struct{ *Topology }
 
 // Here reports whether a request may wait at the address.
 func (r reading) Here(addr string, slot int, ill pooler.Illness) bool {
-	return r.topology.Here(addr, slot, ill) && (!r.view.Load().isFresh(ill) || r.StandIn(addr, slot) == "")
+	return r.Topology.Here(addr, slot, ill) && (!r.view.Load().isFresh(ill) || r.StandIn(addr, slot) == "")
 }
 
 // Reading are the places of requests that only read. See [handle.Topology].
-func (t *topology) Reading() pooler.Places {
-	if !t.reads || !t.moves {
+func (t *Topology) Reading() pooler.Places {
+	if !t.ways.Reads || !t.ways.Moves {
 		return nil
 	}
 	return reading{t}
@@ -78,7 +78,7 @@ func (t *topology) Reading() pooler.Places {
 
 // StandIn returns a replica that answers for the slot, of which the address is the owner
 // as far as is known; or "". It doesn't block.
-func (t *topology) StandIn(addr string, slot int) string {
+func (t *Topology) StandIn(addr string, slot int) string {
 	v := t.view.Load()
 	if v == nil || slot < 0 || v.owner(slot) != addr {
 		return ""
@@ -87,8 +87,8 @@ func (t *topology) StandIn(addr string, slot int) string {
 	var answering []string
 	t.mu.Lock()
 	for n := range t.nodes {
-		if slices.Contains(standBy, n.key.addr) && n.Pool.Answers() {
-			answering = append(answering, n.key.addr)
+		if slices.Contains(standBy, n.Base().Addr) && n.Base().Pool.Answers() {
+			answering = append(answering, n.Base().Addr)
 		}
 	}
 	t.mu.Unlock()

@@ -1,4 +1,4 @@
-package driver
+package topology
 
 import (
 	"cmp"
@@ -12,9 +12,9 @@ import (
 	"github.com/everpool/everpool/pooler"
 )
 
-// view is what a member of a topology has said of who serves what. It doesn't
+// View is what a member of a topology has said of who serves what. It doesn't
 // change. Addresses are as go-redis writes them.
-type view struct {
+type View struct {
 	asked  time.Time // the question was sent after that
 	master string    // of everything, in a topology without slots
 	others []string  // its replicas, if they were asked for
@@ -30,10 +30,10 @@ type part struct {
 }
 
 // isFresh reports whether there is a view that was asked for since the node is ill.
-func (v *view) isFresh(ill pooler.Illness) bool { return v != nil && !v.asked.Before(ill.Since) }
+func (v *View) isFresh(ill pooler.Illness) bool { return v != nil && !v.asked.Before(ill.Since) }
 
 // owner returns who serves the slot, or "".
-func (v *view) owner(slot int) string {
+func (v *View) owner(slot int) string {
 	if v.master != "" || slot < 0 {
 		return v.master
 	}
@@ -44,7 +44,7 @@ func (v *view) owner(slot int) string {
 }
 
 // standBy returns the replicas of the slot's owner.
-func (v *view) standBy(slot int) []string {
+func (v *View) standBy(slot int) []string {
 	if v.master != "" {
 		return v.others
 	}
@@ -55,7 +55,7 @@ func (v *view) standBy(slot int) []string {
 }
 
 // nodesOf returns the owner of the slot and its replicas, or none.
-func (v *view) nodesOf(slot int) []string {
+func (v *View) nodesOf(slot int) []string {
 	i, found := slices.BinarySearchFunc(v.parts, slot, func(p part, slot int) int {
 		switch {
 		case p.last < slot:
@@ -72,17 +72,17 @@ func (v *view) nodesOf(slot int) []string {
 }
 
 // owns reports whether the address serves any slot, not as a replica.
-func (v *view) owns(addr string) bool {
+func (v *View) owns(addr string) bool {
 	return v.master == addr || slices.ContainsFunc(v.parts, func(p part) bool { return len(p.nodes) > 0 && p.nodes[0] == addr })
 }
 
 // knows reports whether the address is in the view.
-func (v *view) knows(addr string) bool {
+func (v *View) knows(addr string) bool {
 	return v.master == addr || slices.ContainsFunc(v.parts, func(p part) bool { return slices.Contains(p.nodes, addr) })
 }
 
-// role is what the view calls the address, and how many slots it owns.
-func (v *view) role(addr string) (role string, slots int) {
+// Role is what the view calls the address, and how many slots it owns.
+func (v *View) Role(addr string) (role string, slots int) {
 	if v.master == addr {
 		return "master", 0
 	}
@@ -100,7 +100,7 @@ func (v *view) role(addr string) (role string, slots int) {
 }
 
 // agrees reports whether another view says the same of who serves what.
-func (v *view) agrees(with *view) bool {
+func (v *View) agrees(with *View) bool {
 	return v.master == with.master && slices.EqualFunc(v.parts, with.parts, func(a, b part) bool {
 		return a.first == b.first && a.last == b.last && len(a.nodes) == len(b.nodes) &&
 			(len(a.nodes) == 0 || a.nodes[0] == b.nodes[0] && slices.Equal(slices.Sorted(slices.Values(a.nodes)), slices.Sorted(slices.Values(b.nodes))))
@@ -108,7 +108,7 @@ func (v *view) agrees(with *view) bool {
 }
 
 // replicasOf returns who stands by for any part that the address serves.
-func (v *view) replicasOf(addr string) []string {
+func (v *View) replicasOf(addr string) []string {
 	var all []string
 	for _, p := range v.parts {
 		if len(p.nodes) > 0 && p.nodes[0] == addr {
@@ -119,7 +119,7 @@ func (v *view) replicasOf(addr string) []string {
 }
 
 // addrs returns all addresses of the view.
-func (v *view) addrs() []string {
+func (v *View) addrs() []string {
 	var all []string
 	for _, p := range v.parts {
 		all = append(all, p.nodes...)
@@ -134,7 +134,7 @@ func (v *view) addrs() []string {
 // inherit finds the heirs, given the view before: an owner of then that owns nothing now
 // has one if a single node has all that it had, and those who are still none's owners
 // keep theirs, or have their heir's heir.
-func (v *view) inherit(before *view) {
+func (v *View) inherit(before *View) {
 	if before == nil {
 		return
 	}
@@ -161,7 +161,7 @@ func (v *view) inherit(before *view) {
 }
 
 // heirOf returns the one node that owns all slots now that the address had then.
-func (v *view) heirOf(before *view, addr string) (heir string) {
+func (v *View) heirOf(before *View, addr string) (heir string) {
 	for _, p := range before.parts {
 		if len(p.nodes) == 0 || p.nodes[0] != addr {
 			continue
@@ -177,15 +177,15 @@ func (v *view) heirOf(before *view, addr string) (heir string) {
 	return heir
 }
 
-// viewOf makes a view of what the node at origin has said, with addresses as go-redis
+// ViewOf makes a view of what the node at origin has said, with addresses as go-redis
 // makes them of it: what a node calls itself on its own machine, or without a port, is
 // of no use elsewhere. Ranges are cut to the slots that there are: who has said them may
 // be anything, and they are gone through slot by slot.
-func viewOf(slots []redis.ClusterSlot, origin string, asked time.Time) *view {
+func ViewOf(slots []redis.ClusterSlot, origin string, asked time.Time) *View {
 	host, port, _ := net.SplitHostPort(origin)
-	v := &view{asked: asked}
+	v := &View{asked: asked}
 	for _, s := range slots {
-		p := part{first: max(s.Start, 0), last: min(s.End, clusterSlots-1)}
+		p := part{first: max(s.Start, 0), last: min(s.End, Slots-1)}
 		for _, n := range s.Nodes {
 			p.nodes = append(p.nodes, seenFrom(n.Addr, host, port))
 		}

@@ -1,12 +1,10 @@
-package driver
+package topology
 
 import (
 	"context"
-	"errors"
-	"log/slog"
 	"math"
-	"net"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -34,7 +32,7 @@ func slotsOf(nodes ...[]string) []redis.ClusterSlot {
 }
 
 func TestAViewKnowsOwners(t *testing.T) {
-	v := viewOf(slotsOf([]string{"a:1", "b:1"}, []string{"c:1", "d:1"}), "a:1", time.Now())
+	v := ViewOf(slotsOf([]string{"a:1", "b:1"}, []string{"c:1", "d:1"}), "a:1", time.Now())
 	for slot, want := range map[int]string{-1: "", 0: "a:1", 8191: "a:1", 8192: "c:1", 16383: "c:1", 16384: ""} {
 		if got := v.owner(slot); got != want {
 			t.Errorf("slot %d: %q, want %q", slot, got, want)
@@ -44,7 +42,7 @@ func TestAViewKnowsOwners(t *testing.T) {
 		t.Errorf("replicas of a: %v", got)
 	}
 	for addr, want := range map[string]string{"a:1": "master", "d:1": "replica", "e:1": ""} {
-		if got, _ := v.role(addr); got != want {
+		if got, _ := v.Role(addr); got != want {
 			t.Errorf("%s is a %q, want %q", addr, got, want)
 		}
 	}
@@ -54,12 +52,12 @@ func TestAViewKnowsOwners(t *testing.T) {
 // there are.
 func TestAViewHasNoSlotsButThoseThatThereAre(t *testing.T) {
 	for _, r := range [][2]int{{0, math.MaxInt}, {math.MinInt, math.MaxInt}, {-5, 16383}, {0, 16384}} {
-		claimed := func(addr string) *view {
-			return viewOf([]redis.ClusterSlot{{Start: r[0], End: r[1], Nodes: []redis.ClusterNode{{Addr: addr}}}}, addr, time.Now())
+		claimed := func(addr string) *View {
+			return ViewOf([]redis.ClusterSlot{{Start: r[0], End: r[1], Nodes: []redis.ClusterNode{{Addr: addr}}}}, addr, time.Now())
 		}
 		v := claimed("a:1")
-		if role, n := v.role("a:1"); role != "master" || n != clusterSlots {
-			t.Fatalf("%v: a %q of %d slots, want a master of %d", r, role, n, clusterSlots)
+		if role, n := v.Role("a:1"); role != "master" || n != Slots {
+			t.Fatalf("%v: a %q of %d slots, want a master of %d", r, role, n, Slots)
 		}
 		after := claimed("b:1")
 		after.inherit(v) // slot by slot
@@ -80,15 +78,15 @@ func TestAddressesAreSeenFromWhereTheNodeWasDialed(t *testing.T) {
 		{"node.example:7000", "10.0.0.9:7001", "node.example:7000"},
 		{"10.0.0.1:0", "10.0.0.9:7001", "10.0.0.1:7001"},
 	} {
-		if got := viewOf(slotsOf([]string{c.addr}), c.origin, time.Time{}).owner(0); got != c.want {
+		if got := ViewOf(slotsOf([]string{c.addr}), c.origin, time.Time{}).owner(0); got != c.want {
 			t.Errorf("%s by %s is %s, want %s", c.addr, c.origin, got, c.want)
 		}
 	}
 }
 
 func TestAnHeirHasAllThatTheDeadHad(t *testing.T) {
-	viewed := func(before *view, nodes ...[]string) *view {
-		v := viewOf(slotsOf(nodes...), "", time.Time{})
+	viewed := func(before *View, nodes ...[]string) *View {
+		v := ViewOf(slotsOf(nodes...), "", time.Time{})
 		v.inherit(before)
 		return v
 	}
@@ -104,13 +102,13 @@ func TestAnHeirHasAllThatTheDeadHad(t *testing.T) {
 	if diff := cmp.Diff(map[string]string{"a:1": "e:1", "b:1": "e:1"}, second.heirs); diff != "" {
 		t.Errorf("the heir has died as well: %s", diff)
 	}
-	sentinels := &view{master: "b:1", heirs: map[string]string{"a:1": "b:1"}}
-	third := &view{master: "c:1"}
+	sentinels := &View{master: "b:1", heirs: map[string]string{"a:1": "b:1"}}
+	third := &View{master: "c:1"}
 	third.inherit(sentinels)
 	if diff := cmp.Diff(map[string]string{"a:1": "c:1", "b:1": "c:1"}, third.heirs); diff != "" {
 		t.Errorf("the heir of a primary has died as well: %s", diff)
 	}
-	for what, v := range map[string]*view{
+	for what, v := range map[string]*View{
 		"the heir's heirs share": viewed(one, []string{"c:1"}, []string{"d:1"}, []string{"c:1"}, []string{"d:1"}),
 		"two share what it had":  viewed(first, []string{"b:1"}, []string{"c:1"}, []string{"c:1"}, []string{"d:1"}),
 		"it has something left":  viewed(first, []string{"b:1"}, []string{"a:1"}, []string{"c:1"}, []string{"d:1"}),
@@ -124,11 +122,11 @@ func TestAnHeirHasAllThatTheDeadHad(t *testing.T) {
 
 // silentOracle says what it is told to, and counts.
 type silentOracle struct {
-	view  atomic.Pointer[view]
+	view  atomic.Pointer[View]
 	asked atomic.Int64
 }
 
-func (o *silentOracle) ask(context.Context, inquiry) *view {
+func (o *silentOracle) Ask(context.Context, Inquiry) *View {
 	o.asked.Add(1)
 	if v := o.view.Load(); v != nil {
 		fresh := *v
@@ -138,17 +136,37 @@ func (o *silentOracle) ask(context.Context, inquiry) *view {
 	return nil
 }
 
+// member is a node that its driver needs.
+type member struct{ handle.Node }
+
+func (m *member) Base() *handle.Node { return &m.Node }
+func (m *member) Join(*Topology)     {}
+func (m *member) Part(*Topology)     {}
+func (m *member) Deserted() bool     { return false }
+
+// home is a topology of a driver that is closed with the test.
+func home(t *testing.T, o Oracle, w Ways) *Topology {
+	ctx, stop := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	t.Cleanup(func() { stop(); wg.Wait() })
+	start := func(f func(context.Context)) bool {
+		wg.Go(func() { f(ctx) })
+		return true
+	}
+	return New(Home{Start: start, Forget: func(Node) {}}, "cluster", o, w)
+}
+
 // Where a request may wait depends on what is known, and since when.
 func TestWhoMayWaitForAnIllNode(t *testing.T) {
 	began := time.Now()
-	known := func(asked time.Time, nodes ...[]string) *view { return viewOf(slotsOf(nodes...), "", asked) }
+	known := func(asked time.Time, nodes ...[]string) *View { return ViewOf(slotsOf(nodes...), "", asked) }
 	before, after := began.Add(-time.Second), began.Add(time.Second)
 	a, b, both := []string{"a:1"}, []string{"b:1"}, []string{"a:1", "b:1"}
 	ill, silent := pooler.Illness{Since: began}, pooler.Illness{Since: began, Silent: true}
-	primary := &view{asked: after, master: "b:1"}
+	primary := &View{asked: after, master: "b:1"}
 	for _, c := range []struct {
 		what string
-		view *view
+		view *View
 		slot int
 		ill  pooler.Illness
 		want bool
@@ -172,21 +190,16 @@ func TestWhoMayWaitForAnIllNode(t *testing.T) {
 		{"no slot, and the node is silent", known(after, a, b), -1, silent, true},
 		{"no slot, and the others have done with the silent node", known(after, b), -1, silent, false},
 		{"the sentinels name another", primary, -1, ill, false},
-		{"the sentinels name this one", &view{asked: after, master: "a:1"}, -1, ill, true},
-		{"the sentinels named another before", &view{asked: before, master: "b:1"}, -1, ill, true},
+		{"the sentinels name this one", &View{asked: after, master: "a:1"}, -1, ill, true},
+		{"the sentinels named another before", &View{asked: before, master: "b:1"}, -1, ill, true},
 	} {
-		d, err := New(Config{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		top := newTopology(d, "cluster", &silentOracle{})
+		top := home(t, &silentOracle{}, Ways{})
 		if c.view != nil {
 			top.view.Store(c.view)
 		}
 		if got := top.Here("a:1", c.slot, c.ill); got != c.want {
 			t.Errorf("%s: %v, want %v", c.what, got, c.want)
 		}
-		_ = d.Close()
 	}
 }
 
@@ -194,15 +207,9 @@ func TestWhoMayWaitForAnIllNode(t *testing.T) {
 // among them, and what is for each node to each. Who is told that it belongs elsewhere
 // comes to the same node again, until its tries are used up.
 func TestWhatHasNoKeyWaitsAtASilentReplica(t *testing.T) {
-	d, err := New(Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = d.Close() }()
 	began := time.Now()
-	top := newTopology(d, "sentinel", &silentOracle{})
-	top.moves = true
-	top.view.Store(&view{asked: began.Add(time.Second), master: "b:1", heirs: map[string]string{"deposed:1": "b:1"}})
+	top := home(t, &silentOracle{}, Ways{Moves: true})
+	top.view.Store(&View{asked: began.Add(time.Second), master: "b:1", heirs: map[string]string{"deposed:1": "b:1"}})
 	for _, c := range []struct {
 		addr   string
 		slot   int
@@ -241,18 +248,11 @@ func (p *illPool) Release(pooler.Places) { p.released.Add(1) }
 // once the node owns nothing.
 func TestMembersAreAskedWhileAnIllNodeOwnsSomething(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, err := New(Config{Logger: slog.New(slog.DiscardHandler)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer d.Close()
 		o := &silentOracle{}
-		o.view.Store(viewOf(slotsOf([]string{"a:1", "b:1"}), "", time.Time{}))
-		top := newTopology(d, "cluster", o)
+		o.view.Store(ViewOf(slotsOf([]string{"a:1", "b:1"}), "", time.Time{}))
+		top := home(t, o, Ways{})
 		p := &illPool{}
-		n := &node{Node: handle.Node{Pool: p}, key: nodeKey{addr: "a:1"}}
-		n.attach(&binding{})
-		top.join(n)
+		top.Join(&member{Node: handle.Node{Addr: "a:1", Pool: p}})
 		time.Sleep(time.Minute)
 		if got := o.asked.Load(); got != 1 {
 			t.Errorf("asked %d times while all is well, want once", got)
@@ -264,7 +264,7 @@ func TestMembersAreAskedWhileAnIllNodeOwnsSomething(t *testing.T) {
 		if during < 20 || during > 60 {
 			t.Errorf("asked %d times in 5 s of an illness, want 20 to 60", during)
 		}
-		o.view.Store(viewOf(slotsOf([]string{"b:1"}), "", time.Time{}))
+		o.view.Store(ViewOf(slotsOf([]string{"b:1"}), "", time.Time{}))
 		time.Sleep(time.Second)
 		told := o.asked.Load()
 		if p.released.Load() == 0 || top.Here("a:1", 7, *p.ill.Load()) {
@@ -274,172 +274,5 @@ func TestMembersAreAskedWhileAnIllNodeOwnsSomething(t *testing.T) {
 		if got := o.asked.Load(); got != told {
 			t.Errorf("asked %d times more, with nothing to be known", got-told)
 		}
-	})
-}
-
-// A node that nobody uses any more, and that is in nobody's view, is forgotten.
-func TestANodeThatHasLeftIsForgotten(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d, err := New(Config{Logger: slog.New(slog.DiscardHandler), Dial: nobody})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer d.Close()
-		o := &silentOracle{}
-		o.view.Store(viewOf(slotsOf([]string{"10.0.0.1:1"}), "", time.Time{}))
-		flat := &redis.Options{}
-		b := d.complete(flat)
-		b.WaitsInDial = false
-		b.belong(newTopology(d, "cluster", o))
-		for _, addr := range []string{"10.0.0.1:1", "10.0.0.2:1"} {
-			nc, err := b.connect(t.Context(), "tcp", addr)
-			if err != nil {
-				t.Fatal(err)
-			}
-			_ = nc.Close()
-		}
-		time.Sleep(10 * time.Second)
-		nodes := d.Nodes()
-		if len(nodes) != 1 || nodes[0].Addr != "10.0.0.1:1" {
-			t.Errorf("%v are left, want the one that the cluster knows", nodes)
-		}
-	})
-}
-
-// nobody is a dialer that reaches nobody.
-func nobody(context.Context, string, string) (net.Conn, error) {
-	return nil, errors.New("nobody is there")
-}
-
-// Rings that were made with the same options count their heartbeats each for itself: a
-// shard is elsewhere once it is out of all of them.
-func TestAShardIsOutWhenItIsOutOfAllRings(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const every = time.Second
-		s := &shards{beats: make(map[string]map[*redis.Client]beat)}
-		a, b := new(redis.Client), new(redis.Client)
-		if !s.Here("s:1", -1, pooler.Illness{}) {
-			t.Error("out before a heartbeat")
-		}
-		s.note("s:1", b, true, every)
-		for i := range 3 {
-			if s.note("s:1", a, false, every) || !s.Here("s:1", -1, pooler.Illness{}) {
-				t.Errorf("out of the other ring too, at heartbeat %d of one", i+1)
-			}
-		}
-		for i := range 3 {
-			if out := s.note("s:1", b, false, every); out != (i == 2) || s.Here("s:1", -1, pooler.Illness{}) == (i == 2) {
-				t.Errorf("heartbeat %d of the other: out %v", i+1, out)
-			}
-		}
-		if s.note("s:1", a, true, every); !s.Here("s:1", -1, pooler.Illness{}) {
-			t.Error("out, though a ring has it back")
-		}
-		for range 8 { // the other ring is closed
-			time.Sleep(every)
-			s.note("s:1", b, false, every)
-		}
-		if s.Here("s:1", -1, pooler.Illness{}) {
-			t.Error("in, of a ring that isn't heard of any more")
-		}
-	})
-}
-
-// A topology whose clients are closed is told nothing any more, and is again when one
-// comes back. While a node is away they may not be closed, for all that is known.
-func TestATopologyWithoutHandlesLeavesItsNodes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d, err := New(Config{
-			Logger: slog.New(slog.DiscardHandler),
-			Dial:   func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("nobody is there") },
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = d.Close() }()
-		b := bindingOf(d.ClusterOptions(&redis.ClusterOptions{Addrs: []string{"10.0.0.1:1"}}).Dialer)
-		told := func(n *node) int {
-			n.mu.Lock()
-			defer n.mu.Unlock()
-			return len(n.topologies)
-		}
-		for range 2 {
-			var handles [2]net.Conn
-			var n *node
-			for i := range handles {
-				if n, err = d.node(b, "tcp", "10.0.0.1:1"); err != nil {
-					t.Fatal(err)
-				}
-				handles[i] = b.handleOn(n, n.key.addr)
-			}
-			time.Sleep(time.Minute)
-			if got := told(n); got != 1 {
-				t.Errorf("%d topologies are told, want 1", got)
-			}
-			_ = handles[0].Close()
-			time.Sleep(time.Minute)
-			if got := told(n); got != 1 {
-				t.Errorf("with a handle left %d topologies are told, want 1", got)
-			}
-			_ = handles[1].Close()
-			time.Sleep(expectedFor - time.Second)
-			if got := told(n); got != 1 {
-				t.Errorf("without handles %d topologies are told of a node that is away, want 1", got)
-			}
-			time.Sleep(retireAfter + time.Second)
-			if got := told(n); got != 0 {
-				t.Errorf("without handles %d topologies are told, want none", got)
-			}
-		}
-	})
-}
-
-// While handles for a node that is away are made on its heir, the node is looked for, and
-// the members are asked whether it still is.
-func TestANodeWithAnHeirIsLookedForWhenItIsDialed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const node, heir = "10.0.0.1:1", "10.0.0.2:1"
-		var dials atomic.Int64 // of the node
-		d, err := New(Config{
-			Logger: slog.New(slog.DiscardHandler),
-			Dial: func(_ context.Context, _, addr string) (net.Conn, error) {
-				if addr == node {
-					dials.Add(1)
-				}
-				return nil, errors.New("nobody is there")
-			},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = d.Close() }()
-		b := bindingOf(d.ClusterOptions(&redis.ClusterOptions{Addrs: []string{node}}).Dialer)
-		oracle := new(silentOracle)
-		b.belong(newTopology(d, "cluster", oracle))
-		n, err := d.node(b, "tcp", node)
-		if err != nil {
-			t.Fatal(err)
-		}
-		nudge(n)
-		time.Sleep(time.Hour) // nobody asks for it any more
-		v := viewOf(slotsOf([]string{heir}), "", time.Now())
-		v.heirs = map[string]string{node: heir}
-		oracle.view.Store(v)
-		b.topology().take(v)
-		time.Sleep(time.Minute)
-		before, asked := dials.Load(), oracle.asked.Load()
-		got, err := b.nodeFor("tcp", node)
-		if err != nil || got.key.addr != heir {
-			t.Fatalf("the handle is on %v: %v", got, err)
-		}
-		time.Sleep(time.Second)
-		if dials.Load() == before {
-			t.Error("the node isn't looked for")
-		}
-		if oracle.asked.Load() == asked {
-			t.Error("nobody is asked")
-		}
-		b.detach(got)
-		b.detach(n)
 	})
 }

@@ -1,4 +1,4 @@
-package driver
+package topology
 
 import (
 	"context"
@@ -9,23 +9,23 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// clusterOracle asks nodes of a cluster for the slots.
-type clusterOracle struct {
-	driver  *Driver
-	options redis.Options // of a client that asks
-	seeds   []string
+// Cluster asks nodes of a cluster for the slots.
+type Cluster struct {
+	Home    Home
+	Options redis.Options // of a client that asks
+	Seeds   []string
 }
 
-// ask asks one node, and another when that one takes long. Those who stand by for an
+// Ask asks one node, and another when that one takes long. Those who stand by for an
 // ill node come first every other time: they know first that they have taken over.
-func (o *clusterOracle) ask(ctx context.Context, about inquiry) *view {
+func (o *Cluster) Ask(ctx context.Context, about Inquiry) *View {
 	members := o.members(about)
-	answers := make(chan *view, len(members))
+	answers := make(chan *View, len(members))
 	for left := len(members); left > 0; {
 		if len(members) > 0 {
 			addr := members[0]
 			members = members[1:]
-			o.driver.start(func(context.Context) { answers <- o.slots(ctx, addr) })
+			o.Home.Start(func(context.Context) { answers <- o.slots(ctx, addr) })
 		}
 		hedge := time.NewTimer(hedgeAfter)
 		select {
@@ -46,8 +46,8 @@ func (o *clusterOracle) ask(ctx context.Context, about inquiry) *view {
 // members are the nodes to be asked, in their order, and none that is ill. Those that
 // clients have dialed are asked as long as there is no view, as when the only seed has
 // gone at once: later they may be of the cluster no more.
-func (o *clusterOracle) members(about inquiry) []string {
-	all := slices.Clone(o.seeds)
+func (o *Cluster) members(about Inquiry) []string {
+	all := slices.Clone(o.Seeds)
 	var standBy []string
 	if known := about.known; known != nil {
 		all = append(all, known.addrs()...)
@@ -73,8 +73,8 @@ func (o *clusterOracle) members(about inquiry) []string {
 }
 
 // slots asks one node. It returns nil if that doesn't know.
-func (o *clusterOracle) slots(ctx context.Context, addr string) *view {
-	options := o.options
+func (o *Cluster) slots(ctx context.Context, addr string) *View {
+	options := o.Options
 	options.Addr = addr
 	c := redis.NewClient(&options)
 	defer func() { _ = c.Close() }()
@@ -83,5 +83,5 @@ func (o *clusterOracle) slots(ctx context.Context, addr string) *view {
 	if err != nil || len(slots) == 0 {
 		return nil
 	}
-	return viewOf(slots, addr, asked)
+	return ViewOf(slots, addr, asked)
 }

@@ -1,4 +1,4 @@
-package driver
+package topology
 
 import (
 	"testing"
@@ -10,7 +10,7 @@ import (
 // MOVED.
 func TestThatAReplicaIsAwayIsToldOnceInAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		top := newTopology(nil, "cluster", nil)
+		top := New(Home{}, "cluster", nil, Ways{})
 		for range 3 {
 			for _, c := range []struct {
 				pause time.Duration
