@@ -2,6 +2,7 @@ package pooler
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 )
 
@@ -9,7 +10,7 @@ import (
 func (p *Pool) Serves() bool { return p.health.serves.Load() }
 
 // Answers reports whether requests may expect to be answered soon. See [Pooler].
-func (p *Pool) Answers() bool { return p.Serves() && p.doubts.running.Load() == 0 }
+func (p *Pool) Answers() bool { return p.health.answers.Load() && p.doubts.running.Load() == 0 }
 
 // Await blocks until the node serves. See [Pooler].
 func (p *Pool) Await(ctx context.Context, r Request, limit time.Duration) error {
@@ -116,15 +117,29 @@ func (p *Pool) servesLocked() bool {
 // servingLocked is the number of connections that are no handle's own.
 func (p *Pool) servingLocked() int { return len(p.conns.all) - p.conns.pinned - p.conns.beyond }
 
-// settleServesLocked keeps what Serves says, and releases those who await the node
-// once it serves.
+// answersLocked reports whether requests may expect to be answered soon. A node that isn't
+// up answers on the connections that nobody holds: what waits there may be sent away, and
+// must not be sent there for that.
+func (p *Pool) answersLocked() bool {
+	free := p.conns.lanes - p.conns.yielding + p.conns.idle
+	return p.servesLocked() && (p.health.state == StateUp || free > 0)
+}
+
+// settleServesLocked keeps what Serves and Answers say, and releases those who await the
+// node once it serves.
 func (p *Pool) settleServesLocked() {
 	serves := p.servesLocked()
-	if p.health.serves.Load() != serves {
-		p.health.serves.Store(serves)
-	}
+	settle(&p.health.serves, serves)
+	settle(&p.health.answers, p.answersLocked())
 	if serves {
 		p.releaseLocked(everyone, nil)
+	}
+}
+
+// settle stores what is new: others read it all the time.
+func settle(to *atomic.Bool, now bool) {
+	if to.Load() != now {
+		to.Store(now)
 	}
 }
 

@@ -145,8 +145,16 @@ func TestANodeServesWhileItIsUpOrHasConnectionsThatAreNobodysOwn(t *testing.T) {
 		if s := pt.pool.Stats(); s.State == pooler.StateUp || !pt.pool.Serves() {
 			t.Errorf("%v, serves %t: with connections that work it does", s.State, pt.pool.Serves())
 		}
+		if !pt.pool.Answers() || !pt.pool.Illness().Answers {
+			t.Error("it has a connection that nobody holds, and doesn't answer")
+		}
 		w.cancel(context.Canceled)
 		w.await()
+		held := pt.get(pt.plain)
+		if !pt.pool.Serves() || pt.pool.Answers() || pt.pool.Illness().Answers {
+			t.Error("it answers, with connections that are all held")
+		}
+		pt.put(held)
 		idle.Fail(pooler.CloseRead, errors.New("lost"))
 		pt.fail(leased)
 		pt.fake.ResetAll()

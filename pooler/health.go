@@ -37,6 +37,7 @@ type health struct {
 	lost     bool          // a connection was, and no dial has succeeded since
 	failFast *time.Timer
 	serves   atomic.Bool // servesLocked, for those without the lock
+	answers  atomic.Bool // answersLocked, likewise
 	awaiting waiterList  // callers that wait until the node serves
 
 	unreadyUntil time.Duration // until when nothing is dialed without a request

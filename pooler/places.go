@@ -20,6 +20,8 @@ type Illness struct {
 	Silent bool
 	// Serves says that it has connections on which it may serve all the same.
 	Serves bool
+	// Answers says that some of those are held by nobody: see [Pooler.Answers].
+	Answers bool
 }
 
 // Ill reports whether the node isn't well.
@@ -45,7 +47,7 @@ func (p *Pool) Illness() Illness {
 func (p *Pool) illnessLocked() Illness {
 	switch {
 	case p.health.state != StateUp:
-		return Illness{Since: p.health.downTime, Serves: p.servesLocked()}
+		return Illness{Since: p.health.downTime, Serves: p.servesLocked(), Answers: p.answersLocked()}
 	case p.doubts.running.Load() > 0:
 		return Illness{Since: p.start.Add(p.doubts.began), Silent: true}
 	}

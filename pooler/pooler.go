@@ -126,8 +126,8 @@ type Pooler interface {
 	// callers wait for a node that doesn't where go-redis honours their contexts:
 	// in the dial of a handle. Serves takes no lock.
 	Serves() bool
-	// Answers reports whether the node serves and isn't silent (see Illness). It takes no
-	// lock.
+	// Answers reports whether the node serves and isn't silent (see Illness), and, if it
+	// isn't up, has connections that nobody holds. It takes no lock.
 	Answers() bool
 	// Await blocks until the node serves, first come, first served. It leases
 	// nothing and is no request. It fails with ErrNodeDown when the node has not

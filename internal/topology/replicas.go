@@ -61,11 +61,18 @@ func (t *Topology) TurnedAway(addr string) {
 // reading are the places of requests that only read, of a client that reads from replicas:
 // they don't wait for an ill node where a replica answers. One that was a replica before
 // may be another node's by now, and would send them back.
+//
+// Its invariant: no two nodes send a read to each other. A primary sends it to a replica
+// that answers, and that keeps it for as long as it does.
 type reading struct{ *Topology }
 
 // Here reports whether a request may wait at the address.
 func (r reading) Here(addr string, slot int, ill pooler.Illness) bool {
-	return r.Topology.Here(addr, slot, ill) && (!r.view.Load().isFresh(ill) || r.StandIn(addr, slot) == "")
+	v := r.view.Load()
+	if r.Topology.Here(addr, slot, ill) {
+		return !v.isFresh(ill) || r.StandIn(addr, slot) == ""
+	}
+	return ill.Answers && v != nil && slices.Contains(v.standBy(slot), addr)
 }
 
 // Reading are the places of requests that only read. See [handle.Topology].

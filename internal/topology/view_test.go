@@ -242,7 +242,40 @@ func (p *illPool) Illness() pooler.Illness {
 	return pooler.Illness{}
 }
 
+func (p *illPool) Answers() bool { return p.Illness().Answers }
+
 func (p *illPool) Release(pooler.Places) { p.released.Add(1) }
+
+// A read that a primary sends to its replica isn't sent back: whatever is known of either,
+// one of the two keeps it.
+func TestNoTwoNodesSendAReadToEachOther(t *testing.T) {
+	began := time.Now()
+	states := map[string]pooler.Illness{
+		"well": {Answers: true}, "ill": {Since: began}, "silent": {Since: began, Silent: true},
+		"all held": {Since: began, Serves: true}, "refuses more": {Since: began, Serves: true, Answers: true},
+	}
+	for a, ofPrimary := range states {
+		for b, ofReplica := range states {
+			top := home(t, &silentOracle{}, Ways{Moves: true, Reads: true})
+			top.view.Store(ViewOf(slotsOf([]string{"a:1", "b:1"}), "", began.Add(time.Second)))
+			keeps := func(addr string, ill pooler.Illness) bool {
+				return !ill.Ill() || top.Reading().Here(addr, 7, ill)
+			}
+			for addr, ill := range map[string]pooler.Illness{"a:1": ofPrimary, "b:1": ofReplica} {
+				p := &illPool{}
+				p.ill.Store(&ill)
+				top.Join(&member{Node: handle.Node{Addr: addr, Pool: p}})
+			}
+			primary, replica := keeps("a:1", ofPrimary), keeps("b:1", ofReplica)
+			if !primary && !replica {
+				t.Errorf("a primary that is %s and a replica that is %s send reads to each other", a, b)
+			}
+			if ofPrimary.Ill() && primary == ofReplica.Answers {
+				t.Errorf("a primary that is %s keeps reads: %t, where its replica is %s", a, primary, b)
+			}
+		}
+	}
+}
 
 // Members are asked as soon as a node is ill, again and again but ever less, and no more
 // once the node owns nothing.
