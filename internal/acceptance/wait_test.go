@@ -160,8 +160,8 @@ func TestWaitFollowsTheWriteToItsSharedConnection(t *testing.T) {
 	if waits.Load() == 0 || gone.Load() != 0 || during == 0 {
 		t.Errorf("%d WAITs, %d refused, %d reads beside them; want 60, 0, some", waits.Load(), gone.Load(), during)
 	}
-	if st.Dials > 4 {
-		t.Errorf("%d dials, want at most 4", st.Dials)
+	if silent := st.Closes[pooler.CloseSilence]; st.Dials > 4+silent { // as a slow machine may seem
+		t.Errorf("%d dials, %d connections closed as silent, want 4 more at most", st.Dials, silent)
 	}
 	saw.check(t, server.Do(t, "GET", "counter:"+s.name))
 }
