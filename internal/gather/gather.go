@@ -205,6 +205,7 @@ func newChain(g *Gatherer, process redis.ProcessHook, retries retries) *chain {
 	c := &chain{g: g, process: process, retries: retries, tally: new(tally)}
 	for i := range c.lines {
 		c.lines[i].chain = c
+		c.lines[i].replies.begin()
 	}
 	g.mu.Lock()
 	g.tallies[c.tally] = true
@@ -271,7 +272,11 @@ func (c *chain) gather(ctx context.Context, cmd redis.Cmder) error {
 		return c.process(ctx, cmd) // it is off by now
 	case alone:
 		defer l.landAlone(b)
-		return c.process(ctx, cmd)
+		err := c.process(ctx, cmd)
+		if err == nil {
+			c.weigh(cmd, effect, key)
+		}
+		return err
 	}
 	if !mayLeave {
 		<-b.over
@@ -280,6 +285,15 @@ func (c *chain) gather(ctx context.Context, cmd redis.Cmder) error {
 	}
 	b.raise()
 	return c.tell(ctx, cmd, run, effect, key)
+}
+
+// weigh notes how large the reply to a command was.
+func (c *chain) weigh(cmd redis.Cmder, effect command.Effect, key string) {
+	size := kindOf(cmd).size(cmd)
+	c.lines[c.g.lines[effect]].replies.note(size)
+	if size > largeReply {
+		c.large.note(key, size)
+	}
 }
 
 // direct runs a command that isn't gathered for that reason.
@@ -306,11 +320,12 @@ func (c *chain) again(ctx context.Context, cmd redis.Cmder) error {
 func (c *chain) tell(ctx context.Context, cmd, run redis.Cmder, effect command.Effect, key string) error {
 	switch err := run.Err(); {
 	case err == nil:
-		if size := kindOf(run).size(run); size > largeReply {
-			c.large.note(key, size)
-		}
+		c.weigh(run, effect, key)
 	case c.retries.most > 0 && triesAgain(err):
-		return c.again(ctx, cmd)
+		if err = c.again(ctx, cmd); err == nil {
+			c.weigh(cmd, effect, key)
+		}
+		return err
 	case effect != command.Read && isAnothers(err):
 		run.SetErr(c.g.cfg.Unknown(err))
 	}

@@ -757,6 +757,44 @@ func TestAFullBatch(t *testing.T) {
 	})
 }
 
+// A batch is full, too, when the replies to it are going to be as much as a server's output
+// buffer should have to take at once.
+func TestABatchIsFullOfReplies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const callers, size = 90, 8 << 10
+		s := server{answer: func(cmd redis.Cmder) error {
+			cmd.(*redis.StringCmd).SetVal(strings.Repeat("v", size))
+			return nil
+		}}
+		_, c := newTestChain(&s)
+		for range 200 { // the chain learns how large replies are
+			call(background, c, "get", "key")
+		}
+		for range 2 {
+			var w crowd
+			s.seen()
+			s.hold()
+			for i := range callers {
+				w.call(background, c, "get", fmt.Sprint("key:", i))
+			}
+			s.release()
+			w.wg.Wait()
+			synctest.Wait()
+			_, batches := s.seen()
+			n := 0
+			for _, batch := range batches {
+				n += len(batch)
+				if len(batch)*size > fullOfReplies*5/4 {
+					t.Errorf("a batch of %d", len(batch))
+				}
+			}
+			if n < callers/2 || len(batches) > 8 {
+				t.Errorf("%d commands in %d batches", n, len(batches))
+			}
+		}
+	})
+}
+
 // A full batch that lands while others are under way isn't followed by another: flights
 // would stay more than they should be.
 func TestAFullBatchIsNotFollowed(t *testing.T) {
