@@ -318,7 +318,9 @@ func (c *chain) again(ctx context.Context, cmd redis.Cmder) error {
 // tell ends the call of a command whose batch is over. After an error after which go-redis
 // would try a single command again, it does.
 func (c *chain) tell(ctx context.Context, cmd, run redis.Cmder, effect command.Effect, key string) error {
-	switch err := run.Err(); {
+	err := ofOne(run.Err())
+	run.SetErr(err)
+	switch {
 	case err == nil:
 		c.weigh(run, effect, key)
 	case c.retries.most > 0 && triesAgain(err):

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"runtime"
 	"slices"
 	"strings"
@@ -519,6 +520,9 @@ func TestWhatGoesOnAlone(t *testing.T) {
 	}{
 		{"refused for now", loading, true},
 		{"lost", fmt.Errorf("lost: %w", io.EOF), true},
+		{"never sent", &pooler.Error{Err: pooler.ErrWaitTimeout}, true},
+		{"to be sent elsewhere", fmt.Errorf("of the driver: %w", &pooler.Error{Err: pooler.ErrElsewhere}), true},
+		{"down", &pooler.Error{Err: pooler.ErrNodeDown}, false},
 		{"none", redis.Nil, false},
 		{"refused", redisError("WRONGTYPE Operation against a key"), false},
 		{"moved", redisError("MOVED 1 127.0.0.1:1"), false},
@@ -543,6 +547,29 @@ func TestWhatGoesOnAlone(t *testing.T) {
 					t.Errorf("told %v", err)
 				}
 			})
+		})
+	}
+}
+
+// Where a cluster's or a ring's client has to try again, it is told of what was never sent
+// as a single command is: it does so after the error of a dial.
+func TestWhatWasNeverSentIsToldAsOfASingleCommand(t *testing.T) {
+	for _, test := range []struct {
+		word error
+		late bool
+	}{{pooler.ErrWaitTimeout, true}, {pooler.ErrElsewhere, false}} {
+		synctest.Test(t, func(t *testing.T) {
+			s, w, _, c := busy()
+			c.retries.most = 0
+			w.call(background, c, "get", "a")
+			s.whole = func() error { return &pooler.Error{Err: test.word, Node: "127.0.0.1:1"} }
+			s.release()
+			w.wg.Wait()
+			err := w.err("get", "a")
+			op, ok := errors.AsType[*net.OpError](err)
+			if !ok || op.Op != "dial" || op.Timeout() != test.late || errors.Is(err, redis.ErrPoolTimeout) != test.late || !errors.Is(err, test.word) {
+				t.Errorf("%v: told %#v", test.word, err)
+			}
 		})
 	}
 }
