@@ -17,10 +17,11 @@ type Config struct {
 	From    int // callers inside, the one that comes among them
 	Flights int // at a time, of each line
 	Largest int // commands of a batch
-	Worth   int // commands that a flight has to have on average; with less, gathering rests
+	Worth   int // commands of the flight that a command is in, on average; with less, gathering rests
 
 	// Alike reports whether the same is true of commands of both effects when they
-	// are lost, so that they may be in one batch.
+	// are lost, so that they may be in one batch. Those that read are with none that
+	// write, for which a server may wait (CLIENT PAUSE WRITE, FAILOVER).
 	Alike func(a, b command.Effect) bool
 
 	// Unknown makes the error of a command that may have run, whose caller has left
@@ -75,7 +76,7 @@ func New(cfg Config) *Gatherer {
 	g.from.Store(int64(cfg.From))
 	for e := command.Idempotent; e <= command.Unsafe; e++ {
 		g.lines[e] = g.lines[e-1]
-		if !cfg.Alike(e-1, e) {
+		if e-1 == command.Read || !cfg.Alike(e-1, e) {
 			g.lines[e]++
 		}
 	}
