@@ -35,6 +35,29 @@ func triesAgain(err error) bool {
 	return network
 }
 
+// ofOne is the error of a batch as one of its commands would have it alone. A pipeline that
+// was never sent is told so in words after which go-redis doesn't try it again, since
+// not all of its commands would be told what became of them then; a batch isn't tried again.
+func ofOne(err error) error {
+	e, ok := errors.AsType[*pooler.Error](err)
+	if !ok || triesAgain(err) || !errors.Is(e, pooler.ErrWaitTimeout) && !errors.Is(e, pooler.ErrElsewhere) {
+		return err
+	}
+	return &net.OpError{Op: "dial", Net: "everpool", Err: unsentError{e}}
+}
+
+// unsentError: there was no connection for a batch.
+type unsentError struct{ err *pooler.Error }
+
+func (e unsentError) Error() string { return e.err.Error() }
+func (e unsentError) Unwrap() error { return e.err }
+
+// Timeout reports whether it was waited for in vain.
+func (e unsentError) Timeout() bool { return errors.Is(e.err, pooler.ErrWaitTimeout) }
+
+// Is reports whether target is go-redis's name for the same thing.
+func (e unsentError) Is(target error) bool { return target == redis.ErrPoolTimeout && e.Timeout() }
+
 // isPassing reports whether the server, which has not run the command, may run it soon.
 func isPassing(refusal string) bool {
 	for _, begin := range []string{

@@ -25,6 +25,8 @@ type line struct {
 	open   *batch
 	timer  *time.Timer // nil until a batch has had to wait
 	armed  bool        // the timer will look at what is gathering
+
+	replies replies
 }
 
 // batch is commands that run as one pipeline.
@@ -69,7 +71,7 @@ func (l *line) board(cmd redis.Cmder, mayLeave bool) (b *batch, at int) {
 	}
 	b = l.open
 	b.cmds = append(b.cmds, cmd)
-	if b.full = len(b.cmds) >= cfg.Largest; b.full || l.flying < cfg.Flights {
+	if b.full = len(b.cmds) >= cfg.Largest || l.replies.fill(len(b.cmds)); b.full || l.flying < cfg.Flights {
 		go l.fly(l.departLocked())
 	}
 	return b, len(b.cmds) - 1

@@ -1,6 +1,8 @@
 package gather
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -184,7 +186,7 @@ func ruleFor(cmd redis.Cmder, mayLeave bool) (r *rule, key string, why Reason) {
 	switch {
 	case r == nil:
 		return nil, "", OtherCommand
-	case k == nil || k.of&(r.of|ofAny) == 0:
+	case k == nil || k.of&(resultOf(cmd, r)|ofAny) == 0:
 		return nil, "", OtherResult
 	case len(args) > maxArgs:
 		return nil, "", Large
@@ -213,6 +215,31 @@ func ruleFor(cmd redis.Cmder, mayLeave bool) (r *rule, key string, why Reason) {
 	}
 	return r, key, Gathered
 }
+
+// resultOf is the type of the result that the command's reply has with its arguments. Where
+// the caller expects another one, a part of the reply is left unread, or more than it.
+func resultOf(cmd redis.Cmder, r *rule) result {
+	args := cmd.Args()
+	switch cmd.Name() {
+	case "lpop", "rpop":
+		if len(args) > 2 { // a count
+			return ofStrings
+		}
+		return ofString
+	case "zrange", "zrangebyscore", "zrevrange":
+		if slices.ContainsFunc(args, isWithScores) {
+			return ofScores
+		}
+		return ofStrings
+	case "zrank", "zrevrank":
+		if len(args) > 3 { // WITHSCORE
+			return 0
+		}
+	}
+	return r.of
+}
+
+func isWithScores(arg any) bool { return strings.EqualFold(word(arg), "withscores") }
 
 // rule is what is known of a command that is gathered.
 type rule struct {

@@ -10,7 +10,8 @@
 // These hold:
 //
 //   - A batch is of one chain, and of commands for which the same is true when they are
-//     lost: those that must not run twice are with none that may.
+//     lost: those that must not run twice are with none that may. Reads are with no
+//     writes, which a server may hold back for a while (CLIENT PAUSE WRITE).
 //   - No batch is run again. A command that had an error after which go-redis would try
 //     again goes on alone, as it would have done from the start.
 //   - A command of a caller that may leave (its context can be canceled) is a copy in

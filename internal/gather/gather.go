@@ -17,10 +17,11 @@ type Config struct {
 	From    int // callers inside, the one that comes among them
 	Flights int // at a time, of each line
 	Largest int // commands of a batch
-	Worth   int // commands that a flight has to have on average; with less, gathering rests
+	Worth   int // commands of the flight that a command is in, on average; with less, gathering rests
 
 	// Alike reports whether the same is true of commands of both effects when they
-	// are lost, so that they may be in one batch.
+	// are lost, so that they may be in one batch. Those that read are with none that
+	// write, for which a server may wait (CLIENT PAUSE WRITE, FAILOVER).
 	Alike func(a, b command.Effect) bool
 
 	// Unknown makes the error of a command that may have run, whose caller has left
@@ -75,7 +76,7 @@ func New(cfg Config) *Gatherer {
 	g.from.Store(int64(cfg.From))
 	for e := command.Idempotent; e <= command.Unsafe; e++ {
 		g.lines[e] = g.lines[e-1]
-		if !cfg.Alike(e-1, e) {
+		if e-1 == command.Read || !cfg.Alike(e-1, e) {
 			g.lines[e]++
 		}
 	}
@@ -205,6 +206,7 @@ func newChain(g *Gatherer, process redis.ProcessHook, retries retries) *chain {
 	c := &chain{g: g, process: process, retries: retries, tally: new(tally)}
 	for i := range c.lines {
 		c.lines[i].chain = c
+		c.lines[i].replies.begin()
 	}
 	g.mu.Lock()
 	g.tallies[c.tally] = true
@@ -271,7 +273,11 @@ func (c *chain) gather(ctx context.Context, cmd redis.Cmder) error {
 		return c.process(ctx, cmd) // it is off by now
 	case alone:
 		defer l.landAlone(b)
-		return c.process(ctx, cmd)
+		err := c.process(ctx, cmd)
+		if err == nil {
+			c.weigh(cmd, effect, key)
+		}
+		return err
 	}
 	if !mayLeave {
 		<-b.over
@@ -280,6 +286,15 @@ func (c *chain) gather(ctx context.Context, cmd redis.Cmder) error {
 	}
 	b.raise()
 	return c.tell(ctx, cmd, run, effect, key)
+}
+
+// weigh notes how large the reply to a command was.
+func (c *chain) weigh(cmd redis.Cmder, effect command.Effect, key string) {
+	size := kindOf(cmd).size(cmd)
+	c.lines[c.g.lines[effect]].replies.note(size)
+	if size > largeReply {
+		c.large.note(key, size)
+	}
 }
 
 // direct runs a command that isn't gathered for that reason.
@@ -304,13 +319,16 @@ func (c *chain) again(ctx context.Context, cmd redis.Cmder) error {
 // tell ends the call of a command whose batch is over. After an error after which go-redis
 // would try a single command again, it does.
 func (c *chain) tell(ctx context.Context, cmd, run redis.Cmder, effect command.Effect, key string) error {
-	switch err := run.Err(); {
+	err := ofOne(run.Err())
+	run.SetErr(err)
+	switch {
 	case err == nil:
-		if size := kindOf(run).size(run); size > largeReply {
-			c.large.note(key, size)
-		}
+		c.weigh(run, effect, key)
 	case c.retries.most > 0 && triesAgain(err):
-		return c.again(ctx, cmd)
+		if err = c.again(ctx, cmd); err == nil {
+			c.weigh(cmd, effect, key)
+		}
+		return err
 	case effect != command.Read && isAnothers(err):
 		run.SetErr(c.g.cfg.Unknown(err))
 	}

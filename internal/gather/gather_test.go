@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"runtime"
 	"slices"
 	"strings"
@@ -261,9 +262,9 @@ func TestEffectsDontMix(t *testing.T) {
 		alike func(a, b command.Effect) bool
 		want  [][]string
 	}{
-		{"safe", safe, [][]string{{"get a", "set b v", "set c v EX 10", "zadd h 1 m"}, {"set d v NX", "set e v GET", "incr f"}}},
+		{"safe", safe, [][]string{{"get a"}, {"set b v", "set c v EX 10", "zadd h 1 m"}, {"set d v NX", "set e v GET", "incr f"}}},
 		{"none", func(a, b command.Effect) bool { return (a == command.Read) == (b == command.Read) }, [][]string{{"get a"}, {"set b v", "set c v EX 10", "set d v NX", "set e v GET", "incr f", "zadd h 1 m"}}},
-		{"all", func(a, b command.Effect) bool { return true }, [][]string{{"get a", "set b v", "set c v EX 10", "set d v NX", "set e v GET", "incr f", "zadd h 1 m"}}},
+		{"all", func(a, b command.Effect) bool { return true }, [][]string{{"get a"}, {"set b v", "set c v EX 10", "set d v NX", "set e v GET", "incr f", "zadd h 1 m"}}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -298,7 +299,7 @@ func TestEffectsDontMix(t *testing.T) {
 						}
 					}
 				}
-				if len(left) > 0 || got["incr f"] == got["get a"] && test.name != "all" {
+				if len(left) > 0 || got["set b v"] == got["get a"] || got["incr f"] == got["set b v"] && test.name == "safe" {
 					t.Errorf("%q are in %q", left, batches)
 				}
 			})
@@ -326,6 +327,11 @@ func TestWhatIsNotGathered(t *testing.T) {
 		{"transaction", redis.NewStatusCmd(background, "multi"), OtherCommand},
 		{"no name", redis.NewCmd(background), OtherCommand},
 		{"reply of another type", redis.NewIntCmd(background, "get", "key"), OtherResult},
+		{"list where a string is expected", redis.NewStringCmd(background, "lpop", "key", 2), OtherResult},
+		{"string where a list is expected", redis.NewStringSliceCmd(background, "RPOP", "key"), OtherResult},
+		{"scores where there are none", redis.NewZSliceCmd(background, "zrange", "key", 0, -1), OtherResult},
+		{"scores that aren't expected", redis.NewStringSliceCmd(background, "zrevrange", "key", 0, -1, []byte("WithScores")), OtherResult},
+		{"a rank with its score", redis.NewIntCmd(background, "zrank", "key", "member", "withscore"), OtherResult},
 		{"raw writer", redis.NewRawWriteToCmd(background, io.Discard, "get", "key"), OtherResult},
 		{"type of the user's", marshals{redis.NewStringCmd(background, "get", "key")}, OtherResult},
 		{"marshals itself", redis.NewStatusCmd(background, "set", "key", errors.New("text")), OtherArgument},
@@ -514,6 +520,9 @@ func TestWhatGoesOnAlone(t *testing.T) {
 	}{
 		{"refused for now", loading, true},
 		{"lost", fmt.Errorf("lost: %w", io.EOF), true},
+		{"never sent", &pooler.Error{Err: pooler.ErrWaitTimeout}, true},
+		{"to be sent elsewhere", fmt.Errorf("of the driver: %w", &pooler.Error{Err: pooler.ErrElsewhere}), true},
+		{"down", &pooler.Error{Err: pooler.ErrNodeDown}, false},
 		{"none", redis.Nil, false},
 		{"refused", redisError("WRONGTYPE Operation against a key"), false},
 		{"moved", redisError("MOVED 1 127.0.0.1:1"), false},
@@ -538,6 +547,29 @@ func TestWhatGoesOnAlone(t *testing.T) {
 					t.Errorf("told %v", err)
 				}
 			})
+		})
+	}
+}
+
+// Where a cluster's or a ring's client has to try again, it is told of what was never sent
+// as a single command is: it does so after the error of a dial.
+func TestWhatWasNeverSentIsToldAsOfASingleCommand(t *testing.T) {
+	for _, test := range []struct {
+		word error
+		late bool
+	}{{pooler.ErrWaitTimeout, true}, {pooler.ErrElsewhere, false}} {
+		synctest.Test(t, func(t *testing.T) {
+			s, w, _, c := busy()
+			c.retries.most = 0
+			w.call(background, c, "get", "a")
+			s.whole = func() error { return &pooler.Error{Err: test.word, Node: "127.0.0.1:1"} }
+			s.release()
+			w.wg.Wait()
+			err := w.err("get", "a")
+			op, ok := errors.AsType[*net.OpError](err)
+			if !ok || op.Op != "dial" || op.Timeout() != test.late || errors.Is(err, redis.ErrPoolTimeout) != test.late || !errors.Is(err, test.word) {
+				t.Errorf("%v: told %#v", test.word, err)
+			}
 		})
 	}
 }
@@ -752,6 +784,44 @@ func TestAFullBatch(t *testing.T) {
 	})
 }
 
+// A batch is full, too, when the replies to it are going to be as much as a server's output
+// buffer should have to take at once.
+func TestABatchIsFullOfReplies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const callers, size = 90, 8 << 10
+		s := server{answer: func(cmd redis.Cmder) error {
+			cmd.(*redis.StringCmd).SetVal(strings.Repeat("v", size))
+			return nil
+		}}
+		_, c := newTestChain(&s)
+		for range 200 { // the chain learns how large replies are
+			call(background, c, "get", "key")
+		}
+		for range 2 {
+			var w crowd
+			s.seen()
+			s.hold()
+			for i := range callers {
+				w.call(background, c, "get", fmt.Sprint("key:", i))
+			}
+			s.release()
+			w.wg.Wait()
+			synctest.Wait()
+			_, batches := s.seen()
+			n := 0
+			for _, batch := range batches {
+				n += len(batch)
+				if len(batch)*size > fullOfReplies*5/4 {
+					t.Errorf("a batch of %d", len(batch))
+				}
+			}
+			if n < callers/2 || len(batches) > 8 {
+				t.Errorf("%d commands in %d batches", n, len(batches))
+			}
+		}
+	})
+}
+
 // A full batch that lands while others are under way isn't followed by another: flights
 // would stay more than they should be.
 func TestAFullBatchIsNotFollowed(t *testing.T) {
@@ -827,6 +897,11 @@ func TestThinBatchesRest(t *testing.T) {
 		flights(telling, 2)
 		if n := get(1); n != 0 {
 			t.Errorf("%d went straight on after batches of 2", n)
+		}
+		flights(telling-2, 1) // with that call, as of the few writes of callers who mostly read
+		flights(1, 10)
+		if n := get(1); n != 0 {
+			t.Errorf("%d went straight on where most commands were in a batch of 10", n)
 		}
 		flights(telling, 1)
 		if n := get(restCalls + 1); n != restCalls {

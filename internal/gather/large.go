@@ -76,3 +76,27 @@ func (l *large) family(key string) (*family, uint64) {
 	h := maphash.String(seed, key)
 	return &l.families[h%256], h
 }
+
+// replies is how large replies of a line have been of late.
+type replies struct{ sum atomic.Int64 } // of the last recent, about
+
+const (
+	recent     = 64      // replies that the mean is of
+	firstReply = 1 << 10 // what a reply is taken for before any was seen
+
+	// fullOfReplies is how many bytes of replies make a batch full. A server may have the
+	// replies to all of a pipeline in its output buffer, and closes the connection at a
+	// client-output-buffer-limit.
+	fullOfReplies = 256 << 10
+)
+
+func (r *replies) begin() { r.sum.Store(recent * firstReply) }
+
+// note notes the size of a reply. Of concurrent ones it may lose some.
+func (r *replies) note(size int) {
+	sum := r.sum.Load()
+	r.sum.Store(sum - sum/recent + int64(size))
+}
+
+// fill reports whether replies to n commands are as much as a batch is to have.
+func (r *replies) fill(n int) bool { return int64(n)*(r.sum.Load()/recent) >= fullOfReplies }

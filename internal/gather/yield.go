@@ -15,6 +15,7 @@ type yield struct {
 	mu      sync.Mutex
 	flights int
 	carried int
+	beside  int // for each command that was carried: how many were in its flight
 }
 
 // How many flights tell, and how many calls a rest lasts: so long that trying costs a
@@ -27,17 +28,19 @@ const (
 // rests reports whether the call is to go straight on.
 func (y *yield) rests() bool { return y.rest.Load() > 0 && y.rest.Add(-1) >= 0 }
 
-// landed counts a flight of n commands, each of which is to carry so many on average.
+// landed counts a flight of n commands. On average a command is to be one of so many: a line
+// that has few (the writes of callers who mostly read) says nothing of the others.
 func (y *yield) landed(n, worth int) {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	y.flights++
 	y.carried += n
+	y.beside += n * n
 	if y.flights < telling {
 		return
 	}
-	if y.carried < telling*worth {
+	if y.beside < y.carried*worth {
 		y.rest.Store(restCalls)
 	}
-	y.flights, y.carried = 0, 0
+	y.flights, y.carried, y.beside = 0, 0, 0
 }
