@@ -21,18 +21,17 @@ import (
 // [Driver.Gather]. The zero value is a good configuration.
 type GatherConfig struct {
 	// From is how many calls of one client, or of one node of a cluster or ring, are
-	// under way at least when a command is gathered, itself among them. While batches
-	// have less than three quarters of that (or of Largest) on average, commands go straight
-	// on. 0: 24.
+	// under way at least when a command is gathered, itself among them. While the batch of
+	// a command has less than three quarters of that (or of Largest) on average, commands go
+	// straight on. 0: 24.
 	From int
-
 	// Flights is how many batches of a client or node are under way at a time, apart
-	// for commands that may run twice and for those that must not. There are more when
-	// they take longer than milliseconds (others take the place of those that stand still),
-	// and of batches that are full. 0: 1.
+	// for commands that read, for those that write and may run twice, and for those that
+	// must not. There are more when they take longer than milliseconds (others take the
+	// place of those that stand still), and of batches that are full. 0: 1.
 	Flights int
-
-	// Largest is how many commands a batch has at most: then it doesn't wait. 0: 4000.
+	// Largest is how many commands a batch has at most: then it doesn't wait. One whose
+	// replies are expected to be 256 KiB is full, too. 0: 4000.
 	Largest int
 }
 
@@ -146,7 +145,7 @@ func WithGathering() Option { return optionFunc(func(o *opening) { o.gathers = t
 func (db *DB) gather() error {
 	detach, err := db.Driver.Gather(db)
 	if err == nil {
-		db.ends = append(db.ends, func() error { detach(); return nil })
+		db.detach = detach
 	}
 	return err
 }

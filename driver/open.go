@@ -30,12 +30,16 @@ type DB struct {
 	binding *binding
 	shared  bool           // the driver is a manager's, and outlives the client
 	ends    []func() error // of what was started for the client
+	detach  func()         // ends its gathering; nil: there is none
 }
 
 // Close closes the client, then the driver, unless that is a [Manager]'s. Like
 // go-redis's own it fails with [redis.ErrClosed] when called again.
 func (db *DB) Close() error {
 	err := errors.Join(db.end(), db.UniversalClient.Close())
+	if db.detach != nil {
+		db.detach() // which waits for batches, and those now wait for no reply
+	}
 	if db.shared {
 		return err
 	}
