@@ -1,0 +1,51 @@
+package driver_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/everpool/everpool/driver"
+)
+
+// A caller whose read is under way when its shard dies may be canceled: with the stock pool
+// the next dial ends by that, on everpool those of single nodes and sentinels go to the
+// dial, too, where it is seen.
+func TestACanceledReadOfADeadShardEnds(t *testing.T) {
+	for _, name := range []string{"stock", "everpool"} {
+		t.Run(name, func(t *testing.T) {
+			inLab(t, driver.Config{}, func(t *lab) {
+				o := &redis.RingOptions{Addrs: map[string]string{"one": labAddr}, HeartbeatFrequency: time.Hour, ReadTimeout: 3 * time.Second}
+				o.Dialer = t.f.Dial
+				if name == "everpool" {
+					o.Dialer = nil
+					o = t.d.RingOptions(o)
+				}
+				rdb := redis.NewRing(o)
+				t.Cleanup(func() { _ = rdb.Close() })
+				if err := rdb.Set(t.Context(), "k", 1, 0).Err(); err != nil {
+					t.Fatal(err)
+				}
+				t.f.Freeze(true)
+				ctx, cancel := context.WithCancel(t.Context())
+				ended := make(chan error, 1)
+				go func() { ended <- rdb.Get(ctx, "k").Err() }()
+				synctest.Wait()
+				t.f.DownRefused() // which loses the connection
+				time.Sleep(500 * time.Millisecond)
+				canceled := time.Now()
+				cancel()
+				err := <-ended
+				if late := time.Since(canceled); late > 200*time.Millisecond {
+					t.Errorf("canceled, and told %v after %v", err, late)
+				}
+				t.f.Freeze(false)
+				t.f.Up()
+				time.Sleep(time.Minute) // dials that nobody waits for any more end
+			})
+		})
+	}
+}
