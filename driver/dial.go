@@ -25,8 +25,19 @@ func dialSocket(ctx context.Context, network, addr string) (net.Conn, error) {
 	d := net.Dialer{
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 5 * time.Second, Count: 3},
 		Control:         setUserTimeout,
+		Resolver:        ownLookups(),
 	}
 	return d.DialContext(ctx, network, addr)
+}
+
+// ownLookups is the system's resolver without the lookups that others wait for: a resolver
+// has all that ask for a name at a time share one, so one that is lost holds up the next
+// dials too, for as long as they follow each other closely enough.
+func ownLookups() *net.Resolver {
+	if r := net.DefaultResolver; r != nil {
+		return &net.Resolver{PreferGo: r.PreferGo, StrictErrors: r.StrictErrors, Dial: r.Dial}
+	}
+	return new(net.Resolver)
 }
 
 // reach dials where the address is said to be.

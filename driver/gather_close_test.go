@@ -50,7 +50,7 @@ func TestCloseWaitsForNoBatch(t *testing.T) {
 				}
 				t.f.Freeze(false)
 				wg.Wait()
-				<-closed
+				_ = <-closed
 				for _, err := range errs {
 					if err != nil && !errors.Is(err, redis.ErrClosed) {
 						t.Errorf("told %v", err)

@@ -117,6 +117,8 @@ func (h *handle) verdictLocked(f fate, l loss, err error) (pooler.Outcome, error
 	node := h.node.Addr
 	told, outcome := error(&lostError{node, err}), pooler.Failed
 	switch {
+	case f == tellUnknown && l.cause == died && h.client.Retries == 0 && errors.Is(err, io.EOF) && h.b.any(endsTheServer):
+		told = io.EOF // go-redis takes it for success; it would have what comes back shut down as well, if it tried again
 	case f == tellUnknown && l.cause == late:
 		told, outcome = &lateError{node}, pooler.Unknown
 	case f == tellUnknown:
@@ -154,6 +156,8 @@ func (h *handle) verdictLocked(f fate, l loss, err error) (pooler.Outcome, error
 	}
 	return outcome, told
 }
+
+func endsTheServer(r run) bool { return r.name() == "SHUTDOWN" }
 
 func asksAfterWrite(r run) bool { return r.afterWrite }
 

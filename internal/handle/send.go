@@ -285,8 +285,8 @@ func (h *handle) alight() error {
 func (h *handle) requestLocked(runs []run) pooler.Request {
 	req := pooler.Request{Session: h.shake.in.Pool, Deadline: h.writeByLocked(), WaitTimeout: h.client.Wait, Name: runs[0].name()}
 	switch p := h.client.Places; {
-	case p == nil && h.client.WaitsInDial:
-		req.Place = pooler.Place{Places: inDial{}, Slot: -1}
+	case h.client.WaitsInDial && h.client.Topology == nil:
+		req.Place = pooler.Place{Places: inDial{p}, Slot: -1}
 	case p != nil:
 		if h.readsLocked(runs) {
 			p = h.client.Topology.Reading()

@@ -20,10 +20,19 @@ var triedOnce = []string{
 
 // inDial are the places of requests whose client waits for its node in the dial: once
 // the node doesn't serve none waits in the pool, where only deadlines are seen.
-type inDial struct{}
+type inDial struct {
+	others pooler.Places // where it may be served, of a ring; nil: at the node alone
+}
 
 // Here is true while the node may serve.
-func (inDial) Here(_ string, _ int, ill pooler.Illness) bool { return ill.Silent || ill.Serves }
+func (d inDial) Here(addr string, slot int, ill pooler.Illness) bool {
+	return (ill.Silent || ill.Serves) && d.stays(addr, slot, ill)
+}
+
+// stays reports whether the request is for the node still.
+func (d inDial) stays(addr string, slot int, ill pooler.Illness) bool {
+	return d.others == nil || d.others.Here(addr, slot, ill)
+}
 
 // obtain asks the pool for something on the handle's behalf. If the node goes away
 // meanwhile it is awaited, unless go-redis had better bring the request again.
@@ -36,7 +45,7 @@ func obtain[T any](h *handle, req pooler.Request, get func(context.Context, pool
 		if err == nil || h.err != nil {
 			return got, err
 		}
-		if req.Deadline, err = h.afterRefusal(req, err); err != nil {
+		if req.Deadline, err = h.afterRefusal(&req, err); err != nil {
 			return got, err
 		}
 	}
@@ -44,13 +53,13 @@ func obtain[T any](h *handle, req pooler.Request, get func(context.Context, pool
 
 // afterRefusal returns the deadline of another try, at once or after the node was
 // awaited, or why there is none.
-func (h *handle) afterRefusal(req pooler.Request, err error) (time.Time, error) {
+func (h *handle) afterRefusal(req *pooler.Request, err error) (time.Time, error) {
 	e, ok := errors.AsType[*pooler.Error](err)
-	_, dials := req.Place.Places.(inDial)
+	places, dials := req.Place.Places.(inDial)
 	switch {
 	case ok && errors.Is(e, pooler.ErrWaitTimeout) && h.waitsAgain():
 		return h.waitAgain(req.Deadline, e)
-	case !ok || !dials || !errors.Is(e, pooler.ErrElsewhere):
+	case !ok || !dials || !errors.Is(e, pooler.ErrElsewhere) || !places.stays(h.node.Addr, req.Place.Slot, pooler.Illness{}):
 		return req.Deadline, err
 	case h.b.any(subscribes): // go-redis dials for it, where it waits, whatever it is told
 		e.Err = pooler.ErrNodeDown
@@ -61,6 +70,9 @@ func (h *handle) afterRefusal(req pooler.Request, err error) (time.Time, error) 
 			return req.Deadline, err
 		}
 		return by, still
+	case places.others != nil:
+		req.Place.Places = places.others // waits in the pool, while the shard is in
+		return req.Deadline, nil
 	case req.NoWait:
 		return req.Deadline, pooler.ErrWouldWait
 	}
@@ -104,7 +116,9 @@ func obtainOnce[T any](h *handle, req pooler.Request, get func(context.Context, 
 // where it sees contexts. It does so for a single command of a client, unless that is tried
 // once; a Conn or a Tx would be of no use any more.
 func (h *handle) goesToDial() bool {
-	return Vetoes && !h.client.Tracks && h.client.Retries > 0 && !h.b.shaking && !h.b.sticks() && callers.Include(callers.ClientProcess) && !slices.ContainsFunc(triedOnce, callers.Include)
+	return Vetoes && !h.client.Tracks && h.client.Retries > 0 && !h.b.shaking && !h.b.sticks() &&
+		callers.Include(callers.ClientProcess) && !slices.ContainsFunc(triedOnce, callers.Include) &&
+		(h.client.Places == nil || callers.Include(callers.RingProcess)) // a ring tries again, and its shards don't
 }
 
 // dialGrace is how long a node that is away is awaited before go-redis is to bring the

@@ -48,7 +48,7 @@ type State struct {
 	steps []step
 
 	next    map[string]edge // by the exact bytes of the command
-	refused map[string][]byte
+	refused map[string]refusal
 	flights map[flightKey]underWay
 	users   int    // handles in this state
 	used    uint64 // Memory.clock when a handle last came here
@@ -81,6 +81,16 @@ type edge struct {
 	reply []byte
 	login bool // it authenticates
 }
+
+// refusal is a reply by which the server doesn't know a command.
+type refusal struct {
+	reply []byte
+	at    time.Time
+}
+
+// refusedFor is for how long it is answered from memory: a server may be replaced by a newer
+// one, behind a proxy or a name, with no outage to be noticed.
+const refusedFor = 10 * time.Second
 
 // flightKey is what handles wait for together: a step that one of their client takes.
 type flightKey struct {
@@ -115,7 +125,7 @@ func (m *Memory) newSession(steps []step, key string) *State {
 	}
 	return &State{
 		Pool: pooler.NewSession(ps...), steps: steps, Key: key, RESP3: slices.ContainsFunc(steps, step.isRESP3),
-		next: make(map[string]edge), refused: make(map[string][]byte), flights: make(map[flightKey]underWay),
+		next: make(map[string]edge), refused: make(map[string]refusal), flights: make(map[flightKey]underWay),
 	}
 }
 
@@ -162,8 +172,8 @@ func (m *Memory) Ask(s *State, frame []byte, who *Identity) (a Answer) {
 			a.Check = true
 		}
 	}
-	if reply, ok := s.refused[string(frame)]; ok {
-		return Answer{Reply: reply}
+	if r, ok := s.refused[string(frame)]; ok && time.Since(r.at) < refusedFor {
+		return Answer{Reply: r.reply}
 	}
 	if f, led := m.leadLocked(s, frame, who); !led {
 		a.awaits(f)
@@ -230,13 +240,13 @@ func (m *Memory) Doubt(s *State, frame []byte) {
 	delete(s.next, string(frame))
 }
 
-// Refuse remembers that the server doesn't know the command, until the node
+// Refuse remembers that the server doesn't know the command, for a while, or until the node
 // comes back from an outage.
 func (m *Memory) Refuse(s *State, frame, reply []byte) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if len(s.refused) < maxRefusals && len(reply) <= MaxReply {
-		s.refused[string(frame)] = bytes.Clone(reply)
+	if _, known := s.refused[string(frame)]; (known || len(s.refused) < maxRefusals) && len(reply) <= MaxReply {
+		s.refused[string(frame)] = refusal{bytes.Clone(reply), time.Now()}
 	}
 }
 
@@ -387,8 +397,8 @@ func (m *Memory) Lend(key string, frame []byte, who *Identity) (reply []byte, re
 	if s == nil {
 		return nil, false
 	}
-	if reply, refused = s.refused[string(frame)]; refused {
-		return reply, true
+	if r, ok := s.refused[string(frame)]; ok {
+		return r.reply, true
 	}
 	k, ok := s.next[string(frame)]
 	if !ok || k.to.Pool.Dead() || m.checks(s, k) && !who.isLetInto(k.to) {
