@@ -50,7 +50,9 @@ func TestCloseWaitsForNoBatch(t *testing.T) {
 				}
 				t.f.Freeze(false)
 				wg.Wait()
-				_ = <-closed
+				if err := <-closed; err != nil {
+					t.Error(err)
+				}
 				for _, err := range errs {
 					if err != nil && !errors.Is(err, redis.ErrClosed) {
 						t.Errorf("told %v", err)
