@@ -152,7 +152,7 @@ func TestWhatACallerIsTold(t *testing.T) {
 		{"an INCR, answered with no RESP", loss{cause: garbled, ran: true, effect: command.Unsafe}, RetryAll, garbage, []error{pooler.ErrProtocol, pooler.ErrUnknownOutcome}, false},
 		{"a transaction that was cut in Write", loss{cause: died, ran: true, write: true, tx: true, effect: command.Unsafe}, RetryAll, reset, []error{pooler.ErrUnknownOutcome}, false},
 	} {
-		h := &handle{seat: seat{node: &Node{Network: "tcp", Addr: "n"}}}
+		h := &handle{seat: seat{node: &Node{Network: "tcp", Addr: "n"}, client: &Client{Retries: 3}}}
 		_, err := h.verdictLocked(row.l.decide(row.retry), row.l, row.err)
 		for _, want := range row.want {
 			if !errors.Is(err, want) {
@@ -202,7 +202,7 @@ func TestACallerIsToldThatItsContextHasEnded(t *testing.T) {
 			{"a context's deadline that is to come", ended.Add(time.Hour), false},
 			{"a client's timeout", ended.Round(0), false},
 		} {
-			h := &handle{seat: seat{node: &Node{Network: "tcp", Addr: "n"}}, readBy: given(by.at)}
+			h := &handle{seat: seat{node: &Node{Network: "tcp", Addr: "n"}, client: &Client{Retries: 3}}, readBy: given(by.at)}
 			h.writeBy = given(by.at)
 			f := row.l.decide(RetrySafe)
 			_, err := h.verdictLocked(f, row.l, row.err)
