@@ -32,10 +32,10 @@ func (c *clients) add(b *binding) {
 	s.handles++
 }
 
-func (c *clients) remove(b *binding) {
-	s := c.of[b.Identity]
+func (c *clients) remove(who *session.Identity) {
+	s := c.of[who]
 	if s.handles--; s.handles == 0 {
-		delete(c.of, b.Identity)
+		delete(c.of, who)
 	}
 }
 

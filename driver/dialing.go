@@ -29,7 +29,7 @@ func (b *binding) connect(ctx context.Context, network, addr string) (net.Conn, 
 		return handle.NewBroken(err, network, addr), nil
 	}
 	if b.WaitsInDial && ctx.Err() != nil && callers.Include(callers.PubSubConn) {
-		b.detach(n)
+		n.drop(&b.Client)
 		return nil, &net.OpError{Op: "dial", Net: network, Addr: handle.Address{Net: network, Addr: addr}, Err: context.Cause(ctx)}
 	}
 	if !b.WaitsInDial || n.Pool.Serves() {
@@ -46,7 +46,7 @@ func (b *binding) connect(ctx context.Context, network, addr string) (net.Conn, 
 		ctx = context.WithoutCancel(ctx)
 	}
 	for err = n.Await(ctx, b.Places, limit); errors.Is(err, pooler.ErrElsewhere); err = n.Await(ctx, b.Places, limit) {
-		b.detach(n)
+		n.drop(&b.Client)
 		was := n
 		if n, err = b.nodeFor(network, addr); err != nil {
 			return handle.NewBroken(err, network, addr), nil
@@ -60,15 +60,15 @@ func (b *binding) connect(ctx context.Context, network, addr string) (net.Conn, 
 	case err == nil:
 		return b.handleOn(n, addr), nil
 	case subscribes:
-		b.detach(n)
+		n.drop(&b.Client)
 		return nil, &dialError{net.OpError{Op: "dial", Net: network, Addr: handle.Address{Net: network, Addr: addr}, Err: handle.Adapt(err)}}
 	}
-	return handle.NewFailed(&n.Node, &b.Client, addr, func() { b.detach(n) }, err), nil
+	return handle.NewFailed(&n.Node, &b.Client, addr, err), nil
 }
 
 // handleOn makes a handle.
 func (b *binding) handleOn(n *node, dialed string) net.Conn {
-	return handle.New(&n.Node, &b.Client, dialed, func() { b.detach(n) })
+	return handle.New(&n.Node, &b.Client, dialed)
 }
 
 // dialError is the error of a dial that had no network in it.
@@ -95,15 +95,6 @@ func (b *binding) nodeFor(network, addr string) (*node, error) {
 	}
 	nudge(n) // it is asked for, and to be known as well when it is
 	t.Review()
-	b.detach(n)
+	n.drop(&b.Client)
 	return b.driver.node(b, network, heir)
-}
-
-// detach takes back what driver.attach has counted.
-func (b *binding) detach(n *node) {
-	n.detach(b)
-	b.driver.resize(n)
-	if t := b.topology(); t != nil {
-		t.Detach()
-	}
 }

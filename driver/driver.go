@@ -277,7 +277,7 @@ func (d *Driver) newNode(b *binding, key nodeKey) (*node, error) {
 		Node: handle.Node{Network: key.network, Addr: key.addr, Memory: session.NewMemory()},
 		key:  key, first: b, firsts: d.newFirsts(), forget: d.forget,
 	}
-	n.Unknown = func() { n.firsts.unknownOutcome(key.addr) }
+	n.Unknown, n.Left = func() { n.firsts.unknownOutcome(key.addr) }, n.drop
 	cfg := b.pool
 	limits := cfg.Limits()
 	tell := d.cfg.Pool.OnEvent

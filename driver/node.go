@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/everpool/everpool/internal/handle"
+	"github.com/everpool/everpool/internal/session"
 	"github.com/everpool/everpool/internal/topology"
 	"github.com/everpool/everpool/pooler"
 )
@@ -77,10 +78,19 @@ func (n *node) attach(b *binding) {
 	}
 }
 
-func (n *node) detach(b *binding) {
+// drop takes back what [Driver.attach] has counted for a handle of the client.
+func (n *node) drop(c *handle.Client) {
+	n.detach(c.Identity)
+	n.first.driver.resize(n)
+	if t, ok := c.Topology.(*topology.Topology); ok {
+		t.Detach()
+	}
+}
+
+func (n *node) detach(who *session.Identity) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.clients.remove(b)
+	n.clients.remove(who)
 	if n.handles--; n.handles == 0 {
 		n.left = time.Now()
 		n.lingerLocked()

@@ -27,7 +27,7 @@ func TestANodeThatIsLetGoOfIsForgottenInTime(t *testing.T) {
 			t.Fatal(err)
 		}
 		n.hold()
-		n.detach(b)
+		n.drop(&b.Client)
 		n.linger.Stop() // as when it has found the node needed in the moment before
 		time.Sleep(time.Minute)
 		if got := d.Nodes(); len(got) != 1 {

@@ -196,7 +196,7 @@ func TestANodeWithAnHeirIsLookedForWhenItIsDialed(t *testing.T) {
 		if oracle.asked.Load() == asked {
 			t.Error("nobody is asked")
 		}
-		b.detach(got)
-		b.detach(n)
+		got.drop(&b.Client)
+		n.drop(&b.Client)
 	})
 }

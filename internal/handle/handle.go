@@ -57,7 +57,6 @@ type seat struct {
 	node   *Node
 	client *Client
 	dialed string // the address that go-redis has dialed: the node's, or whose heir it is
-	left   func() // has the handle counted no more
 }
 
 // ending is how a handle has ended, if it has.
@@ -73,8 +72,8 @@ type wrote struct {
 	in *session.State
 }
 
-func newHandle(n *Node, c *Client, dialed string, left func()) *handle {
-	h := &handle{seat: seat{n, c, dialed, left}, ride: ride{Rider: pooler.NewRider()}}
+func newHandle(n *Node, c *Client, dialed string) *handle {
+	h := &handle{seat: seat{n, c, dialed}, ride: ride{Rider: pooler.NewRider()}}
 	h.shake = handshake{memory: n.Memory, who: c.Identity, in: n.Memory.Root()}
 	h.b.init()
 	n.Memory.Enter(h.shake.in)
@@ -337,7 +336,7 @@ func (h *handle) Close() error {
 	}
 	h.ride.Close()
 	h.caller.Leave()
-	h.left()
+	h.node.Left(h.client)
 	return nil
 }
 

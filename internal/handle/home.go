@@ -26,7 +26,8 @@ type Node struct {
 	Pool          pooler.Pooler
 	Shares        bool // the pool has shared connections
 	Memory        *session.Memory
-	Unknown       func() // is called when a caller is told that an outcome is unknown
+	Unknown       func()        // is called when a caller is told that an outcome is unknown
+	Left          func(*Client) // is called when go-redis closes a handle of the client
 
 	buffers buffers // for large batches
 }
@@ -124,15 +125,12 @@ func (r Retry) MayRepeat(e command.Effect) bool {
 	}
 }
 
-// New returns a handle on the node, which was dialed as dialed, for the client. left is
-// called once, when go-redis closes it.
-func New(n *Node, c *Client, dialed string, left func()) net.Conn {
-	return newHandle(n, c, dialed, left).show()
-}
+// New returns a handle on the node, which was dialed as dialed, for the client.
+func New(n *Node, c *Client, dialed string) net.Conn { return newHandle(n, c, dialed).show() }
 
 // NewFailed returns a handle whose handshake fails with err.
-func NewFailed(n *Node, c *Client, dialed string, left func(), err error) net.Conn {
-	h := newHandle(n, c, dialed, left)
+func NewFailed(n *Node, c *Client, dialed string, err error) net.Conn {
+	h := newHandle(n, c, dialed)
 	h.err = inHandshake(Adapt(err))
 	return h.show()
 }
