@@ -276,6 +276,7 @@ func (m *Memory) Extend(s *State, frame, reply []byte, slots command.Slots, who 
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	delete(s.refused, string(frame)) // the server knows it by now
 	to := m.stateLocked(follow(s.steps, st), who.fixed)
 	if to == nil || to == s {
 		return to
