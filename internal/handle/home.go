@@ -51,6 +51,7 @@ type Client struct {
 	// written.
 	WaitsInDial bool
 
+	Ring     bool     // it is a ring, which tries again; the clients of its shards don't
 	Topology Topology // of the client's nodes; nil: each is on its own
 	Courses  *Courses // nil: the client reads no pushes
 
