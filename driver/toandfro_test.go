@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/everpool/everpool/driver"
 	"github.com/everpool/everpool/internal/testkit"
+	"github.com/everpool/everpool/pooler"
 )
 
 // A primary and its replica that have lost all their connections but those that a caller
@@ -34,6 +37,7 @@ func TestReadsAreNotSentToAndFroBetweenNodesThatAreBothIll(t *testing.T) {
 		}
 		var refuses atomic.Bool
 		nodes := make(map[string]*testkit.Fake)
+		var mu sync.Mutex
 		held := make(map[string]*testkit.FakeConn) // by a caller, by the node
 		done := make(chan struct{})
 		for _, addr := range []string{primary, replica, other} {
@@ -45,7 +49,9 @@ func TestReadsAreNotSentToAndFroBetweenNodesThatAreBothIll(t *testing.T) {
 			})
 			f.Handle("GET", func(*testkit.FakeConn, []string) []byte { return testkit.ReplyBulk(addr) })
 			f.Handle("BLPOP", func(c *testkit.FakeConn, _ []string) []byte {
+				mu.Lock()
 				held[addr] = c
+				mu.Unlock()
 				<-done
 				return []byte("_\r\n")
 			})
@@ -95,5 +101,40 @@ func TestReadsAreNotSentToAndFroBetweenNodesThatAreBothIll(t *testing.T) {
 			time.Sleep(50 * time.Millisecond)
 		}
 		close(done)
+	})
+}
+
+// A replica that accepts no more connections, and has some of another session only, keeps
+// no read of a session that it can't serve: the primary is well.
+func TestAReadDoesNotWaitAtAReplicaThatAnswersOnlyOthers(t *testing.T) {
+	bothWays(t, func(t *testing.T, shared int) {
+		inShard(t, []string{primary, replica}, func(s *shard) {
+			s.d = newDriver(s.T, driver.Config{
+				Pool: pooler.Config{SharedConns: shared}, Logger: slog.New(slog.DiscardHandler), Dial: s.dial,
+			})
+			one := s.client(&redis.ClusterOptions{ReadOnly: true, ClientName: "one"})
+			other := s.client(&redis.ClusterOptions{ReadOnly: true, ClientName: "other"})
+			get := func(rdb *redis.ClusterClient, want string) {
+				s.Helper()
+				if got, err := rdb.Get(s.Context(), "k").Result(); got != want {
+					s.Errorf("read from %q, not %q: %v", got, want, err)
+				}
+			}
+			get(other, replica)
+			stay := s.nodes[replica].Conns()
+			get(one, replica)
+			full := replica
+			s.refuses.Store(&full)
+			for _, c := range s.nodes[replica].Conns() {
+				if !slices.Contains(stay, c) {
+					c.ResetNow()
+				}
+			}
+			synctest.Wait()
+			for range 3 {
+				get(one, primary)
+				get(other, replica)
+			}
+		})
 	})
 }
