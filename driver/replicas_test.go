@@ -25,6 +25,8 @@ type shard struct {
 	nodes map[string]*testkit.Fake
 	d     *driver.Driver
 	asked atomic.Int64 // for the slots
+
+	refuses atomic.Pointer[string] // the address of a node that accepts no more connections
 }
 
 const primary, replica, replica2 = "10.0.0.1:6379", "10.0.0.2:6379", "10.0.0.3:6379"
@@ -52,16 +54,18 @@ func inShard(t *testing.T, addrs []string, run func(s *shard)) {
 		}
 		s.d = newDriver(t, driver.Config{
 			Logger: slog.New(slog.DiscardHandler),
-			Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
-				f := s.nodes[addr]
-				if f == nil {
-					return nil, fmt.Errorf("%w: %s", syscall.ECONNREFUSED, addr)
-				}
-				return f.Dial(ctx, network, addr)
-			},
+			Dial:   s.dial,
 		})
 		run(s)
 	})
+}
+
+func (s *shard) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	f := s.nodes[addr]
+	if full := s.refuses.Load(); f == nil || full != nil && addr == *full {
+		return nil, fmt.Errorf("%w: %s", syscall.ECONNREFUSED, addr)
+	}
+	return f.Dial(ctx, network, addr)
 }
 
 func (s *shard) client(o *redis.ClusterOptions) *redis.ClusterClient {

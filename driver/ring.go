@@ -47,7 +47,7 @@ func (d *Driver) RingOptions(o *redis.RingOptions) *redis.RingOptions {
 	}
 	transfer(&c, flat)
 	c.NewClient = quietClients(c.NewClient)
-	b.late = func() *redis.Options { return flatten(&c) }
+	b.Ring, b.late = true, func() *redis.Options { return flatten(&c) }
 	if c.HeartbeatFn == nil {
 		shards := &shards{beats: make(map[string]map[*redis.Client]beat)}
 		b.Places = shards

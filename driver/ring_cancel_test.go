@@ -49,3 +49,28 @@ func TestACanceledReadOfADeadShardEnds(t *testing.T) {
 		})
 	}
 }
+
+// The client of a shard, which code has from ForEachShard, has no retries: a command of its
+// own waits for the shard to be back, whoever looks after the ring.
+func TestACommandOfAShardsClientWaitsForTheShard(t *testing.T) {
+	for name, beat := range map[string]func(context.Context, *redis.Client) bool{
+		"heartbeat": nil, "HeartbeatFn": func(context.Context, *redis.Client) bool { return true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBothLabs(t, driver.Config{}, func(t *lab) {
+				o := &redis.RingOptions{Addrs: map[string]string{"one": labAddr}, HeartbeatFrequency: time.Hour, HeartbeatFn: beat}
+				rdb := redis.NewRing(t.d.RingOptions(o))
+				t.Cleanup(func() { _ = rdb.Close() })
+				if err := rdb.Set(t.Context(), "k", 1, 0).Err(); err != nil {
+					t.Fatal(err)
+				}
+				t.f.DownRefused()
+				time.AfterFunc(2*time.Second, t.f.Up)
+				get := func(ctx context.Context, shard *redis.Client) error { return shard.Get(ctx, "k").Err() }
+				if err := rdb.ForEachShard(t.Context(), get); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}

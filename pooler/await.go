@@ -10,7 +10,10 @@ import (
 func (p *Pool) Serves() bool { return p.health.serves.Load() }
 
 // Answers reports whether requests may expect to be answered soon. See [Pooler].
-func (p *Pool) Answers() bool { return p.health.answers.Load() && p.doubts.running.Load() == 0 }
+func (p *Pool) Answers() bool { return p.health.answers.Load() }
+
+// Well reports whether the node isn't ill. See [Pooler].
+func (p *Pool) Well() bool { return !p.health.ill.Load() }
 
 // Await blocks until the node serves. See [Pooler].
 func (p *Pool) Await(ctx context.Context, r Request, limit time.Duration) error {
@@ -122,15 +125,16 @@ func (p *Pool) servingLocked() int { return len(p.conns.all) - p.conns.pinned - 
 // must not be sent there for that.
 func (p *Pool) answersLocked() bool {
 	free := p.conns.lanes - p.conns.yielding + p.conns.idle
-	return p.servesLocked() && (p.health.state == StateUp || free > 0)
+	return p.servesLocked() && p.doubts.running.Load() == 0 && (p.health.state == StateUp || free > 0)
 }
 
-// settleServesLocked keeps what Serves and Answers say, and releases those who await the
+// settleServesLocked keeps what Serves, Answers and Well say, and releases those who await the
 // node once it serves.
 func (p *Pool) settleServesLocked() {
 	serves := p.servesLocked()
 	settle(&p.health.serves, serves)
 	settle(&p.health.answers, p.answersLocked())
+	settle(&p.health.ill, p.isIllLocked())
 	if serves {
 		p.releaseLocked(everyone, nil)
 	}

@@ -145,6 +145,9 @@ func TestANodeServesWhileItIsUpOrHasConnectionsThatAreNobodysOwn(t *testing.T) {
 		if s := pt.pool.Stats(); s.State == pooler.StateUp || !pt.pool.Serves() {
 			t.Errorf("%v, serves %t: with connections that work it does", s.State, pt.pool.Serves())
 		}
+		if pt.pool.Well() {
+			t.Error("it is well, and not up")
+		}
 		if !pt.pool.Answers() || !pt.pool.Illness().Answers {
 			t.Error("it has a connection that nobody holds, and doesn't answer")
 		}

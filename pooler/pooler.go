@@ -129,6 +129,8 @@ type Pooler interface {
 	// Answers reports whether the node serves and isn't silent (see Illness), and, if it
 	// isn't up, has connections that nobody holds. It takes no lock.
 	Answers() bool
+	// Well reports whether the node isn't ill (see Illness). It takes no lock.
+	Well() bool
 	// Await blocks until the node serves, first come, first served. It leases
 	// nothing and is no request. It fails with ErrNodeDown when the node has not
 	// served for FailFastAfter, or the wait has taken limit (0: no limit of its

@@ -3,7 +3,8 @@
 // what of a request may run twice and what its caller is told (decide.go).
 //
 // A driver says which node a handle is on, what its client is like, and what the client's
-// nodes are to each other: [Node], [Client] and [Topology].
+// nodes are to each other: [Node], [Client] and [Topology]. Sentinels, of which one is
+// enough, are [Alternatives].
 package handle
 
 import (
@@ -52,6 +53,7 @@ type Client struct {
 	// written.
 	WaitsInDial bool
 
+	Ring     bool     // it is a ring, which tries again; the clients of its shards don't
 	Topology Topology // of the client's nodes; nil: each is on its own
 	Courses  *Courses // nil: the client reads no pushes
 

@@ -118,7 +118,7 @@ func obtainOnce[T any](h *handle, req pooler.Request, get func(context.Context, 
 func (h *handle) goesToDial() bool {
 	return Vetoes && !h.client.Tracks && h.client.Retries > 0 && !h.b.shaking && !h.b.sticks() &&
 		callers.Include(callers.ClientProcess) && !slices.ContainsFunc(triedOnce, callers.Include) &&
-		(h.client.Places == nil || callers.Include(callers.RingProcess)) // a ring tries again, and its shards don't
+		(!h.client.Ring || callers.Include(callers.RingProcess))
 }
 
 // dialGrace is how long a node that is away is awaited before go-redis is to bring the

@@ -152,7 +152,7 @@ func (m *Memory) Leave(s *State) {
 
 // Ask says what is known of the command in state s. If nothing is, the caller either
 // has to wait for another handle of its client, or to make the attempt, and to tell
-// with finish when it has.
+// with Finish when it has.
 //
 // What the server has accepted from others it need not accept from this client: the
 // first step of its first handle, and the first of each login, are taken again.
@@ -276,6 +276,7 @@ func (m *Memory) Extend(s *State, frame, reply []byte, slots command.Slots, who 
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	delete(s.refused, string(frame)) // the server knows it by now
 	to := m.stateLocked(follow(s.steps, st), who.fixed)
 	if to == nil || to == s {
 		return to

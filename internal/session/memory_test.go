@@ -21,3 +21,15 @@ func TestAClientForgetsSessionsThatAreForgotten(t *testing.T) {
 		t.Errorf("%d sessions kept, %d remembered", kept, len(m.states))
 	}
 }
+
+// Another node's handles are told what this one's server says now, not what the one before
+// it didn't know.
+func TestWhatTheServerKnowsByNowIsLent(t *testing.T) {
+	m, who := NewMemory(), &Identity{}
+	frame := []byte("*3\r\n$6\r\nCLIENT\r\n$8\r\nNO-TOUCH\r\n$2\r\nON\r\n")
+	m.Refuse(m.root, frame, []byte("-ERR unknown subcommand 'NO-TOUCH'\r\n"))
+	m.Extend(m.root, frame, []byte("+OK\r\n"), command.SlotName, who)
+	if reply, refused := m.Lend("", frame, who); refused || string(reply) != "+OK\r\n" {
+		t.Errorf("%q is lent, as of a command that isn't known: %t", reply, refused)
+	}
+}

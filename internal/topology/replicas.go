@@ -62,8 +62,9 @@ func (t *Topology) TurnedAway(addr string) {
 // they don't wait for an ill node where a replica answers. One that was a replica before
 // may be another node's by now, and would send them back.
 //
-// Its invariant: no two nodes send a read to each other. A primary sends it to a replica
-// that answers, and that keeps it for as long as it does.
+// Its invariant: no two nodes send a read to each other. A primary that is ill sends it to a
+// replica that answers, and that keeps it for as long as it does, or until a node of the
+// slot is well: a replica that is ill may answer other sessions than the request's.
 type reading struct{ *Topology }
 
 // Here reports whether a request may wait at the address.
@@ -72,8 +73,29 @@ func (r reading) Here(addr string, slot int, ill pooler.Illness) bool {
 	if r.Topology.Here(addr, slot, ill) {
 		return !v.isFresh(ill) || r.StandIn(addr, slot) == ""
 	}
-	return ill.Answers && v != nil && slices.Contains(v.standBy(slot), addr)
+	return ill.Answers && v != nil && slices.Contains(v.standBy(slot), addr) && !r.anyWell(v, slot)
 }
+
+// anyWell reports whether the owner of the slot is well, as far as is known, or a replica
+// to which it would send a read.
+func (t *Topology) anyWell(v *View, slot int) bool {
+	owner, standBy := v.owner(slot), v.standBy(slot)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	ownerIsWell := true
+	for n := range t.nodes {
+		switch addr := n.Base().Addr; {
+		case addr == owner:
+			ownerIsWell = n.Base().Pool.Well()
+		case slices.Contains(standBy, addr) && isWell(n):
+			return true
+		}
+	}
+	return ownerIsWell
+}
+
+// isWell reports whether a node is well and known to answer.
+func isWell(n Node) bool { return n.Base().Pool.Well() && n.Base().Pool.Answers() }
 
 // Reading are the places of requests that only read. See [handle.Topology].
 func (t *Topology) Reading() pooler.Places {
@@ -84,21 +106,28 @@ func (t *Topology) Reading() pooler.Places {
 }
 
 // StandIn returns a replica that answers for the slot, of which the address is the owner
-// as far as is known; or "". It doesn't block.
+// as far as is known, one that is well if there is one; or "". It doesn't block.
 func (t *Topology) StandIn(addr string, slot int) string {
 	v := t.view.Load()
 	if v == nil || slot < 0 || v.owner(slot) != addr {
 		return ""
 	}
 	standBy := v.standBy(slot)
-	var answering []string
+	var well, answering []string
 	t.mu.Lock()
 	for n := range t.nodes {
-		if slices.Contains(standBy, n.Base().Addr) && n.Base().Pool.Answers() {
-			answering = append(answering, n.Base().Addr)
+		switch addr := n.Base().Addr; {
+		case !slices.Contains(standBy, addr):
+		case isWell(n):
+			well = append(well, addr)
+		case n.Base().Pool.Answers():
+			answering = append(answering, addr)
 		}
 	}
 	t.mu.Unlock()
+	if len(well) > 0 {
+		answering = well
+	}
 	if len(answering) == 0 {
 		return ""
 	}

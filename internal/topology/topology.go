@@ -1,6 +1,9 @@
 // Package topology knows what the nodes of a client are to each other: it asks the members of
 // a cluster, or sentinels, as soon as a node is ill, and says of a request whether it may
 // wait there.
+//
+// A driver gives a [Topology] its [Home], an [Oracle] that asks, and each [Node] that has
+// handles. Handles see of it what [handle.Topology] has; pools see [pooler.Places].
 package topology
 
 import (

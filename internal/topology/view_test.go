@@ -244,6 +244,8 @@ func (p *illPool) Illness() pooler.Illness {
 
 func (p *illPool) Answers() bool { return p.Illness().Answers }
 
+func (p *illPool) Well() bool { return !p.Illness().Ill() }
+
 func (p *illPool) Release(pooler.Places) { p.released.Add(1) }
 
 // A read that a primary sends to its replica isn't sent back: whatever is known of either,
@@ -269,6 +271,9 @@ func TestNoTwoNodesSendAReadToEachOther(t *testing.T) {
 			primary, replica := keeps("a:1", ofPrimary), keeps("b:1", ofReplica)
 			if !primary && !replica {
 				t.Errorf("a primary that is %s and a replica that is %s send reads to each other", a, b)
+			}
+			if !ofPrimary.Ill() && ofReplica.Ill() && replica {
+				t.Errorf("a replica that is %s keeps reads, though its primary is well", b)
 			}
 			if ofPrimary.Ill() && primary == ofReplica.Answers {
 				t.Errorf("a primary that is %s keeps reads: %t, where its replica is %s", a, primary, b)
