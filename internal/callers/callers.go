@@ -19,9 +19,7 @@ const (
 	ConnProcess   = "go-redis/v9.(*Conn).Process"
 	TxProcess     = "go-redis/v9.(*Tx).Process"
 	RingProcess   = "go-redis/v9.(*Ring).process"
-	// ClusterProcess tries a command again, at other nodes. Should its name change, SHUTDOWN
 	// by a cluster's client ends several.
-	ClusterProcess = "go-redis/v9.(*ClusterClient).process"
 	// PipelineNode has a node of a cluster run its part of a pipeline.
 	PipelineNode = "go-redis/v9.(*ClusterClient).processPipelineNode"
 	// MasterDialer dials what the sentinels have named to a failover client; a cluster

@@ -172,11 +172,6 @@ func (b *batch) any(like func(run) bool) bool {
 	return slices.ContainsFunc(b.plan, like) || slices.ContainsFunc(b.owed, like)
 }
 
-// isOnly reports whether the batch is a single command like that.
-func (b *batch) isOnly(like func(run) bool) bool {
-	return len(b.plan)+len(b.owed) == 1 && b.any(func(r run) bool { return r.first == r.end && like(r) })
-}
-
 // sticks reports whether go-redis would keep an error on some of the batch's
 // commands after a later try: it has several, and they don't only read, as far as
 // is known of one that isn't finished.

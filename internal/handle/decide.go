@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 
-	"github.com/everpool/everpool/internal/callers"
 	"github.com/everpool/everpool/internal/command"
 	"github.com/everpool/everpool/pooler"
 )
@@ -118,8 +117,6 @@ func (h *handle) verdictLocked(f fate, l loss, err error) (pooler.Outcome, error
 	node := h.node.Addr
 	told, outcome := error(&lostError{node, err}), pooler.Failed
 	switch {
-	case f == tellUnknown && l.cause == died && errors.Is(err, io.EOF) && h.b.isOnly(endsTheServer) && h.isSentOnce():
-		told = io.EOF // go-redis takes it for success; it would have what comes back shut down as well, if it tried again
 	case f == tellUnknown && l.cause == late:
 		told, outcome = &lateError{node}, pooler.Unknown
 	case f == tellUnknown:
@@ -157,14 +154,6 @@ func (h *handle) verdictLocked(f fate, l loss, err error) (pooler.Outcome, error
 	}
 	return outcome, told
 }
-
-// isSentOnce reports whether go-redis doesn't try the command again, whatever its error. A
-// cluster's client does, at other nodes, though its nodes' clients don't.
-func (h *handle) isSentOnce() bool {
-	return h.client.Retries == 0 && !callers.Include(callers.ClusterProcess)
-}
-
-func endsTheServer(r run) bool { return r.name() == "SHUTDOWN" }
 
 func asksAfterWrite(r run) bool { return r.afterWrite }
 
