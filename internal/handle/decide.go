@@ -94,6 +94,30 @@ func (l loss) decide(r Retry) fate {
 	return tellUnknown
 }
 
+// Retry says which requests may be sent again after their connection was lost before the
+// reply came.
+type Retry uint8
+
+// What may be sent again: whatever leaves the same data, everything, or only reads.
+const (
+	RetrySafe Retry = iota
+	RetryAll
+	RetryNone
+)
+
+// MayRepeat reports whether a request of the given effect may run a second time
+// unasked.
+func (r Retry) MayRepeat(e command.Effect) bool {
+	switch r {
+	case RetryAll:
+		return true
+	case RetryNone:
+		return e == command.Read
+	default:
+		return e != command.Unsafe
+	}
+}
+
 // causeOf tells from an error of a send, or of the wait for a connection, why the
 // batch can't go on.
 func causeOf(err error) cause {

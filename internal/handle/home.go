@@ -12,7 +12,6 @@ import (
 	"net"
 	"time"
 
-	"github.com/everpool/everpool/internal/command"
 	"github.com/everpool/everpool/internal/session"
 	"github.com/everpool/everpool/pooler"
 )
@@ -102,30 +101,6 @@ type Alternatives interface {
 
 // AnyMember is the slot of requests that any member of a topology answers.
 const AnyMember = -2
-
-// Retry says which requests may be sent again after their connection was lost before the
-// reply came.
-type Retry uint8
-
-// What may be sent again: whatever leaves the same data, everything, or only reads.
-const (
-	RetrySafe Retry = iota
-	RetryAll
-	RetryNone
-)
-
-// MayRepeat reports whether a request of the given effect may run a second time
-// unasked.
-func (r Retry) MayRepeat(e command.Effect) bool {
-	switch r {
-	case RetryAll:
-		return true
-	case RetryNone:
-		return e == command.Read
-	default:
-		return e != command.Unsafe
-	}
-}
 
 // New returns a handle on the node, which was dialed as dialed, for the client.
 func New(n *Node, c *Client, dialed string) net.Conn { return newHandle(n, c, dialed).show() }
