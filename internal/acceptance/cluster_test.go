@@ -312,7 +312,10 @@ func TestAClientBornDuringAnElectionWaits(t *testing.T) {
 		for _, d := range []interface {
 			ClusterOptions(*redis.ClusterOptions) *redis.ClusterOptions
 		}{old, patientDriver(t)} {
-			rdb := redis.NewClusterClient(d.ClusterOptions(&redis.ClusterOptions{Addrs: c.Addrs()[:3]}))
+			// With go-redis's own timeouts its tries last for about 15 s, and an election may take
+			// longer on a busy machine.
+			o := &redis.ClusterOptions{Addrs: c.Addrs()[:3], ReadTimeout: time.Minute, WriteTimeout: time.Minute}
+			rdb := redis.NewClusterClient(d.ClusterOptions(o))
 			defer rdb.Close()
 			wg.Go(func() {
 				if err := rdb.Set(ctx, elsewhere[0], 2, 0).Err(); err != nil {
