@@ -51,8 +51,9 @@ func (d *Driver) ClusterOptions(o *redis.ClusterOptions) *redis.ClusterOptions {
 	b.late = func() *redis.Options { return flatten(&c) }
 	b.WaitsInDial = false
 	if c.ClusterSlots == nil {
-		asks := &topology.Cluster{Home: d.home(), Options: b.asking(), Seeds: c.Addrs}
-		b.belong(topology.New(d.home(), "cluster", asks, topology.Ways{
+		home := d.home()
+		asks := &topology.Cluster{Home: home, Options: b.asking(), Seeds: c.Addrs}
+		b.belong(topology.New(home, "cluster", asks, topology.Ways{
 			Moves: true, Reads: c.ReadOnly || c.RouteByLatency || c.RouteRandomly,
 		}))
 	}

@@ -134,7 +134,7 @@ func (p *Pool) settleServesLocked() {
 	serves := p.servesLocked()
 	settle(&p.health.serves, serves)
 	settle(&p.health.answers, p.answersLocked())
-	settle(&p.health.ill, p.isIllLocked())
+	settle(&p.health.ill, p.illnessLocked().Ill())
 	if serves {
 		p.releaseLocked(everyone, nil)
 	}

@@ -38,7 +38,7 @@ type health struct {
 	failFast *time.Timer
 	serves   atomic.Bool // servesLocked, for those without the lock
 	answers  atomic.Bool // answersLocked, likewise
-	ill      atomic.Bool // isIllLocked, likewise
+	ill      atomic.Bool // illnessLocked, likewise
 	awaiting waiterList  // callers that wait until the node serves
 
 	unreadyUntil time.Duration // until when nothing is dialed without a request

@@ -42,11 +42,6 @@ func (p *Pool) Illness() Illness {
 	return p.illnessLocked()
 }
 
-// isIllLocked reports whether the node is ill.
-func (p *Pool) isIllLocked() bool {
-	return p.health.state != StateUp || p.doubts.running.Load() > 0
-}
-
 // illnessLocked says whether the node is ill. One that stays silent where it is asked
 // again counts as ill; what it has been asked then is the last that it could hear.
 func (p *Pool) illnessLocked() Illness {

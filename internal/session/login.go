@@ -106,7 +106,7 @@ func (l *Login) Fill(ctx context.Context, frame []byte) ([]byte, error) {
 	return reauthenticate(frame, username, password), nil
 }
 
-// Ask asks the provider. It returns when ctx is done even if the provider doesn't, and
+// ask asks the provider. It returns when ctx is done even if the provider doesn't, and
 // a panic of the provider's is an error: it is asked where nobody could recover.
 func (l *Login) ask(ctx context.Context) (username, password string, err error) {
 	if l.Token == "" {
