@@ -40,7 +40,7 @@ func (p *Pool) Await(ctx context.Context, r Request, limit time.Duration) error 
 	}
 	since := now - p.health.downAt
 	hangs := p.health.state == StateUp && since >= p.patienceLocked(p.cfg.FailFastAfter) // its first dial
-	if hangs || !p.askLocked(now) {
+	if hangs || !p.askLocked(now) || ctx.Err() != nil && p.failingLocked(now) {
 		err := p.downErrorLocked(ErrNodeDown)
 		p.unlock()
 		return err

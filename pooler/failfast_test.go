@@ -2,6 +2,7 @@ package pooler_test
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -254,4 +255,31 @@ func TestCallsFailSoonWhereAFullPoolHasNoRoomToAsk(t *testing.T) {
 			})
 		})
 	}
+}
+
+// By that is known, without a wait, whether to wait at all.
+func TestACallerWithoutTimeIsToldWhetherCallsFailFast(t *testing.T) {
+	bubble(t, pooler.Config{FailFastAfter: time.Second}, func(pt *tester) {
+		over, end := context.WithCancel(context.Background())
+		end()
+		ask := func() error { return pt.pool.Await(over, pooler.Request{Session: pt.plain}, 0) }
+		c := pt.get(pt.plain)
+		if err := ask(); err != nil {
+			t.Errorf("while it serves: %v", err)
+		}
+		pt.fake.DownRefused()
+		pt.dialer.refuse(true)
+		_, _ = exchange(c, "PING")
+		pt.fail(c)
+		go func() { _, _ = pt.tryGet(pooler.Request{Session: pt.plain, Name: "GET"}) }()
+		pt.sleep(500 * time.Millisecond)
+		if err := ask(); !errors.Is(err, context.Canceled) {
+			t.Errorf("while callers wait: %v, want that it would have to", err)
+		}
+		pt.sleep(time.Second)
+		if err := ask(); !errors.Is(err, pooler.ErrNodeDown) {
+			t.Errorf("while calls fail fast: %v, want that the node is down", err)
+		}
+		pt.back()
+	})
 }

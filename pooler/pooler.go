@@ -134,8 +134,9 @@ type Pooler interface {
 	// Await blocks until the node serves, first come, first served. It leases
 	// nothing and is no request. It fails with ErrNodeDown when the node has not
 	// served for FailFastAfter, or the wait has taken limit (0: no limit of its
-	// own), with ErrClosed, or with the cause of ctx. A node that has never
-	// answered is dialed first, in the session of r.
+	// own), with ErrClosed, or with the cause of ctx; of one that had ended before, with
+	// ErrNodeDown while calls fail fast. A node that has never answered is dialed first,
+	// in the session of r.
 	Await(ctx context.Context, r Request, limit time.Duration) error
 	// Illness says whether the node is ill, and since when: it is not up, or it is
 	// silent and hasn't answered a connection yet that was opened to ask.

@@ -19,6 +19,8 @@ const (
 	ConnProcess   = "go-redis/v9.(*Conn).Process"
 	TxProcess     = "go-redis/v9.(*Tx).Process"
 	RingProcess   = "go-redis/v9.(*Ring).process"
+	// ReleaseConn gives a handle back after a request.
+	ReleaseConn = "go-redis/v9.(*baseClient).releaseConnToPool"
 	// PipelineNode has a node of a cluster run its part of a pipeline.
 	PipelineNode = "go-redis/v9.(*ClusterClient).processPipelineNode"
 	// MasterDialer dials what the sentinels have named to a failover client; a cluster

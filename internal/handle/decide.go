@@ -197,7 +197,7 @@ func unsent(node string, why cause, err error) error {
 	case errors.Is(e, pooler.ErrCredentials) && !triesAgain(e.Cause):
 		return credentialsError{newPoolError(e)}
 	}
-	return newPoolError(e)
+	return bare(e, err)
 }
 
 // triesAgain reports whether go-redis might try again what has failed with an error

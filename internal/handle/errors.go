@@ -14,6 +14,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/everpool/everpool/internal/callers"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -124,8 +125,40 @@ func Adapt(err error) error {
 	case errors.Is(e, pooler.ErrRefused):
 		return loginError{newPoolError(e)}
 	}
+	return bare(e, err)
+}
+
+// bare is the error without anything by which go-redis tries again.
+func bare(e *pooler.Error, err error) error {
+	if _, ok := errors.AsType[*unservedError](err); ok {
+		return downError{newPoolError(e)}
+	}
 	return newPoolError(e)
 }
+
+// unservedError: the request is for a node that doesn't serve, and wasn't to wait for it.
+type unservedError struct{ error }
+
+func (e *unservedError) Unwrap() error { return e.error }
+
+// downError is the poolError of an unservedError. go-redis makes a connection, buffers and
+// all, of every handle, and would make one for each call of an outage: so it is to keep the
+// handle, as after the word of a server.
+type downError struct{ poolError }
+
+// As has go-redis keep the handle. To everybody else the error is no server's.
+func (e downError) As(target any) bool {
+	if r, ok := target.(*redis.Error); ok && callers.Include(callers.ReleaseConn) {
+		*r = keptError{e}
+		return true
+	}
+	return e.poolError.As(target)
+}
+
+type keptError struct{ downError }
+
+// RedisError marks it as a [redis.Error].
+func (keptError) RedisError() {}
 
 // perhapsError: a pipeline was never sent, and go-redis tries it again. Commands that run
 // then, and whose replies are lost behind another's, keep it: so it says that they may

@@ -35,6 +35,7 @@ type handle struct {
 
 	mu sync.Mutex
 	ending
+	down      error // what the first request that needs the node is told; nil: nothing is known
 	stale     bool  // the batch is an earlier caller's, if it isn't over
 	sending   bool  // something is being sent; the lease stays meanwhile
 	receiving bool  // something is being received; the lease stays meanwhile

@@ -9,6 +9,7 @@ package handle
 
 import (
 	"context"
+	"errors"
 	"net"
 	"time"
 
@@ -36,6 +37,19 @@ type Node struct {
 func (n *Node) Await(ctx context.Context, places pooler.Places, limit time.Duration) error {
 	return n.Pool.Await(ctx, pooler.Request{Session: n.Memory.Root().Pool, Place: pooler.Place{Places: places, Slot: -1}}, limit)
 }
+
+// failsFast reports whether the node has been down for so long that calls fail without
+// waiting for it to serve.
+func (n *Node) failsFast() bool {
+	return !n.Pool.Serves() && errors.Is(n.Await(noTime, nil, 0), pooler.ErrNodeDown)
+}
+
+// noTime is the context of a caller that doesn't wait.
+var noTime = func() context.Context {
+	ctx, end := context.WithCancel(context.Background())
+	end()
+	return ctx
+}()
 
 // Client is what the handles of one client have in common.
 type Client struct {
@@ -104,6 +118,14 @@ const AnyMember = -2
 
 // New returns a handle on the node, which was dialed as dialed, for the client.
 func New(n *Node, c *Client, dialed string) net.Conn { return newHandle(n, c, dialed).show() }
+
+// NewUnserved returns a handle that tells err to the first request that needs the node:
+// of the handshake, or after one that is answered from memory.
+func NewUnserved(n *Node, c *Client, dialed string, err error) net.Conn {
+	h := newHandle(n, c, dialed)
+	h.down = err
+	return h.show()
+}
 
 // NewFailed returns a handle whose handshake fails with err.
 func NewFailed(n *Node, c *Client, dialed string, err error) net.Conn {

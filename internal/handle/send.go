@@ -28,6 +28,9 @@ func (h *handle) send() error {
 	if err := h.answer(); err != nil || len(h.b.plan) == 0 {
 		return err
 	}
+	if err := h.unserved(); err != nil {
+		return err
+	}
 	before := h.b.effect
 	if share {
 		if shared, err := h.share(); shared || err != nil {

@@ -15,13 +15,16 @@ func (b *brokenHandle) IsVirtual() {}
 // SyscallConn is what go-redis asks before it uses a handle again, to see whether
 // its socket is still well. There is none to be shown; an error has go-redis drop
 // the handle, which is cheap, and dial, where callers can wait: while the node
-// doesn't serve, and when a connection that the handle has kept was closed.
+// doesn't serve, and when a connection that the handle has kept was closed. While calls
+// fail without a wait it is the handle that tells them so: to dial costs more.
 func (h *handle) SyscallConn() (syscall.RawConn, error) {
+	away := h.client.WaitsInDial && !h.node.Pool.Serves() && (h.client.Places != nil || !h.node.failsFast())
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.err != nil {
+	if h.err != nil && !isDown(h.err) {
 		return nil, h.err
 	}
+	h.down = nil // that was for the caller that it was dialed for
 	if !Vetoes {
 		return noSocket{}, nil
 	}
@@ -30,7 +33,7 @@ func (h *handle) SyscallConn() (syscall.RawConn, error) {
 		return nil, errStale
 	case h.spentLocked() != nil:
 		return nil, h.spentLocked()
-	case c == nil && h.client.WaitsInDial && !h.node.Pool.Serves():
+	case c == nil && away:
 		return nil, errAway
 	case c == nil && h.turnedAwayLocked():
 		return nil, errReplicaAway // a new handle says so

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"time"
 
@@ -49,6 +50,42 @@ func obtain[T any](h *handle, req pooler.Request, get func(context.Context, pool
 			return got, err
 		}
 	}
+}
+
+// unserved is why the planned commands, for which the handle has no connection, fail without
+// a wait, as they would in the dial; nil: they may be served.
+func (h *handle) unserved() error {
+	err := h.down
+	h.down = nil
+	if !h.client.WaitsInDial || h.client.Places != nil || h.lease != nil || h.ride.under || h.node.Pool.Serves() {
+		return nil
+	}
+	if limit := min(probeTime, timeTo(h.writeByLocked())); err == nil {
+		h.outside(func() {
+			if h.node.failsFast() {
+				err = h.node.Await(&h.caller, nil, limit)
+			}
+		})
+	}
+	switch {
+	case h.err != nil:
+		return h.err
+	case err != nil:
+		return &unservedError{err}
+	}
+	return nil
+}
+
+// probeTime is how long a request waits for the next probe of a node that has been down
+// for long, if that is about to begin.
+const probeTime = 400 * time.Millisecond
+
+// timeTo is how long it is to the deadline, which may be none.
+func timeTo(by time.Time) time.Duration {
+	if by.IsZero() {
+		return math.MaxInt64
+	}
+	return max(time.Until(by), 1)
 }
 
 // afterRefusal returns the deadline of another try, at once or after the node was

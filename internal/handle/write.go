@@ -99,10 +99,15 @@ func (h *handle) bornAwayLocked() bool {
 }
 
 // isKeptAfter reports whether go-redis keeps a handle after the error: the word of a
-// server, as LOADING.
+// server, as LOADING, or that there is none.
 func isKeptAfter(err error) bool {
 	_, kept := errors.AsType[redis.Error](err)
-	return kept
+	return kept || isDown(err)
+}
+
+func isDown(err error) bool {
+	_, down := errors.AsType[downError](err)
+	return down
 }
 
 // toldByReadLocked is what Write returns of the error of a handle that has ended. A

@@ -35,6 +35,13 @@ func (c *Identity) letInto(s *State) {
 	c.let[s] = true
 }
 
+// IsLetIn reports whether the server has let the client in.
+func (c *Identity) IsLetIn() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.let) > 0
+}
+
 func (c *Identity) isLetInto(s *State) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
