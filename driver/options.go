@@ -38,9 +38,8 @@ const (
 
 	// pipelineBuffer is the size of those of the handles that go-redis keeps for
 	// pipelines, few of which there are: a pipeline is then written and read in a few
-	// pieces, and replies can be read where they are wanted. Larger ones would cost more
-	// where calls fail at once, each with a handle of its own.
-	pipelineBuffer = 16 << 10
+	// pieces, and replies can be read where they are wanted.
+	pipelineBuffer = 64 << 10
 )
 
 // binding is what one call of Options has fixed for its client.
@@ -111,8 +110,8 @@ func (b *binding) topology() *topology.Topology {
 //	ContextTimeoutEnabled    on: a deadline costs no connection here, which is go-redis's reason for leaving it off. Config.LeaveContextTimeout leaves it. (With it on, AutoPipeline sends whole pipelines by go-redis's pools and not by its full-duplex engine.)
 //	ReadBufferSize           4 KiB: a socket has a buffer of 32 KiB of its own, and a handle gathers what is written to it
 //	WriteBufferSize          4 KiB
-//	PipelineReadBufferSize   16 KiB, for the few handles that go-redis keeps for pipelines
-//	PipelineWriteBufferSize  16 KiB
+//	PipelineReadBufferSize   64 KiB, for the few handles that go-redis keeps for pipelines
+//	PipelineWriteBufferSize  64 KiB
 //	DialerRetries            1: making a handle doesn't fail
 //
 // These have no effect, since go-redis doesn't dial sockets: one prober dials for
