@@ -68,9 +68,9 @@ func newGroup(b *binding, o *redis.FailoverOptions) {
 	options.Dialer, options.DB = s.connect, 0
 	options.Username, options.Password = o.SentinelUsername, o.SentinelPassword
 	options.CredentialsProvider, options.CredentialsProviderContext, options.StreamingCredentialsProvider = nil, nil, nil
-	asks.Options = options
+	asks.Options, asks.Disconnected = options, o.UseDisconnectedReplicas
 
-	b.belong(topology.New(home, "sentinel", asks, topology.Ways{}))
+	b.belong(topology.New(home, "sentinel", asks, topology.Ways{Alone: o.ReplicaOnly}))
 	many.belong(topology.New(home, "sentinel", topology.ClusterNames{Sentinels: asks}, topology.Ways{Moves: true, Reads: reads}))
 	many.WaitsInDial, many.late = false, nil
 	b.group = &group{nodes: b, clustered: &many, sentinels: &s, oracle: asks}

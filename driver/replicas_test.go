@@ -2,6 +2,7 @@ package driver_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -366,6 +367,133 @@ func TestPipelinesThatAreNotTriedAgainLeaveAReplicaThatIsAway(t *testing.T) {
 			if err != nil || !strings.HasPrefix(string(bufs[1][:]), primary) {
 				s.Errorf("%v, %q: %v", cmds, bufs[1][:], err)
 			}
+		}
+	})
+}
+
+// ofReplicas runs the test with a client of replicas alone: of a primary, 1, and a replica, 2,
+// of which a sentinel says that it has those flags, "slave" or more.
+func ofReplicas(t *testing.T, run func(m *managed, flags *atomic.Pointer[string], c *redis.Client)) {
+	t.Helper()
+	inServers(t, 3, func(m *managed) {
+		var flags atomic.Pointer[string]
+		host := func(n int, more ...string) []byte {
+			fields := [][]byte{testkit.ReplyBulk("ip"), testkit.ReplyBulk(fmt.Sprintf("10.0.0.%d", n)), testkit.ReplyBulk("port"), testkit.ReplyBulk("6379")}
+			for _, s := range more {
+				fields = append(fields, testkit.ReplyBulk(s))
+			}
+			return testkit.ReplyArray(fields...)
+		}
+		m.server(3).Handle("SENTINEL", func(_ *testkit.FakeConn, args []string) []byte {
+			switch strings.ToLower(args[1]) {
+			case "get-master-addr-by-name":
+				return testkit.ReplyArray(testkit.ReplyBulk("10.0.0.1"), testkit.ReplyBulk("6379"))
+			case "master":
+				return host(1)
+			case "replicas", "slaves":
+				return testkit.ReplyArray(host(2, "flags", *flags.Load()))
+			}
+			return testkit.ReplyArray()
+		})
+		d := newDriver(m.T, driver.Config{Dial: m.dial})
+		c := redis.NewFailoverClient(d.FailoverOptions(&redis.FailoverOptions{MasterName: "main", SentinelAddrs: []string{"10.0.0.3:6379"}, ReplicaOnly: true}))
+		defer c.Close()
+		run(m, &flags, c)
+	})
+}
+
+// reads has a key read, and reports which server was asked.
+func (m *managed) reads(c *redis.Client) int {
+	m.Helper()
+	before := [...]int{m.server(1).Count("GET"), m.server(2).Count("GET")}
+	if err := c.Get(m.Context(), "k").Err(); !errors.Is(err, redis.Nil) {
+		m.Error(err)
+	}
+	for i, n := range before {
+		if m.server(i+1).Count("GET") > n {
+			return i + 1
+		}
+	}
+	return 0
+}
+
+// It is on the primary since no replica was up. When the primary goes it is to go to one
+// that is up by then, as on the stock pool, and else to wait.
+func TestAClientOfReplicasLeavesAPrimaryThatIsAwayForAReplicaThatIsBack(t *testing.T) {
+	for flags, want := range map[string]int{"slave": 2, "slave,disconnected": 1, "s_down,slave": 1} {
+		t.Run(flags, func(t *testing.T) {
+			ofReplicas(t, func(m *managed, now *atomic.Pointer[string], c *redis.Client) {
+				now.Store(new("s_down,slave"))
+				if at := m.reads(c); at != 1 {
+					m.Fatalf("read at %d", at)
+				}
+				now.Store(&flags)
+				m.server(1).DownRefused()
+				time.AfterFunc(3*time.Second, m.server(1).Up)
+				for range 3 {
+					if at := m.reads(c); at != want {
+						m.Errorf("read at %d, want %d", at, want)
+					}
+				}
+			})
+		})
+	}
+}
+
+// It would go to and fro between two that are away.
+func TestAClientOfReplicasWaitsForAPrimaryWhoseReplicaIsKnownToBeAway(t *testing.T) {
+	ofReplicas(t, func(m *managed, now *atomic.Pointer[string], c *redis.Client) {
+		now.Store(new("slave"))
+		at := m.reads(c)
+		m.server(2).DownRefused()
+		now.Store(new("s_down,slave"))
+		if then := m.reads(c); at != 2 || then != 1 {
+			m.Fatalf("read at %d and %d", at, then)
+		}
+		now.Store(new("slave"))
+		m.server(1).DownRefused()
+		time.AfterFunc(3*time.Second, m.server(1).Up)
+		if at := m.reads(c); at != 1 {
+			m.Errorf("read at %d", at)
+		}
+	})
+}
+
+// There is no other one that go-redis would dial, as far as the sentinels know: they call a
+// replica that says nothing down after 30 s, by default. On the stock pool it is waited for.
+func TestAClientOfReplicasWaitsForItsOnlyReplica(t *testing.T) {
+	for what, ends := range map[string]func(*testkit.Fake) (again func()){
+		"frozen":  func(f *testkit.Fake) func() { f.Freeze(true); return func() { f.Freeze(false) } },
+		"refuses": func(f *testkit.Fake) func() { f.DownRefused(); return f.Up },
+	} {
+		t.Run(what, func(t *testing.T) {
+			ofReplicas(t, func(m *managed, now *atomic.Pointer[string], c *redis.Client) {
+				now.Store(new("slave"))
+				m.reads(c)
+				time.AfterFunc(2*time.Second, ends(m.server(2)))
+				for range 3 {
+					if at := m.reads(c); at != 2 {
+						m.Errorf("read at %d", at)
+					}
+				}
+			})
+		})
+	}
+}
+
+// The primary takes over once the sentinels know.
+func TestAClientOfReplicasLeavesItsOnlyReplicaForThePrimary(t *testing.T) {
+	ofReplicas(t, func(m *managed, now *atomic.Pointer[string], c *redis.Client) {
+		now.Store(new("slave"))
+		m.reads(c)
+		m.server(2).DownRefused()
+		time.AfterFunc(2*time.Second, func() { now.Store(new("slave,disconnected")) })
+		began := time.Now()
+		if at := m.reads(c); at != 1 {
+			m.Errorf("read at %d", at)
+		}
+		if took := time.Since(began); took < 2*time.Second || took > 4*time.Second {
+			m.Errorf("after %v", took)
 		}
 	})
 }

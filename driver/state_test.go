@@ -126,6 +126,41 @@ func TestWaitIsNotSentAgainOnAnotherConnection(t *testing.T) {
 	})
 }
 
+// It asks about a write of its own pipeline, which go-redis runs again as a whole, as with
+// the stock client.
+func TestAPipelineOfAWriteAndItsWAITIsTriedAgain(t *testing.T) {
+	inBothLabs(t, driver.Config{}, func(t *lab) {
+		t.f.Handle("WAIT", func(c *testkit.FakeConn, _ []string) []byte {
+			if t.f.Count("WAIT") > 1 {
+				return testkit.ReplyInt(1)
+			}
+			c.ResetNow()
+			return nil
+		})
+		rdb := t.client(func(o *redis.Options) { o.MaxRetries = 3 })
+		cmds, err := rdb.Pipelined(t.Context(), func(p redis.Pipeliner) error {
+			p.Set(t.Context(), "k", "v", 0)
+			return p.Do(t.Context(), "WAIT", 1, 100).Err()
+		})
+		if err != nil || cmds[1].(*redis.Cmd).Val() != int64(1) {
+			t.Errorf("%v, %v", cmds, err)
+		}
+	})
+}
+
+// What it has written may have run.
+func TestAPipelineOfAWAITAndItsWriteMustNotRunTwice(t *testing.T) {
+	for _, requests := range [][]string{{"INCR n", "WAIT 1 100"}, {"WAIT 1 100", "SET k v"}} {
+		inBothLabs(t, driver.Config{}, func(t *lab) {
+			t.f.Handle("WAIT", func(c *testkit.FakeConn, _ []string) []byte { c.ResetNow(); return nil })
+			a := t.handle()
+			a.do("SET k v", "+OK")
+			a.send(requests...)
+			t.wantErr(a.failure(), pooler.ErrUnknownOutcome)
+		})
+	}
+}
+
 // The refused one has left nothing behind, but the other one has.
 func TestARefusedCommandEndsNoPinOfOneThatSucceeds(t *testing.T) {
 	const good, bad = "CLIENT TRACKING ON", "CLIENT TRACKING ON OPTIN"

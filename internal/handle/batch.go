@@ -429,6 +429,6 @@ func (b *batch) exchange(runs []run, from int) pooler.Exchange {
 func (b *batch) loss(why cause, ran bool) loss {
 	return loss{
 		cause: why, ran: ran, got: b.got, free: b.again(), resent: b.resent,
-		tx: b.any(beginsTransaction), sticks: b.sticks(), effect: b.effect,
+		tx: b.any(beginsTransaction), asks: asksEarlier(b.owed, b.plan), sticks: b.sticks(), effect: b.effect,
 	}
 }

@@ -32,6 +32,7 @@ type loss struct {
 	resent  bool           // it was sent a second time already
 	write   bool           // Write tells
 	tx      bool           // it has a transaction
+	asks    bool           // it asks about an earlier batch's writes, of which another connection knows nothing
 	sticks  bool           // go-redis would keep an error that it tries again, on some of its commands
 	moves   bool           // it can be sent where it belongs
 	redials bool           // away or left, and go-redis dials who serves it by then when it tries again
@@ -85,6 +86,10 @@ func (l loss) decide(r Retry) fate {
 		return tellPerhaps
 	case l.sticks && !l.ran:
 		return tellUnsent
+
+	// On another connection it would ask about that one's writes.
+	case l.asks && l.ran && l.cause == died && l.effect != command.Read:
+		return tellUnknown
 
 	// Told the cause, by which go-redis tries again what was never sent, and what
 	// may run twice.
@@ -172,14 +177,11 @@ func (h *handle) verdictLocked(f fate, l loss, err error) (pooler.Outcome, error
 		told = closedError(h.node.Network)
 	case (l.cause == refused || l.cause == away) && (!l.ran || l.effect == command.Read), errors.Is(err, pooler.ErrClosed):
 		told = Adapt(err)
-	case l.cause == died && h.b.any(asksAfterWrite):
-		// On another connection it would ask about another's writes.
+	case l.cause == died && l.asks:
 		told = newPoolError(&pooler.Error{Err: pooler.ErrConnGone, Node: node, Cause: err})
 	}
 	return outcome, told
 }
-
-func asksAfterWrite(r run) bool { return r.afterWrite }
 
 // unsent is the error of a batch that was never sent and that go-redis must not try
 // again. So what is redis.ErrPoolTimeout otherwise isn't here.

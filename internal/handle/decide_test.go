@@ -22,10 +22,10 @@ func everyLoss(f func(l loss, r Retry)) {
 	for why := died; why <= away; why++ {
 		for effect := command.Read; effect <= command.Unsafe; effect++ {
 			for r := RetrySafe; r <= RetryNone; r++ {
-				for bits := range 1 << 9 {
+				for bits := range 1 << 10 {
 					bit := func(i int) bool { return flags[bits>>i&1] }
 					f(loss{
-						cause: why, effect: effect, ran: bit(0), got: bit(1), free: bit(2), resent: bit(3), write: bit(4), tx: bit(5), sticks: bit(5) || bit(6), moves: bit(7) && why == away, redials: bit(8) && (why == away || why == left),
+						cause: why, effect: effect, ran: bit(0), got: bit(1), free: bit(2), resent: bit(3), write: bit(4), tx: bit(5), sticks: bit(5) || bit(6), moves: bit(7) && why == away, redials: bit(8) && (why == away || why == left), asks: bit(9),
 					}, r)
 				}
 			}
@@ -73,6 +73,20 @@ func TestWhatHasRunIsNeverCalledUnsentAndTheReverse(t *testing.T) {
 		}
 		if !l.ran && (f == tellUnknown || f == tellProtocol || f == resend) {
 			t.Errorf("%+v under %v, which has not run: %v", l, r, f)
+		}
+	})
+}
+
+// pooler.ErrConnGone says that nothing was sent.
+func TestWhatHasWrittenIsNotCalledUnsentForItsWAIT(t *testing.T) {
+	h := &handle{seat: seat{node: &Node{Network: "tcp", Addr: "n"}, client: &Client{Retries: 3}}}
+	everyLoss(func(l loss, r Retry) {
+		f := l.decide(r)
+		if f != tellCause || l.cause != died {
+			return
+		}
+		if _, err := h.verdictLocked(f, l, io.EOF); errors.Is(err, pooler.ErrConnGone) != l.asks || l.asks && l.ran && l.effect != command.Read {
+			t.Errorf("%+v under %v: %v", l, r, err)
 		}
 	})
 }
@@ -141,6 +155,8 @@ func TestWhatACallerIsTold(t *testing.T) {
 		{"a read, lost twice", loss{cause: died, ran: true, resent: true}, RetryNone, reset, []error{io.EOF}, true},
 		{"a SET, lost", loss{cause: died, ran: true, effect: command.Idempotent}, RetrySafe, reset, []error{io.EOF}, true},
 		{"a SET, lost, where only reads are tried again", loss{cause: died, ran: true, effect: command.Idempotent}, RetryNone, reset, []error{pooler.ErrUnknownOutcome}, false},
+		{"a WAIT, lost", loss{cause: died, ran: true, asks: true}, RetryAll, reset, []error{pooler.ErrConnGone}, false},
+		{"a WAIT and then a SET, lost", loss{cause: died, ran: true, asks: true, effect: command.Idempotent}, RetryAll, reset, []error{pooler.ErrUnknownOutcome}, false},
 		{"an INCR, lost", loss{cause: died, ran: true, effect: command.Unsafe}, RetrySafe, reset, []error{pooler.ErrUnknownOutcome}, false},
 		{"an INCR, lost, where all is tried again", loss{cause: died, ran: true, effect: command.Unsafe}, RetryAll, reset, []error{io.EOF}, true},
 		{"an INCR of a pipeline whose rest got no connection", loss{cause: refused, ran: true, effect: command.Unsafe, write: true}, RetrySafe, waited, []error{pooler.ErrUnknownOutcome}, false},

@@ -66,6 +66,19 @@ func (r *run) extend(f *command.Facts, start, end int) bool {
 
 func afterWrite(f *command.Facts) bool { return f.Info != nil && f.Info.AfterWrite }
 
+// asksEarlier reports whether one of the commands, as WAIT, asks about what was written
+// before all of them.
+func asksEarlier(pieces ...[]run) bool {
+	for _, runs := range pieces {
+		for i := range runs {
+			if r := &runs[i]; r.afterWrite || r.effect != command.Read {
+				return r.afterWrite
+			}
+		}
+	}
+	return false
+}
+
 func isSlow(f *command.Facts) bool { return f.Info != nil && f.Info.Module }
 
 // mayShare reports whether the command may ride a shared connection.

@@ -302,15 +302,13 @@ func (h *handle) requestLocked(runs []run) pooler.Request {
 	if h.b.large {
 		req.Rider = h.ride.Rider
 	}
-	wrote := false
+	if asksEarlier(runs) {
+		req.Want = h.wrote.on
+	}
 	for i := range runs {
 		r := &runs[i]
 		req.Blocking = req.Blocking || r.blocking
 		req.Stream = req.Stream || r.mode() == pooler.Stream
-		wrote = wrote || r.effect != command.Read
-		if r.afterWrite && !wrote {
-			req.Want = h.wrote.on
-		}
 		if subscribes(*r) && !h.node.Pool.Serves() {
 			req.Deadline = earlier(req.Deadline, time.Now().Add(PubSubWait))
 		}

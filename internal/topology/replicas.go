@@ -58,6 +58,22 @@ func (t *Topology) TurnedAway(addr string) {
 	}
 }
 
+// hasOther reports whether a client of replicas alone that leaves the address, whose node is
+// ill, may be better off: go-redis dials one of those that the sentinels have as up, and the
+// primary if there is none.
+func (t *Topology) hasOther(v *View, addr string) bool {
+	others := slices.Clone(v.up)
+	if len(others) == 0 {
+		others = append(others, v.master)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for n := range t.nodes {
+		others = slices.DeleteFunc(others, func(other string) bool { return other == n.Base().Addr && !n.Base().Pool.Well() })
+	}
+	return slices.ContainsFunc(others, func(other string) bool { return other != addr })
+}
+
 // reading are the places of requests that only read, of a client that reads from replicas:
 // they don't wait for an ill node where a replica answers. One that was a replica before
 // may be another node's by now, and would send them back.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -139,7 +140,9 @@ func (a *Ailing) mayAnswer(addr string) bool {
 
 // Sentinels asks sentinels for the primary.
 type Sentinels struct {
-	Options redis.Options // of a client that asks; to be set before it does
+	// To be set before it asks.
+	Options      redis.Options // of a client that asks
+	Disconnected bool          // go-redis dials replicas that sentinels are disconnected from, if there are no others
 
 	home   Home
 	ailing *Ailing
@@ -245,8 +248,24 @@ func (o *Sentinels) testify(ctx context.Context, addr string) testimony {
 	if o.reads {
 		replicas, _ := c.Replicas(ctx, o.master).Result()
 		v.others = addrsOf(replicas)
+		v.up = addrsOf(o.dialed(replicas))
 	}
 	return testimony{v, epoch}
+}
+
+// dialed returns those of the replicas that a sentinel has listed of which go-redis dials one.
+func (o *Sentinels) dialed(replicas []map[string]string) []map[string]string {
+	replicas = slices.DeleteFunc(slices.Clone(replicas), func(r map[string]string) bool { return isAny(r, "s_down", "o_down") })
+	connected := slices.DeleteFunc(slices.Clone(replicas), func(r map[string]string) bool { return isAny(r, "disconnected") })
+	if len(connected) == 0 && o.Disconnected {
+		return replicas
+	}
+	return connected
+}
+
+// isAny reports whether what is listed has one of the flags.
+func isAny(listed map[string]string, flags ...string) bool {
+	return slices.ContainsFunc(strings.Split(listed["flags"], ","), func(f string) bool { return slices.Contains(flags, f) })
 }
 
 // addrsOf are the addresses of what a sentinel has listed.

@@ -111,6 +111,7 @@ type Home struct {
 type Ways struct {
 	Moves bool // they follow MOVED
 	Reads bool // they read from replicas
+	Alone bool // they are of replicas alone, and on the primary only where no replica is up
 }
 
 const (
@@ -167,7 +168,7 @@ func (t *Topology) Here(addr string, slot int, ill pooler.Illness) bool {
 	t.wanted.Store(time.Now().UnixNano())
 	v := t.view.Load()
 	fresh := v.isFresh(ill)
-	if fresh && !v.owns(addr) && v.owner(slot) != "" {
+	if fresh && !t.ways.Alone && !v.owns(addr) && v.owner(slot) != "" {
 		// What is for no slot may be for this very node: a replica that is only silent may
 		// be slow. A primary that was deposed has an heir.
 		return t.ways.Moves && slot < 0 && ill.Silent && v.heirs[addr] == ""
@@ -181,6 +182,8 @@ func (t *Topology) Here(addr string, slot int, ill pooler.Illness) bool {
 		return !gone && (ill.Silent || slot != handle.AnyMember && time.Since(ill.Since) < restartTime)
 	case !fresh:
 		return true
+	case t.ways.Alone:
+		return !t.hasOther(v, addr)
 	}
 	owner := v.owner(slot)
 	return owner == "" || owner == addr
@@ -399,7 +402,7 @@ func (t *Topology) due(ctx context.Context) (about Inquiry, since time.Time, due
 			if i.Since.Before(since) {
 				since = i.Since
 			}
-			due = due || v.asked.Before(i.Since) || v.owns(n.Base().Addr)
+			due = due || v.asked.Before(i.Since) || v.owns(n.Base().Addr) || t.ways.Alone
 		}
 		due = due && ctx.Err() == nil && time.Since(time.Unix(0, t.wanted.Load())) < wantedFor
 		t.mu.Lock()

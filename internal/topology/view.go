@@ -18,6 +18,7 @@ type View struct {
 	asked  time.Time // the question was sent after that
 	master string    // of everything, in a topology without slots
 	others []string  // its replicas, if they were asked for
+	up     []string  // those of them that go-redis dials for who wants a replica
 	parts  []part    // by their slots, where there are any
 	// heirs are who has taken over all slots of an address that has none any more.
 	heirs map[string]string
