@@ -58,7 +58,8 @@ help: ## list the targets
 
 .PHONY: run
 run: ## run the quickstart example
-	$(GO) run ./examples/quickstart
+	@echo "make run: an outage of three seconds. The first time it is built: a minute or more."
+	@$(GO) run ./examples/quickstart
 
 .PHONY: test
 test: servers ## run every test (PKG=./pooler/... for some)

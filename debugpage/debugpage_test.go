@@ -2,6 +2,7 @@ package debugpage_test
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
@@ -60,6 +61,11 @@ type report struct {
 					What   string
 					Conns  int
 					Oldest float64 `json:"oldest_seconds"`
+				}
+				Events []struct {
+					What, Error string
+					Times       int
+					First, Last time.Time
 				}
 			}
 		}
@@ -308,6 +314,10 @@ func TestAllThatIsKnownIsShown(t *testing.T) {
 		s.Closes = map[pooler.CloseReason]int64{pooler.CloseIdle: 11, pooler.ClosePeer: 4100}
 		s.Pins = map[string]int64{"client-id": 77}
 		s.Holders = []pooler.Holder{{What: "BLPOP <b>", Conns: 900, Oldest: 95 * time.Second}}
+		n.Events = []pooler.Happening{
+			{Event: pooler.Event{Kind: pooler.EventDial, Time: time.Unix(90, 0), Err: errors.New("<i>refused")}, First: time.Unix(60, 0), Times: 1234},
+			{Event: pooler.Event{Kind: pooler.EventState, State: pooler.StateUp, Time: time.Unix(100, 0), Duration: 40 * time.Second}, First: time.Unix(100, 0), Times: 1},
+		}
 	})
 	h := debugpage.Handler(debugpage.Source{
 		Name: "shop", Nodes: &made{[]pooler.NodeStatus{n, node(asIs)}}, HotKeys: debugpage.TopKeys(top, hotKey, hotkey.Reads, hotkey.Writes), HotKeysURL: "/debug/hotkeys?n=5&sort=key",
@@ -326,12 +336,15 @@ func TestAllThatIsKnownIsShown(t *testing.T) {
 	if len(got.Holders) != 1 || got.Holders[0].Conns != 900 || got.Holders[0].Oldest != 95 {
 		t.Errorf("held by %+v", got.Holders)
 	}
+	if e := got.Events; len(e) != 2 || e[0].What != "up again, after 40 s" || e[1].Times != 1234 || e[1].Error != "<i>refused" || e[1].Last.Sub(e[1].First) != 30*time.Second {
+		t.Errorf("happened: %+v", e)
+	}
 	if k := r.Sources[0].HotKeys; len(k) != 2 || k[0].Class != "reads" || k[1].Key != "<b>writes</b>" {
 		t.Errorf("%+v", k)
 	}
 	html := page(t, h)
 	for _, want := range []string{
-		"BLPOP <b>9001 min 35 s", "1,012 open, at most 2,000; 2 of them beyond the bound", "used 950", "pinned 40", "cluster, master of 5,461 slots, tcp, TLS",
+		"BLPOP <b>9001 min 35 s", "a dial failed (<i>refused)1,2341970-01-01 00:01:30", "up again, after 40 s11970-01-01 00:01:40", "1,012 open, at most 2,000; 2 of them beyond the bound", "used 950", "pinned 40", "cluster, master of 5,461 slots, tcp, TLS",
 		"4,321", "2.5 s", "peer closed4,100", "client-id77", "1,010 of 2,000 + 2", "reads", "<b>writes</b>", "MaxOpenConns2000", "ConnMaxIdleTimeoff", "FailFastAfternever", "WaitTimeout5s",
 	} {
 		if !strings.Contains(plain(html), want) {

@@ -1,6 +1,7 @@
 // Package debugpage shows what everpool's pools are doing, as a page for people and as
-// JSON: nodes and since when they are in their state, sockets by use, what waits, counters
-// with their rates, and above all that, in plain words, what is wrong.
+// JSON: nodes and since when they are in their state, sockets by use, what waits, what has
+// happened last, counters with their rates, and above all that, in plain words, what is
+// wrong.
 //
 //	mux.Handle("/debug/everpool", debugpage.Handler(debugpage.Source{Name: "shop", Nodes: d}))
 //

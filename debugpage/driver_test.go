@@ -65,8 +65,17 @@ func TestAnOutageOfARealDriver(t *testing.T) {
 			t.Errorf("after the outage: %+v", r.Findings)
 		}
 		time.Sleep(time.Second)
-		if r := asJSON(t, h); !r.Well {
+		r = asJSON(t, h)
+		if !r.Well {
 			t.Errorf("later: %+v", r.Findings)
+		}
+		happened := make(map[string]int)
+		for _, e := range r.Sources[0].Clients[0].Nodes[0].Events {
+			what, _, _ := strings.Cut(e.What, ",")
+			happened[what] += e.Times
+		}
+		if happened["down"] != 1 || happened["up again"] != 1 || happened["a dial failed"] == 0 || happened["a connection was opened"] < 2 {
+			t.Errorf("the page doesn't tell what has happened: %v", happened)
 		}
 	})
 }

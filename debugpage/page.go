@@ -291,7 +291,9 @@ func (p page) node(n *nodeView, nth int) {
 	p.holders(n.Holders)
 	p.counters("closed, by reason", n.Closes)
 	p.counters("pinned, by reason", n.Pins)
-	p.raw("</div>\n</div></section>\n")
+	p.raw("</div>\n</div>\n")
+	p.events(n.Events)
+	p.raw("</section>\n")
 }
 
 func (p page) holders(all []holder) {

@@ -62,6 +62,7 @@ type nodeView struct {
 	Pins          counters   `json:"pins"`
 	Holders       []holder   `json:"holders"` // of sockets in use, those who hold most first
 	LastDialError string     `json:"last_dial_error,omitempty"`
+	Events        []event    `json:"events"` // the latest first
 	interval      time.Duration
 }
 
@@ -179,6 +180,7 @@ func (v *view) node(n *pooler.NodeStatus, p pace) *nodeView {
 		Closes:   reasons(p, s, func(s *pooler.Stats) map[pooler.CloseReason]int64 { return s.Closes }),
 		Pins:     reasons(p, s, func(s *pooler.Stats) map[string]int64 { return s.Pins }),
 		Holders:  holdersOf(s),
+		Events:   eventsOf(n),
 		interval: time.Duration(v.IntervalSeconds * float64(time.Second)),
 	}
 	if !n.Since.IsZero() {

@@ -282,6 +282,7 @@ func (d *Driver) newNode(b *binding, key nodeKey) (*node, error) {
 	limits := cfg.Limits()
 	tell := d.cfg.Pool.OnEvent
 	cfg.OnEvent = func(ev pooler.Event) {
+		n.chronicle.note(ev)
 		if ev.Kind == pooler.EventState {
 			n.stateChanged(d.cfg.Logger, ev)
 		}

@@ -22,6 +22,7 @@ type node struct {
 	first *binding // whose settings the pool has
 
 	firsts    firsts
+	chronicle chronicle
 	announced atomic.Bool
 	forget    func(*node) bool // takes it out of the driver, unless it is in use
 
@@ -193,7 +194,7 @@ func (n *node) status() NodeStatus {
 	st := n.Pool.Stats()
 	s := NodeStatus{
 		Network: n.key.network, Addr: n.key.addr, TLS: n.key.tls != nil,
-		Handles: handles, State: st.State, Since: st.Since, Silent: n.Pool.Illness().Silent, Stats: st,
+		Handles: handles, State: st.State, Since: st.Since, Silent: n.Pool.Illness().Silent, Stats: st, Events: n.chronicle.last(),
 	}
 	n.place(&s)
 	return s

@@ -111,7 +111,7 @@ func hideLogin(errs []error, u *url.URL, query url.Values) []error {
 
 // shown is a value that is wrong, without what may be a login in it.
 func shown(v string) string {
-	if strings.Contains(v, "@") || strings.Contains(v, "://") {
+	if safeaddr.MaybeURL(v) {
 		return safeaddr.Of(v)
 	}
 	return v

@@ -10,6 +10,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/everpool/everpool/internal/safeaddr"
 )
 
 // CollectorConfig says what of the hot keys a [Collector] exports. Keys as labels
@@ -60,7 +62,7 @@ func (t *Tracker) Collector(cfg CollectorConfig) (*Collector, error) {
 		}
 	}
 	check(cfg.Client != "", "Client", "empty", "allowed is a name")
-	check(!isURL(cfg.Client), "Client", "like a URL", "allowed is a name")
+	check(!safeaddr.MaybeURL(cfg.Client), "Client", "like a URL", "allowed is a name")
 	check(utf8.ValidString(cfg.Client), "Client", "not UTF-8", "allowed is a name")
 	check(1 <= cfg.TopN && cfg.TopN <= 100, "TopN", cfg.TopN, "allowed is 1 to 100, and 0 for the default")
 	check(cfg.Salt == "" || len(cfg.Salt) >= 8, "Salt", fmt.Sprintf("%d bytes long", len(cfg.Salt)), "allowed are 8 and more, and none")

@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/everpool/everpool/internal/guard"
+	"github.com/everpool/everpool/internal/safeaddr"
 )
 
 // ErrConfig is in every error about a configuration.
@@ -172,7 +173,7 @@ func (cfg Config) Validate() error {
 			errs = append(errs, fmt.Errorf("%w: %s is %v; %s", ErrConfig, field, value, allowed))
 		}
 	}
-	check(!isURL(c.Client), "Client", "like a URL", "allowed is a name")
+	check(!safeaddr.MaybeURL(c.Client), "Client", "like a URL", "allowed is a name")
 	check(isRate(c.ReadSampleRate), "ReadSampleRate", c.ReadSampleRate, allowedRates)
 	check(isRate(c.WriteSampleRate), "WriteSampleRate", c.WriteSampleRate, allowedRates)
 	check(c.MaxSamplesPerSecond >= off, "MaxSamplesPerSecond", c.MaxSamplesPerSecond, "allowed are 1 and more, 0 for the default and -1 for no bound")
@@ -210,8 +211,6 @@ const (
 const minRate = 1e-9
 
 const allowedBraces = "allowed is a name with a hash tag, or without a closing brace"
-
-func isURL(name string) bool { return strings.Contains(name, "://") || strings.Contains(name, "@") }
 
 const allowedRates = "allowed are 0, and 1e-9 to 1"
 

@@ -6,7 +6,6 @@ import (
 	"math"
 	"runtime/debug"
 	"slices"
-	"strings"
 	"sync"
 
 	"go.opentelemetry.io/otel"
@@ -16,6 +15,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/everpool/everpool/hooks"
+	"github.com/everpool/everpool/internal/safeaddr"
 )
 
 // ScopeName is that of the instrumentation scope of all spans and metrics.
@@ -209,7 +209,7 @@ func notNil(option string, isNil bool) error {
 func WithBaseplateNames(client string) Setting {
 	return setting(func(c *config) error {
 		c.baseplate = client
-		if client == "" || strings.Contains(client, "://") || strings.Contains(client, "@") {
+		if client == "" || safeaddr.MaybeURL(client) {
 			return errors.New(`otelhooks: WithBaseplateNames: client is "" or has :// or @ in it, as URLs have; a name is required, since a URL may hold a password`)
 		}
 		return nil

@@ -11,6 +11,7 @@ import (
 	"github.com/everpool/everpool/hooks"
 	"github.com/everpool/everpool/internal/guard"
 	"github.com/everpool/everpool/internal/poolview"
+	"github.com/everpool/everpool/internal/safeaddr"
 )
 
 // PoolStatser is a client of go-redis with the pool that it brings along.
@@ -48,7 +49,7 @@ func NewStockPool(name string, client PoolStatser, settings ...Setting) (*StockP
 	if guard.IsNil(client) {
 		return nil, errors.Join(err, errors.New("otelhooks: NewStockPool: client is nil"))
 	}
-	if strings.Contains(name, "://") || strings.Contains(name, "@") {
+	if safeaddr.MaybeURL(name) {
 		err = errors.Join(err, errors.New("otelhooks: NewStockPool: name has :// or @ in it, as URLs have; a URL may hold a password, leave the name empty for the address"))
 	}
 	if o := poolview.OptionsOf(client); name == "" && o != nil {

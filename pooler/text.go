@@ -59,8 +59,19 @@ func (n *NodeStatus) attrs() []slog.Attr {
 		slog.String("addr", safeaddr.Of(n.Addr)), slog.String("network", n.Network), slog.Bool("tls", n.TLS),
 		slog.String("state", n.State.String()), slog.Time("since", n.Since), slog.Bool("silent", n.Silent),
 		slog.Int("handles", n.Handles), slog.String("topology", n.Topology), slog.String("role", n.Role), slog.Int("slots", n.Slots),
-		slog.Any("stats", n.Stats),
+		slog.Any("stats", n.Stats), slog.Any("events", n.Events),
 	}
+}
+
+// MarshalJSON returns an object of the event's fields that aren't zero, and of how often
+// it has happened, and since when.
+func (h Happening) MarshalJSON() ([]byte, error) {
+	return json.Marshal(object(append(h.Event.LogValue().Group(), slog.Time("first", h.First), slog.Int("times", h.Times))))
+}
+
+// String says what has happened, when and how often, in a line.
+func (h Happening) String() string {
+	return fmt.Sprint(h.Event.LogValue(), " x", h.Times)
 }
 
 // LogValue is a group of what isn't zero.
@@ -158,6 +169,9 @@ func withoutZeros(attrs []slog.Attr) slog.Value {
 		switch v := a.Value.Resolve(); v.Kind() {
 		case slog.KindGroup:
 			return len(v.Group()) == 0
+		case slog.KindAny:
+			events, ok := v.Any().([]Happening)
+			return ok && len(events) == 0
 		case slog.KindTime:
 			return v.Time().IsZero()
 		case slog.KindString:

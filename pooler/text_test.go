@@ -88,7 +88,8 @@ func TestAllFieldsAreInJSONAndInTheLog(t *testing.T) {
 
 // Who gives a URL for an address finds no part of its password anywhere.
 func TestNoTextHasAPassword(t *testing.T) {
-	n := pooler.NodeStatus{Addr: "redis://user:hunter2@h:1"}
+	const addr = "redis://user:hunter2@h:1"
+	n := pooler.NodeStatus{Addr: addr, Events: []pooler.Happening{{Event: pooler.Event{Node: addr}, Times: 1}}}
 	text, err := json.Marshal(n)
 	if err != nil {
 		t.Fatal(err)
@@ -103,6 +104,10 @@ func TestNoTextHasAPassword(t *testing.T) {
 }
 
 func TestTextsOfValues(t *testing.T) {
+	happened := pooler.Happening{Event: pooler.Event{Kind: pooler.EventState, Err: errors.New("no"), Duration: time.Second}, Times: 3}
+	if got, err := json.Marshal(happened); err != nil || string(got) != `{"duration_seconds":1,"error":"no","first":"0001-01-01T00:00:00Z","kind":"state","previous":"up","state":"up","times":3}` {
+		t.Errorf("%s, %v", got, err)
+	}
 	for want, v := range map[string]any{
 		`"suspect"`: pooler.StateSuspect, `"retire"`: pooler.EventRetire, `{"down":1}`: map[pooler.State]int{pooler.StateDown: 1},
 	} {
@@ -121,7 +126,8 @@ func TestTextsOfValues(t *testing.T) {
 		t.Error(got)
 	}
 	for want, got := range map[string]string{
-		"unknown": pooler.Unknown.String(), "resend": pooler.Resend.String(), "9": pooler.Outcome(9).String(),
+		"[kind=dial error=no] x3": pooler.Happening{Event: pooler.Event{Kind: pooler.EventDial, Err: errors.New("no")}, Times: 3}.String(),
+		"unknown":                 pooler.Unknown.String(), "resend": pooler.Resend.String(), "9": pooler.Outcome(9).String(),
 		"[kind=state node=h:1 duration=1s state=up previous=down error=no]": pooler.Event{
 			Kind: pooler.EventState, Node: "h:1", Previous: pooler.StateDown, Duration: time.Second, Err: errors.New("no"),
 		}.LogValue().String(),

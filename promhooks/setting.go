@@ -4,8 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"strings"
 	"unicode/utf8"
+
+	"github.com/everpool/everpool/internal/safeaddr"
 )
 
 // Setting changes what [Option], [NewMetrics], [NewPool] and [NewStockPool] make. One list
@@ -156,7 +157,7 @@ func checkClient(client string) error {
 	switch {
 	case client == "":
 		return errors.New(`promhooks: client is ""; a name is required`)
-	case strings.Contains(client, "://") || strings.Contains(client, "@"):
+	case safeaddr.MaybeURL(client):
 		return errors.New("promhooks: client has :// or @ in it, as URLs have; a name is required, since a URL may hold a password")
 	case !utf8.ValidString(client):
 		return fmt.Errorf("promhooks: client is %q; it has to be valid UTF-8", client)

@@ -30,6 +30,10 @@ func Of(addr string) string {
 	return host
 }
 
+// MaybeURL reports whether a name may be a URL, or the rest of one with its login: then it
+// may hold a password, and is no name to be shown.
+func MaybeURL(name string) bool { return strings.Contains(name, "://") || strings.Contains(name, "@") }
+
 // hostOf takes a login away, and what follows the host. A password may have
 // unescaped delimiters in it, so that there are two readings of an @ behind one.
 func hostOf(addr string) string {

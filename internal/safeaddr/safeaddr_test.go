@@ -60,3 +60,13 @@ func TestTheHostIsShownWhereItIsCertain(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatMayBeAURLIsNoName(t *testing.T) {
+	for name, want := range map[string]bool{
+		"orders": false, "orders:1": false, "": false, "a/b": false, "redis://h": true, "user:secret@h": true, "@": true, "://": true,
+	} {
+		if got := safeaddr.MaybeURL(name); got != want {
+			t.Errorf("MaybeURL(%q) = %v", name, got)
+		}
+	}
+}
