@@ -13,7 +13,7 @@ import (
 type Holder struct {
 	What   string        // the command that they were leased for, and in parentheses why they outlast it
 	Conns  int           // so many
-	Oldest time.Duration // for how long the oldest of them has been held
+	Oldest time.Duration // for how long the oldest of them has been held; 0 of shared ones, which nobody holds
 }
 
 // lateReplies is what connections do that wait for an abandoned request's replies.
@@ -33,7 +33,10 @@ func (p *Pool) holdersLocked(now time.Duration) []Holder {
 			what += " (" + c.lease.pin + ")"
 		}
 		h := held[what]
-		held[what] = Holder{what, h.Conns + 1, max(h.Oldest, now-c.lease.since)}
+		if h.What, h.Conns = what, h.Conns+1; c.lane == nil {
+			h.Oldest = max(h.Oldest, now-c.lease.since)
+		}
+		held[what] = h
 	}
 	return slices.SortedFunc(maps.Values(held), func(a, b Holder) int {
 		return cmp.Or(b.Conns-a.Conns, strings.Compare(a.What, b.What))
