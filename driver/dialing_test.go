@@ -228,19 +228,46 @@ func TestThoseWhoAwaitANodeAreServedInTheOrderOfArrival(t *testing.T) {
 	})
 }
 
-// go-redis closes a handle that it was brought too late, or keeps it for others.
+// All that wait for a node have their connections from the prober's and from those that
+// sharing opens; not one each.
+func TestThoseWhoAwaitANodeShareWhatIsDialedWhenItIsBack(t *testing.T) {
+	const callers = 200
+	inLab(t, driver.Config{}, func(t *lab) {
+		rdb := t.client()
+		t.lose(rdb)
+		done := make(chan error, callers)
+		for i := range callers {
+			go func() { done <- rdb.Set(t.Context(), fmt.Sprint("key-", i), "v", 0).Err() }()
+		}
+		synctest.Wait()
+		before := t.f.Accepted()
+		t.f.Up()
+		for range callers {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+		time.Sleep(time.Second)
+		if n := t.f.Accepted() - before; n > 8 {
+			t.Errorf("%d sockets for %d callers, want at most the 8 that may be shared", n, callers)
+		}
+	})
+}
+
+// go-redis closes a handle that it was brought too late, or keeps it for others. Callers
+// beyond its handles wait for a handle, and leave it as they do with the stock pool.
 func TestDialsWhoseCallersHaveLeftAreBoundedAndEnd(t *testing.T) {
 	if !driver.Vetoes {
 		t.Skip("callers wait in Write")
 	}
-	const handles = 100
+	const handles, callers = 100, 250
 	inLab(t, driver.Config{Pool: pooler.Config{FailFastAfter: 2 * time.Second}}, func(t *lab) {
 		rdb := t.few(handles, handles)
 		t.f.DownRefused()
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		var late atomic.Int64
-		for range handles {
+		for range callers {
 			go func() {
 				if errors.Is(rdb.Get(ctx, "k").Err(), context.DeadlineExceeded) {
 					late.Add(1)
@@ -249,8 +276,8 @@ func TestDialsWhoseCallersHaveLeftAreBoundedAndEnd(t *testing.T) {
 		}
 		synctest.Wait()
 		time.Sleep(200 * time.Millisecond)
-		if n := late.Load(); n != handles {
-			t.Errorf("%d of %d callers left in time", n, handles)
+		if n := late.Load(); n != callers {
+			t.Errorf("%d of %d callers left in time", n, callers)
 		}
 		if n := t.stats().Awaiting; n != handles {
 			t.Errorf("%d await the node, want those %d whose callers have left", n, handles)
