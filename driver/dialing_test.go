@@ -82,6 +82,11 @@ var calls = map[string]func(ctx context.Context, rdb *redis.Client) error{
 
 // inEveryOutage runs the test for each kind of call in each kind of outage.
 func inEveryOutage(t *testing.T, cfg driver.Config, run func(t *lab, rdb *redis.Client, call func(context.Context, *redis.Client) error), change ...func(*redis.Options)) {
+	inOutages(t, outages, cfg, run, change...)
+}
+
+// inOutages is inEveryOutage, of those.
+func inOutages(t *testing.T, outages map[string]func(*lab, *redis.Client), cfg driver.Config, run func(t *lab, rdb *redis.Client, call func(context.Context, *redis.Client) error), change ...func(*redis.Options)) {
 	for outage, begin := range outages {
 		for name, call := range calls {
 			t.Run(outage+", "+name, func(t *testing.T) {
@@ -149,10 +154,19 @@ func TestTheLongestCallInAnEndlessOutageIsFailFastAfter(t *testing.T) {
 	// A call waits for a probe of its own where that is answered at once, a pipeline,
 	// which go-redis tries on handles of two pools, for two.
 	probes := 2 * pooler.Config{}.Limits().BackoffMin
-	for _, dialTimeout := range []time.Duration{100 * time.Millisecond, time.Second, 5 * time.Second} {
+	ways := maps.Clone(outages)
+	// Nobody knows of it before a dial is given up, which may have more time than callers.
+	ways["was well, silent"] = func(t *lab, rdb *redis.Client) {
+		if err := rdb.Ping(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		t.f.HangDials(true)
+		t.f.ResetAll()
+	}
+	for _, dialTimeout := range []time.Duration{100 * time.Millisecond, time.Second, 5 * time.Second, time.Minute} {
 		t.Run(fmt.Sprint("DialTimeout ", dialTimeout), func(t *testing.T) {
 			cfg := driver.Config{Pool: pooler.Config{FailFastAfter: failFast}}
-			inEveryOutage(t, cfg, func(t *lab, rdb *redis.Client, call func(context.Context, *redis.Client) error) {
+			inOutages(t, ways, cfg, func(t *lab, rdb *redis.Client, call func(context.Context, *redis.Client) error) {
 				for i := range 4 {
 					began := time.Now()
 					err := call(t.Context(), rdb)
@@ -214,19 +228,46 @@ func TestThoseWhoAwaitANodeAreServedInTheOrderOfArrival(t *testing.T) {
 	})
 }
 
-// go-redis closes a handle that it was brought too late, or keeps it for others.
+// All that wait for a node have their connections from the prober's and from those that
+// sharing opens; not one each.
+func TestThoseWhoAwaitANodeShareWhatIsDialedWhenItIsBack(t *testing.T) {
+	const callers = 200
+	inLab(t, driver.Config{}, func(t *lab) {
+		rdb := t.client()
+		t.lose(rdb)
+		done := make(chan error, callers)
+		for i := range callers {
+			go func() { done <- rdb.Set(t.Context(), fmt.Sprint("key-", i), "v", 0).Err() }()
+		}
+		synctest.Wait()
+		before := t.f.Accepted()
+		t.f.Up()
+		for range callers {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+		time.Sleep(time.Second)
+		if n := t.f.Accepted() - before; n > 8 {
+			t.Errorf("%d sockets for %d callers, want at most the 8 that may be shared", n, callers)
+		}
+	})
+}
+
+// go-redis closes a handle that it was brought too late, or keeps it for others. Callers
+// beyond its handles wait for a handle, and leave it as they do with the stock pool.
 func TestDialsWhoseCallersHaveLeftAreBoundedAndEnd(t *testing.T) {
 	if !driver.Vetoes {
 		t.Skip("callers wait in Write")
 	}
-	const handles = 100
+	const handles, callers = 100, 250
 	inLab(t, driver.Config{Pool: pooler.Config{FailFastAfter: 2 * time.Second}}, func(t *lab) {
 		rdb := t.few(handles, handles)
 		t.f.DownRefused()
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		var late atomic.Int64
-		for range handles {
+		for range callers {
 			go func() {
 				if errors.Is(rdb.Get(ctx, "k").Err(), context.DeadlineExceeded) {
 					late.Add(1)
@@ -235,8 +276,8 @@ func TestDialsWhoseCallersHaveLeftAreBoundedAndEnd(t *testing.T) {
 		}
 		synctest.Wait()
 		time.Sleep(200 * time.Millisecond)
-		if n := late.Load(); n != handles {
-			t.Errorf("%d of %d callers left in time", n, handles)
+		if n := late.Load(); n != callers {
+			t.Errorf("%d of %d callers left in time", n, callers)
 		}
 		if n := t.stats().Awaiting; n != handles {
 			t.Errorf("%d await the node, want those %d whose callers have left", n, handles)

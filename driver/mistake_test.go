@@ -6,12 +6,15 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/everpool/everpool/driver"
 	"github.com/everpool/everpool/internal/testkit"
@@ -84,6 +87,57 @@ func inEveryCall(t *testing.T, cfg driver.Config, run func(t *lab, call func() e
 			inLab(t, cfg, func(t *lab) {
 				rdb := t.client()
 				run(t, func() error { return call(t.Context(), rdb) })
+			})
+		})
+	}
+}
+
+// A client of several nodes finds them by addresses that may be mistaken, too. go-redis
+// asks sentinels again and again, with pauses that grow, unless it is told not to.
+func TestAMistakenAddressOfATopologyIsToldAtOnce(t *testing.T) {
+	makers := map[string]func(d *driver.Driver, addrs ...string) redis.UniversalClient{
+		"cluster": func(d *driver.Driver, addrs ...string) redis.UniversalClient {
+			return redis.NewClusterClient(d.ClusterOptions(&redis.ClusterOptions{Addrs: addrs}))
+		},
+		"sentinels": func(d *driver.Driver, addrs ...string) redis.UniversalClient {
+			return redis.NewFailoverClient(d.FailoverOptions(&redis.FailoverOptions{MasterName: "main", SentinelAddrs: addrs}))
+		},
+		"ring": func(d *driver.Driver, addrs ...string) redis.UniversalClient {
+			return redis.NewRing(d.RingOptions(&redis.RingOptions{Addrs: map[string]string{"a": addrs[0]}}))
+		},
+	}
+	for name, made := range makers {
+		t.Run(name, func(t *testing.T) {
+			inServers(t, 2, func(m *managed) {
+				m.asCluster(0, 1)
+				m.asSentinel(2, 1)
+				var mended atomic.Bool // the name of a sentinel leads there now
+				d := newDriver(m.T, driver.Config{Logger: slog.New(slog.DiscardHandler), Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+					switch host, _, _ := net.SplitHostPort(addr); {
+					case host != "wrong" && host != "other":
+						return m.dial(ctx, network, addr)
+					case mended.Load():
+						return m.dial(ctx, network, "10.0.0.2:6379")
+					}
+					return nil, &net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: "wrong", IsNotFound: true}}
+				}})
+				c := made(d, "wrong:6379", "other:6379")
+				for range 3 {
+					began := time.Now()
+					err := c.Set(m.Context(), "k", 1, 0).Err()
+					if took := time.Since(began); err == nil || took > time.Second || !strings.Contains(err.Error(), "host's name") { // go-redis's pauses between dials
+						t.Errorf("%v after %s; want a hint at once", err, took)
+					}
+				}
+				if name == "sentinels" {
+					mended.Store(true)
+					time.Sleep(2 * time.Second)
+					if err := c.Set(m.Context(), "k", 1, 0).Err(); err != nil {
+						t.Errorf("when it is mended: %v", err)
+					}
+				}
+				_ = c.Close()
+				time.Sleep(time.Minute)
 			})
 		})
 	}

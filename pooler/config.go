@@ -61,7 +61,8 @@ type Config struct {
 
 	// DialTimeout bounds a dial, TLS and the replay of the session included.
 	// After a quarter of it another dial is made beside one that requests wait for.
-	// 0: 5 seconds. It can't be switched off.
+	// Where no connection is left FailFastAfter bounds a dial, too, but for the
+	// prober's; 200 milliseconds are the least. 0: 5 seconds. It can't be switched off.
 	DialTimeout time.Duration
 
 	// WaitTimeout bounds how long a request waits for a connection, besides

@@ -155,11 +155,24 @@ func (p *Pool) dial(l *lot) {
 	began := p.now()
 	p.mu.Lock()
 	r := p.raceLocked(l.session, false, began, func(c *Conn) { p.endDialLocked(l, c, nil, began) })
+	ctx, cancel := context.WithTimeout(p.ctx, p.dialLimitLocked())
 	p.mu.Unlock()
-	c, err := p.open(l.session, false)
+	defer cancel()
+	c, err := p.openWithin(ctx, l.session, false)
 	if r.end(c, err) {
 		p.settleDial(l, c, err, began, func() {})
 	}
+}
+
+// dialLimitLocked is how long a dial may take that isn't the prober's. While no connection
+// serves nobody waits for longer than FailFastAfter: a dial that hangs tells by then that
+// the node is away, and the prober goes on. Of the first dial those who wait for it see to
+// that by themselves.
+func (p *Pool) dialLimitLocked() time.Duration {
+	if p.conns.lastID == 0 || p.servingLocked() > 0 {
+		return p.cfg.DialTimeout
+	}
+	return min(p.cfg.DialTimeout, max(p.cfg.FailFastAfter, contactTime))
 }
 
 // settleDial draws the conclusions from a dial, those that its reason has for it first.

@@ -117,3 +117,43 @@ func TestAProbeThatHangsHoldsNobodyUpForLong(t *testing.T) {
 		pt.wantState(pooler.StateUp)
 	})
 }
+
+// A dial that hangs is all that says that a node is away of which no connection is left.
+// It may have more time than anybody waits.
+func TestWhereNoConnectionIsLeftADialHangsForFailFastAfter(t *testing.T) {
+	bubble(t, pooler.Config{WaitTimeout: -1, DialTimeout: time.Minute, FailFastAfter: 2 * time.Second}, func(pt *tester) {
+		c := pt.get(pt.plain)
+		pt.fake.HangDials(true)
+		pt.fake.ResetAll()
+		_, _ = exchange(c, "PING")
+		pt.fail(c)
+		began := time.Now()
+		pt.wantGetErr(pt.plain, pooler.ErrNodeDown)
+		if took := time.Since(began); took != 2*time.Second {
+			t.Errorf("it took %s", took)
+		}
+		pt.fake.HangDials(false)
+	})
+}
+
+// Where one serves, or none ever did, a dial has all of its time: it is what a far node
+// takes, or what those who wait for the first one look after by themselves.
+func TestADialHasItsTimeWhereItTellsNothingOfTheNode(t *testing.T) {
+	for name, first := range map[string]bool{"the first": true, "beside one that serves": false} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, pooler.Config{WaitTimeout: -1, DialTimeout: time.Minute, FailFastAfter: time.Second}, func(pt *tester) {
+				if !first {
+					defer pt.put(pt.get(pt.plain))
+				}
+				pt.dialer.take(3 * time.Second)
+				c := pt.get(pt.plain)
+				pt.dialer.take(0)
+				pt.put(c)
+				pt.wantState(pooler.StateUp)
+				if s := pt.pool.Stats(); s.DialErrors != 0 {
+					t.Errorf("%d dials have failed", s.DialErrors)
+				}
+			})
+		})
+	}
+}

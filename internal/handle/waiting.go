@@ -127,9 +127,24 @@ func obtainFromOneOf[T any](h *handle, a Alternatives, req pooler.Request, get f
 		req.Deadline = earlier(deadline, a.By(addr))
 		got, err = obtainOnce(h, req, get)
 		if !errors.Is(err, pooler.ErrWaitTimeout) || a.GivesUp(addr, time.Since(began), req.Deadline.Equal(deadline)) {
-			return got, err
+			return got, mistaken(err)
 		}
 	}
+}
+
+// mistaken is the error of a request that belongs elsewhere, and that go-redis would bring
+// again: not to a node that has never answered, and that can't until a mistake is mended.
+func mistaken(err error) error {
+	e, ok := errors.AsType[*pooler.Error](err)
+	if !ok || !errors.Is(e, pooler.ErrElsewhere) || !e.NeverAnswered {
+		return err
+	}
+	if _, ok := errors.AsType[*pooler.SetupError](e.Cause); !ok {
+		return err
+	}
+	down := *e
+	down.Err = pooler.ErrNodeDown
+	return &down
 }
 
 // obtainOnce asks the pool once.
