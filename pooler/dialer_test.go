@@ -17,7 +17,7 @@ type dialer struct {
 	times   []time.Time   // of all dials
 	takes   time.Duration // how long a dial takes
 	deaf    bool          // a held dial ignores its context
-	refused bool          // connections live on, unlike with Fake.Down
+	fails   error         // if set; connections live on, unlike with Fake.Down
 	holding bool
 	held    []*heldDial
 	dialing int
@@ -43,7 +43,7 @@ func (d *dialer) Dial(ctx context.Context, network, addr string) (net.Conn, erro
 	d.times = append(d.times, time.Now())
 	d.dialing++
 	d.most = max(d.most, d.dialing)
-	takes, deaf, refused := d.takes, d.deaf, d.refused
+	takes, deaf, fails := d.takes, d.deaf, d.fails
 	var h *heldDial
 	if d.holding {
 		h = &heldDial{d, make(chan error, 1)}
@@ -58,8 +58,8 @@ func (d *dialer) Dial(ctx context.Context, network, addr string) (net.Conn, erro
 	var nc net.Conn
 	switch {
 	case err != nil:
-	case refused:
-		err = &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
+	case fails != nil:
+		err = fails
 	default:
 		nc, err = d.dial(ctx, network, addr)
 	}
@@ -100,9 +100,18 @@ func (d *dialer) hold(on bool) {
 
 // refuse makes dials fail, whatever the server does.
 func (d *dialer) refuse(on bool) {
+	var err error
+	if on {
+		err = &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+	}
+	d.fail(err)
+}
+
+// fail makes dials fail with err, unless it is nil.
+func (d *dialer) fail(err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.refused = on
+	d.fails = err
 }
 
 // take sets how long each dial takes.

@@ -586,6 +586,7 @@ func (l *lane) retire() {
 	l.pool.wg.Add(1) // while the lane hasn't ended
 	if l.inFlight() == 0 && !l.outbox.writing && l.leader.CompareAndSwap(nil, &mourner) {
 		l.mu.Unlock()
+		_ = l.conn.alive() // if it isn't, nobody gets it
 		l.finish()
 		l.pool.wg.Done()
 		return

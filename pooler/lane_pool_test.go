@@ -3,8 +3,12 @@ package pooler_test
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
+	"os"
 	"strconv"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -96,6 +100,80 @@ func TestALeaseGetsTheLaneThatCarriesNothingOfAServerThatAcceptsNoMore(t *testin
 		pt.do(c, "PING")
 		pt.wantLanes(0)
 		pt.put(c)
+	})
+}
+
+// A node that takes no new connection, while those that are open serve on: its endpoint
+// was taken out of a load balancer, its name can't be looked up, this process is out of
+// files. The stock pool's connections serve everything then.
+func TestALeaseGetsALaneWhereNoNewConnectionIsToBeHad(t *testing.T) {
+	timeout := &net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}
+	for name, err := range map[string]error{
+		"refused":              &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED},
+		"no files":             &net.OpError{Op: "dial", Err: syscall.EMFILE},
+		"accepted, and closed": io.EOF,
+		"name":                 &net.OpError{Op: "dial", Err: &net.DNSError{Err: "i/o timeout", IsTimeout: true}},
+		"a dialer's own":       errors.New("no tunnel"),
+		"timeout":              timeout,
+	} {
+		for _, blocking := range []bool{false, true} {
+			t.Run(name+", blocking "+strconv.FormatBool(blocking), func(t *testing.T) {
+				bubble(t, pooler.Config{SharedConns: 2, SilenceAfter: -1}, func(pt *tester) {
+					ping := func() { pt.submit(pt.share(pt.plain), ask("PING")).receive().wantReply("+PONG\r\n") }
+					lanes := 1
+					if blocking {
+						lanes = 2 // the last one is for those who share
+					}
+					pt.load(pt.share(pt.plain), lanes)
+					pt.wantLanes(lanes)
+					pt.dialer.fail(err)
+					lease := pt.begin(pooler.Request{Session: pt.plain, Blocking: blocking})
+					pt.sleep(500 * time.Millisecond)
+					if err == timeout {
+						lease.wantWaiting() // it may stand still
+						pt.wantLanes(lanes)
+						lease.cancel(context.Canceled)
+						lease.await()
+						return
+					}
+					c := lease.wantConn()
+					pt.wantLanes(lanes - 1)
+					pt.do(c, "PING")
+					pt.put(c)
+					ping()
+				})
+			})
+		}
+	}
+}
+
+// One lane is left for those who share by commands that block.
+func TestWhereNoNewConnectionIsToBeHadThoseWhoShareKeepALane(t *testing.T) {
+	bubble(t, pooler.Config{SharedConns: 2, SilenceAfter: -1}, func(pt *tester) {
+		sh := pt.share(pt.plain)
+		pt.load(sh, 2)
+		pt.wantLanes(2)
+		pt.dialer.refuse(true)
+		pt.fake.Freeze(true)
+		rides := pt.many(sh, 2)
+		blocking := pooler.Request{Session: pt.plain, Blocking: true}
+		first, second := pt.begin(blocking), pt.begin(blocking)
+		pt.sleep(200 * time.Millisecond)
+		pt.fake.Freeze(false)
+		for _, r := range rides {
+			r.receive()
+		}
+		c := first.wantConn()
+		pt.pool.Pin(c, "client-id")
+		pt.sleep(200 * time.Millisecond)
+		second.wantWaiting()
+		pt.wantLanes(1)
+		pt.submit(pt.share(pt.plain), ask("PING")).receive().wantReply("+PONG\r\n")
+		pt.put(c)
+		pt.sleep(200 * time.Millisecond)
+		second.wantWaiting()
+		second.cancel(context.Canceled)
+		second.await()
 	})
 }
 

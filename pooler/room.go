@@ -2,6 +2,7 @@ package pooler
 
 import (
 	"errors"
+	"net"
 	"sync/atomic"
 	"time"
 )
@@ -147,12 +148,12 @@ func (p *Pool) blockingLocked() (n int) {
 	return n
 }
 
-// lacksLaneLocked reports whether those of the lot who share are without a lane in a full
-// pool, and commands that block have what else there is: the next one must not have the
+// lacksLaneLocked reports whether those of the lot who share are without a lane in a pool
+// that can't grow, and commands that block have what else there is: the next one must not have the
 // last connection, too, or those who share would wait for as long as it blocks.
 func (p *Pool) lacksLaneLocked(l *lot) bool {
 	return l.shared != nil && !l.shared.unused && len(p.openLanesLocked(l.shared)) == 0 &&
-		p.fullLocked() && p.mayOpenLaneLocked() && p.blockingLocked() > 0
+		(p.fullLocked() || p.shutLocked()) && p.mayOpenLaneLocked() && p.blockingLocked() > 0
 }
 
 // blockingNextLocked reports whether a command that blocks is the next of its session.
@@ -165,14 +166,17 @@ func (p *Pool) blockingNextLocked() bool {
 	return false
 }
 
-// yieldLocked retires a lane if somebody waits and no connection of a full pool, or of
-// a server that accepts no more, would ever come back by itself.
+// yieldLocked retires a lane if somebody waits and no connection of a pool that can't grow
+// would ever come back by itself.
 func (p *Pool) yieldLocked() {
-	if p.queue.waiting == 0 || p.conns.lanes == 0 || p.conns.yielding > 0 || p.conns.idle > 0 || !p.anyFirstLocked() {
+	if p.queue.waiting == 0 || p.conns.lanes == 0 || p.conns.yielding > 0 {
 		return
 	}
-	if !p.fullLocked() {
-		p.yieldIdleLocked()
+	if p.shutLocked() {
+		p.lendLocked()
+		return
+	}
+	if !p.fullLocked() || p.conns.idle > 0 || !p.anyFirstLocked() {
 		return
 	}
 	if p.queue.waiting > p.dials.running {
@@ -196,15 +200,53 @@ func (p *Pool) yieldLocked() {
 	}
 }
 
-// yieldIdleLocked retires a lane that carries nothing, if the server has said that it has
-// its max number of clients: it serves, and accepts no more. One that carries something
-// stays, or those who share it would be held up.
-func (p *Pool) yieldIdleLocked() {
-	if p.health.state == StateUp || p.queue.waiting == p.queue.streams || !errors.Is(p.health.lastErr, errMaxClients) {
-		return
+// shutLocked reports whether the node takes no new connection while it may well serve on
+// those that are open: it has its max number of clients, it is about to be replaced, its
+// name can't be looked up, or this process has no file or port left. A dial that times out
+// may mean that the server stands still, whose connections are better left alone, and one
+// that says that it isn't ready has restarted, or is another one.
+func (p *Pool) shutLocked() bool {
+	err := p.health.lastErr
+	if p.health.state == StateUp || err == nil || isUnready(err) {
+		return false
 	}
-	if l := p.leastLaneLocked(); l != nil && l.inFlight() == 0 {
-		p.retireLocked(l)
+	_, ofName := errors.AsType[*net.DNSError](err)
+	timeout, ok := errors.AsType[net.Error](err)
+	return ofName || !ok || !timeout.Timeout()
+}
+
+// lendLocked retires a lane for a request that needs a connection to itself where no new
+// one is to be had, of its own session: one that carries nothing if there is one. The last
+// lane stays where the request may block, but for one that carries nothing of a server with
+// its max number of clients, of whom one may leave; and while handles keep connections, as
+// this one may: those who share it would be held up, or left with none.
+func (p *Pool) lendLocked() {
+	now := p.now()
+	for _, l := range p.lots {
+		w := l.first()
+		if w == nil || w != l.waiters.head || w.stream || len(l.idle) > 0 || l.shared == nil {
+			continue
+		}
+		lanes := p.openLanesLocked(l.shared)
+		var least *lane
+		for _, lane := range lanes {
+			if least == nil || lane.inFlight() < least.inFlight() {
+				least = lane
+			}
+		}
+		if least == nil {
+			continue
+		}
+		full := errors.Is(p.health.lastErr, errMaxClients) && least.inFlight() == 0
+		if len(lanes) == 1 && (p.conns.pinned > 0 || w.blocking && !full) {
+			continue
+		}
+		if left := laneTenure - (now - max(least.tenure.opened, w.since)); left > 0 && least.inFlight() > 0 {
+			p.lookForRoomLocked(left, now)
+			continue
+		}
+		p.retireLocked(least)
+		return
 	}
 }
 
