@@ -26,3 +26,6 @@ func (c *Conn) Owed() int { return int(c.owed.Load()) }
 
 // Steps returns the session's commands.
 func (s *Session) Steps() []Step { return s.steps }
+
+// EndWaiting is what the timer of FailFastAfter does.
+func EndWaiting(p *Pool) { p.failFast() }

@@ -283,3 +283,18 @@ func TestACallerWithoutTimeIsToldWhetherCallsFailFast(t *testing.T) {
 		pt.back()
 	})
 }
+
+// The timer that tells those who have waited for FailFastAfter may be late. A call that has
+// come meanwhile waits for its own probe.
+func TestALateEndOfTheWaitingIsForThoseWhoHaveWaited(t *testing.T) {
+	failing(t, pooler.Config{}, 20*time.Millisecond, func(pt *tester, ask func() error) {
+		pt.back()
+		told := make(chan error)
+		go func() { told <- ask() }()
+		pt.sleep(15 * time.Millisecond) // its probe is under way
+		pooler.EndWaiting(pt.pool)
+		if err := <-told; err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -347,7 +347,7 @@ func (p *Pool) failFast() {
 	if left <= 0 {
 		p.giveUpOnNodeLocked(now) // the probe that hangs since is answer enough
 	}
-	p.failWaitersLocked(p.health.probed)
+	p.failWaitersLocked(min(p.health.probed, now+left)) // who came later has a probe of its own
 	if !p.failingLocked(now) {
 		p.health.failFast.Reset(max(left, p.cfg.BackoffMax))
 	}
