@@ -1,7 +1,7 @@
-// Manager keeps the clients of two servers under names, ends one of the servers, and shows
-// what callers and a readiness probe see of that.
+// Manager keeps the clients of two servers under names, kills one of the servers, and shows
+// what callers and a readiness probe see of that, and callers of go-redis alone.
 //
-//	go run ./examples/manager    # the servers are embedded
+//	go run ./examples/manager    # starts redis-server or valkey-server; without one the servers are embedded
 package main
 
 import (
@@ -16,7 +16,6 @@ import (
 	"os/signal"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
 
@@ -48,22 +47,23 @@ func run(ctx context.Context, out io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
 
-	servers := make(map[string]*miniredis.Miniredis)
+	servers, stock := make(map[string]*server), make(map[string]*redis.Client)
 	for _, name := range []string{"orders", "users"} {
-		s := miniredis.NewMiniRedis()
-		s.RequireAuth("secret")
-		if err := s.Start(); err != nil {
-			return fmt.Errorf("starting an embedded server: %w", err)
+		s, err := newServer()
+		if err != nil {
+			return err
 		}
-		defer s.Close()
+		defer s.end()
 		servers[name] = s
 		// Add waits until the server answers: at most as long as ctx lasts.
 		adding, cancel := context.WithTimeout(ctx, 10*time.Second)
-		_, err := m.Add(adding, name, "redis://:secret@"+s.Addr())
+		_, err = m.Add(adding, name, "redis://:"+password+"@"+s.addr)
 		cancel()
 		if err != nil {
 			return err
 		}
+		stock[name] = redis.NewClient(&redis.Options{Addr: s.addr, Password: password})
+		defer stock[name].Close()
 	}
 	probe, end, err := serve(m.Handler())
 	if err != nil {
@@ -71,38 +71,45 @@ func run(ctx context.Context, out io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, end()) }()
 
-	show(ctx, out, m, probe)
+	show(ctx, out, m, stock, probe)
 	fmt.Fprintf(out, "\nThe server of orders is killed.\n\n")
 	began := time.Now()
-	servers["orders"].Close()
+	servers["orders"].kill()
 	await(ctx, func() bool { return !m.Status()[0].Healthy })
 	fmt.Fprintf(out, "After %s that is known, though nobody has called.\n", time.Since(began).Round(time.Millisecond))
-	show(ctx, out, m, probe)
+	show(ctx, out, m, stock, probe)
 	fmt.Fprintf(out, "\nThe server of orders is started again.\n\n")
 	began = time.Now()
-	if err := servers["orders"].Restart(); err != nil {
+	if err := servers["orders"].start(); err != nil {
 		return err
 	}
 	await(ctx, func() bool { return m.Status()[0].Healthy })
 	fmt.Fprintf(out, "After %s that is known.\n", time.Since(began).Round(time.Millisecond))
-	show(ctx, out, m, probe)
+	show(ctx, out, m, stock, probe)
 	return ctx.Err()
 }
 
-// show has both clients count, and prints what a caller and the probe are told.
-func show(ctx context.Context, out io.Writer, m *driver.Manager, probe string) {
+// show has all clients count, and prints what callers and the probe are told.
+func show(ctx context.Context, out io.Writer, m *driver.Manager, stock map[string]*redis.Client, probe string) {
 	for _, c := range m.Status() {
-		began := time.Now()
-		err := m.With(ctx, c.Name, func(ctx context.Context, rdb redis.UniversalClient) error {
-			return rdb.Incr(ctx, "visits").Err()
+		told(out, fmt.Sprintf("With(%q)", c.Name), func() error {
+			return m.With(ctx, c.Name, func(ctx context.Context, rdb redis.UniversalClient) error {
+				return rdb.Incr(ctx, "visits").Err()
+			})
 		})
-		said := "counts"
-		if err != nil {
-			said = err.Error()
-		}
-		fmt.Fprintf(out, "  With(%q), %s: %s\n", c.Name, time.Since(began).Round(100*time.Microsecond), said)
+		told(out, "go-redis alone", func() error { return stock[c.Name].Incr(ctx, "visits").Err() })
 	}
 	fmt.Fprintf(out, "  GET /health: %s\n", ask(ctx, probe))
+}
+
+// told prints what a caller is told, and after how long.
+func told(out io.Writer, who string, call func() error) {
+	began := time.Now()
+	said := "counts"
+	if err := call(); err != nil {
+		said = err.Error()
+	}
+	fmt.Fprintf(out, "  %s, %s: %s\n", who, time.Since(began).Round(100*time.Microsecond), said)
 }
 
 // serve answers HTTP at /health until end is called.

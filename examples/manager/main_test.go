@@ -25,8 +25,8 @@ func TestTheExampleShowsWhatItSays(t *testing.T) {
 	t.Log(out.String())
 	rest := out.String()
 	for _, want := range []string{
-		`With\("orders"\), \S+: counts`, `With\("users"\), \S+: counts`, `200 OK`, `is killed`,
-		`With\("orders"\), \S+: everpool: no healthy node of "orders": 127.0.0.1:\d+ is`, `With\("users"\), \S+: counts`, `503 Service Unavailable`,
+		`With\("orders"\), \S+: counts`, `go-redis alone, \S+: counts`, `With\("users"\), \S+: counts`, `200 OK`, `is killed`,
+		`With\("orders"\), \S+: everpool: no healthy node of "orders": 127.0.0.1:\d+ is`, `go-redis alone, \S+: dial tcp`, `With\("users"\), \S+: counts`, `503 Service Unavailable`,
 		`"name":"orders","kind":"standalone","url":"redis://127.0.0.1:\d+","healthy":false`, `is started again`,
 		`With\("orders"\), \S+: counts`, `200 OK`,
 	} {
