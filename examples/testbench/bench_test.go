@@ -255,6 +255,9 @@ func TestTheEndpoints(t *testing.T) {
 			return strings.Contains(text, want)
 		})
 	}
+	if status, page := b.request(http.MethodGet, "debug/everpool"); status != http.StatusOK || !strings.Contains(page, "<h1>") {
+		t.Errorf("the debug page is %d %.300s", status, page)
+	}
 	for _, test := range []struct {
 		method, path string
 		header       []string

@@ -28,10 +28,14 @@ func main() {
 	logging.Disable()            // go-redis reports each failed dial of its own
 	err := run(ctx, os.Args[1:], os.Stdout)
 	stop()
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "testbench:", err)
+	if err == nil || errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	fmt.Fprintln(os.Stderr, "testbench:", err)
+	if errors.Is(err, errVerdict) {
 		os.Exit(1)
 	}
+	os.Exit(2)
 }
 
 // errVerdict is the error of a run whose verdict isn't passed.

@@ -151,5 +151,5 @@ func usage(flags *flag.FlagSet) {
 	for _, w := range workloads {
 		fmt.Fprintf(out, "  %-13s %s\n", w.name, w.about)
 	}
-	fmt.Fprint(out, "\nThe exit status is 1 if everpool lost a write, ran one twice, or gave a caller\nsomebody else's reply, or if an acknowledged write was lost on either.\n")
+	fmt.Fprint(out, "\nThe exit status is 1 if everpool lost a write, ran one twice, or gave a caller\nsomebody else's reply, or if an acknowledged write was lost on either; 2 if the\nrun could not be made, or a flag is wrong.\n")
 }

@@ -7,10 +7,13 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/everpool/everpool/debugpage"
 )
 
-// handler serves the page, what it is told, its buttons, and the metrics.
-func handler(p page, j *journal, in *injector, registry *prometheus.Registry) http.Handler {
+// handler serves the page, what it is told, its buttons, the metrics, and the windows into
+// the pools of the sides that have everpool's.
+func handler(p page, j *journal, in *injector, registry *prometheus.Registry, sides []*side) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
@@ -26,6 +29,15 @@ func handler(p page, j *journal, in *injector, registry *prometheus.Registry) ht
 		w.WriteHeader(http.StatusAccepted)
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true}))
+	var sources []debugpage.Source
+	for _, s := range sides {
+		if s.drv != nil {
+			sources = append(sources, debugpage.Source{Name: s.name, Nodes: s.drv})
+		}
+	}
+	if len(sources) > 0 {
+		mux.Handle("GET /debug/everpool", debugpage.Handler(sources...))
+	}
 	// Pages of other sites can't press the buttons.
 	return http.NewCrossOriginProtection().Handler(mux)
 }
