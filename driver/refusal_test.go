@@ -124,3 +124,17 @@ func TestARefusalThatIsHeldBackIsInNobodysWay(t *testing.T) {
 		})
 	})
 }
+
+// A cluster refuses all requests for seconds while it elects, or has just been started.
+func TestAClusterIsAskedAgainForLongerThanItRefuses(t *testing.T) {
+	d, err := driver.New(driver.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	for given, want := range map[int]int{0: 8, 3: 3, -1: -1} {
+		if got := d.ClusterOptions(&redis.ClusterOptions{Addrs: []string{"10.0.0.1:6379"}, MaxRedirects: given}).MaxRedirects; got != want {
+			t.Errorf("MaxRedirects %d becomes %d, want %d", given, got, want)
+		}
+	}
+}
