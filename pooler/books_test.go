@@ -226,6 +226,17 @@ type chaos struct {
 	tried, begun, near, over atomic.Int64
 	answered, failed, left   atomic.Int64 // of over
 	seen                     [9]atomic.Int64
+	ended                    atomic.Bool // nobody begins anything more
+}
+
+// sawAll reports whether there was all that is to be seen.
+func (c *chaos) sawAll() bool {
+	for i := range c.seen {
+		if c.seen[i].Load() == 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // What is to be seen of chaos, or nothing was proven.
@@ -259,11 +270,11 @@ func (c *chaos) end(how *atomic.Int64) {
 	c.over.Add(1)
 }
 
-// caller makes requests on lanes until the time is over.
-func (c *chaos) caller(until time.Time, rnd *rand.Rand) {
-	for time.Now().Before(until) && !c.Failed() {
+// caller makes requests on lanes until all is over.
+func (c *chaos) caller(rnd *rand.Rand) {
+	for !c.ended.Load() && !c.Failed() {
 		r := pooler.NewRider()
-		for c.request(r, rnd) && time.Now().Before(until) {
+		for c.request(r, rnd) && !c.ended.Load() {
 			continue
 		}
 		r.Close() // once more, when nothing is under way any more
@@ -391,8 +402,8 @@ func (c *chaos) receive(r *pooler.Rider, rnd *rand.Rand) (again, usable bool) {
 }
 
 // lessee makes requests on leases of its own.
-func (c *chaos) lessee(until time.Time, rnd *rand.Rand) {
-	for time.Now().Before(until) {
+func (c *chaos) lessee(rnd *rand.Rand) {
+	for !c.ended.Load() {
 		c.tried.Add(1)
 		c.near.Add(1)
 		conn, err := c.pool.Get(c.Context(), pooler.Request{Session: c.session, WaitTimeout: 20 * time.Millisecond})
@@ -412,7 +423,7 @@ func (c *chaos) lessee(until time.Time, rnd *rand.Rand) {
 }
 
 func TestCountersOnlyGrowAndAddUpAtEveryMomentOfChaos(t *testing.T) {
-	const callers, lessees, length = 150, 2, 2 * time.Second
+	const callers, lessees = 150, 2
 	fake := testkit.NewFake()
 	defer fake.Close()
 	p, err := pooler.New(pooler.Node{Network: "tcp", Addr: addr, Dial: fake.Dial}, pooler.Config{
@@ -424,19 +435,18 @@ func TestCountersOnlyGrowAndAddUpAtEveryMomentOfChaos(t *testing.T) {
 	}
 	c := &chaos{T: t, pool: p, session: pooler.NewSession()}
 	a := &auditor{T: t, pool: p}
-	until := time.Now().Add(length)
 	var wg, looking sync.WaitGroup
 	for i := range callers + lessees {
 		rnd := rand.New(rand.NewPCG(uint64(i), 5))
 		if i < callers {
-			wg.Go(func() { c.caller(until, rnd) })
+			wg.Go(func() { c.caller(rnd) })
 		} else {
-			wg.Go(func() { c.lessee(until, rnd) })
+			wg.Go(func() { c.lessee(rnd) })
 		}
 	}
 	wg.Go(func() {
 		rnd := rand.New(rand.NewPCG(1, 2))
-		for time.Now().Before(until) {
+		for !c.ended.Load() {
 			time.Sleep(time.Duration(rnd.IntN(50)) * time.Millisecond)
 			fake.Freeze(true)
 			time.Sleep(time.Duration(rnd.IntN(60)) * time.Millisecond)
@@ -446,11 +456,17 @@ func TestCountersOnlyGrowAndAddUpAtEveryMomentOfChaos(t *testing.T) {
 			fake.Freeze(false)
 		}
 	})
-	wg.Go(func() { // with everything under way
-		time.Sleep(time.Until(until.Add(-length / 8)))
-		if err := p.Close(); err != nil {
+	wg.Go(func() {
+		// For so long, and on a machine that is too busy for that until all was seen.
+		time.Sleep(1750 * time.Millisecond)
+		for limit := time.Now().Add(time.Minute); !c.sawAll() && !t.Failed() && time.Now().Before(limit); {
+			time.Sleep(10 * time.Millisecond)
+		}
+		if err := p.Close(); err != nil { // with everything under way
 			t.Errorf("Close: %v", err)
 		}
+		time.Sleep(250 * time.Millisecond)
+		c.ended.Store(true)
 	})
 	stop := make(chan struct{})
 	looking.Go(func() {
