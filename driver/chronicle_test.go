@@ -34,8 +34,13 @@ func TestWhatHasHappenedIsRemembered(t *testing.T) {
 		times       int
 	}
 	want := []entry{
-		{pooler.EventDial, 1, 1, 1}, {pooler.EventState, 3, 3, 1}, {pooler.EventDial, 4, 2002, 1000},
-		{pooler.EventClose, 5, 2003, 1000}, {pooler.EventClose, 2004, 2004, 1}, {pooler.EventState, 2005, 2005, 1}, {pooler.EventDial, 2006, 2006, 1},
+		{pooler.EventDial, 1, 1, 1},
+		{pooler.EventState, 3, 3, 1},
+		{pooler.EventDial, 4, 2002, 1000},
+		{pooler.EventClose, 5, 2003, 1000},
+		{pooler.EventClose, 2004, 2004, 1},
+		{pooler.EventState, 2005, 2005, 1},
+		{pooler.EventDial, 2006, 2006, 1},
 	}
 	all := c.last()
 	if len(all) != len(want) {
