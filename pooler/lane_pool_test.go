@@ -129,7 +129,7 @@ func TestALeaseGetsALaneWhereNoNewConnectionIsToBeHad(t *testing.T) {
 					pt.dialer.fail(err)
 					lease := pt.begin(pooler.Request{Session: pt.plain, Blocking: blocking})
 					pt.sleep(500 * time.Millisecond)
-					if err == timeout {
+					if errors.Is(err, timeout) {
 						lease.wantWaiting() // it may stand still
 						pt.wantLanes(lanes)
 						lease.cancel(context.Canceled)
