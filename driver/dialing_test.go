@@ -517,6 +517,59 @@ func TestWhileCallsFailFastTheirHandlesAreKept(t *testing.T) {
 	}
 }
 
+// A handle whose session didn't come about in an outage isn't one that is kept: it would tell
+// that the node is down for ever.
+func TestWhatASessionCommandIsToldInAnOutageIsNotToldAfterIt(t *testing.T) {
+	rename := func(ctx context.Context, c interface {
+		Do(ctx context.Context, args ...any) *redis.Cmd
+	}, name string) error {
+		return c.Do(ctx, "CLIENT", "SETNAME", name).Err()
+	}
+	for name, outage := range map[string]func(t *lab, rdb *redis.Client){
+		"of the client": func(t *lab, rdb *redis.Client) {
+			t.wantErr(rdb.Ping(t.Context()).Err(), pooler.ErrNodeDown) // on a handle that is kept
+			t.wantErr(rename(t.Context(), rdb, "new"), pooler.ErrNodeDown)
+		},
+		"of a Conn": func(t *lab, rdb *redis.Client) {
+			own := rdb.Conn()
+			defer own.Close()
+			t.wantErr(own.Ping(t.Context()).Err(), pooler.ErrNodeDown)
+			t.wantErr(rename(t.Context(), own, "new"), pooler.ErrNodeDown)
+		},
+		"of an OnConnect that looks at no error": func(t *lab, rdb *redis.Client) {
+			for range 3 {
+				t.wantErr(rdb.Ping(t.Context()).Err(), pooler.ErrNodeDown)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBothLabs(t, driver.Config{Pool: pooler.Config{FailFastAfter: 100 * time.Millisecond}}, func(t *lab) {
+				connected := 0
+				rdb := t.client(func(o *redis.Options) {
+					o.OnConnect = func(ctx context.Context, cn *redis.Conn) error {
+						connected++ // so that it isn't remembered
+						_ = rename(ctx, cn, fmt.Sprint("name-", connected))
+						return nil
+					}
+				})
+				if err := rdb.Ping(t.Context()).Err(); err != nil {
+					t.Fatal(err)
+				}
+				t.f.DownRefused()
+				t.wantErr(rdb.Ping(t.Context()).Err(), pooler.ErrNodeDown)
+				outage(t, rdb)
+				t.f.Up()
+				time.Sleep(5 * time.Second)
+				for range 3 {
+					if err := rdb.Ping(t.Context()).Err(); err != nil {
+						t.Errorf("the server is back: %v", err)
+					}
+				}
+			})
+		})
+	}
+}
+
 // go-redis keeps what it has dialed for a caller who then had left, and looks at it before
 // it is used: what the caller was to be told is nobody else's.
 func TestAHandleOfAnEarlierOutageWaitsInTheNext(t *testing.T) {

@@ -21,6 +21,8 @@ const (
 	RingProcess   = "go-redis/v9.(*Ring).process"
 	// ReleaseConn gives a handle back after a request.
 	ReleaseConn = "go-redis/v9.(*baseClient).releaseConnToPool"
+	// FullDuplex has commands of an AutoPipeliner written and read by two goroutines.
+	FullDuplex = "go-redis/v9.(*fdEngine).session"
 	// PipelineNode has a node of a cluster run its part of a pipeline.
 	PipelineNode = "go-redis/v9.(*ClusterClient).processPipelineNode"
 	// MasterDialer dials what the sentinels have named to a failover client; a cluster

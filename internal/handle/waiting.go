@@ -70,10 +70,14 @@ func (h *handle) unserved() error {
 	switch {
 	case h.err != nil:
 		return h.err
-	case err != nil:
-		return &unservedError{err}
+	case err == nil:
+		return nil
+	// A session that didn't come about isn't kept; nor is a handle whose writer may have
+	// written more for the same reader, who takes all of that for lost.
+	case h.b.shaking, callers.Include(callers.FullDuplex):
+		return err
 	}
-	return nil
+	return &unservedError{err}
 }
 
 // probeTime is how long a request waits for the next probe of a node that has been down
