@@ -21,10 +21,9 @@ func (h *handle) SyscallConn() (syscall.RawConn, error) {
 	away := h.client.WaitsInDial && !h.node.Pool.Serves() && (h.client.Places != nil || !h.node.failsFast())
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.err != nil && !isDown(h.err) {
+	if h.err != nil && !(isDown(h.err) && h.mayReviveLocked()) {
 		return nil, h.err
 	}
-	h.down = nil // that was for the caller that it was dialed for
 	if !Vetoes {
 		return noSocket{}, nil
 	}

@@ -55,18 +55,21 @@ func obtain[T any](h *handle, req pooler.Request, get func(context.Context, pool
 // unserved is why the planned commands, for which the handle has no connection, fail without
 // a wait, as they would in the dial; nil: they may be served.
 func (h *handle) unserved() error {
-	err := h.down
+	told := h.down
 	h.down = nil
 	if !h.client.WaitsInDial || h.client.Places != nil || h.lease != nil || h.ride.under || h.node.Pool.Serves() {
 		return nil
 	}
-	if limit := min(probeTime, timeTo(h.writeByLocked())); err == nil {
-		h.outside(func() {
-			if h.node.failsFast() {
-				err = h.node.Await(&h.caller, nil, limit)
-			}
-		})
-	}
+	var err error
+	limit := min(probeTime, timeTo(h.writeByLocked()))
+	h.outside(func() {
+		switch e, ok := errors.AsType[*pooler.Error](told); {
+		case ok && e.Since.Equal(h.node.Pool.Illness().Since): // of this outage
+			err = told
+		case h.node.failsFast():
+			err = h.node.Await(&h.caller, nil, limit)
+		}
+	})
 	switch {
 	case h.err != nil:
 		return h.err
@@ -74,7 +77,7 @@ func (h *handle) unserved() error {
 		return nil
 	// A session that didn't come about isn't kept; nor is a handle whose writer may have
 	// written more for the same reader, who takes all of that for lost.
-	case h.b.shaking, callers.Include(callers.FullDuplex):
+	case h.b.shaking, !errors.Is(err, pooler.ErrNodeDown), callers.Include(callers.FullDuplex):
 		return err
 	}
 	return &unservedError{err}

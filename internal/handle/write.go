@@ -81,15 +81,19 @@ func (h *handle) Write(p []byte) (int, error) {
 // reviveLocked makes a handle that has ended one for further requests: go-redis asks none
 // before its next use that a Conn keeps, or a client with a cache, and none on Windows.
 func (h *handle) reviveLocked() {
-	if h.closed || h.b.shaking || h.sending || h.receiving || h.lease != nil || h.ride.under || h.carried.keeps() {
-		return
-	}
-	if !h.bornAwayLocked() && (h.held.any() || !isKeptAfter(h.err)) { // what is held hasn't been told
+	if !h.mayReviveLocked() {
 		return
 	}
 	h.err = nil
 	h.b.scan.Reset()
 	h.b.begin(&h.node.buffers)
+}
+
+func (h *handle) mayReviveLocked() bool {
+	if h.closed || h.b.shaking || h.b.quits || h.sending || h.receiving || h.lease != nil || h.ride.under || h.carried.keeps() {
+		return false
+	}
+	return h.bornAwayLocked() || !h.held.any() && isKeptAfter(h.err) // what is held hasn't been told
 }
 
 // bornAwayLocked reports whether the handle was dialed in an outage, for a caller that
