@@ -522,7 +522,8 @@ func TestWhileCallsFailFastTheirHandlesAreKept(t *testing.T) {
 func TestWhatASessionCommandIsToldInAnOutageIsNotToldAfterIt(t *testing.T) {
 	rename := func(ctx context.Context, c interface {
 		Do(ctx context.Context, args ...any) *redis.Cmd
-	}, name string) error {
+	}, name string,
+	) error {
 		return c.Do(ctx, "CLIENT", "SETNAME", name).Err()
 	}
 	for name, outage := range map[string]func(t *lab, rdb *redis.Client){
