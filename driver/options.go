@@ -36,10 +36,15 @@ const (
 	// request that doesn't fit is gathered by the handle.
 	handleBuffer = 4096
 
-	// pipelineBuffer is the size of those of the handles that go-redis keeps for
-	// pipelines, few of which there are: a pipeline is then written and read in a few
-	// pieces, and replies can be read where they are wanted.
-	pipelineBuffer = 64 << 10
+	// pipelineHandles is how many handles go-redis keeps for pipelines, when the client
+	// doesn't say. Pipelines beyond those take the others, and go in pieces of their size.
+	pipelineHandles = 48
+
+	// pipelineRead and pipelineWrite are the sizes of the buffers of the handles for
+	// pipelines: a pipeline is then written and read in a few pieces, and replies, which
+	// are more in most, can be read where they are wanted.
+	pipelineRead  = 64 << 10
+	pipelineWrite = 32 << 10
 )
 
 // binding is what one call of Options has fixed for its client.
@@ -91,7 +96,6 @@ func (b *binding) topology() *topology.Topology {
 //
 // These remain with go-redis, and the driver goes by them too:
 //
-//	PipelinePoolSize              more sockets on top of PoolSize: 10, -1: none. go-redis keeps so many handles for pipelines; others take those of commands
 //	Network, Addr                 the node: host:port, or the path of a unix socket
 //	TLSConfig                     TLS, put on what Config.Dial or the driver opens. Clients share a node if theirs are equal
 //	DialTimeout                   bounds the dial of a socket, TLS and login included; 0 or less: 5 seconds. The first client of a node decides
@@ -110,8 +114,9 @@ func (b *binding) topology() *topology.Topology {
 //	ContextTimeoutEnabled    on: a deadline costs no connection here, which is go-redis's reason for leaving it off. Config.LeaveContextTimeout leaves it. (With it on, AutoPipeline sends whole pipelines by go-redis's pools and not by its full-duplex engine.)
 //	ReadBufferSize           4 KiB: a socket has a buffer of 32 KiB of its own, and a handle gathers what is written to it
 //	WriteBufferSize          4 KiB
-//	PipelineReadBufferSize   64 KiB, for the few handles that go-redis keeps for pipelines
-//	PipelineWriteBufferSize  64 KiB
+//	PipelinePoolSize         48: so many handles go-redis keeps for pipelines; others take those of commands. As many sockets come on top of PoolSize, 10 by default, -1: none
+//	PipelineReadBufferSize   64 KiB, for the handles that go-redis keeps for pipelines
+//	PipelineWriteBufferSize  32 KiB
 //	DialerRetries            1: making a handle doesn't fail
 //
 // These have no effect, since go-redis doesn't dial sockets: one prober dials for
@@ -193,8 +198,9 @@ func (d *Driver) completeBy(c *redis.Options, bad []error) *binding {
 	b.sizeHandles(c)
 	c.ReadBufferSize = cmp.Or(c.ReadBufferSize, handleBuffer)
 	c.WriteBufferSize = cmp.Or(c.WriteBufferSize, handleBuffer)
-	c.PipelineReadBufferSize = cmp.Or(c.PipelineReadBufferSize, pipelineBuffer)
-	c.PipelineWriteBufferSize = cmp.Or(c.PipelineWriteBufferSize, pipelineBuffer)
+	c.PipelinePoolSize = cmp.Or(c.PipelinePoolSize, pipelineHandles)
+	c.PipelineReadBufferSize = cmp.Or(c.PipelineReadBufferSize, pipelineRead)
+	c.PipelineWriteBufferSize = cmp.Or(c.PipelineWriteBufferSize, pipelineWrite)
 	c.DialerRetries = cmp.Or(c.DialerRetries, 1)
 	if !d.cfg.LeaveContextTimeout {
 		c.ContextTimeoutEnabled = true
