@@ -571,6 +571,32 @@ func TestWhatASessionCommandIsToldInAnOutageIsNotToldAfterIt(t *testing.T) {
 	}
 }
 
+// As the socket is, with a server. What came behind it was told of the outage.
+func TestAConnIsAtItsEndAfterQUITInAnOutage(t *testing.T) {
+	inBothLabs(t, driver.Config{Pool: pooler.Config{FailFastAfter: 100 * time.Millisecond}}, func(t *lab) {
+		rdb := t.client()
+		own := rdb.Conn()
+		defer own.Close()
+		if err := own.Ping(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		t.f.DownRefused()
+		t.wantErr(rdb.Ping(t.Context()).Err(), pooler.ErrNodeDown)
+		_, err := own.Pipelined(t.Context(), func(p redis.Pipeliner) error {
+			p.Do(t.Context(), "QUIT")
+			return p.Get(t.Context(), "k").Err()
+		})
+		t.wantErr(err, pooler.ErrNodeDown)
+		t.f.Up()
+		if err := rdb.Ping(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if err := own.Ping(t.Context()).Err(); err == nil {
+			t.Error("it goes on")
+		}
+	})
+}
+
 // go-redis keeps what it has dialed for a caller who then had left, and looks at it before
 // it is used: what the caller was to be told is nobody else's.
 func TestAHandleOfAnEarlierOutageWaitsInTheNext(t *testing.T) {

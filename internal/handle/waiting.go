@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"math"
 	"slices"
 	"time"
 
@@ -61,7 +60,7 @@ func (h *handle) unserved() error {
 		return nil
 	}
 	var err error
-	limit := min(probeTime, timeTo(h.writeByLocked()))
+	limit := max(time.Until(earlier(h.writeByLocked(), time.Now().Add(probeTime))), 1)
 	h.outside(func() {
 		switch e, ok := errors.AsType[*pooler.Error](told); {
 		case ok && e.Since.Equal(h.node.Pool.Illness().Since): // of this outage
@@ -75,9 +74,10 @@ func (h *handle) unserved() error {
 		return h.err
 	case err == nil:
 		return nil
-	// A session that didn't come about isn't kept; nor is a handle whose writer may have
-	// written more for the same reader, who takes all of that for lost.
-	case h.b.shaking, !errors.Is(err, pooler.ErrNodeDown), callers.Include(callers.FullDuplex):
+	// A session that didn't come about isn't kept, nor is what is at its end after QUIT;
+	// nor is a handle whose writer may have written more for the same reader, who takes
+	// all of that for lost.
+	case h.b.shaking, h.b.quits, !errors.Is(err, pooler.ErrNodeDown), callers.Include(callers.FullDuplex):
 		return err
 	}
 	return &unservedError{err}
@@ -86,14 +86,6 @@ func (h *handle) unserved() error {
 // probeTime is how long a request waits for the next probe of a node that has been down
 // for long, if that is about to begin.
 const probeTime = 400 * time.Millisecond
-
-// timeTo is how long it is to the deadline, which may be none.
-func timeTo(by time.Time) time.Duration {
-	if by.IsZero() {
-		return math.MaxInt64
-	}
-	return max(time.Until(by), 1)
-}
 
 // afterRefusal returns the deadline of another try, at once or after the node was
 // awaited, or why there is none.

@@ -90,7 +90,7 @@ func (h *handle) reviveLocked() {
 }
 
 func (h *handle) mayReviveLocked() bool {
-	if h.closed || h.b.shaking || h.b.quits || h.sending || h.receiving || h.lease != nil || h.ride.under || h.carried.keeps() {
+	if h.closed || h.b.shaking || h.sending || h.receiving || h.lease != nil || h.ride.under || h.carried.keeps() {
 		return false
 	}
 	return h.bornAwayLocked() || !h.held.any() && isKeptAfter(h.err) // what is held hasn't been told
