@@ -4,7 +4,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/everpool/everpool/internal/safeaddr"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -24,10 +23,7 @@ func eventsOf(n *pooler.NodeStatus) []event {
 	for _, h := range slices.Backward(n.Events) {
 		e := event{What: happened(h.Event), Times: h.Times, First: h.First.UTC(), Last: h.Time.UTC(), kind: h.Kind, state: h.State}
 		if h.Err != nil {
-			e.Error = h.Err.Error()
-			if safeaddr.Of(n.Addr) != n.Addr {
-				e.Error = errorHidden
-			}
+			e.Error = errorOf(n, h.Err.Error())
 		}
 		all = append(all, e)
 	}

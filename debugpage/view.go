@@ -175,7 +175,7 @@ func (v *view) node(n *pooler.NodeStatus, p pace) *nodeView {
 			Shared: use.Shared, Draining: use.Draining, Streams: s.Streams, Dialing: s.Dialing,
 		},
 		Waiting: s.Waiting, OldestWaiter: seconds(s.OldestWaiter), Awaiting: s.Awaiting,
-		InFlight: s.InFlight, OldestReply: seconds(s.OldestExchange), LastDialError: s.LastDialError,
+		InFlight: s.InFlight, OldestReply: seconds(s.OldestExchange), LastDialError: errorOf(n, s.LastDialError),
 		Counters: p.counted(s),
 		Closes:   reasons(p, s, func(s *pooler.Stats) map[pooler.CloseReason]int64 { return s.Closes }),
 		Pins:     reasons(p, s, func(s *pooler.Stats) map[string]int64 { return s.Pins }),
@@ -186,10 +186,15 @@ func (v *view) node(n *pooler.NodeStatus, p pace) *nodeView {
 	if !n.Since.IsZero() {
 		nv.StateSeconds = max(0, v.At.Sub(n.Since).Seconds())
 	}
-	if nv.Addr != n.Addr && nv.LastDialError != "" {
-		nv.LastDialError = errorHidden
-	}
 	return nv
+}
+
+// errorOf is the text of an error of the node's, if it may be shown.
+func errorOf(n *pooler.NodeStatus, text string) string {
+	if text != "" && safeaddr.Of(n.Addr) != n.Addr {
+		return errorHidden
+	}
+	return text
 }
 
 // errorHidden stands for the error of a dial to what is no address but a URL, or the like:

@@ -63,9 +63,6 @@ func (b *binding) connect(ctx context.Context, network, addr string) (net.Conn, 
 		n.drop(&b.Client)
 		return nil, &dialError{net.OpError{Op: "dial", Net: network, Addr: handle.Address{Net: network, Addr: addr}, Err: handle.Adapt(err)}}
 	}
-	if b.Places == nil && errors.Is(err, pooler.ErrNodeDown) && b.IsLetIn() {
-		return handle.NewUnserved(&n.Node, &b.Client, addr, err), nil
-	}
 	return handle.NewFailed(&n.Node, &b.Client, addr, err), nil
 }
 

@@ -114,7 +114,7 @@ func (b *binding) topology() *topology.Topology {
 //	ContextTimeoutEnabled    on: a deadline costs no connection here, which is go-redis's reason for leaving it off. Config.LeaveContextTimeout leaves it. (With it on, AutoPipeline sends whole pipelines by go-redis's pools and not by its full-duplex engine.)
 //	ReadBufferSize           4 KiB: a socket has a buffer of 32 KiB of its own, and a handle gathers what is written to it
 //	WriteBufferSize          4 KiB
-//	PipelinePoolSize         48: so many handles go-redis keeps for pipelines; others take those of commands. As many sockets come on top of PoolSize, 10 by default, -1: none
+//	PipelinePoolSize         48 handles that go-redis keeps for pipelines; others take those of commands. What is set is that number, and so many more sockets on top of PoolSize: 10 if it is left unset, -1: none
 //	PipelineReadBufferSize   64 KiB, for the handles that go-redis keeps for pipelines
 //	PipelineWriteBufferSize  32 KiB
 //	DialerRetries            1: making a handle doesn't fail
@@ -198,7 +198,6 @@ func (d *Driver) completeBy(c *redis.Options, bad []error) *binding {
 	b.sizeHandles(c)
 	c.ReadBufferSize = cmp.Or(c.ReadBufferSize, handleBuffer)
 	c.WriteBufferSize = cmp.Or(c.WriteBufferSize, handleBuffer)
-	c.PipelinePoolSize = cmp.Or(c.PipelinePoolSize, pipelineHandles)
 	c.PipelineReadBufferSize = cmp.Or(c.PipelineReadBufferSize, pipelineRead)
 	c.PipelineWriteBufferSize = cmp.Or(c.PipelineWriteBufferSize, pipelineWrite)
 	c.DialerRetries = cmp.Or(c.DialerRetries, 1)
@@ -221,6 +220,7 @@ func (b *binding) sizeHandles(c *redis.Options) {
 		c.PipelinePoolSize, c.MaxIdleConns = -1, 0
 	} else {
 		c.PoolSize, c.MaxIdleConns = handles, idleHandles
+		c.PipelinePoolSize = cmp.Or(c.PipelinePoolSize, pipelineHandles)
 		c.ConnMaxIdleTime, c.ConnMaxLifetime, c.ConnMaxLifetimeJitter = -1, 0, 0
 	}
 	c.MaxConcurrentDials, c.MaxActiveConns = 0, 0

@@ -108,16 +108,21 @@ func TestWaitIsNeverAnsweredInAnothersSession(t *testing.T) {
 	}
 }
 
+// loseFirstWait has the server reset the connection of the first WAIT, and answer others.
+func (l *lab) loseFirstWait() {
+	l.f.Handle("WAIT", func(c *testkit.FakeConn, _ []string) []byte {
+		if l.f.Count("WAIT") > 1 {
+			return testkit.ReplyInt(1)
+		}
+		c.ResetNow()
+		return nil
+	})
+}
+
 // Another connection would answer for writes that it hasn't made.
 func TestWaitIsNotSentAgainOnAnotherConnection(t *testing.T) {
 	inBothLabs(t, driver.Config{}, func(t *lab) {
-		t.f.Handle("WAIT", func(c *testkit.FakeConn, _ []string) []byte {
-			if t.f.Count("WAIT") > 1 {
-				return testkit.ReplyInt(1)
-			}
-			c.ResetNow()
-			return nil
-		})
+		t.loseFirstWait()
 		a := t.handle()
 		a.do("SET k v", "+OK")
 		a.send("WAIT 1 100")
@@ -130,13 +135,7 @@ func TestWaitIsNotSentAgainOnAnotherConnection(t *testing.T) {
 // the stock client.
 func TestAPipelineOfAWriteAndItsWAITIsTriedAgain(t *testing.T) {
 	inBothLabs(t, driver.Config{}, func(t *lab) {
-		t.f.Handle("WAIT", func(c *testkit.FakeConn, _ []string) []byte {
-			if t.f.Count("WAIT") > 1 {
-				return testkit.ReplyInt(1)
-			}
-			c.ResetNow()
-			return nil
-		})
+		t.loseFirstWait()
 		rdb := t.client(func(o *redis.Options) { o.MaxRetries = 3 })
 		cmds, err := rdb.Pipelined(t.Context(), func(p redis.Pipeliner) error {
 			p.Set(t.Context(), "k", "v", 0)

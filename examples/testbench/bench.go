@@ -140,7 +140,7 @@ func (b *bench) run(ctx context.Context) error {
 	}
 	stop := b.serve(handler(b.page, j, in, b.registry, b.sides))
 	defer stop()
-	fmt.Fprintf(b.out, "The page is http://%s/ metrics for Prometheus are in /metrics there, and what everpool's pool does is in /debug/everpool. The server is %s.\n", b.listener.Addr(), b.top.about())
+	fmt.Fprintf(b.out, "The page is http://%s/ and metrics for Prometheus are in /metrics there, everpool's pool in /debug/everpool. The server is %s.\n", b.listener.Addr(), b.top.about())
 
 	b.work(ctx, in, newSampler(b.sides, j, term))
 	v, err := b.verdict(j)

@@ -74,6 +74,10 @@ type Client struct {
 	ContextTimeout bool // contexts' deadlines bound replies, too
 }
 
+// outlastsOutages reports whether the client's handles outlast an outage of their node: there is
+// no other that they might be for.
+func (c *Client) outlastsOutages() bool { return c.WaitsInDial && c.Places == nil }
+
 // Topology is what the client's nodes are to each other, as far as handles ask.
 type Topology interface {
 	// Moves reports whether the client follows MOVED.
@@ -119,17 +123,16 @@ const AnyMember = -2
 // New returns a handle on the node, which was dialed as dialed, for the client.
 func New(n *Node, c *Client, dialed string) net.Conn { return newHandle(n, c, dialed).show() }
 
-// NewUnserved returns a handle that tells err to the first request that needs the node:
-// of the handshake, or after one that is answered from memory.
-func NewUnserved(n *Node, c *Client, dialed string, err error) net.Conn {
-	h := newHandle(n, c, dialed)
-	h.down = err
-	return h.show()
-}
-
-// NewFailed returns a handle whose handshake fails with err.
+// NewFailed returns a handle for a caller that is to be told err, after a wait in vain: by
+// its handshake. If the server has let the client in before, and the node is down, it is
+// the first request that needs the node that is told, and the handle goes on. Otherwise the
+// handshakes of many would wait for each other, to fail one by one.
 func NewFailed(n *Node, c *Client, dialed string, err error) net.Conn {
 	h := newHandle(n, c, dialed)
-	h.err = inHandshake(Adapt(err))
+	if c.outlastsOutages() && c.IsLetIn() && errors.Is(err, pooler.ErrNodeDown) {
+		h.down = err
+	} else {
+		h.err = inHandshake(Adapt(err))
+	}
 	return h.show()
 }

@@ -18,7 +18,7 @@ func (b *brokenHandle) IsVirtual() {}
 // doesn't serve, and when a connection that the handle has kept was closed. While calls
 // fail without a wait it is the handle that tells them so: to dial costs more.
 func (h *handle) SyscallConn() (syscall.RawConn, error) {
-	away := h.client.WaitsInDial && !h.node.Pool.Serves() && (h.client.Places != nil || !h.node.failsFast())
+	away := h.client.WaitsInDial && !h.node.Pool.Serves() && !(h.client.outlastsOutages() && h.node.failsFast())
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.err != nil && !(isDown(h.err) && h.mayReviveLocked()) {

@@ -56,7 +56,7 @@ func obtain[T any](h *handle, req pooler.Request, get func(context.Context, pool
 func (h *handle) unserved() error {
 	told := h.down
 	h.down = nil
-	if !h.client.WaitsInDial || h.client.Places != nil || h.lease != nil || h.ride.under || h.node.Pool.Serves() {
+	if !h.client.outlastsOutages() || h.lease != nil || h.ride.under || h.node.Pool.Serves() {
 		return nil
 	}
 	var err error
