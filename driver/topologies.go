@@ -52,9 +52,9 @@ func (d *Driver) ClusterOptions(o *redis.ClusterOptions) *redis.ClusterOptions {
 	b.WaitsInDial = false
 	if c.ClusterSlots == nil {
 		home := d.home()
-		asks := &topology.Cluster{Home: home, Options: b.asking(), Seeds: c.Addrs}
+		asks := &topology.Cluster{Home: home, Options: b.asking()}
 		b.belong(topology.New(home, "cluster", asks, topology.Ways{
-			Moves: true, Reads: c.ReadOnly || c.RouteByLatency || c.RouteRandomly,
+			Seeds: c.Addrs, Moves: true, Reads: c.ReadOnly || c.RouteByLatency || c.RouteRandomly,
 		}))
 	}
 	return &c

@@ -232,3 +232,29 @@ func TestADeadShardOfARingFailsNoCall(t *testing.T) {
 	wg.Wait()
 	w.check(t, func(string) int64 { return 0 })
 }
+
+// A cluster client asks for the table of commands first, with five seconds of its own. One
+// that is born while no server is up keeps to its callers' time all the same: a short
+// one costs a small part of what a long one does.
+func TestAClusterClientOfSentinelsBornInAnOutageKeepsToItsCallersTime(t *testing.T) {
+	testkit.Waits(t)
+	s := testkit.StartSentinels(t, testkit.Redis, testkit.SentinelConfig{DownAfter: time.Minute})
+	for _, server := range s.Servers {
+		server.Kill()
+	}
+	rdb := redis.NewFailoverClusterClient(patientDriver(t).FailoverOptions(&redis.FailoverOptions{MasterName: s.Name, SentinelAddrs: s.Addrs()}))
+	t.Cleanup(func() { _ = rdb.Close() })
+	took := func(limit time.Duration) time.Duration {
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		defer cancel()
+		began := time.Now()
+		if rdb.Get(ctx, "k").Err() == nil {
+			t.Error("no server is there, and GET has an answer")
+		}
+		return time.Since(began)
+	}
+	short, long := took(200*time.Millisecond), took(3*time.Second)
+	if short > long/2 {
+		t.Errorf("200 ms took %v, where 3 s took %v", short, long)
+	}
+}

@@ -11,7 +11,8 @@ import (
 // of a subscription's dial have the same forms as others', and a command of OnConnect is
 // like any. Should go-redis change the names, subscriptions wait as other dials do, and
 // PubSub.Close with them; a handle whose OnConnect has asked for its CLIENT ID keeps its
-// connection; and pipelines for a replica that is away are MOVED.
+// connection; pipelines for a replica that is away are MOVED; and a cluster client on
+// sentinels that is born in an outage waits for five seconds whatever its callers' contexts.
 const (
 	PubSubConn    = "go-redis/v9.(*PubSub).conn"
 	InitConn      = "go-redis/v9.(*baseClient).initConn"
@@ -19,6 +20,8 @@ const (
 	ConnProcess   = "go-redis/v9.(*Conn).Process"
 	TxProcess     = "go-redis/v9.(*Tx).Process"
 	RingProcess   = "go-redis/v9.(*Ring).process"
+	// CommandInfo asks members of a cluster for the table of commands.
+	CommandInfo = "go-redis/v9.(*ClusterClient).cmdsInfo"
 	// ReleaseConn gives a handle back after a request.
 	ReleaseConn = "go-redis/v9.(*baseClient).releaseConnToPool"
 	// FullDuplex has commands of an AutoPipeliner written and read by two goroutines.

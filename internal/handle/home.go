@@ -84,6 +84,8 @@ type Topology interface {
 	Moves() bool
 	// Viewed reports whether it is known who serves which slot.
 	Viewed() bool
+	// Forlorn reports whether no member that could be asked is well.
+	Forlorn() bool
 	// Owner returns the address of the slot's primary, "" if none is known.
 	Owner(slot int) string
 	// StandIn returns a replica that answers for the slot of that primary, or "". It
@@ -117,8 +119,13 @@ type Alternatives interface {
 	GivesUp(addr string, waited time.Duration, late bool) bool
 }
 
-// AnyMember is the slot of requests that any member of a topology answers.
-const AnyMember = -2
+const (
+	// AnyMember is the slot of requests that any member of a topology answers.
+	AnyMember = -2
+	// AboutCommands is the slot of the question for the table of commands, which go-redis
+	// asks with a time of its own while a caller waits, and without whose answer it goes on.
+	AboutCommands = -3
+)
 
 // New returns a handle on the node, which was dialed as dialed, for the client.
 func New(n *Node, c *Client, dialed string) net.Conn { return newHandle(n, c, dialed).show() }

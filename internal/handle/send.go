@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/everpool/everpool/internal/callers"
 	"github.com/everpool/everpool/internal/command"
 	"github.com/everpool/everpool/pooler"
 )
@@ -297,6 +298,9 @@ func (h *handle) requestLocked(runs []run) pooler.Request {
 		req.Place = pooler.Place{Places: p, Slot: h.b.slotOf(runs)}
 		if req.Place.Slot < 0 && runs[0].ofMembers() {
 			req.Place.Slot = AnyMember
+			if callers.Include(callers.CommandInfo) {
+				req.Place.Slot = AboutCommands
+			}
 		}
 	}
 	if h.b.large {

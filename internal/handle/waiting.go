@@ -60,7 +60,7 @@ func (h *handle) unserved() error {
 		return nil
 	}
 	var err error
-	limit := max(time.Until(earlier(h.writeByLocked(), time.Now().Add(probeTime))), 1)
+	limit := h.aProbeLocked()
 	h.outside(func() {
 		switch e, ok := errors.AsType[*pooler.Error](told); {
 		case ok && e.Since.Equal(h.node.Pool.Illness().Since): // of this outage
@@ -87,6 +87,11 @@ func (h *handle) unserved() error {
 // for long, if that is about to begin.
 const probeTime = 400 * time.Millisecond
 
+// aProbeLocked is probeTime, or what is left until the write deadline.
+func (h *handle) aProbeLocked() time.Duration {
+	return max(time.Until(earlier(h.writeByLocked(), time.Now().Add(probeTime))), 1)
+}
+
 // afterRefusal returns the deadline of another try, at once or after the node was
 // awaited, or why there is none.
 func (h *handle) afterRefusal(req *pooler.Request, err error) (time.Time, error) {
@@ -95,6 +100,13 @@ func (h *handle) afterRefusal(req *pooler.Request, err error) (time.Time, error)
 	switch {
 	case ok && errors.Is(e, pooler.ErrWaitTimeout) && h.waitsAgain():
 		return h.waitAgain(req.Deadline, e)
+	case ok && errors.Is(e, pooler.ErrElsewhere) && req.Place.Slot == AnyMember && h.client.Topology != nil && h.client.Topology.Forlorn():
+		// go-redis would fail its caller. The member may be back, which the next probe tells.
+		by, still := h.awaitNode(req.Deadline, h.aProbeLocked())
+		if still != nil && h.err == nil {
+			return req.Deadline, err
+		}
+		return by, still
 	case !ok || !dials || !errors.Is(e, pooler.ErrElsewhere) || !places.stays(h.node.Addr, req.Place.Slot, pooler.Illness{}):
 		return req.Deadline, err
 	case h.b.any(subscribes): // go-redis dials for it, where it waits, whatever it is told

@@ -13,7 +13,6 @@ import (
 type Cluster struct {
 	Home    Home
 	Options redis.Options // of a client that asks
-	Seeds   []string
 }
 
 // Ask asks one node, and another when that one takes long. Those who stand by for an
@@ -47,7 +46,7 @@ func (o *Cluster) Ask(ctx context.Context, about Inquiry) *View {
 // clients have dialed are asked as long as there is no view, as when the only seed has
 // gone at once: later they may be of the cluster no more.
 func (o *Cluster) members(about Inquiry) []string {
-	all := slices.Clone(o.Seeds)
+	all := slices.Clone(about.seeds)
 	var standBy []string
 	if known := about.known; known != nil {
 		all = append(all, known.addrs()...)

@@ -84,6 +84,7 @@ type Oracle interface {
 type Inquiry struct {
 	known     *View
 	ill, well []string // addresses that clients have dialed
+	seeds     []string
 }
 
 // Node is a node as its topologies see it.
@@ -109,9 +110,10 @@ type Home struct {
 
 // Ways are how clients go about with the nodes.
 type Ways struct {
-	Moves bool // they follow MOVED
-	Reads bool // they read from replicas
-	Alone bool // they are of replicas alone, and on the primary only where no replica is up
+	Seeds []string // where they find a cluster
+	Moves bool     // they follow MOVED
+	Reads bool     // they read from replicas
+	Alone bool     // they are of replicas alone, and on the primary only where no replica is up
 }
 
 const (
@@ -175,6 +177,8 @@ func (t *Topology) Here(addr string, slot int, ill pooler.Illness) bool {
 	}
 	t.look()
 	switch {
+	case slot == handle.AboutCommands:
+		return false
 	case slot < 0 && (v == nil || v.master == ""):
 		// Another member may do. One that is only silent may be slow, and one that has
 		// just gone be restarted, unless the others have done with it.
@@ -187,6 +191,23 @@ func (t *Topology) Here(addr string, slot int, ill pooler.Illness) bool {
 	}
 	owner := v.owner(slot)
 	return owner == "" || owner == addr
+}
+
+// Forlorn reports whether each member of a cluster that could be asked is known to be ill.
+func (t *Topology) Forlorn() bool {
+	others := slices.Clone(t.ways.Seeds)
+	if v := t.view.Load(); v != nil {
+		others = append(others, v.addrs()...)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for n := range t.nodes {
+		if n.Base().Pool.Well() {
+			return false
+		}
+		others = slices.DeleteFunc(others, func(addr string) bool { return addr == n.Base().Addr })
+	}
+	return len(t.ways.Seeds) > 0 && len(others) == 0
 }
 
 // Attach counts a handle of a client of the topology.
@@ -389,7 +410,7 @@ func (t *Topology) due(ctx context.Context) (about Inquiry, since time.Time, due
 		nodes := slices.Collect(maps.Keys(t.nodes))
 		t.mu.Unlock()
 		v := t.view.Load()
-		about = Inquiry{known: v}
+		about = Inquiry{known: v, seeds: t.ways.Seeds}
 		since = time.Now()
 		due = v == nil || v.asked.Before(notBefore)
 		for _, n := range nodes {

@@ -163,7 +163,7 @@ func TestWhoMayWaitForAnIllNode(t *testing.T) {
 	before, after := began.Add(-time.Second), began.Add(time.Second)
 	a, b, both := []string{"a:1"}, []string{"b:1"}, []string{"a:1", "b:1"}
 	ill, silent := pooler.Illness{Since: began}, pooler.Illness{Since: began, Silent: true}
-	primary := &View{asked: after, master: "b:1"}
+	primary, primaryHere := &View{asked: after, master: "b:1"}, &View{asked: after, master: "a:1"}
 	for _, c := range []struct {
 		what string
 		view *View
@@ -187,10 +187,13 @@ func TestWhoMayWaitForAnIllNode(t *testing.T) {
 		{"for any member, and the node has just gone", known(before, a), handle.AnyMember, ill, false},
 		{"for any member, and nothing is known", nil, handle.AnyMember, ill, false},
 		{"for any member, and the node is silent", known(after, a, b), handle.AnyMember, silent, true},
+		{"about commands, and it is the owner still", known(after, both), handle.AboutCommands, ill, false},
+		{"about commands, and the sentinels name this one", primaryHere, handle.AboutCommands, ill, false},
+		{"about commands, and nothing is known of the silent node", nil, handle.AboutCommands, silent, false},
 		{"no slot, and the node is silent", known(after, a, b), -1, silent, true},
 		{"no slot, and the others have done with the silent node", known(after, b), -1, silent, false},
 		{"the sentinels name another", primary, -1, ill, false},
-		{"the sentinels name this one", &View{asked: after, master: "a:1"}, -1, ill, true},
+		{"the sentinels name this one", primaryHere, -1, ill, true},
 		{"the sentinels named another before", &View{asked: before, master: "b:1"}, -1, ill, true},
 	} {
 		top := home(t, &silentOracle{}, Ways{})
@@ -199,6 +202,40 @@ func TestWhoMayWaitForAnIllNode(t *testing.T) {
 		}
 		if got := top.Here("a:1", c.slot, c.ill); got != c.want {
 			t.Errorf("%s: %v, want %v", c.what, got, c.want)
+		}
+	}
+}
+
+// Whom nobody can be asked for is awaited: a seed that wasn't dialed may be well.
+func TestAClusterIsForlornWhenEachMemberIsIll(t *testing.T) {
+	for _, c := range []struct {
+		what      string
+		seeds     []string
+		view      *View
+		ill, well []string
+		want      bool
+	}{
+		{"all seeds are ill", []string{"a:1", "b:1"}, nil, []string{"a:1", "b:1"}, nil, true},
+		{"one wasn't dialed", []string{"a:1", "b:1"}, nil, []string{"a:1"}, nil, false},
+		{"one is well", []string{"a:1", "b:1"}, nil, []string{"a:1"}, []string{"b:1"}, false},
+		{"one that the seeds know wasn't dialed", []string{"a:1"}, ViewOf(slotsOf([]string{"a:1"}, []string{"b:1"}), "", time.Now()), []string{"a:1"}, nil, false},
+		{"those that the seeds know are ill too", []string{"a:1"}, ViewOf(slotsOf([]string{"a:1"}, []string{"b:1"}), "", time.Now()), []string{"a:1", "b:1"}, nil, true},
+		{"sentinels are asked, and no seeds", nil, nil, []string{"a:1"}, nil, false},
+	} {
+		top := home(t, &silentOracle{}, Ways{Seeds: c.seeds})
+		if c.view != nil {
+			top.view.Store(c.view)
+		}
+		for _, addr := range c.ill {
+			p := &illPool{}
+			p.ill.Store(&pooler.Illness{Since: time.Now()})
+			top.nodes[&member{Node: handle.Node{Addr: addr, Pool: p}}] = true
+		}
+		for _, addr := range c.well {
+			top.nodes[&member{Node: handle.Node{Addr: addr, Pool: &illPool{}}}] = true
+		}
+		if got := top.Forlorn(); got != c.want {
+			t.Errorf("%s: %v", c.what, got)
 		}
 	}
 }
