@@ -7,9 +7,11 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/everpool/everpool/driver"
 	"github.com/everpool/everpool/internal/conformance"
 	"github.com/everpool/everpool/internal/testkit"
 	"github.com/everpool/everpool/internal/testkit/drivertest"
+	"github.com/everpool/everpool/pooler"
 )
 
 // A client on everpool does all that a client on the stock pool does. The same
@@ -32,7 +34,7 @@ func TestConformsToTheStockClient(t *testing.T) {
 				Server:  string(w.kind),
 				Options: func() *redis.Options { return &redis.Options{Addr: addr, Protocol: w.protocol} },
 				NewClient: func(tb testing.TB, o *redis.Options) redis.UniversalClient {
-					return redis.NewClient(drivertest.Conforming(tb, w.shared, o.Addr != addr).Options(o))
+					return redis.NewClient(drivertest.Conforming(tb, driver.Config{Pool: pooler.Config{SharedConns: w.shared}}, o.Addr != addr).Options(o))
 				},
 			})
 		})

@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
+	"github.com/everpool/everpool/driver"
 	"github.com/everpool/everpool/internal/conformance"
 	"github.com/everpool/everpool/internal/testkit"
 	"github.com/everpool/everpool/internal/testkit/drivertest"
@@ -75,12 +76,13 @@ func TestStockClientKeepsItsGuaranteesOnTopologies(t *testing.T) {
 
 // A client on everpool does all that a client on the stock pool does, of clusters, of
 // sentinels and of rings, too. With a lease for each request the connections are others,
-// not the ways to them, so single nodes stand for that, in internal/acceptance. Not there:
+// not the ways to them, so single nodes stand for that, in internal/acceptance. Each pool
+// has a wrapper of a user's around it, with which nothing is lost. Not there:
 // go-redis leaves much behind of cluster clients on sentinels, which goes on.
 func TestEverpoolConformsOnTopologies(t *testing.T) {
 	onTopologies(t, func(tb testing.TB, o *redis.Options) conformance.Layer {
 		tb.Helper()
-		return drivertest.Conforming(tb, 0, o.Addr != "")
+		return drivertest.Conforming(tb, drivertest.Wrapped(driver.Config{}), o.Addr != "")
 	})
 }
 

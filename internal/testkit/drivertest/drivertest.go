@@ -50,11 +50,23 @@ func Leased(cfg driver.Config) driver.Config {
 // Leases returns how many connections are leased, those apart that are shared.
 func Leases(s pooler.Stats) int { return s.InUse - s.Lanes }
 
+// Wrapped returns the configuration with something around each pool, as users have it who
+// embed the interface: what isn't overridden is the pool's own.
+func Wrapped(cfg driver.Config) driver.Config {
+	cfg.NewPooler = func(node pooler.Node, cfg pooler.Config) (pooler.Pooler, error) {
+		pool, err := pooler.New(node, cfg)
+		return &wrapper{pool}, err
+	}
+	return cfg
+}
+
+type wrapper struct{ pooler.Pooler }
+
 // Conforming returns a driver for the conformance suite: its clients wait for a slow
 // machine's servers, but not for long where nobody listens.
-func Conforming(tb testing.TB, shared int, nobodyListens bool) *driver.Driver {
+func Conforming(tb testing.TB, cfg driver.Config, nobodyListens bool) *driver.Driver {
 	tb.Helper()
-	cfg := driver.Config{Pool: pooler.Config{FailFastAfter: time.Minute, SharedConns: shared}, LeaveContextTimeout: true}
+	cfg.Pool.FailFastAfter, cfg.LeaveContextTimeout = time.Minute, true
 	if nobodyListens {
 		cfg.Pool.FailFastAfter = time.Second
 	}
