@@ -27,11 +27,15 @@ const (
 	// hedgeAfter is how long one member is waited for before another is asked too.
 	hedgeAfter = 50 * time.Millisecond
 
-	// Between two looks passes a share of the illness, within these bounds. Who is
-	// ill for long is asked about less: a thousand clients may be asking.
-	minPause   = 60 * time.Millisecond
-	maxPause   = time.Second
-	pauseShare = 20
+	// Between two looks passes a twentieth of the illness, no more than callers shall wait
+	// for an heir that is there while an election may be going on: that lasts as long as
+	// the members' timeout for a node, half a minute by default where sentinels hold it. Who
+	// is ill for longer is asked about less: a thousand clients may be asking.
+	minPause      = 60 * time.Millisecond
+	electionPause = 150 * time.Millisecond
+	maxPause      = time.Second
+	pauseShare    = 20
+	longShare     = 400
 
 	// restartTime is for how long a node that has gone is waited for by requests without
 	// a key, which may be for this node alone, as DBSIZE for each. It is as long as
@@ -386,7 +390,7 @@ func (t *Topology) run(ctx context.Context) {
 		if _, _, due = t.due(ctx); !due {
 			return
 		}
-		pause := min(max(time.Since(since)/pauseShare, minPause), maxPause)
+		pause := pauseAfter(time.Since(since))
 		pause -= time.Duration(rand.Float64() * 0.15 * float64(pause))
 		select {
 		case <-time.After(time.Until(asked.Add(pause))):
@@ -401,8 +405,13 @@ func (t *Topology) run(ctx context.Context) {
 	}
 }
 
-// due reports whether members are to be asked, and since when there is an ill one. If
-// not, nobody looks any more.
+// pauseAfter is how long nobody is asked after a look, in an illness of that length.
+func pauseAfter(illness time.Duration) time.Duration {
+	return min(max(min(illness/pauseShare, electionPause), illness/longShare, minPause), maxPause)
+}
+
+// due reports whether members are to be asked, and since when there is a reason: what has
+// been ill for long must not hide what has just fallen ill. If not, nobody looks any more.
 func (t *Topology) due(ctx context.Context) (about Inquiry, since time.Time, due bool) {
 	for {
 		t.mu.Lock()
@@ -411,7 +420,7 @@ func (t *Topology) due(ctx context.Context) (about Inquiry, since time.Time, due
 		t.mu.Unlock()
 		v := t.view.Load()
 		about = Inquiry{known: v, seeds: t.ways.Seeds}
-		since = time.Now()
+		since = time.Time{}
 		due = v == nil || v.asked.Before(notBefore)
 		for _, n := range nodes {
 			i := n.Base().Pool.Illness()
@@ -420,10 +429,15 @@ func (t *Topology) due(ctx context.Context) (about Inquiry, since time.Time, due
 				continue
 			}
 			about.ill = append(about.ill, n.Base().Addr)
-			if i.Since.Before(since) {
-				since = i.Since
+			if v == nil || v.asked.Before(i.Since) || v.owns(n.Base().Addr) || t.ways.Alone {
+				due = true
+				if i.Since.After(since) {
+					since = i.Since
+				}
 			}
-			due = due || v.asked.Before(i.Since) || v.owns(n.Base().Addr) || t.ways.Alone
+		}
+		if since.IsZero() {
+			since = time.Now()
 		}
 		due = due && ctx.Err() == nil && time.Since(time.Unix(0, t.wanted.Load())) < wantedFor
 		t.mu.Lock()

@@ -285,6 +285,45 @@ func (p *illPool) Well() bool { return !p.Illness().Ill() }
 
 func (p *illPool) Release(pooler.Places) { p.released.Add(1) }
 
+// Whenever an election is over, be it after a minute, those who wait know of it soon, also
+// where another node has been ill for long; and few questions are asked until then.
+func TestAnHeirIsKnownSoon(t *testing.T) {
+	for _, lasts := range []time.Duration{time.Second, 4300 * time.Millisecond, 18 * time.Second, 31 * time.Second, 50 * time.Second} {
+		for _, others := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				o := &silentOracle{}
+				top := home(t, o, Ways{Moves: true})
+				began := time.Now()
+				falls := func(addr string, since time.Time) {
+					p := &illPool{}
+					p.ill.Store(&pooler.Illness{Since: since})
+					top.nodes[&member{Node: handle.Node{Addr: addr, Pool: p}}] = true
+				}
+				falls("a:1", began)
+				if others {
+					falls("gone:1", began.Add(-time.Hour))
+				}
+				o.view.Store(ViewOf(slotsOf([]string{"a:1", "b:1"}), "", began))
+				time.AfterFunc(lasts, func() { o.view.Store(ViewOf(slotsOf([]string{"b:1"}), "", began)) })
+				for time.Since(began) < lasts {
+					top.Here("a:1", 7, pooler.Illness{Since: began})
+					time.Sleep(lasts / 10)
+				}
+				asked := o.asked.Load()
+				for top.Owner(7) != "b:1" {
+					time.Sleep(time.Millisecond)
+				}
+				if late := time.Since(began) - lasts; late > 150*time.Millisecond {
+					t.Errorf("after %v, beside an older illness %v: %v later", lasts, others, late)
+				}
+				if lasts < 5*time.Second && asked > 60 {
+					t.Errorf("%d questions in %v", asked, lasts)
+				}
+			})
+		}
+	}
+}
+
 // A read that a primary sends to its replica isn't sent back: whatever is known of either,
 // one of the two keeps it.
 func TestNoTwoNodesSendAReadToEachOther(t *testing.T) {
