@@ -3,6 +3,8 @@ package debugpage_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
@@ -57,6 +59,9 @@ type report struct {
 				Sockets       map[string]int
 				Counters      map[string]count
 				Closes, Pins  map[string]count
+				Slots         int
+				SlotRanges    string `json:"slot_ranges"`
+				Lanes         []laneReport
 				Holders       []struct {
 					What   string
 					Conns  int
@@ -69,9 +74,23 @@ type report struct {
 				}
 			}
 		}
-		Settings []struct{ Name, Value string }
-		HotKeys  []struct{ Class, Key string } `json:"hot_keys"`
+		Settings []struct {
+			Nodes  []string
+			Values []struct{ Name, Value string }
+		}
+		HotKeys []struct{ Class, Key string } `json:"hot_keys"`
 	}
+}
+
+type laneReport struct {
+	Conn           uint64
+	InFlight       int `json:"in_flight"`
+	Forsaken       int
+	Oldest         float64 `json:"oldest_seconds"`
+	Silence        float64 `json:"silence_seconds"`
+	UnwrittenBytes int     `json:"unwritten_bytes"`
+	Entering       int
+	Yielding       bool
 }
 
 type finding struct {
@@ -306,13 +325,18 @@ func TestRatesAreOfTheTimeBetweenRequests(t *testing.T) {
 // Sockets by use, reasons and ages are there, in JSON and on the page.
 func TestAllThatIsKnownIsShown(t *testing.T) {
 	n := node(func(n *pooler.NodeStatus) {
-		n.TLS, n.Topology, n.Role, n.Slots = true, "cluster", "master", 5461
+		n.TLS, n.Topology, n.Role, n.Slots = true, "cluster", "master", pooler.Slots{{0, 5000}, {5010, 5469}}
 		s := &n.Stats
 		s.MaxOpenConnections, s.OpenConnections, s.InUse, s.Idle = 2000, 1012, 1000, 12
 		s.Lanes, s.Draining, s.Pinned, s.Streams, s.Dialing = 4, 6, 40, 2, 3
 		s.InFlight, s.Sessions, s.OldestExchange = 4321, 5, 2500*time.Millisecond
 		s.Closes = map[pooler.CloseReason]int64{pooler.CloseIdle: 11, pooler.ClosePeer: 4100}
 		s.Pins = map[string]int64{"client-id": 77}
+		s.LaneStats = []pooler.LaneStats{
+			{Conn: 3, InFlight: 2047, Forsaken: 64, Oldest: 90 * time.Second, Silence: 5 * time.Second, Unwritten: 70000, Entering: 17},
+			{Conn: 1009, InFlight: 1, Yielding: true},
+		}
+		n.Settings = pooler.Config{MaxOpenConns: 2000, ConnMaxIdleTime: -1, FailFastAfter: -1}.LogValue().Group()
 		s.Holders = []pooler.Holder{{What: "BLPOP <b>", Conns: 900, Oldest: 95 * time.Second}}
 		n.Events = []pooler.Happening{
 			{Event: pooler.Event{Kind: pooler.EventDial, Time: time.Unix(90, 0), Err: errors.New("<i>refused")}, First: time.Unix(60, 0), Times: 1234},
@@ -321,7 +345,6 @@ func TestAllThatIsKnownIsShown(t *testing.T) {
 	})
 	h := debugpage.Handler(debugpage.Source{
 		Name: "shop", Nodes: &made{[]pooler.NodeStatus{n, node(asIs)}}, HotKeys: debugpage.TopKeys(top, hotKey, hotkey.Reads, hotkey.Writes), HotKeysURL: "/debug/hotkeys?n=5&sort=key",
-		Settings: &pooler.Config{MaxOpenConns: 2000, ConnMaxIdleTime: -1, FailFastAfter: -1},
 	})
 	r := asJSON(t, h)
 	got := r.Sources[0].Clients[0].Nodes[0]
@@ -332,6 +355,12 @@ func TestAllThatIsKnownIsShown(t *testing.T) {
 	}
 	if got.Closes["peer_closed"].Total != 4100 || got.Pins["client-id"].Total != 77 || len(got.Counters) != 16 {
 		t.Errorf("%+v", got)
+	}
+	if l := got.Lanes; len(l) != 2 || l[0] != (laneReport{3, 2047, 64, 90, 5, 70000, 17, false}) || l[1] != (laneReport{Conn: 1009, InFlight: 1, Yielding: true}) {
+		t.Errorf("shared connections: %+v", l)
+	}
+	if got.Slots != 5461 || got.SlotRanges != "0-5000, 5010-5469" {
+		t.Errorf("%d slots: %s", got.Slots, got.SlotRanges)
 	}
 	if len(got.Holders) != 1 || got.Holders[0].Conns != 900 || got.Holders[0].Oldest != 95 {
 		t.Errorf("held by %+v", got.Holders)
@@ -346,6 +375,7 @@ func TestAllThatIsKnownIsShown(t *testing.T) {
 	for _, want := range []string{
 		"BLPOP <b>9001 min 35 s", "a dial failed (<i>refused)1,2341970-01-01 00:01:30", "up again, after 40 s11970-01-01 00:01:40", "1,012 open, at most 2,000; 2 of them beyond the bound", "used 950", "pinned 40", "cluster, master of 5,461 slots, tcp, TLS",
 		"4,321", "2.5 s", "peer closed4,100", "client-id77", "1,010 of 2,000 + 2", "reads", "<b>writes</b>", "MaxOpenConns2000", "ConnMaxIdleTimeoff", "FailFastAfternever", "WaitTimeout5s",
+		"connection 32,047641 min 30 s5 s70,00017", "connection 1,009 takes no more, and is given back10new–00", "slots0-5000, 5010-5469",
 	} {
 		if !strings.Contains(plain(html), want) {
 			t.Errorf("no %q on the page:\n%s", want, plain(html))
@@ -355,6 +385,48 @@ func TestAllThatIsKnownIsShown(t *testing.T) {
 		if !strings.Contains(html, want) {
 			t.Errorf("no %s", want)
 		}
+	}
+}
+
+// Settings are shown once for all nodes that have the same, with the names of the nodes
+// where others have others.
+func TestSettingsAreOfTheNodesThatHaveThem(t *testing.T) {
+	var nodes []pooler.NodeStatus
+	for i := range 9 {
+		nodes = append(nodes, node(func(n *pooler.NodeStatus) {
+			n.Addr = fmt.Sprintf("10.0.0.%d:6379", i)
+			n.Settings = pooler.Config{MaxOpenConns: 10 + i/8}.LogValue().Group() // the last one has another
+		}))
+	}
+	alike, all := debugpage.Handler(source("", nodes[:8]...)), debugpage.Handler(source("", nodes...))
+	if html := plain(page(t, alike)); strings.Count(html, "MaxOpenConns10") != 1 || strings.Contains(html, "Settings of") {
+		t.Error(html)
+	}
+	html := plain(page(t, all))
+	for _, want := range []string{"Settings of 10.0.0.0:6379, 10.0.0.1:6379, 10.0.0.2:6379, 10.0.0.3:6379, 10.0.0.4:6379 and 3 more", "MaxOpenConns10", "Settings of 10.0.0.8:6379", "MaxOpenConns11"} {
+		if strings.Count(html, want) != 1 {
+			t.Errorf("%q isn't there once:\n%s", want, html)
+		}
+	}
+	if s := asJSON(t, all).Sources[0].Settings; len(s) != 2 || len(s[0].Nodes) != 8 || !slices.Equal(s[1].Nodes, []string{"10.0.0.8:6379"}) || s[1].Values[0].Value != "11" {
+		t.Errorf("%+v", s)
+	}
+}
+
+// Of a node with hundreds of shared connections those are shown whose requests are oldest.
+func TestOfManyLanesTheWorstAreShown(t *testing.T) {
+	n := node(func(n *pooler.NodeStatus) {
+		for i := range 40 {
+			n.Stats.LaneStats = append(n.Stats.LaneStats, pooler.LaneStats{Conn: uint64(i + 1), InFlight: 1, Oldest: time.Duration(i) * time.Second})
+		}
+	})
+	h := debugpage.Handler(source("", n))
+	html := plain(page(t, h))
+	if !strings.Contains(html, "connection 401039 s") || !strings.Contains(html, "connection 25") || strings.Contains(html, "connection 24") || !strings.Contains(html, "And 24 more, whose requests are younger.") {
+		t.Error(html)
+	}
+	if l := asJSON(t, h).Sources[0].Clients[0].Nodes[0].Lanes; len(l) != 40 {
+		t.Errorf("%d in JSON", len(l))
 	}
 }
 
@@ -399,6 +471,7 @@ func TestWhatIsHostileIsText(t *testing.T) {
 		n.Stats.LastDialError = evil + "\u202e\x00\n"
 		n.Stats.Closes = map[pooler.CloseReason]int64{evil: 1}
 		n.Stats.Pins = map[string]int64{evil: 1}
+		n.Settings = []slog.Attr{slog.String(evil+"\u202e", evil+"\u202e")}
 		n.Stats.Waiting, n.Stats.OldestWaiter, n.Stats.Pinned, n.Stats.InUse, n.Stats.OpenConnections = 1, time.Second, 10, 10, 10
 	})
 	h := debugpage.Handler(

@@ -1,7 +1,7 @@
 // Package debugpage shows what everpool's pools are doing, as a page for people and as
-// JSON: nodes and since when they are in their state, sockets by use, what waits, what has
-// happened last, counters with their rates, and above all that, in plain words, what is
-// wrong.
+// JSON: nodes and since when they are in their state, their slots, sockets by use, what waits,
+// what is under way on each shared connection, what has happened last, counters with their
+// rates, the settings in force, and above all that, in plain words, what is wrong.
 //
 //	mux.Handle("/debug/everpool", debugpage.Handler(debugpage.Source{Name: "shop", Nodes: d}))
 //
@@ -17,8 +17,9 @@
 //
 // # Cost
 //
-// A request takes a snapshot of each pool, under the pool's lock. Between requests two
-// snapshots are kept, for the rates: no more than twice what Nodes returns.
+// A request takes a snapshot of each pool, under the pool's lock, and for a moment that of
+// each shared connection. Between requests two snapshots are kept, for the rates: no more
+// than twice what Nodes returns.
 //
 // # Limits
 //

@@ -2,6 +2,7 @@ package debugpage_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -76,6 +77,50 @@ func TestAnOutageOfARealDriver(t *testing.T) {
 		}
 		if happened["down"] != 1 || happened["up again"] != 1 || happened["a dial failed"] == 0 || happened["a connection was opened"] < 2 {
 			t.Errorf("the page doesn't tell what has happened: %v", happened)
+		}
+	})
+}
+
+// What is in force and what is under way on each shared connection is known of any driver,
+// without a word of its user's; its credentials aren't shown.
+func TestADriverTellsWhatIsInForceAndUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := testkit.NewFake()
+		t.Cleanup(fake.Close)
+		cfg := driver.Config{Dial: fake.Dial, Logger: slog.New(slog.DiscardHandler), Retry: driver.RetryAll}
+		cfg.Pool.SharedConns, cfg.Pool.SilenceAfter = 1, -1
+		d := drivertest.New(t, cfg)
+		rdb := redis.NewClient(d.Options(&redis.Options{Addr: addr, PoolSize: 7, PipelinePoolSize: -1, Password: "hunter2"}))
+		t.Cleanup(func() { _ = rdb.Close() })
+		if err := rdb.Ping(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		fake.Freeze(true)
+		done := make(chan error, 3)
+		for range cap(done) {
+			go func() { done <- rdb.Get(t.Context(), "k").Err() }()
+			synctest.Wait()
+		}
+		h := debugpage.Handler(debugpage.Source{Name: "shop", Nodes: d})
+		r := asJSON(t, h)
+		if l := r.Sources[0].Clients[0].Nodes[0].Lanes; len(l) != 1 || l[0].InFlight != 3 {
+			t.Errorf("shared connections: %+v", l)
+		}
+		html := plain(page(t, h))
+		for _, want := range []string{"connection 13", "MaxOpenConns7", "SharedConns1", "SilenceAfteroff", "FailFastAfter5s", "Retryall", "Dialgiven"} {
+			if !strings.Contains(html, want) {
+				t.Errorf("no %q:\n%s", want, html)
+			}
+		}
+		d.SetMaxOpenConns(9)
+		if html := plain(page(t, h)); !strings.Contains(html, "MaxOpenConns9") || strings.Contains(html, "hunter2") {
+			t.Error(html)
+		}
+		fake.Freeze(false)
+		for range cap(done) {
+			if err := <-done; err != nil && !errors.Is(err, redis.Nil) {
+				t.Error(err)
+			}
 		}
 	})
 }

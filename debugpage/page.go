@@ -113,20 +113,12 @@ func (p page) verdict() {
 	p.raw("</p></section>\n")
 }
 
-// mostNamed is how many clients are named that a finding is of.
-const mostNamed = 5
-
 func (p page) finding(f finding) {
 	p.raw(`<li class="` + string(f.Severity) + `">`)
 	p.element("b", "", map[severity]string{bad: "✖ ", warning: "▲ "}[f.Severity])
 	p.text(f.Text)
 	if len(f.Of) > 0 {
-		named := f.Of[:min(mostNamed, len(f.Of))]
-		words := strings.Join(named, ", ")
-		if more := len(f.Of) - len(named); more > 0 {
-			words += fmt.Sprintf(" and %d more", more)
-		}
-		p.element("span", "soft", " ("+words+")")
+		p.element("span", "soft", " ("+firstOf(f.Of)+")")
 	}
 	p.raw("</li>\n")
 }
@@ -148,13 +140,7 @@ func (p page) source(s *sourceView, nth *int) {
 	if s.tracked || s.HotKeysURL != "" {
 		p.hotKeys(s)
 	}
-	if len(s.Settings) > 0 {
-		p.raw(`<section class="card"><h3>Settings</h3><dl>` + "\n")
-		for _, one := range s.Settings {
-			p.fact(one.Name, one.Value)
-		}
-		p.raw("</dl></section>\n")
-	}
+	p.settings(s.Settings)
 }
 
 func (p page) client(s *sourceView, c *clientView, nth *int) {
@@ -208,7 +194,7 @@ func (p page) rate(n *nodeView, name string) {
 }
 
 func (p page) overview(nodes []*nodeView, nth int) {
-	p.raw(`<section class="card"><table class="nodes">` + "\n<thead><tr><th>node</th>")
+	p.raw(`<section class="card"><table class="rows">` + "\n<thead><tr><th>node</th>")
 	for _, c := range columns {
 		p.element("th", c.class, c.name)
 	}
@@ -239,11 +225,11 @@ func (p page) state(n *nodeView) {
 	}
 }
 
-// place is what the node is to others.
-func (n *nodeView) place() string {
-	words := visible(n.Role)
-	if n.Slots > 0 {
-		words = strings.TrimSpace(words + " of " + several(n.Slots, "slot"))
+// place says what the node is to others.
+func (m *member) place() string {
+	words := visible(m.Role)
+	if m.Slots > 0 {
+		words = strings.TrimSpace(words + " of " + several(m.Slots, "slot"))
 	}
 	return cmp.Or(words, "–")
 }
@@ -278,12 +264,17 @@ func (p page) node(n *nodeView, nth int) {
 	if !n.Since.IsZero() {
 		p.fact(n.State+" since", n.Since.UTC().Format("2006-01-02 15:04:05 MST"))
 	}
+	if n.SlotRanges != "" {
+		p.wideFact("slots", n.SlotRanges)
+	}
 	if n.LastDialError != "" {
 		p.raw(`<div class="wide"><dt>the last dial failed</dt>`)
 		p.element("dd", "alert mono", visible(n.LastDialError))
 		p.raw("</div>\n")
 	}
-	p.raw("</dl>\n<div class=\"tables\">\n")
+	p.raw("</dl>\n")
+	p.lanes(n.Lanes)
+	p.raw("<div class=\"tables\">\n")
 	first := slices.IndexFunc(n.Counters, func(c counter) bool { return c.Name == "waits" })
 	p.counters("requests", n.Counters[:first])
 	p.counters("connections", n.Counters[first:])
@@ -342,6 +333,14 @@ func age(s seconds) string {
 
 func (p page) fact(name, value string) {
 	p.raw("<div>")
+	p.element("dt", "", name)
+	p.element("dd", "", value)
+	p.raw("</div>\n")
+}
+
+// wideFact is a fact that may be long.
+func (p page) wideFact(name, value string) {
+	p.raw(`<div class="wide">`)
 	p.element("dt", "", name)
 	p.element("dd", "", value)
 	p.raw("</div>\n")

@@ -25,8 +25,6 @@ type Source struct {
 	Nodes Nodes
 	// Clients is for a manager: Clients(m.Status), with the function [Clients].
 	Clients func() []Client
-	// Settings are shown with their defaults filled in. nil: they aren't.
-	Settings *pooler.Config
 	// Gathering returns what gathering has done: GatherStats(d.GatherStats), with the function
 	// [GatherStats]. It is called like Nodes. nil: it isn't shown.
 	Gathering func() Gathered

@@ -32,11 +32,12 @@ table { border-collapse: collapse; width: 100% }
 th, td { padding: .2rem .5rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; font-variant-numeric: tabular-nums; white-space: nowrap }
 tr:last-child td { border-bottom: 0 } th { color: var(--soft); font-weight: 600; font-size: .85rem } th:first-child, td:first-child, .words { text-align: left } th:first-child, td:first-child { padding-left: 0 } th:last-child, td:last-child { padding-right: 0 }
 td:first-child { white-space: normal; overflow-wrap: anywhere } tr.none td { color: var(--soft) }
-.events { margin-top: 1rem } .events .state { white-space: normal }
+.events { margin-top: 1rem } .lanes { margin-bottom: 1rem } .events .state { white-space: normal }
 @media (max-width: 640px) {
   .events td { white-space: normal }
-  .nodes thead { display: none } .nodes, .nodes tbody { display: block } .nodes tr { display: grid; grid-template-columns: 1fr 1fr; gap: .05rem 1rem; border-bottom: 1px solid var(--line); padding: .5rem 0 } .nodes tr:last-child { border: 0 }
-  .nodes td { display: flex; justify-content: space-between; gap: .6rem; border: 0; padding: 0; text-align: right } .nodes td::before { content: attr(data-name); color: var(--soft) }
-  .nodes td:first-child { grid-column: 1 / -1; font-weight: 600 } .nodes td:first-child::before { display: none } .nodes td.long { grid-column: 1 / -1 } dl { grid-template-columns: 1fr 1fr; gap: .6rem .8rem }
+  .rows thead { display: none } .rows, .rows tbody { display: block } .rows tr { display: grid; grid-template-columns: 1fr 1fr; gap: .05rem 1rem; border-bottom: 1px solid var(--line); padding: .5rem 0 } .rows tr:last-child { border: 0 }
+  .rows td { display: flex; justify-content: space-between; gap: .6rem; border: 0; padding: 0; text-align: right } .rows td::before { content: attr(data-name); color: var(--soft) }
+  .lanes tr.none td:not(:first-child) { display: none }
+  .rows td:first-child { grid-column: 1 / -1; font-weight: 600 } .rows td:first-child::before { display: none } .rows td.long { grid-column: 1 / -1 } dl { grid-template-columns: 1fr 1fr; gap: .6rem .8rem }
 }
 `

@@ -22,7 +22,7 @@ type sourceView struct {
 	Name       string        `json:"name"`
 	Error      string        `json:"error,omitempty"`
 	Clients    []*clientView `json:"clients"`
-	Settings   []setting     `json:"settings,omitempty"`
+	Settings   []settings    `json:"settings,omitempty"`
 	Gathering  *Gathered     `json:"gathering,omitempty"`
 	HotKeys    []HotKey      `json:"hot_keys,omitempty"`
 	HotKeysURL string        `json:"hot_keys_url,omitempty"`
@@ -39,16 +39,14 @@ type clientView struct {
 }
 
 type nodeView struct {
-	Network       string     `json:"network"`
-	Addr          string     `json:"addr"`
-	TLS           bool       `json:"tls,omitempty"`
-	State         string     `json:"state"`
-	Since         time.Time  `json:"since,omitzero"`
-	StateSeconds  float64    `json:"state_seconds,omitempty"`
-	Silent        bool       `json:"silent,omitempty"`
-	Topology      string     `json:"topology,omitempty"`
-	Role          string     `json:"role,omitempty"`
-	Slots         int        `json:"slots,omitempty"`
+	Network      string    `json:"network"`
+	Addr         string    `json:"addr"`
+	TLS          bool      `json:"tls,omitempty"`
+	State        string    `json:"state"`
+	Since        time.Time `json:"since,omitzero"`
+	StateSeconds float64   `json:"state_seconds,omitempty"`
+	Silent       bool      `json:"silent,omitempty"`
+	member
 	Handles       int        `json:"handles"`
 	Sessions      int        `json:"sessions"`
 	Sockets       socketView `json:"sockets"`
@@ -60,10 +58,19 @@ type nodeView struct {
 	Counters      counters   `json:"counters"`
 	Closes        counters   `json:"closes"`
 	Pins          counters   `json:"pins"`
+	Lanes         []lane     `json:"lanes"`   // shared connections, the oldest first
 	Holders       []holder   `json:"holders"` // of sockets in use, those who hold most first
 	LastDialError string     `json:"last_dial_error,omitempty"`
 	Events        []event    `json:"events"` // the latest first
 	interval      time.Duration
+}
+
+// member is what a node is to others.
+type member struct {
+	Topology   string `json:"topology,omitempty"`
+	Role       string `json:"role,omitempty"`
+	Slots      int    `json:"slots,omitempty"`
+	SlotRanges string `json:"slot_ranges,omitempty"`
 }
 
 // holder is what some sockets are doing.
@@ -137,16 +144,13 @@ func gather(sources []Source, h *history) *view {
 }
 
 func (v *view) source(nth int, of *Source, clients []Client, err error, before *sample) *sourceView {
-	s := &sourceView{Name: of.Name, HotKeysURL: of.HotKeysURL, Clients: []*clientView{}}
+	s := &sourceView{Name: of.Name, HotKeysURL: of.HotKeysURL, Clients: []*clientView{}, Settings: settingsOf(clients)}
 	keys, keysErr := of.hotKeys()
 	s.HotKeys, s.tracked = keys, keys != nil
 	gathered, gatheredErr := of.gathering()
 	s.Gathering = gathered
 	if err = cmp.Or(err, keysErr, gatheredErr); err != nil {
 		s.Error = err.Error()
-	}
-	if of.Settings != nil {
-		s.Settings = settingsOf(*of.Settings)
 	}
 	for _, c := range clients {
 		cv := &clientView{Name: c.Name, Kind: c.Kind, Healthy: c.Healthy, Degraded: c.Degraded, Nodes: []*nodeView{}}
@@ -169,7 +173,8 @@ func (v *view) node(n *pooler.NodeStatus, p pace) *nodeView {
 	use := poolview.StatesOf(s)
 	nv := &nodeView{
 		Network: n.Network, Addr: safeaddr.Of(n.Addr), TLS: n.TLS, State: n.State.String(), Since: n.Since, Silent: n.Silent,
-		Topology: n.Topology, Role: n.Role, Slots: n.Slots, Handles: n.Handles, Sessions: s.Sessions,
+		member:  member{n.Topology, n.Role, n.Slots.Count(), n.Slots.String()},
+		Handles: n.Handles, Sessions: s.Sessions,
 		Sockets: socketView{
 			Open: s.OpenConnections, Max: s.MaxOpenConnections, Idle: use.Idle, Used: use.Used, Pinned: use.Pinned,
 			Shared: use.Shared, Draining: use.Draining, Streams: s.Streams, Dialing: s.Dialing,
@@ -179,6 +184,7 @@ func (v *view) node(n *pooler.NodeStatus, p pace) *nodeView {
 		Counters: p.counted(s),
 		Closes:   reasons(p, s, func(s *pooler.Stats) map[pooler.CloseReason]int64 { return s.Closes }),
 		Pins:     reasons(p, s, func(s *pooler.Stats) map[string]int64 { return s.Pins }),
+		Lanes:    lanesOf(s),
 		Holders:  holdersOf(s),
 		Events:   eventsOf(n),
 		interval: time.Duration(v.IntervalSeconds * float64(time.Second)),

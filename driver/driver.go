@@ -7,7 +7,6 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
-	"math"
 	"net"
 	"slices"
 	"sync"
@@ -312,18 +311,12 @@ func (d *Driver) newNode(b *binding, key nodeKey) (*node, error) {
 		return nil, err
 	}
 	n.Pool = pool
-	n.clients = clients{bound: limits.MaxOpenConns, first: limits.MaxOpenConns, fixed: d.cfg.Pool.MaxOpenConns != 0 || !hasBound(pool, limits.MaxOpenConns)}
+	n.clients = clients{bound: limits.MaxOpenConns, first: limits.MaxOpenConns, fixed: d.cfg.Pool.MaxOpenConns != 0 || pool.Config().Limits().MaxOpenConns != limits.MaxOpenConns}
 	n.Shares = limits.SharedConns > 0
 	for _, turn := range d.knobs {
 		turn(pool)
 	}
 	return n, nil
-}
-
-// hasBound reports whether the pool has that bound on sockets, and not one of its maker's.
-func hasBound(pool pooler.Pooler, bound int) bool {
-	has := pool.Stats().MaxOpenConnections
-	return has == bound || has < 0 && bound == math.MaxInt32
 }
 
 // dialer returns how physical connections are opened for the binding.

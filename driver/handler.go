@@ -63,7 +63,7 @@ func nodeReports(nodes []NodeStatus) []nodeReport {
 	for _, n := range nodes {
 		all = append(all, nodeReport{
 			Addr: safeaddr.Of(n.Addr), State: n.State.String(), Since: n.Since,
-			Role: n.Role, Slots: n.Slots, Silent: n.Silent, Error: n.Stats.LastDialError,
+			Role: n.Role, Slots: n.Slots.Count(), Silent: n.Silent, Error: n.Stats.LastDialError,
 		})
 	}
 	return all

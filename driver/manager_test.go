@@ -540,6 +540,8 @@ func TestAClusterIsHealthyIfEverySlotHasAMasterThatIsNotDown(t *testing.T) {
 		m.add("c", "redis://:@10.0.0.1?cluster=true")
 		if s := m.status("c"); !s.Healthy || s.Degraded || s.Kind != "cluster" || len(s.Nodes) != 3 || s.URL != "redis://10.0.0.1?cluster=true" {
 			m.Errorf("status %+v", s)
+		} else if got := s.Nodes[1].Slots.String(); got != "5461-10921" {
+			m.Errorf("the second node has the slots %s", got)
 		}
 		m.server(2).DownRefused()
 		time.Sleep(noticed)

@@ -195,6 +195,7 @@ func (n *node) status() NodeStatus {
 	s := NodeStatus{
 		Network: n.key.network, Addr: n.key.addr, TLS: n.key.tls != nil,
 		Handles: handles, State: st.State, Since: st.Since, Silent: n.Pool.Illness().Silent, Stats: st, Events: n.chronicle.last(),
+		Settings: n.settings(),
 	}
 	n.place(&s)
 	return s

@@ -233,6 +233,25 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// inForce returns the configuration that withDefaults has made this one of, or would: what
+// is off is -1 again, and nothing is left to a default.
+func (c Config) inForce() Config {
+	for _, n := range []*int{&c.MaxOpenConns, &c.MaxConcurrentDials, &c.MaxWaiters} {
+		*n = orOff(*n, unlimited)
+	}
+	for _, n := range []*int{&c.SharedConns, &c.MinIdleConns, &c.MaxIdleConns} {
+		*n = orOff(*n, 0)
+	}
+	for _, d := range []*time.Duration{
+		&c.ConnMaxIdleTime, &c.ConnMaxLifetime, &c.ConnMaxLifetimeJitter, &c.WaitTimeout, &c.HealthCheckInterval, &c.SilenceAfter,
+	} {
+		*d = orOff(*d, 0)
+	}
+	c.FailFastAfter = orOff(c.FailFastAfter, math.MaxInt64)
+	c.OnEvent, c.OnWait = nil, nil
+	return c
+}
+
 // century bounds all durations, so that none overflows when a time is added.
 const century = 100 * 365 * 24 * time.Hour
 
@@ -242,6 +261,14 @@ func orDefault[T int | time.Duration](v, byDefault, whenOff T) T {
 		return byDefault
 	case off:
 		return whenOff
+	}
+	return v
+}
+
+// orOff is what orDefault has made v of.
+func orOff[T int | time.Duration](v, whenOff T) T {
+	if v == whenOff {
+		return off
 	}
 	return v
 }

@@ -136,6 +136,38 @@ func TestDefaultsAreThoseOfTheComments(t *testing.T) {
 	}
 }
 
+// What a pool says of its configuration is what it works by, in a form that can be given
+// to a pool: off stays off.
+func TestAPoolTellsTheConfigurationInForce(t *testing.T) {
+	off := pooler.Config{
+		MaxOpenConns: -1, SharedConns: -1, MinIdleConns: -1, MaxIdleConns: -1, MaxConcurrentDials: -1, MaxWaiters: -1,
+		ConnMaxIdleTime: -1, ConnMaxLifetime: -1, ConnMaxLifetimeJitter: -1, WaitTimeout: -1,
+		HealthCheckInterval: -1, SilenceAfter: -1, FailFastAfter: -1,
+	}
+	some := pooler.Config{MaxOpenConns: 7, MinIdleConns: 2, ConnMaxLifetime: time.Hour, BackoffMin: 2 * time.Second, MaxWaiters: 9}
+	for name, cfg := range map[string]pooler.Config{"zero": {}, "off": off, "some": some} {
+		limits := cfg.Limits()
+		cfg.OnEvent = func(pooler.Event) {}
+		pt := newTester(t, cfg)
+		got := pt.pool.Config()
+		if diff := cmp.Diff(limits, got.Limits()); diff != "" {
+			t.Errorf("%s: (-want +got):\n%s", name, diff)
+		}
+		if err := got.Validate(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	pt := newTester(t, some)
+	pt.pool.SetMaxOpenConns(5)
+	pt.pool.SetMaxIdleConns(-1)
+	pt.pool.SetConnMaxIdleTime(-1)
+	pt.pool.SetConnMaxLifetime(10 * time.Minute)
+	got := pt.pool.Config()
+	if got.MaxOpenConns != 5 || got.MaxIdleConns != -1 || got.MinIdleConns != -1 || got.ConnMaxIdleTime != -1 || got.ConnMaxLifetimeJitter != time.Minute || got.MaxWaiters != 9 {
+		t.Errorf("with the knobs turned: %+v", got)
+	}
+}
+
 func TestADialThatReturnsNothingIsAFailure(t *testing.T) {
 	p, err := pooler.New(pooler.Node{Dial: func(context.Context, string, string) (net.Conn, error) { return nil, nil }},
 		pooler.Config{FailFastAfter: time.Millisecond})

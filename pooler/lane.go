@@ -63,7 +63,7 @@ const (
 //     on its way;
 //   - the outbox is empty or somebody is the writer.
 //
-// Lock order: Lane.mu, then Rider.mu; Pool.mu is taken under neither.
+// Lock order: Pool.mu (which statistics hold), Lane.mu, Rider.mu.
 type lane struct {
 	pool  *Pool
 	conn  *Conn

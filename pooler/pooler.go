@@ -155,6 +155,9 @@ type Pooler interface {
 	// Drain closes the connections that are idle. The driver calls it when the
 	// last handle is closed.
 	Drain()
+	// Config returns the configuration in force: each field with its value, or -1 for
+	// what is off, and with what was changed while the pool works. Its functions are nil.
+	Config() Config
 	// Stats returns a snapshot.
 	Stats() Stats
 	// Close refuses new requests, waits a little for those in progress, closes

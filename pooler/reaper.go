@@ -231,6 +231,13 @@ func (p *Pool) SetConnMaxLifetime(d time.Duration) {
 	})
 }
 
+// Config returns the configuration in force. See [Pooler].
+func (p *Pool) Config() Config {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cfg.inForce()
+}
+
 // set changes the configuration and applies it to the idle connections.
 func (p *Pool) set(change func(*Config)) {
 	p.mu.Lock()

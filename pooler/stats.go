@@ -1,7 +1,9 @@
 package pooler
 
 import (
+	"cmp"
 	"maps"
+	"slices"
 	"time"
 )
 
@@ -34,6 +36,7 @@ type Stats struct {
 	OldestExchange time.Duration // age of the oldest lease that isn't pinned, or longest silence of a shared connection that owes replies
 	Sessions       int           // sessions with a connection or a waiter
 	Lanes          int           // shared connections, of InUse
+	LaneStats      []LaneStats   // of each of them, the oldest connection first
 	Holders        []Holder      // of the connections in use, those who hold most first
 
 	// Counters, which never go back. A request is admitted once, when it first gets or
@@ -64,6 +67,18 @@ type Stats struct {
 	Pins   map[string]int64
 }
 
+// LaneStats is what is under way on one shared connection, taken at one moment.
+type LaneStats struct {
+	Conn      uint64        // the number of the connection, see [Conn.ID]
+	InFlight  int           // exchanges whose replies are to come, those included whose callers have left
+	Forsaken  int           // replies to come whose callers have left; with 64 of them nothing more is let on
+	Oldest    time.Duration // for how long the first of them has been under way at least, as far as looks each SilenceAfter tell; 0: since the last one
+	Silence   time.Duration // for how long replies have been owed and nothing was heard
+	Unwritten int           // bytes of requests that wait to be written; not those that are being written
+	Entering  int           // requests that wait for room on it
+	Yielding  bool          // it takes no more requests, and becomes another's, or is closed, when its replies are in
+}
+
 // counters are the monotonic part of Stats, guarded by Pool.mu.
 type counters struct {
 	waitCount    int64
@@ -86,16 +101,34 @@ type counters struct {
 	pins   map[string]int64
 }
 
+// statsLocked is what is under way on the lane. Pool.mu is held.
+func (l *lane) statsLocked(now time.Duration) LaneStats {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := LaneStats{
+		Conn: l.conn.id, InFlight: l.inFlight(), Forsaken: int(l.forsaken.Load()), Unwritten: len(l.outbox.b),
+		Entering: len(l.room), Yielding: l.tenure.yielding,
+	}
+	if owes, since := l.silence(); owes {
+		s.Silence = max(0, now-since) // it may have begun since the snapshot did
+	}
+	if s.InFlight > 0 {
+		s.Oldest = l.watch.elders.age(l.head.Load(), now)
+	}
+	return s
+}
+
 // sharedLocked adds what is carried by lanes.
 func (p *Pool) sharedLocked(s *Stats, now time.Duration) {
 	for c := range p.conns.all {
 		if l := c.lane; l != nil {
-			s.Lanes++
-			if owes, since := l.silence(); owes {
-				s.OldestExchange = max(s.OldestExchange, now-since)
-			}
+			of := l.statsLocked(now)
+			s.LaneStats = append(s.LaneStats, of)
+			s.OldestExchange = max(s.OldestExchange, of.Silence)
 		}
 	}
+	s.Lanes = len(s.LaneStats)
+	slices.SortFunc(s.LaneStats, func(a, b LaneStats) int { return cmp.Compare(a.Conn, b.Conn) })
 	n := p.rides.books.read()
 	s.Shared = n.begun
 	s.Admitted += n.begun
@@ -109,7 +142,8 @@ func (p *Pool) sharedLocked(s *Stats, now time.Duration) {
 }
 
 // Stats returns a snapshot of the pool. It takes the pool's lock for a time
-// that grows with the number of connections.
+// that grows with the number of connections, and meanwhile, for a moment, that of each
+// shared connection.
 func (p *Pool) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -47,18 +47,21 @@ func (n NodeStatus) String() string {
 	return text
 }
 
-// LogValue is a group of what isn't zero.
+// LogValue is a group of what isn't zero, without the settings.
 func (n NodeStatus) LogValue() slog.Value { return withoutZeros(n.attrs()) }
 
 // MarshalJSON returns an object of all fields, by names as in "open_connections". Times
 // that are lengths are seconds, and are called so. Addr has no part of a password in it.
-func (n NodeStatus) MarshalJSON() ([]byte, error) { return json.Marshal(object(n.attrs())) }
+func (n NodeStatus) MarshalJSON() ([]byte, error) {
+	settings := slog.Attr{Key: "settings", Value: slog.GroupValue(n.Settings...)}
+	return json.Marshal(object(append(n.attrs(), settings)))
+}
 
 func (n *NodeStatus) attrs() []slog.Attr {
 	return []slog.Attr{
 		slog.String("addr", safeaddr.Of(n.Addr)), slog.String("network", n.Network), slog.Bool("tls", n.TLS),
 		slog.String("state", n.State.String()), slog.Time("since", n.Since), slog.Bool("silent", n.Silent),
-		slog.Int("handles", n.Handles), slog.String("topology", n.Topology), slog.String("role", n.Role), slog.Int("slots", n.Slots),
+		slog.Int("handles", n.Handles), slog.String("topology", n.Topology), slog.String("role", n.Role), slog.Int("slots", n.Slots.Count()), slog.String("slot_ranges", n.Slots.String()),
 		slog.Any("stats", n.Stats), slog.Any("events", n.Events),
 	}
 }
@@ -89,7 +92,7 @@ func (s *Stats) attrs() []slog.Attr {
 		slog.String("state", s.State.String()), slog.Time("since", s.Since), slog.Int("dialing", s.Dialing), slog.Int("draining", s.Draining),
 		slog.Int("waiting", s.Waiting), slog.Int("awaiting", s.Awaiting), slog.Int("pinned", s.Pinned), slog.Int("streams", s.Streams),
 		slog.Duration("oldest_waiter", s.OldestWaiter), slog.Duration("oldest_exchange", s.OldestExchange),
-		slog.Int("sessions", s.Sessions), slog.Int("lanes", s.Lanes), held(s.Holders),
+		slog.Int("sessions", s.Sessions), slog.Int("lanes", s.Lanes), slog.Any("lane_stats", s.LaneStats), held(s.Holders),
 		slog.Int64("admitted", s.Admitted), slog.Int64("in_flight", s.InFlight), slog.Int64("answered", s.Answered),
 		slog.Int64("failed", s.Failed), slog.Int64("sent_away", s.SentAway), slog.Int64("abandoned", s.Abandoned), slog.Int64("shared", s.Shared), slog.Int64("leased", s.Leased),
 		slog.Int64("moved", s.Moved), slog.Int64("resent", s.Resent), slog.Int64("unknown", s.Unknown),
@@ -97,6 +100,14 @@ func (s *Stats) attrs() []slog.Attr {
 		slog.String("last_dial_error", s.LastDialError), slog.Int64("heals", s.Heals), slog.Int64("pushes_dropped", s.PushesDropped),
 		counts("closes", s.Closes), counts("pins", s.Pins),
 	}
+}
+
+// MarshalJSON returns an object of all fields, as that of a [NodeStatus] is.
+func (l LaneStats) MarshalJSON() ([]byte, error) {
+	return json.Marshal(object([]slog.Attr{
+		slog.Uint64("conn", l.Conn), slog.Int("in_flight", l.InFlight), slog.Int("forsaken", l.Forsaken), slog.Duration("oldest", l.Oldest), slog.Duration("silence", l.Silence),
+		slog.Int("unwritten", l.Unwritten), slog.Int("entering", l.Entering), slog.Bool("yielding", l.Yielding),
+	}))
 }
 
 func held(by []Holder) slog.Attr {
@@ -170,8 +181,12 @@ func withoutZeros(attrs []slog.Attr) slog.Value {
 		case slog.KindGroup:
 			return len(v.Group()) == 0
 		case slog.KindAny:
-			events, ok := v.Any().([]Happening)
-			return ok && len(events) == 0
+			switch all := v.Any().(type) {
+			case []Happening:
+				return len(all) == 0
+			case []LaneStats:
+				return len(all) == 0
+			}
 		case slog.KindTime:
 			return v.Time().IsZero()
 		case slog.KindString:

@@ -28,7 +28,7 @@ func snake(field string) string {
 
 // All fields are in JSON, those to come too, and in the log, but for zeros.
 func TestAllFieldsAreInJSONAndInTheLog(t *testing.T) {
-	full := pooler.NodeStatus{Stats: pooler.Stats{Closes: map[pooler.CloseReason]int64{pooler.CloseIdle: 1}, Pins: map[string]int64{"watch": 1}}}
+	full := pooler.NodeStatus{Settings: []slog.Attr{slog.Duration("DialTimeout", time.Second), slog.String("Retry", "safe")}, Stats: pooler.Stats{LaneStats: make([]pooler.LaneStats, 1), Closes: map[pooler.CloseReason]int64{pooler.CloseIdle: 1}, Pins: map[string]int64{"watch": 1}}}
 	fill := func(of reflect.Value) {
 		for _, f := range of.Fields() {
 			switch f.Interface().(type) {
@@ -36,15 +36,20 @@ func TestAllFieldsAreInJSONAndInTheLog(t *testing.T) {
 				f.Set(reflect.ValueOf(time.Unix(1, 0)))
 			case string:
 				f.SetString("text")
+			case pooler.Slots:
+				f.Set(reflect.ValueOf(pooler.Slots{{7, 8}}))
 			case bool:
 				f.SetBool(true)
 			case int, int64, time.Duration:
 				f.SetInt(1)
+			case uint64:
+				f.SetUint(1)
 			}
 		}
 	}
 	fill(reflect.ValueOf(&full).Elem())
 	fill(reflect.ValueOf(&full.Stats).Elem())
+	fill(reflect.ValueOf(&full.Stats.LaneStats[0]).Elem())
 	for name, v := range map[string]any{"full": full, "zero": pooler.NodeStatus{}} {
 		text, err := json.Marshal(v)
 		if err != nil {
@@ -55,6 +60,7 @@ func TestAllFieldsAreInJSONAndInTheLog(t *testing.T) {
 			t.Fatal(err)
 		}
 		stats, _ := got["stats"].(map[string]any)
+		lanes, _ := stats["lane_stats"].([]any)
 		check := func(in map[string]any, of reflect.Type) {
 			for field := range of.Fields() {
 				key := snake(field.Name)
@@ -69,8 +75,22 @@ func TestAllFieldsAreInJSONAndInTheLog(t *testing.T) {
 				t.Errorf("%s: %d fields, want %d", name, len(in), of.NumField())
 			}
 		}
+		if _, ok := got["slot_ranges"]; !ok {
+			t.Errorf("%s: no slot_ranges", name)
+		}
+		delete(got, "slot_ranges") // what a person reads of the slots
 		check(got, reflect.TypeFor[pooler.NodeStatus]())
 		check(stats, reflect.TypeFor[pooler.Stats]())
+		for _, l := range lanes {
+			check(l.(map[string]any), reflect.TypeFor[pooler.LaneStats]())
+		}
+		if (name == "full") != (len(lanes) == 1) {
+			t.Errorf("%s: lanes %v", name, lanes)
+		}
+		settings, _ := got["settings"].(map[string]any)
+		if name == "full" && (settings["DialTimeout_seconds"] != 1.0 || settings["Retry"] != "safe") {
+			t.Errorf("%s: settings %v", name, settings)
+		}
 	}
 	var log bytes.Buffer
 	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "node", full, "zero", pooler.NodeStatus{})
@@ -79,7 +99,7 @@ func TestAllFieldsAreInJSONAndInTheLog(t *testing.T) {
 			t.Errorf("%s isn't in %s", want, &log)
 		}
 	}
-	for _, not := range []string{"zero.handles", "zero.stats.dials", "zero.since"} {
+	for _, not := range []string{"zero.handles", "zero.stats.dials", "zero.stats.lane_stats", "zero.settings", "zero.since"} {
 		if strings.Contains(log.String(), not) {
 			t.Errorf("%s is in %s", not, &log)
 		}

@@ -17,6 +17,31 @@ type watch struct {
 	over   bool
 	heardN int64         // reads at the last look
 	quiet  time.Duration // since when nothing was heard, as far as the looks tell
+	elders elders
+}
+
+// elders are the exchanges that were under way at a look at the lane, until all of them are
+// answered. Exchanges don't note when they have begun, which would take each a look at the
+// clock: that one of the elders is still under way tells how old it is at least. Guarded by
+// Lane.mu.
+type elders struct {
+	tail uint64        // lane.tail then
+	at   time.Duration // since Pool.start
+}
+
+// look takes those that are under way now for the elders if none of them is left.
+func (e *elders) look(head, tail uint64, now time.Duration) {
+	if head >= e.tail {
+		e.tail, e.at = tail, now
+	}
+}
+
+// age is how long the exchange at head has been under way at least, 0: not since a look.
+func (e *elders) age(head uint64, now time.Duration) time.Duration {
+	if head >= e.tail {
+		return 0
+	}
+	return max(0, now-e.at)
 }
 
 // heard notes that bytes have come.
@@ -41,12 +66,13 @@ func (w *watch) by(l *lane, d time.Duration) {
 	}
 }
 
-// start begins to watch for silence when a lane has become busy.
+// start begins to watch for silence when a lane has become busy. Lane.mu is held.
 func (w *watch) start(l *lane) {
 	if w.at.Load() != 0 || l.pool.cfg.SilenceAfter == 0 {
 		return
 	}
 	now := l.pool.now()
+	w.elders.look(l.head.Load(), l.tail.Load(), now)
 	w.mu.Lock()
 	w.heardN, w.quiet = w.reads.Load(), now
 	w.mu.Unlock()
@@ -83,6 +109,7 @@ func (l *lane) onWatch() {
 	// sooner: while a look waits for the lock, others would be begun.
 	w.at.Store(0)
 	now := l.pool.now()
+	w.elders.look(l.head.Load(), l.tail.Load(), now)
 	var next time.Duration
 	soonest := func(d time.Duration) {
 		if d > now && (next == 0 || d < next) {

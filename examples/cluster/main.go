@@ -103,7 +103,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	row("the last failure after", func(s *side) any { return time.Duration(s.last.Load()).Round(time.Millisecond) })
 	fmt.Fprintln(out, "\nAn INCR whose primary dies before it answers may have run: everpool says so\n(pooler.ErrUnknownOutcome), and doesn't run it again.")
 	for _, n := range drv.Nodes() {
-		fmt.Fprintf(out, "%s: %s, %s, %d slots, %d dials\n", n.Addr, n.State, n.Role, n.Slots, n.Stats.Dials)
+		fmt.Fprintf(out, "%s: %s, %s, %d slots, %d dials\n", n.Addr, n.State, n.Role, n.Slots.Count(), n.Stats.Dials)
 	}
 	return ctx.Err()
 }

@@ -121,6 +121,15 @@ func (s *side) observe(registry prometheus.Registerer) (err error) {
 		return err
 	}
 	s.closers = append(s.closers, s.keys.Close)
+	hot, err := s.keys.Collector(hotkey.CollectorConfig{
+		Client: s.name, TopN: hotShown, Allow: func(string) bool { return true }, // none is anybody's
+	})
+	if err != nil {
+		return err
+	}
+	if err := registry.Register(hot); err != nil {
+		return err
+	}
 	metrics, err := promhooks.NewMetrics(s.name)
 	if err != nil {
 		return err

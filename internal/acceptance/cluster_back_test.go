@@ -69,7 +69,7 @@ func TestHandlesOfAnHeirAreLeftWhenTheNodeIsBack(t *testing.T) {
 	node.Kill()
 	c.AwaitOwner(t, 0, node.Addr)
 	testkit.Await(t, "the driver knows the heir", func() bool {
-		return slices.ContainsFunc(d.Nodes(), func(n driver.NodeStatus) bool { return n.Addr == node.Addr && n.Slots == 0 })
+		return slices.ContainsFunc(d.Nodes(), func(n driver.NodeStatus) bool { return n.Addr == node.Addr && len(n.Slots) == 0 })
 	})
 	if err := pipelines(t, rdb, there); err != nil {
 		t.Errorf("after the election: %v", err)

@@ -82,17 +82,21 @@ func (v *View) knows(addr string) bool {
 	return v.master == addr || slices.ContainsFunc(v.parts, func(p part) bool { return slices.Contains(p.nodes, addr) })
 }
 
-// Role is what the view calls the address, and how many slots it owns.
-func (v *View) Role(addr string) (role string, slots int) {
+// Role is what the view calls the address, and which slots it owns.
+func (v *View) Role(addr string) (role string, slots pooler.Slots) {
 	if v.master == addr {
-		return "master", 0
+		return "master", nil
 	}
 	for _, p := range v.parts {
 		switch slices.Index(p.nodes, addr) {
 		case -1:
 		case 0:
 			role = "master"
-			slots += p.last - p.first + 1
+			if n := len(slots); n > 0 && slots[n-1][1]+1 == p.first { // their replicas differ
+				slots[n-1][1] = p.last
+			} else if p.first <= p.last {
+				slots = append(slots, [2]int{p.first, p.last})
+			}
 		default:
 			role = cmp.Or(role, "replica")
 		}

@@ -48,6 +48,25 @@ func TestAViewKnowsOwners(t *testing.T) {
 	}
 }
 
+// Slots are ranges, which are one where they touch: their replicas may differ.
+func TestAViewKnowsWhichSlotsANodeOwns(t *testing.T) {
+	at := func(first, last int, addrs ...string) redis.ClusterSlot {
+		s := redis.ClusterSlot{Start: first, End: last}
+		for _, addr := range addrs {
+			s.Nodes = append(s.Nodes, redis.ClusterNode{Addr: addr})
+		}
+		return s
+	}
+	v := ViewOf([]redis.ClusterSlot{
+		at(300, 300, "a:1"), at(0, 99, "a:1", "b:1"), at(100, 200, "a:1"), at(201, 299, "c:1", "a:1"), at(500, 400, "a:1"),
+	}, "a:1", time.Now())
+	for addr, want := range map[string]pooler.Slots{"a:1": {{0, 200}, {300, 300}}, "b:1": nil, "c:1": {{201, 299}}} {
+		if _, got := v.Role(addr); !cmp.Equal(got, want) {
+			t.Errorf("%s owns %v, want %v", addr, got, want)
+		}
+	}
+}
+
 // A peer may claim any slots. Nothing is counted, nor gone through, beyond those that
 // there are.
 func TestAViewHasNoSlotsButThoseThatThereAre(t *testing.T) {
@@ -56,8 +75,8 @@ func TestAViewHasNoSlotsButThoseThatThereAre(t *testing.T) {
 			return ViewOf([]redis.ClusterSlot{{Start: r[0], End: r[1], Nodes: []redis.ClusterNode{{Addr: addr}}}}, addr, time.Now())
 		}
 		v := claimed("a:1")
-		if role, n := v.Role("a:1"); role != "master" || n != Slots {
-			t.Fatalf("%v: a %q of %d slots, want a master of %d", r, role, n, Slots)
+		if role, n := v.Role("a:1"); role != "master" || n.Count() != Slots {
+			t.Fatalf("%v: a %q of %d slots, want a master of %d", r, role, n.Count(), Slots)
 		}
 		after := claimed("b:1")
 		after.inherit(v) // slot by slot

@@ -26,17 +26,16 @@ type Query struct {
 var ownLabels = []string{"job", "instance", "le"}
 
 // Queries reads those of files in docs/dashboards with Prometheus's own parser: by a
-// program in a module of its own, since the library doesn't depend on Prometheus. The
-// test's directory is one below the repository's.
+// program in a module of its own, since the library doesn't depend on Prometheus.
 func Queries(tb testing.TB, files ...string) []Query {
 	tb.Helper()
 	program := filepath.Join(tb.TempDir(), "promcheck")
 	build := exec.Command("go", "build", "-o", program, "./promcheck")
-	build.Dir = "../tools"
+	build.Dir = filepath.Join(Dashboards(tb), "../../tools")
 	if out, err := build.CombinedOutput(); err != nil {
 		SkipUnlessCI(tb, "tools/promcheck can't be built (%v):\n%s", err, out)
 	}
-	out, err := exec.Command(program, append([]string{"../docs/dashboards"}, files...)...).Output()
+	out, err := exec.Command(program, append([]string{Dashboards(tb)}, files...)...).Output()
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
 		tb.Fatalf("promcheck: %s", exit.Stderr)
 	}
@@ -45,6 +44,28 @@ func Queries(tb testing.TB, files ...string) []Query {
 		tb.Fatal(err)
 	}
 	return queries
+}
+
+// Dashboards is where they are: in the repository that the test's directory is in.
+func Dashboards(tb testing.TB) string {
+	tb.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for ; ; dir = filepath.Dir(dir) {
+		if all := filepath.Join(dir, "docs", "dashboards"); isDir(all) {
+			return all
+		}
+		if dir == filepath.Dir(dir) {
+			tb.Fatal("no docs/dashboards above the test's directory")
+		}
+	}
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 // SkipUnlessCI skips the test for want of a program; under CI that fails it.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -16,9 +17,6 @@ import (
 	"github.com/everpool/everpool/internal/testkit"
 )
 
-// dashboards is where they are, from a test's directory one below the repository's.
-const dashboards = "../docs/dashboards"
-
 // Server is a Prometheus of the test's own.
 type Server struct {
 	url    string
@@ -29,19 +27,21 @@ type Server struct {
 // Start starts one that scrapes the target every quarter of a second, with our alerts.
 func Start(tb testing.TB, target string, flags ...string) *Server {
 	tb.Helper()
-	if _, err := exec.LookPath("prometheus"); err != nil {
-		SkipUnlessCI(tb, "no prometheus: %v", err)
-	}
-	alerts, err := filepath.Abs(filepath.Join(dashboards, "alerts.yml"))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	config := filepath.Join(tb.TempDir(), "prometheus.yml")
-	if err := os.WriteFile(config, fmt.Appendf(nil, `
+	return StartWith(tb, fmt.Sprintf(`
 global: {scrape_interval: 250ms, scrape_timeout: 250ms, evaluation_interval: 1s}
 rule_files: [%q]
 scrape_configs: [{job_name: test, static_configs: [{targets: [%q]}]}]
-`, alerts, target), 0o600); err != nil {
+`, filepath.Join(Dashboards(tb), "alerts.yml"), target), flags...)
+}
+
+// StartWith starts one with this configuration.
+func StartWith(tb testing.TB, text string, flags ...string) *Server {
+	tb.Helper()
+	if _, err := exec.LookPath("prometheus"); err != nil {
+		SkipUnlessCI(tb, "no prometheus: %v", err)
+	}
+	config := filepath.Join(tb.TempDir(), "prometheus.yml")
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		tb.Fatal(err)
 	}
 	// A port may be taken between its choice and its use: then another one is tried.
@@ -158,25 +158,54 @@ func (p *Server) HasData(tb testing.TB, expr string) (ok bool, answer string) {
 func Answers(tb testing.TB, file string, servers map[string]*Server) (queries int) {
 	tb.Helper()
 	for _, panel := range readPanels(tb, file) {
-		for _, q := range panel.Targets {
-			queries++
-			expr := variables.Replace(q.Expr)
-			for form, p := range servers {
-				var answer string
-				if err := testkit.AwaitErr("there is an answer", func() (ok bool) {
-					ok, answer = p.HasData(tb, expr)
-					return ok || strings.Contains(answer, `"status":"error"`)
-				}); err != nil || !strings.Contains(answer, `"status":"success"`) {
-					tb.Fatalf("%s has no data from %s histograms (%v): %s: %s", panel.Title, form, err, expr, answer)
-				}
-			}
+		for form, p := range servers {
+			p.answer(tb, panel, form+" histograms", variables)
 		}
+		queries += len(panel.Targets)
 	}
 	return queries
 }
 
-// variables are those of the dashboards.
-var variables = strings.NewReplacer("$__rate_interval", "30s", "$job", ".*", "$instance", ".*", "$client", ".*", "$node", ".*", "$pool", ".*")
+// AnswersOf fails the test unless the server has data of that client for every query of
+// the dashboard of that file, but for panels that can have none, by their titles, each with
+// the reason. It returns how many queries it has asked.
+func (p *Server) AnswersOf(tb testing.TB, client, file string, empty map[string]string) (queries int) {
+	tb.Helper()
+	left := maps.Clone(empty)
+	for _, panel := range readPanels(tb, file) {
+		if _, ok := empty[panel.Title]; ok {
+			delete(left, panel.Title)
+			continue
+		}
+		p.answer(tb, panel, client, strings.NewReplacer(append([]string{"$client", client}, open...)...))
+		queries += len(panel.Targets)
+	}
+	for title := range left {
+		tb.Errorf("%s has no panel %q", file, title)
+	}
+	return queries
+}
+
+// answer fails the test unless there comes to be data for all queries of the panel, with
+// its variables replaced.
+func (p *Server) answer(tb testing.TB, panel panel, from string, variables *strings.Replacer) {
+	tb.Helper()
+	for _, q := range panel.Targets {
+		expr := variables.Replace(q.Expr)
+		var answer string
+		if err := testkit.AwaitErr("there is an answer", func() (ok bool) {
+			ok, answer = p.HasData(tb, expr)
+			return ok || strings.Contains(answer, `"status":"error"`)
+		}); err != nil || !strings.Contains(answer, `"status":"success"`) {
+			tb.Fatalf("%s has no data from %s (%v): %s: %s", panel.Title, from, err, expr, answer)
+		}
+	}
+}
+
+// open are the dashboards' variables, with nothing chosen.
+var open = []string{"$__rate_interval", "30s", "$job", ".*", "$instance", ".*", "$client", ".*", "$node", ".*", "$pool", ".*"}
+
+var variables = strings.NewReplacer(open...)
 
 type panel struct {
 	Title   string
@@ -185,7 +214,7 @@ type panel struct {
 
 func readPanels(tb testing.TB, file string) []panel {
 	tb.Helper()
-	text, err := os.ReadFile(filepath.Join(dashboards, file))
+	text, err := os.ReadFile(filepath.Join(Dashboards(tb), file))
 	if err != nil {
 		tb.Fatal(err)
 	}
