@@ -2,6 +2,7 @@ package driver_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"testing"
 	"time"
@@ -45,4 +46,76 @@ func TestAClusterClientBornInAnOutageServesTheFirstCallAfterIt(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The first call of a cluster client that is born in an outage is as patient as go-redis's own
+// dials of one seed after the other. A seed that is away holds up none where another is up.
+func TestAClusterClientBornInAnOutageIsPatientAtOnce(t *testing.T) {
+	const restart = time.Second
+	for _, c := range []struct {
+		name  string
+		down  int
+		calls func(context.Context, *redis.ClusterClient) error
+		most  time.Duration
+	}{
+		{"a command", 3, func(ctx context.Context, c *redis.ClusterClient) error { return c.Set(ctx, "k", 1, 0).Err() }, 2 * restart},
+		{"each master", 3, func(ctx context.Context, c *redis.ClusterClient) error { return c.DBSize(ctx).Err() }, 2 * restart},
+		{"a subscription", 3, func(ctx context.Context, c *redis.ClusterClient) error {
+			s := c.Subscribe(ctx, "k")
+			_, err := s.Receive(ctx)
+			return errors.Join(err, s.Close())
+		}, 2 * restart},
+		{"a command, one seed up", 2, func(ctx context.Context, c *redis.ClusterClient) error { return c.Set(ctx, "a", 1, 0).Err() }, 100 * time.Millisecond},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inServers(t, 3, func(m *managed) {
+				m.asCluster(0)
+				for i := range c.down {
+					m.server(i + 1).DownRefused()
+				}
+				d := newDriver(m.T, driver.Config{Logger: slog.New(slog.DiscardHandler), Dial: m.dial})
+				rdb := redis.NewClusterClient(d.ClusterOptions(&redis.ClusterOptions{Addrs: []string{"10.0.0.1:6379", "10.0.0.2:6379", "10.0.0.3:6379"}}))
+				time.AfterFunc(restart, func() {
+					for i := range c.down {
+						m.server(i + 1).Up()
+					}
+				})
+				began := time.Now()
+				if err := c.calls(m.Context(), rdb); err != nil || time.Since(began) > c.most {
+					m.Errorf("%v after %s", err, time.Since(began))
+				}
+				_ = rdb.Close()
+				time.Sleep(time.Minute) // it may be dialing still
+			})
+		})
+	}
+}
+
+// A call that is for each of a cluster's masters has one awaited that may be back, as go-redis's
+// own dials would, though it has been away for long: nobody brings the call to another.
+func TestACallForEachMasterServesOnceTheyAreBack(t *testing.T) {
+	inServers(t, 3, func(m *managed) {
+		m.asCluster(0)
+		d := newDriver(m.T, driver.Config{Logger: slog.New(slog.DiscardHandler), Dial: m.dial})
+		rdb := redis.NewClusterClient(d.ClusterOptions(&redis.ClusterOptions{Addrs: []string{"10.0.0.1:6379", "10.0.0.2:6379", "10.0.0.3:6379"}}))
+		ping := func() error {
+			return rdb.ForEachMaster(m.Context(), func(ctx context.Context, c *redis.Client) error { return c.Ping(ctx).Err() })
+		}
+		if err := ping(); err != nil {
+			m.Error(err)
+		}
+		m.server(2).DownRefused()
+		for range 3 {
+			if err := ping(); err == nil {
+				m.Error("one is away, and all have answered")
+			}
+			time.Sleep(time.Second)
+		}
+		m.server(2).Up()
+		if err := ping(); err != nil {
+			m.Error(err)
+		}
+		_ = rdb.Close()
+		time.Sleep(time.Minute) // it may be dialing still
+	})
 }

@@ -11,8 +11,9 @@ import (
 // of a subscription's dial have the same forms as others', and a command of OnConnect is
 // like any. Should go-redis change the names, subscriptions wait as other dials do, and
 // PubSub.Close with them; a handle whose OnConnect has asked for its CLIENT ID keeps its
-// connection; pipelines for a replica that is away are MOVED; and a cluster client on
-// sentinels that is born in an outage waits for five seconds whatever its callers' contexts.
+// connection; pipelines for a replica that is away are MOVED; a cluster client on
+// sentinels that is born in an outage waits for five seconds whatever its callers' contexts;
+// and what has no key waits at a member of a cluster that is away, where another would do.
 const (
 	PubSubConn    = "go-redis/v9.(*PubSub).conn"
 	InitConn      = "go-redis/v9.(*baseClient).initConn"
@@ -20,6 +21,10 @@ const (
 	ConnProcess   = "go-redis/v9.(*Conn).Process"
 	TxProcess     = "go-redis/v9.(*Tx).Process"
 	RingProcess   = "go-redis/v9.(*Ring).process"
+	// ClusterProcess runs a command of a cluster's own client, at a node of its choice.
+	ClusterProcess = "go-redis/v9.(*ClusterClient).process"
+	// LoadState asks members of a cluster for the slots, one after the other.
+	LoadState = "go-redis/v9.(*ClusterClient).loadState"
 	// CommandInfo asks members of a cluster for the table of commands.
 	CommandInfo = "go-redis/v9.(*ClusterClient).cmdsInfo"
 	// ReleaseConn gives a handle back after a request.
