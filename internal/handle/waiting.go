@@ -34,12 +34,6 @@ func (d inDial) stays(addr string, slot int, ill pooler.Illness) bool {
 	return d.others == nil || d.others.Here(addr, slot, ill)
 }
 
-// whileForlorn are the places of a request that any member of a topology answers.
-type whileForlorn struct{ Topology }
-
-// Here is true while no member is known to be well.
-func (w whileForlorn) Here(string, int, pooler.Illness) bool { return w.Forlorn() }
-
 // obtain asks the pool for something on the handle's behalf. If the node goes away
 // meanwhile it is awaited, unless go-redis had better bring the request again.
 func obtain[T any](h *handle, req pooler.Request, get func(context.Context, pooler.Request) (T, error)) (T, error) {
@@ -66,7 +60,7 @@ func (h *handle) unserved() error {
 		return nil
 	}
 	var err error
-	limit := h.aProbeLocked()
+	limit := h.leftLocked(probeTime)
 	h.outside(func() {
 		switch e, ok := errors.AsType[*pooler.Error](told); {
 		case ok && e.Since.Equal(h.node.Pool.Illness().Since): // of this outage
@@ -93,19 +87,9 @@ func (h *handle) unserved() error {
 // for long, if that is about to begin.
 const probeTime = 400 * time.Millisecond
 
-// aProbeLocked is probeTime, or what is left until the write deadline.
-func (h *handle) aProbeLocked() time.Duration { return h.leftLocked(probeTime) }
-
 // leftLocked is that time, or what is left until the write deadline.
 func (h *handle) leftLocked(most time.Duration) time.Duration {
 	return max(time.Until(earlier(h.writeByLocked(), time.Now().Add(most))), 1)
-}
-
-// memberTimeLocked is how long a member of a cluster is awaited in whose place go-redis would
-// ask no other: probeTime, or until it has been away for as long as go-redis dials three, since
-// the others may just have been found away without a wait for them.
-func (h *handle) memberTimeLocked() time.Duration {
-	return h.leftLocked(max(probeTime, time.Until(h.node.Pool.Illness().Since.Add(3*probeTime))))
 }
 
 // afterRefusal returns the deadline of another try, at once or after the node was
@@ -117,14 +101,7 @@ func (h *handle) afterRefusal(req *pooler.Request, err error) (time.Time, error)
 	case ok && errors.Is(e, pooler.ErrWaitTimeout) && h.waitsAgain():
 		return h.waitAgain(req.Deadline, e)
 	case ok && errors.Is(e, pooler.ErrElsewhere) && h.hasNoOther(req.Place.Slot):
-		if req.NoWait {
-			return req.Deadline, pooler.ErrWouldWait
-		}
-		by, still := h.awaitMember(req.Deadline)
-		if h.err == nil && still != nil {
-			return by, err
-		}
-		return by, still
+		return h.awaitMember(req, err)
 	case !ok || !dials || !errors.Is(e, pooler.ErrElsewhere) || !places.stays(h.node.Addr, req.Place.Slot, pooler.Illness{}):
 		return req.Deadline, err
 	case h.b.any(subscribes): // go-redis dials for it, where it waits, whatever it is told
@@ -143,43 +120,6 @@ func (h *handle) afterRefusal(req *pooler.Request, err error) (time.Time, error)
 		return req.Deadline, pooler.ErrWouldWait
 	}
 	return h.awaitNode(req.Deadline, nil, h.client.Limit)
-}
-
-// hasNoOther reports whether go-redis would fail its caller if another member of a cluster were
-// named as the place of the request: each that it could ask is ill, or it is for this very one.
-// One that serves on though it is ill is not to be awaited.
-func (h *handle) hasNoOther(slot int) bool {
-	switch t := h.client.Topology; {
-	case t == nil || slot != AnyMember && slot != -1 || h.node.Pool.Serves():
-		return false
-	case slot == AnyMember && t.Forlorn():
-		return true
-	}
-	return h.isForThisMember()
-}
-
-// isForThisMember reports whether the request is of the client of one member of a cluster, which
-// a user has called, as for each, or of a subscription.
-func (h *handle) isForThisMember() bool {
-	if !h.client.Topology.Moves() || callers.Include(callers.ClusterProcess) || callers.Include(callers.LoadState) {
-		return false
-	}
-	return h.b.any(subscribes) || callers.Include(callers.PubSubConn) || callers.Include(callers.ClientProcess)
-}
-
-// awaitMember awaits a member of a cluster that is away for about as long as go-redis's own
-// dials try. Where another one is well first that could be asked, this one is awaited as long
-// again: they may be back together, and go-redis asks each but once.
-func (h *handle) awaitMember(by time.Time) (time.Time, error) {
-	if h.isForThisMember() {
-		return h.awaitNode(by, nil, h.memberTimeLocked())
-	}
-	began := time.Now()
-	by, still := h.awaitNode(by, whileForlorn{h.client.Topology}, h.memberTimeLocked())
-	if h.err != nil || !errors.Is(still, pooler.ErrElsewhere) {
-		return by, still
-	}
-	return h.awaitNode(by, nil, max(min(time.Since(began), h.memberTimeLocked()), 1))
 }
 
 // obtainFromOneOf asks the pool of a node that is one of several: anew whenever a while is
@@ -245,8 +185,9 @@ func (h *handle) goesToDial() bool {
 const dialGrace = 100 * time.Millisecond
 
 // awaitNode awaits the node, which is away, until the limit at most, 0: as long as the node
-// is awaited by anybody, and no longer than it may wait here by the places, nil: anyhow. The client's own timeout is about a socket: what is left of it
-// begins when the node is back. It returns the deadline from then on.
+// is awaited by anybody; and for as long as the request may wait here by the places, nil: it
+// may. The client's own timeout is about a socket: what is left of it begins when the node is
+// back. It returns the deadline from then on.
 func (h *handle) awaitNode(by time.Time, places pooler.Places, limit time.Duration) (time.Time, error) {
 	left := max(time.Until(by), 1)
 	ends := h.writeBy.ofContext && !by.IsZero()
