@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -93,6 +94,7 @@ func (f *far) Close() error {
 func TestHastyCallersOfAFarServerCostPatientOnesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const away, lasts, patient = 50 * time.Millisecond, 60 * time.Second, 100
+		t.Cleanup(func() { time.Sleep(2 * away) }) // what is on its way arrives
 		f := testkit.NewFake()
 		t.Cleanup(f.Close)
 		d := newDriver(t, driver.Config{Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -130,5 +132,45 @@ func TestHastyCallersOfAFarServerCostPatientOnesNothing(t *testing.T) {
 		} else {
 			t.Logf("%d of %d patient calls", n, could)
 		}
+	})
+}
+
+// A caller whose deadline is long enough is served beside however many whose deadlines end
+// before the handshake's reply is there: they take its steps, and give them up, all the time.
+func TestHastyCallersKeepNoPatientOneFromItsHandshake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const away, hasty = 50 * time.Millisecond, 200
+		t.Cleanup(func() { time.Sleep(2 * away) }) // what is on its way arrives
+		f := testkit.NewFake()
+		t.Cleanup(f.Close)
+		d := newDriver(t, driver.Config{Logger: slog.New(slog.DiscardHandler), Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			nc, err := f.Dial(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			return newFar(nc, away), nil
+		}})
+		rdb := redis.NewClient(d.Options(&redis.Options{Addr: labAddr, MaxRetries: -1}))
+		t.Cleanup(func() { _ = rdb.Close() })
+		get := func(within time.Duration) error {
+			ctx, cancel := context.WithTimeout(context.Background(), within)
+			defer cancel()
+			return rdb.Get(ctx, "k").Err()
+		}
+		var wg sync.WaitGroup
+		var served atomic.Bool
+		for i := range hasty {
+			wg.Go(func() {
+				for time.Sleep(time.Duration(i) * 100 * time.Microsecond); !served.Load(); {
+					_ = get(away / 2)
+				}
+			})
+		}
+		time.Sleep(away)
+		if err := get(time.Second); !errors.Is(err, redis.Nil) {
+			t.Error(err)
+		}
+		served.Store(true)
+		wg.Wait()
 	})
 }

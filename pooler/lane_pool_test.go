@@ -223,7 +223,7 @@ func TestFewCallersHaveNoMoreLanesThanManyJustAfterAllWereRetired(t *testing.T) 
 
 func TestManyCallersShareAQuarterOfTheConnections(t *testing.T) {
 	for conns, want := range map[int]int{1: 1, 2: 2, 4: 2, 8: 2, 12: 3} {
-		bubble(t, pooler.Config{SharedConns: conns, SilenceAfter: -1, HealthCheckInterval: time.Second}, func(pt *tester) {
+		bubble(t, pooler.Config{MaxOpenConns: 20, SharedConns: conns, SilenceAfter: -1, HealthCheckInterval: time.Second}, func(pt *tester) {
 			sh := pt.share(pt.plain)
 			rides := make([]*ride, 64)
 			for i := range rides {

@@ -96,12 +96,11 @@ func (h *handle) answer() error {
 		if h.shake.flight.from != nil {
 			return nil // leading already
 		}
-		if err := h.turnAway(); err != nil {
-			return err
-		}
 		frame := h.b.req[r.start:r.end]
-		a := h.shake.memory.Ask(h.shake.in, frame, h.shake.who)
+		a, err := h.remember(frame)
 		switch {
+		case err != nil:
+			return err
 		case a.Reply != nil:
 			h.b.out = append(h.b.out, a.Reply...)
 			h.b.skip()
@@ -109,10 +108,6 @@ func (h *handle) answer() error {
 				h.shake.enter(a.To)
 			}
 			h.toRead.open()
-		case a.Wait != nil:
-			if err := h.awaitFlight(a); err != nil {
-				return err
-			}
 		default:
 			h.shake.flight = flight{h.shake.in, bytes.Clone(frame), a.Check}
 			if !h.borrow(r) {
@@ -121,6 +116,26 @@ func (h *handle) answer() error {
 		}
 	}
 	return nil
+}
+
+// remember asks the memory for the command, and waits while other handles take the step, until it is
+// known or the handle's own to take.
+func (h *handle) remember(frame []byte) (a session.Answer, err error) {
+	s := &h.shake
+	var turn <-chan struct{}
+	for err = h.turnAway(); err == nil; err = h.turnAway() {
+		if a = s.memory.Ask(s.in, frame, s.who, turn); a.Wait == nil {
+			break
+		}
+		turn = a.Wait
+		if err = h.awaitFlight(a); err != nil {
+			break
+		}
+	}
+	if turn != nil {
+		s.memory.GiveUp(s.in, frame, s.who, turn)
+	}
+	return a, err
 }
 
 // answerLocal answers QUIT and RESET. After QUIT the handle is at its end, as the socket is

@@ -49,7 +49,7 @@ type State struct {
 
 	next    map[string]edge // by the exact bytes of the command
 	refused map[string]refusal
-	flights map[flightKey]underWay
+	flights map[flightKey]*underWay
 	users   int    // handles in this state
 	used    uint64 // Memory.clock when a handle last came here
 }
@@ -98,10 +98,21 @@ type flightKey struct {
 	frame  string
 }
 
-// underWay is a step that a handle takes.
+// underWay is a step that a handle takes, or is about to.
+//
+// Its invariant: after one that was in vain the handle that has waited for it longest takes the
+// step. Whoever has no patience would have it again and again otherwise, and give it up each
+// time before the reply is there, while those who have wait for nothing.
 type underWay struct {
 	began time.Time
-	over  chan struct{} // closed when it is
+	line  []chan struct{} // of those who wait for it, in their order; closed when they may go on
+	next  chan struct{}   // whose turn it is to take it; nil: it is being taken
+}
+
+// passOn has the first in the line take the step.
+func (f *underWay) passOn() {
+	f.next, f.line, f.began = f.line[0], f.line[1:], time.Now()
+	close(f.next)
 }
 
 // flightTime is how long other handles of the client wait for a step. One that takes
@@ -125,7 +136,7 @@ func (m *Memory) newSession(steps []step, key string) *State {
 	}
 	return &State{
 		Pool: pooler.NewSession(ps...), steps: steps, Key: key, RESP3: slices.ContainsFunc(steps, step.isRESP3),
-		next: make(map[string]edge), refused: make(map[string]refusal), flights: make(map[flightKey]underWay),
+		next: make(map[string]edge), refused: make(map[string]refusal), flights: make(map[flightKey]*underWay),
 	}
 }
 
@@ -152,11 +163,11 @@ func (m *Memory) Leave(s *State) {
 
 // Ask says what is known of the command in state s. If nothing is, the caller either
 // has to wait for another handle of its client, or to make the attempt, and to tell
-// with Finish when it has.
+// with Finish when it has. turn is what it has waited for, nil: nothing.
 //
 // What the server has accepted from others it need not accept from this client: the
 // first step of its first handle, and the first of each login, are taken again.
-func (m *Memory) Ask(s *State, frame []byte, who *Identity) (a Answer) {
+func (m *Memory) Ask(s *State, frame []byte, who *Identity, turn <-chan struct{}) (a Answer) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if k, ok := s.next[string(frame)]; ok {
@@ -164,7 +175,7 @@ func (m *Memory) Ask(s *State, frame []byte, who *Identity) (a Answer) {
 		case k.to.Pool.Dead():
 			m.forgetLocked(k.to)
 		case !m.checks(s, k) || who.isLetInto(k.to):
-			if f, ok := s.flights[flightKey{who, string(frame)}]; ok && a.awaits(f) {
+			if f, ok := s.flights[flightKey{who, string(frame)}]; ok && a.awaits(f, turn) {
 				return a // until the connection that has taken the step is there for the next
 			}
 			return Answer{To: k.to, Reply: k.reply}
@@ -175,8 +186,8 @@ func (m *Memory) Ask(s *State, frame []byte, who *Identity) (a Answer) {
 	if r, ok := s.refused[string(frame)]; ok && time.Since(r.at) < refusedFor {
 		return Answer{Reply: r.reply}
 	}
-	if f, led := m.leadLocked(s, frame, who); !led {
-		a.awaits(f)
+	if f, led := m.leadLocked(s, frame, who, turn); !led {
+		a.awaits(f, turn)
 	}
 	return a // if the other attempt takes long, this handle is to make it too
 }
@@ -186,16 +197,22 @@ type Answer struct {
 	To    *State          // where it leads, if that is known
 	Reply []byte          // nil: it is to be sent
 	Check bool            // only to see whether the client is let in
-	Wait  <-chan struct{} // until another handle has sent it
+	Wait  <-chan struct{} // until another handle has sent it; then Ask again, and GiveUp in the end
 	Until time.Time       // no longer than that
 }
 
-// awaits has the handle wait for the attempt, unless that takes too long.
-func (a *Answer) awaits(f underWay) bool {
+// awaits has the handle wait for the attempt, unless that takes too long. One that has
+// waited before keeps its place.
+func (a *Answer) awaits(f *underWay, turn <-chan struct{}) bool {
 	if time.Since(f.began) >= flightTime {
 		return false
 	}
-	a.Wait, a.Until = f.over, f.began.Add(flightTime)
+	i := slices.IndexFunc(f.line, func(ch chan struct{}) bool { return ch == turn })
+	if i < 0 {
+		i = len(f.line)
+		f.line = append(f.line, make(chan struct{}))
+	}
+	a.Wait, a.Until = f.line[i], f.began.Add(flightTime)
 	return true
 }
 
@@ -206,29 +223,70 @@ func (m *Memory) checks(from *State, k edge) bool { return from == m.root || k.l
 func (m *Memory) Begin(s *State, frame []byte, who *Identity) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	_, led := m.leadLocked(s, frame, who)
+	_, led := m.leadLocked(s, frame, who, nil)
 	return led
 }
 
-// leadLocked begins the attempt, unless another handle of the client makes it already.
-func (m *Memory) leadLocked(s *State, frame []byte, who *Identity) (f underWay, led bool) {
+// leadLocked begins the attempt, unless another handle of the client makes it already, or has
+// its turn now.
+func (m *Memory) leadLocked(s *State, frame []byte, who *Identity, turn <-chan struct{}) (f *underWay, led bool) {
 	key := flightKey{who, string(frame)}
-	if f, ok := s.flights[key]; ok {
+	f = s.flights[key]
+	switch {
+	case f == nil:
+		f = &underWay{}
+		s.flights[key] = f
+	case f.next == nil || f.next != turn:
 		return f, false
 	}
-	f = underWay{time.Now(), make(chan struct{})}
-	s.flights[key] = f
+	f.began, f.next = time.Now(), nil
 	return f, true
 }
 
-// Finish ends an attempt and wakes those who wait for it.
+// Finish ends an attempt. If it has led somewhere those who wait for it go on, else one of
+// them makes the next.
 func (m *Memory) Finish(s *State, frame []byte, who *Identity) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	key := flightKey{who, string(frame)}
-	if f, ok := s.flights[key]; ok {
+	f := s.flights[key]
+	if f == nil {
+		return
+	}
+	if !m.knowsLocked(s, frame, who) && len(f.line) > 0 {
+		f.passOn()
+		return
+	}
+	delete(s.flights, key)
+	for _, ch := range f.line {
+		close(ch)
+	}
+}
+
+// knowsLocked reports whether the command needn't be sent.
+func (m *Memory) knowsLocked(s *State, frame []byte, who *Identity) bool {
+	if _, refused := s.refused[string(frame)]; refused {
+		return true
+	}
+	k, ok := s.next[string(frame)]
+	return ok && (!m.checks(s, k) || who.isLetInto(k.to))
+}
+
+// GiveUp takes a handle that has waited out of the line, if it is there still, and has the next
+// one make the attempt if it was to.
+func (m *Memory) GiveUp(s *State, frame []byte, who *Identity, turn <-chan struct{}) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	key := flightKey{who, string(frame)}
+	f := s.flights[key]
+	switch {
+	case f == nil:
+	case f.next != turn:
+		f.line = slices.DeleteFunc(f.line, func(ch chan struct{}) bool { return ch == turn })
+	case len(f.line) > 0:
+		f.passOn()
+	default:
 		delete(s.flights, key)
-		close(f.over)
 	}
 }
 

@@ -33,3 +33,58 @@ func TestWhatTheServerKnowsByNowIsLent(t *testing.T) {
 		t.Errorf("%q is lent, as of a command that isn't known: %t", reply, refused)
 	}
 }
+
+// After a step that was in vain the handle that has waited longest takes it, before any that
+// comes later; when it has led somewhere all go on, and nobody's turn is left behind.
+func TestAStepInVainIsTakenByTheNextInTheLine(t *testing.T) {
+	m, who := NewMemory(), &Identity{}
+	frame := []byte("*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n")
+	ask := func(turn <-chan struct{}) Answer { return m.Ask(m.root, frame, who, turn) }
+	is := func(a Answer, goesOn bool) {
+		t.Helper()
+		select {
+		case <-a.Wait:
+			if !goesOn {
+				t.Fatal("its turn has come")
+			}
+		default:
+			if goesOn {
+				t.Fatal("its turn hasn't come")
+			}
+		}
+	}
+	if ask(nil).Wait != nil {
+		t.Fatal("the first one waits")
+	}
+	first, second, third, fourth := ask(nil), ask(nil), ask(nil), ask(nil)
+	if again := ask(second.Wait); again.Wait != second.Wait {
+		t.Fatal("who asks again loses its place")
+	}
+	m.GiveUp(m.root, frame, who, second.Wait)
+	m.Finish(m.root, frame, who)
+	is(first, true)
+	is(third, false)
+	late := ask(nil)
+	if late.Wait == nil {
+		t.Fatal("one that comes later takes the step")
+	}
+	if ask(first.Wait).Wait != nil {
+		t.Fatal("the first in the line waits again")
+	}
+	m.GiveUp(m.root, frame, who, first.Wait) // it takes the step, and waits no more
+	m.Finish(m.root, frame, who)
+	is(second, false)
+	is(third, true)
+	m.GiveUp(m.root, frame, who, third.Wait) // its time is over as its turn comes
+	is(fourth, true)
+	is(late, false)
+	if ask(fourth.Wait).Wait != nil {
+		t.Fatal("the next in the line waits again")
+	}
+	m.Extend(m.root, frame, []byte("+OK\r\n"), command.SlotProto, who)
+	m.Finish(m.root, frame, who)
+	is(late, true)
+	if a := ask(late.Wait); a.To == nil || len(m.root.flights) != 0 {
+		t.Errorf("it leads to %v, with %d steps under way", a.To, len(m.root.flights))
+	}
+}
