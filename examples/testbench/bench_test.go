@@ -255,7 +255,7 @@ func TestTheEndpoints(t *testing.T) {
 			return strings.Contains(text, want)
 		})
 	}
-	if status, page := b.request(http.MethodGet, "debug/everpool"); status != http.StatusOK || !strings.Contains(page, "<h1>") {
+	if status, page := b.request(http.MethodGet, "debug/everpool"); status != http.StatusOK || !strings.Contains(page, "<h3>Hot keys") {
 		t.Errorf("the debug page is %d %.300s", status, page)
 	}
 	for _, test := range []struct {
