@@ -177,6 +177,9 @@ func TestARunEndsWithAVerdict(t *testing.T) {
 					t.Errorf("%s: %+v", name, w)
 				}
 			}
+			if !strings.Contains(b.out.String(), "messages published") {
+				t.Error("the table in the terminal has no messages")
+			}
 			if !strings.Contains(b.out.String(), "Verdict: passed.") {
 				t.Error("no verdict is printed")
 			}
