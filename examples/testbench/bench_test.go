@@ -177,6 +177,9 @@ func TestARunEndsWithAVerdict(t *testing.T) {
 					t.Errorf("%s: %+v", name, w)
 				}
 			}
+			if !strings.Contains(b.out.String(), "messages published") {
+				t.Error("the table in the terminal has no messages")
+			}
 			if !strings.Contains(b.out.String(), "Verdict: passed.") {
 				t.Error("no verdict is printed")
 			}
@@ -255,7 +258,7 @@ func TestTheEndpoints(t *testing.T) {
 			return strings.Contains(text, want)
 		})
 	}
-	if status, page := b.request(http.MethodGet, "debug/everpool"); status != http.StatusOK || !strings.Contains(page, "<h1>") {
+	if status, page := b.request(http.MethodGet, "debug/everpool"); status != http.StatusOK || !strings.Contains(page, "<h3>Hot keys") {
 		t.Errorf("the debug page is %d %.300s", status, page)
 	}
 	for _, test := range []struct {

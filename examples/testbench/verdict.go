@@ -89,6 +89,8 @@ func (v verdict) print(out io.Writer) {
 	row("  run twice", func(t totals) any { return t.Writes.Twice })
 	row("transactions torn", func(t totals) any { return t.Writes.Torn })
 	row("replies to another request", func(t totals) any { return t.Writes.Foreign })
+	row("messages published", func(t totals) any { return t.Published })
+	row("  received", func(t totals) any { return t.Received })
 	row("connections dialed", func(t totals) any { return t.Dials })
 	row("latency, median", func(t totals) any { return fmt.Sprintf("%.2f ms", t.P50) })
 	row("  99th percentile", func(t totals) any { return fmt.Sprintf("%.2f ms", t.P99) })

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/everpool/everpool/debugpage"
+	"github.com/everpool/everpool/hotkey"
 )
 
 // handler serves the page, what it is told, its buttons, the metrics, and the windows into
@@ -32,7 +33,7 @@ func handler(p page, j *journal, in *injector, registry *prometheus.Registry, si
 	var sources []debugpage.Source
 	for _, s := range sides {
 		if s.drv != nil {
-			sources = append(sources, debugpage.Source{Name: s.name, Nodes: s.drv})
+			sources = append(sources, debugpage.Source{Name: s.name, Nodes: s.drv, HotKeys: debugpage.TopKeys(s.keys.Top, hotKeyOf, hotkey.Reads)})
 		}
 	}
 	if len(sources) > 0 {
@@ -40,6 +41,10 @@ func handler(p page, j *journal, in *injector, registry *prometheus.Registry, si
 	}
 	// Pages of other sites can't press the buttons.
 	return http.NewCrossOriginProtection().Handler(mux)
+}
+
+func hotKeyOf(c hotkey.Count) debugpage.HotKey {
+	return debugpage.HotKey{Key: c.Key, PerSecond: c.Rate, Share: c.Share}
 }
 
 // contentPolicy has the page load nothing from anywhere.

@@ -302,6 +302,11 @@
     log.forEach(take);
     return;
   }
+  $("more").hidden = false;
+  if (!drivers.includes("everpool")) {
+    $("window").nextElementSibling.remove();
+    $("window").remove();
+  }
   const source = new EventSource("events");
   source.onopen = () => { gone = false; later(); };
   source.onerror = () => { gone = !verdict; later(); };

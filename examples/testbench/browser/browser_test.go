@@ -158,6 +158,7 @@ func look(ctx context.Context, t *testing.T, width int64, scheme string) {
 const (
 	pictures = `[...document.querySelectorAll(".u-wrap canvas")].map(c => c.toDataURL())`
 	feedback = `document.getElementById("feedback").textContent`
+	more     = `document.getElementById("more").checkVisibility() && document.getElementById("window").pathname === "/debug/everpool"`
 	samples  = `Number(document.body.dataset.samples ?? 0)`
 )
 
@@ -215,6 +216,10 @@ func TestThePageMovesObeysAndEndsWithAReport(t *testing.T) {
 		t.Errorf("the hot keys are %q", hot)
 	}
 
+	if !ask[bool](ctx, t, more) {
+		t.Error("the page doesn't lead to the window into the pool")
+	}
+
 	// In the end there is a verdict, on the page and in the report.
 	out, err := b.end()
 	if err != nil {
@@ -224,6 +229,9 @@ func TestThePageMovesObeysAndEndsWithAReport(t *testing.T) {
 	await(ctx, t, `document.getElementById("clock").textContent.startsWith("ended after")`)
 	do(ctx, t, "opening the report", chromedp.Navigate("file://"+b.report))
 	await(ctx, t, `document.getElementById("verdict").className === "passed"`)
+	if ask[bool](ctx, t, more) {
+		t.Error("the report leads to what is gone")
+	}
 	if n := ask[int](ctx, t, samples); n < 10 {
 		t.Errorf("the report has %d samples", n)
 	}

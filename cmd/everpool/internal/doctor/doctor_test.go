@@ -91,7 +91,9 @@ func TestAURLThatIsWrongIsRefusedWithAllItsMistakesAndNoPassword(t *testing.T) {
 			t.Errorf("%q is healthy", password)
 		}
 	}
-	e := examine(t, "redis://127.0.0.1:1?client_name=hunter2@host:1", "hunter2") // which is a URL
+	e := examine(t, "ann:hunter2@127.0.0.1:6379", "hunter2")
+	e.wants(t, doctor.Failed, "url", "begins with none of redis://", "write redis://host:port")
+	e = examine(t, "redis://127.0.0.1:1?client_name=hunter2@host:1", "hunter2") // which is a URL
 	e.wants(t, doctor.Failed, "connect", "127.0.0.1:1 can't be reached", "")
 	e = examine(t, "redis://:hunter2@127.0.0.1:1/0?max_open_conns=x&shared_conns=-7&nonsense=1", "hunter2")
 	e.wantsSteps(t, "url")

@@ -52,9 +52,13 @@ func checkURL(_ context.Context, k *known) []Finding {
 
 // mistakes are findings of all that the driver says is wrong with the URL.
 func (k *known) mistakes(err error) (all []Finding) {
+	advice := "mend the URL; go doc github.com/everpool/everpool/driver.Open has all that it may say"
+	if !strings.Contains(k.rawURL, "://") { // an address alone, most likely
+		advice = "write redis://host:port, or rediss://host:port with TLS; go doc github.com/everpool/everpool/driver.Open has all that a URL may say"
+	}
 	for line := range strings.Lines(err.Error()) {
 		text := strings.TrimPrefix(k.clean(strings.TrimSpace(line)), pooler.ErrConfig.Error()+": ")
-		all = append(all, found(Failed, "%s", text).advise("mend the URL; go doc github.com/everpool/everpool/driver.Open has all that it may say"))
+		all = append(all, found(Failed, "%s", text).advise(advice))
 	}
 	return all
 }
