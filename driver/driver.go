@@ -302,7 +302,7 @@ func (d *Driver) newNode(b *binding, key nodeKey) (*node, error) {
 		}
 	}
 	pool, err := newPooler(pooler.Node{
-		Network: key.network, Addr: key.addr, Dial: d.dialer(b), Explain: b.explain(key.network, key.addr), Budget: d.budget,
+		Network: key.network, Addr: key.addr, Dial: d.dialer(b), Explain: b.explain(key.network, key.addr), Confirm: n.confirm, Budget: d.budget,
 	}, cfg)
 	if err == nil && pool == nil {
 		err = complaint("NewPooler has returned neither a pool nor an error")

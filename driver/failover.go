@@ -70,8 +70,8 @@ func newGroup(b *binding, o *redis.FailoverOptions) {
 	options.CredentialsProvider, options.CredentialsProviderContext, options.StreamingCredentialsProvider = nil, nil, nil
 	asks.Options, asks.Disconnected = options, o.UseDisconnectedReplicas
 
-	b.belong(topology.New(home, "sentinel", asks, topology.Ways{Alone: o.ReplicaOnly}))
-	many.belong(topology.New(home, "sentinel", topology.ClusterNames{Sentinels: asks}, topology.Ways{Moves: true, Reads: reads}))
+	b.belong(topology.New(home, "sentinel", asks, topology.Ways{Deposes: true, Alone: o.ReplicaOnly}))
+	many.belong(topology.New(home, "sentinel", topology.ClusterNames{Sentinels: asks}, topology.Ways{Deposes: true, Moves: true, Reads: reads}))
 	many.WaitsInDial, many.late = false, nil
 	b.group = &group{nodes: b, clustered: &many, sentinels: &s, oracle: asks}
 }

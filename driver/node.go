@@ -59,6 +59,16 @@ func (n *node) Part(t *topology.Topology) {
 	n.topologies = slices.DeleteFunc(slices.Clone(n.topologies), func(o *topology.Topology) bool { return o == t }) // others go through it
 }
 
+// confirm has the topologies know who is the primary before the node, which was ill, serves.
+func (n *node) confirm(ctx context.Context) {
+	n.mu.Lock()
+	topologies := n.topologies
+	n.mu.Unlock()
+	for _, t := range topologies {
+		t.Confirm(ctx)
+	}
+}
+
 // tell tells the topologies what has happened.
 func (n *node) tell(ev pooler.Event) {
 	n.mu.Lock()

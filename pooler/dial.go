@@ -304,6 +304,9 @@ func (p *Pool) openWithin(ctx context.Context, s *Session, probe bool) (*Conn, e
 			c, _, err = p.openOnce(ctx, s, probe, now)
 		}
 	}
+	if err == nil && p.node.Confirm != nil && !p.Well() {
+		p.node.Confirm(ctx)
+	}
 	return c, err
 }
 

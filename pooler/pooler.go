@@ -22,6 +22,12 @@ type Node struct {
 	// [SetupError]. It may ask the node, and must respect ctx. nil: err is told.
 	Explain func(ctx context.Context, err error) error
 
+	// Confirm is called when a node that was ill has taken a connection up, before anybody is
+	// served there: it may have become another's replica meanwhile, and who waits may be told
+	// to go to that one (see [Pooler].Release). It blocks the dial, and must respect ctx. nil:
+	// nobody is asked.
+	Confirm func(ctx context.Context)
+
 	// Budget bounds the node's connections together with others'. nil: nothing does.
 	Budget *Budget
 }

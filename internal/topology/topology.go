@@ -114,10 +114,11 @@ type Home struct {
 
 // Ways are how clients go about with the nodes.
 type Ways struct {
-	Seeds []string // where they find a cluster
-	Moves bool     // they follow MOVED
-	Reads bool     // they read from replicas
-	Alone bool     // they are of replicas alone, and on the primary only where no replica is up
+	Seeds   []string // where they find a cluster
+	Moves   bool     // they follow MOVED
+	Reads   bool     // they read from replicas
+	Deposes bool     // a primary isn't told in time that another one is
+	Alone   bool     // they are of replicas alone, and on the primary only where no replica is up
 }
 
 const (
@@ -450,6 +451,23 @@ func (t *Topology) due(ctx context.Context) (about Inquiry, since time.Time, due
 	}
 }
 
+// confirmTime is how long a node that is back isn't used since nobody says who is the primary.
+const confirmTime = 250 * time.Millisecond
+
+// Confirm has a view asked for, and waits for it, before a node that was ill serves again. A
+// primary that was away while sentinels have put another one in its place takes writes for
+// seconds until they tell it, which are lost then: who waits for it had better go to the other.
+func (t *Topology) Confirm(ctx context.Context) {
+	if !t.ways.Deposes {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, confirmTime)
+	defer cancel()
+	if v := t.oracle.Ask(ctx, Inquiry{known: t.view.Load()}); v != nil {
+		t.take(v)
+	}
+}
+
 // take takes on a newer view, and has those who wait at ill nodes ask again.
 func (t *Topology) take(v *View) {
 	t.mu.Lock()
@@ -530,14 +548,16 @@ func (t *Topology) Borrow(to *session.Memory, key string, frame []byte, who *ses
 	return nil, false
 }
 
-// Heir returns who has taken over all that an ill node had, or "".
+// Heir returns who has taken over all that an ill node had, or "": also of one that is well, but
+// was deposed a moment ago, as Confirm had it, where whoever has waited for it is on the way.
 func (t *Topology) Heir(n Node) string {
 	ill := n.Base().Pool.Illness()
-	v := t.view.Load()
-	if !ill.Ill() || !v.isFresh(ill) {
-		return ""
+	switch v := t.view.Load(); {
+	case v == nil:
+	case ill.Ill() && v.isFresh(ill), t.ways.Deposes && !t.ways.Alone && time.Since(v.asked) < confirmTime:
+		return v.heirs[n.Base().Addr]
 	}
-	return v.heirs[n.Base().Addr]
+	return ""
 }
 
 // Rearm has f called after that time, and not before, by the timer, which is made if there
