@@ -352,3 +352,29 @@ func incrInTx(t *lab, rdb *redis.Client) error {
 	_, err := rdb.TxPipelined(t.Context(), func(p redis.Pipeliner) error { return p.Incr(t.Context(), "n").Err() })
 	return err
 }
+
+// A subscription that nobody has closed ends with the driver, and doesn't dial for ever: a
+// cluster client on sentinels leaves one behind.
+func TestASubscriptionEndsWithTheDriver(t *testing.T) {
+	inLab(t, driver.Config{}, func(t *lab) {
+		subscription := t.client().Subscribe(t.Context(), "c")
+		defer func() { _ = subscription.Close() }()
+		messages := subscription.Channel()
+		testkit.Await(t, "the subscription is there", func() bool { return t.f.Count("SUBSCRIBE") > 0 })
+		t.f.Publish("c", "before")
+		if m := <-messages; m.Payload != "before" {
+			t.Fatal(m)
+		}
+		if err := t.d.Close(); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case m, open := <-messages:
+			if open {
+				t.Error(m)
+			}
+		case <-time.After(time.Minute):
+			t.Error("it goes on")
+		}
+	})
+}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"net"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/everpool/everpool/internal/callers"
 	"github.com/everpool/everpool/internal/handle"
 	"github.com/everpool/everpool/pooler"
@@ -25,7 +27,10 @@ func (b *binding) connect(ctx context.Context, network, addr string) (net.Conn, 
 		b = b.group.bindingOf(addr)
 	}
 	n, err := b.nodeFor(network, addr)
-	if err != nil {
+	switch {
+	case errors.Is(err, pooler.ErrClosed) && callers.Include(callers.PubSubConn):
+		return nil, redis.ErrClosed // by this very error a subscription ends that nobody closes
+	case err != nil:
 		return handle.NewBroken(err, network, addr), nil
 	}
 	if b.WaitsInDial && ctx.Err() != nil && callers.Include(callers.PubSubConn) {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"reflect"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -141,6 +143,9 @@ func (topology Topology) Client(tb testing.TB, layer Layer, seeds Seeds, o *redi
 		to := &redis.FailoverOptions{MasterName: seeds.Master, SentinelAddrs: seeds.Addrs}
 		transfer(tb, to, o)
 		if topology == FailoverCluster {
+			if _, stock := layer.(Stock); stock && to.Dialer == nil {
+				to.Dialer = dialUntilTheEnd(tb) // everpool's ends with its driver
+			}
 			return redis.NewFailoverClusterClient(layer.FailoverOptions(to))
 		}
 		return redis.NewFailoverClient(layer.FailoverOptions(to))
@@ -156,6 +161,20 @@ func (topology Topology) Client(tb testing.TB, layer Layer, seeds Seeds, o *redi
 	}
 	tb.Fatalf("no seeds make a client of topology %q", topology)
 	return nil
+}
+
+// dialUntilTheEnd returns a dialer that fails after the test. A cluster client on sentinels
+// leaves its subscription to them behind, which dials for ever, 10 times a second, unless it is
+// told that its pool is closed; hundreds of them leave little of the machine to other tests.
+func dialUntilTheEnd(tb testing.TB) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	var over atomic.Bool
+	tb.Cleanup(func() { over.Store(true) })
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if over.Load() {
+			return nil, redis.ErrClosed
+		}
+		return new(net.Dialer).DialContext(ctx, network, addr)
+	}
 }
 
 // transfer sets in a topology's options what is set in those of a node's client.
