@@ -61,22 +61,23 @@ func (n *node) Part(t *topology.Topology) {
 
 // confirm has the topologies know who is the primary before the node, which was ill, serves.
 func (n *node) confirm(ctx context.Context) {
-	n.mu.Lock()
-	topologies := n.topologies
-	n.mu.Unlock()
-	for _, t := range topologies {
+	for _, t := range n.belongsTo() {
 		t.Confirm(ctx)
 	}
 }
 
 // tell tells the topologies what has happened.
 func (n *node) tell(ev pooler.Event) {
-	n.mu.Lock()
-	topologies := n.topologies
-	n.mu.Unlock()
-	for _, t := range topologies {
+	for _, t := range n.belongsTo() {
 		t.Changed(ev)
 	}
+}
+
+// belongsTo are the topologies that are told of the node, not to be changed.
+func (n *node) belongsTo() []*topology.Topology {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.topologies
 }
 
 func (n *node) attach(b *binding) {

@@ -79,6 +79,17 @@ func newFar(nc net.Conn, away time.Duration) *far {
 	return f
 }
 
+// dialFar dials a server that is that far away.
+func dialFar(f *testkit.Fake, away time.Duration) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		nc, err := f.Dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return newFar(nc, away), nil
+	}
+}
+
 func (f *far) Write(b []byte) (int, error) {
 	f.sent <- sentAt{bytes.Clone(b), time.Now()}
 	return len(b), nil
@@ -97,13 +108,7 @@ func TestHastyCallersOfAFarServerCostPatientOnesNothing(t *testing.T) {
 		t.Cleanup(func() { time.Sleep(2 * away) }) // what is on its way arrives
 		f := testkit.NewFake()
 		t.Cleanup(f.Close)
-		d := newDriver(t, driver.Config{Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			nc, err := f.Dial(ctx, network, addr)
-			if err != nil {
-				return nil, err
-			}
-			return newFar(nc, away), nil
-		}})
+		d := newDriver(t, driver.Config{Dial: dialFar(f, away)})
 		rdb := redis.NewClient(d.Options(&redis.Options{Addr: labAddr, MaxRetries: -1}))
 		t.Cleanup(func() { _ = rdb.Close() })
 		var done atomic.Int64
@@ -143,13 +148,7 @@ func TestHastyCallersKeepNoPatientOneFromItsHandshake(t *testing.T) {
 		t.Cleanup(func() { time.Sleep(2 * away) }) // what is on its way arrives
 		f := testkit.NewFake()
 		t.Cleanup(f.Close)
-		d := newDriver(t, driver.Config{Logger: slog.New(slog.DiscardHandler), Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			nc, err := f.Dial(ctx, network, addr)
-			if err != nil {
-				return nil, err
-			}
-			return newFar(nc, away), nil
-		}})
+		d := newDriver(t, driver.Config{Logger: slog.New(slog.DiscardHandler), Dial: dialFar(f, away)})
 		rdb := redis.NewClient(d.Options(&redis.Options{Addr: labAddr, MaxRetries: -1}))
 		t.Cleanup(func() { _ = rdb.Close() })
 		get := func(within time.Duration) error {

@@ -118,8 +118,8 @@ func (h *handle) answer() error {
 	return nil
 }
 
-// remember asks the memory for the command, and waits while other handles take the step, until it is
-// known or the handle's own to take.
+// remember asks the memory for the command, and waits while other handles take the step,
+// until it is known or the handle's own to take.
 func (h *handle) remember(frame []byte) (a session.Answer, err error) {
 	s := &h.shake
 	var turn <-chan struct{}
