@@ -23,12 +23,13 @@ type GatherConfig struct {
 	// From is how many calls of one client, or of one node of a cluster or ring, are
 	// under way at least when a command is gathered, itself among them. While the batch of
 	// a command has less than three quarters of that (or of Largest) on average, commands go
-	// straight on. 0: 24.
+	// straight on. 0: 8.
 	From int
 	// Flights is how many batches of a client or node are under way at a time, apart
 	// for commands that read, for those that write and may run twice, and for those that
 	// must not. There are more when they take longer than milliseconds (others take the
-	// place of those that stand still), and of batches that are full. 0: 1.
+	// place of those that stand still), and of batches that are full, and up to 64 to a
+	// server that is far: more than 0.2 ms and 4 µs a command away. 0: 1.
 	Flights int
 	// Largest is how many commands a batch has at most: then it doesn't wait. One whose
 	// replies are expected to be 256 KiB is full, too. 0: 4000.
@@ -40,7 +41,7 @@ func (c GatherConfig) withDefaults() GatherConfig {
 	for _, f := range []struct {
 		field *int
 		unset int
-	}{{&c.From, 24}, {&c.Flights, 1}, {&c.Largest, 4000}} {
+	}{{&c.From, 8}, {&c.Flights, 1}, {&c.Largest, 4000}} {
 		if *f.field == 0 {
 			*f.field = f.unset
 		}

@@ -48,7 +48,7 @@ func TestTheSettingsInForceAreKnown(t *testing.T) {
 		wantSettings(t.T, got, map[string]string{
 			"MaxOpenConns": "12", "MaxIdleConns": "7", "DialTimeout": "3s", "SilenceAfter": "off", "FailFastAfter": "never", "MaxWaiters": "9",
 			"SharedConns": "8", "HealthCheckInterval": "5s", "ConnMaxLifetime": "off", "WaitTimeout": "5s, or a client's PoolTimeout",
-			"MaxOpenConnsTotal": "50", "Retry": "none", "LeaveContextTimeout": "false", "Gather.From": "24", "Dial": "given", "MapAddr": "none", "NewPooler": "none",
+			"MaxOpenConnsTotal": "50", "Retry": "none", "LeaveContextTimeout": "false", "Gather.From": "8", "Dial": "given", "MapAddr": "none", "NewPooler": "none",
 		})
 		if text := fmt.Sprint(got); strings.Contains(text, "hunter2") {
 			t.Error(text)

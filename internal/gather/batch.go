@@ -25,6 +25,7 @@ type line struct {
 	open   *batch
 	timer  *time.Timer // nil until a batch has had to wait
 	armed  bool        // the timer will look at what is gathering
+	pace   pace
 
 	replies replies
 }
@@ -65,7 +66,11 @@ func (l *line) board(cmd redis.Cmder, mayLeave bool) (b *batch, at int) {
 			return nil, refused
 		}
 		l.open = &batch{cmds: borrow(), over: make(chan struct{}), since: time.Now()}
-		if !straight {
+		switch {
+		case straight:
+		case l.pace.far && l.flying < mostFar:
+			go l.company(l.open)
+		default:
 			l.watchLocked()
 		}
 	}
@@ -186,6 +191,47 @@ func (l *line) linger(n int) {
 	}
 }
 
+// company has the batch take off as soon as no more callers come along that could run by now.
+func (l *line) company(b *batch) {
+	l.linger(l.chain.g.cfg.Largest)
+	l.mu.Lock()
+	if l.open != b {
+		l.mu.Unlock()
+		return
+	}
+	next := l.departLocked()
+	l.mu.Unlock()
+	l.fly(next)
+}
+
+// A server is nearby if a flight takes no longer than that, besides what its commands need. Of
+// flights to one that is far there are so many at most, however long they stand still.
+const (
+	nearby  = 200 * time.Microsecond
+	mostFar = 64
+)
+
+// pace is how long the flights of a line have taken of late. Those to a server that is far wait
+// for the network, not for a processor: whoever waited for one of them to land would be slower,
+// and no other caller faster. The quickest of several tells, since what else the machine does
+// holds others up.
+type pace struct {
+	far      bool
+	flights  int
+	quickest time.Duration
+}
+
+// note counts a flight that took so long, besides what its commands needed.
+func (p *pace) note(took time.Duration) {
+	if p.flights == 0 || took < p.quickest {
+		p.quickest = took
+	}
+	if p.flights++; p.flights == telling {
+		p.far = p.quickest > nearby
+		p.flights = 0
+	}
+}
+
 // waiting is how many commands gather.
 func (l *line) waiting() int {
 	l.mu.Lock()
@@ -197,13 +243,15 @@ func (l *line) waiting() int {
 }
 
 // land ends the flight of a batch of n commands, and begins the next one if any caller has
-// boarded. That isn't for a flight that has stood still while others took its place, or
-// that took off beside others since it was full.
+// boarded. That isn't for a flight that has stood still while others took its place, but on
+// the way to a server that is far, or that took off beside others since it was full.
 func (l *line) land(b *batch, n int) (next *batch) {
 	l.chain.yield.landed(n, l.chain.g.cfg.Worth)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	late := time.Since(b.since) > patience+time.Duration(l.aloft)*patienceForEach
+	took := time.Since(b.since) - time.Duration(l.aloft)*patienceForEach
+	l.pace.note(took)
+	late := took > patience && !l.pace.far
 	l.flying--
 	l.aloft -= n
 	if l.open == nil || l.flying >= l.chain.g.cfg.Flights && (late || b.full) {

@@ -721,6 +721,9 @@ func TestFlightsThatStandStill(t *testing.T) {
 		s.release()
 		w.wg.Wait()
 		synctest.Wait()
+		for range telling {
+			call(background, c, "get", "key") // the server is near again
+		}
 		if n, aloft := c.lines[0].flying, c.lines[0].aloft; n != 0 || aloft != 0 {
 			t.Errorf("%d flights and %d commands are under way", n, aloft)
 		}
@@ -734,6 +737,51 @@ func TestFlightsThatStandStill(t *testing.T) {
 		if singles, batches := s.seen(); len(singles) != 1 || len(batches) != 1 {
 			t.Errorf("afterwards %q alone, %q together", singles, batches)
 		}
+	})
+}
+
+// Commands for a server that is far don't wait for flights that are on their way, nor does a
+// flight for any but those who board at once. Flights that stand still are few there, too, and
+// once the server is near again commands wait for each other.
+func TestNobodyWaitsForFarFlights(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, w, _, c := busy()
+		get := func(keys ...string) (batches [][]string) {
+			for _, key := range keys {
+				w.call(background, c, "get", key)
+			}
+			_, batches = s.seen()
+			return batches
+		}
+		if batches := get("a", "b"); len(batches) != 0 {
+			t.Errorf("%q took off beside the first flight to a server that may be near", batches)
+		}
+		for range telling {
+			time.Sleep(patience / 2)
+			s.pass()
+			get("c")
+		}
+		if batches := get("d"); len(batches) != 1 {
+			t.Errorf("%q took off at once beside flights to a server that is far", batches)
+		}
+		for i := range mostFar + 50 {
+			get(fmt.Sprint(i))
+		}
+		if n := c.lines[0].now(); n != mostFar {
+			t.Errorf("%d flights stand still; want %d", n, mostFar)
+		}
+		s.release()
+		w.wg.Wait()
+		for range telling {
+			call(background, c, "get", "key")
+		}
+		s.hold()
+		get("e")
+		if batches := get("f", "g"); len(batches) != 0 {
+			t.Errorf("%q took off beside a flight to a server that is near", batches)
+		}
+		s.release()
+		w.wg.Wait()
 	})
 }
 
