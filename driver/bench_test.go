@@ -117,7 +117,7 @@ func BenchmarkMixedPipeline(b *testing.B) {
 		}
 		return nil
 	}
-	for _, goroutines := range []int{1, 8, 64} {
+	for _, goroutines := range []int{1, 8, 64, 200} {
 		for _, pool := range []string{"stock", "everpool", "leases"} {
 			b.Run(fmt.Sprintf("goroutines=%d/pool=%s", goroutines, pool), func(b *testing.B) {
 				c := pools[pool]

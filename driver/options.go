@@ -26,19 +26,19 @@ const (
 	handles = 4096
 
 	// idleHandles is how many of those go-redis keeps that nobody uses, so that a burst
-	// of callers doesn't leave their memory behind: about 13 KB each with go-redis's own
-	// buffers. A steady crowd of any size has fewer at a time; to make one more takes no
-	// connection.
-	idleHandles = 384
+	// of callers doesn't leave their memory behind: about 4 KB each with go-redis's own
+	// buffers. A steady crowd of any size has fewer at a time. To make one more takes no
+	// connection, and about 20 µs.
+	idleHandles = 1536
 
 	// handleBuffer is the size of go-redis's buffers, two for each handle, when
 	// the client doesn't say. The physical connection has the large one; a
 	// request that doesn't fit is gathered by the handle.
-	handleBuffer = 4096
+	handleBuffer = 1024
 
 	// pipelineHandles is how many handles go-redis keeps for pipelines, when the client
 	// doesn't say. Pipelines beyond those take the others, and go in pieces of their size.
-	pipelineHandles = 48
+	pipelineHandles = 64
 
 	// pipelineRead and pipelineWrite are the sizes of the buffers of the handles for
 	// pipelines: a pipeline is then written and read in a few pieces, and replies, which
@@ -83,7 +83,7 @@ func (b *binding) topology() *topology.Topology {
 // for the bound, which is what its clients bring together.
 // go-redis itself is given what suits handles: they don't expire, with PoolSize
 // 4096 callers wait for connections, in order, and not for handles, and of those that
-// nobody uses it keeps 384 (MaxIdleConns).
+// nobody uses it keeps 1536 (MaxIdleConns).
 //
 //	PoolSize               the bound on sockets; the pipelines' come on top, see PipelinePoolSize
 //	MaxActiveConns         the same. If both are set the smaller one bounds, as in go-redis
@@ -112,9 +112,9 @@ func (b *binding) topology() *topology.Topology {
 //
 //	Dialer                   makes handles. The one in o opens the sockets instead, TLS and all, unless Config.Dial does
 //	ContextTimeoutEnabled    on: a deadline costs no connection here, which is go-redis's reason for leaving it off. Config.LeaveContextTimeout leaves it. (With it on, AutoPipeline sends whole pipelines by go-redis's pools and not by its full-duplex engine.)
-//	ReadBufferSize           4 KiB: a socket has a buffer of 32 KiB of its own, and a handle gathers what is written to it
-//	WriteBufferSize          4 KiB
-//	PipelinePoolSize         48 handles that go-redis keeps for pipelines; others take those of commands. What is set is that number, and so many more sockets on top of PoolSize: 10 if it is left unset, -1: none
+//	ReadBufferSize           1 KiB: a socket has a buffer of 32 KiB of its own, and a handle gathers what is written to it
+//	WriteBufferSize          1 KiB
+//	PipelinePoolSize         64 handles that go-redis keeps for pipelines; others take those of commands. What is set is that number, and so many more sockets on top of PoolSize: 10 if it is left unset, -1: none
 //	PipelineReadBufferSize   64 KiB, for the handles that go-redis keeps for pipelines
 //	PipelineWriteBufferSize  32 KiB
 //	DialerRetries            1: making a handle doesn't fail

@@ -42,8 +42,11 @@ func (in *inbox) space() []byte {
 // refill returns the memory to read into when nothing is there any more: own, or with
 // inPlace p.
 func (in *inbox) refill(p []byte, inPlace bool) []byte {
+	if len(in.own) > readBuffer {
+		in.own = make([]byte, readBuffer)
+	}
 	if in.buf = in.own; inPlace {
-		in.buf = p[:min(len(p), readBuffer)] // withdraw has no room for more
+		in.buf = p
 	}
 	in.r, in.w = 0, 0
 	return in.buf
@@ -52,7 +55,11 @@ func (in *inbox) refill(p []byte, inPlace bool) []byte {
 // withdraw takes what is there into own.
 func (in *inbox) withdraw() {
 	if len(in.buf) > 0 && &in.buf[0] != &in.own[0] {
-		in.r, in.w = 0, copy(in.own, in.next())
+		rest := in.next()
+		if len(rest) > len(in.own) {
+			in.own = make([]byte, len(rest)) // until it is received
+		}
+		in.r, in.w = 0, copy(in.own, rest)
 		in.buf = in.own
 	}
 }
