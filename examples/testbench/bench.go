@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -118,7 +120,7 @@ func (b *bench) setup() setup {
 	}
 	for _, w := range workloads {
 		if b.has(w) {
-			s.Loads = append(s.Loads, namedThing{w.name, w.about})
+			s.Loads = append(s.Loads, namedThing{w.name, strings.Replace(w.about, "-wave", strconv.Itoa(b.set.wave), 1)})
 		}
 	}
 	return s

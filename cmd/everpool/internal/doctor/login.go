@@ -26,7 +26,8 @@ func checkLogin(ctx context.Context, k *known) []Finding {
 	if o.Password == "" {
 		return []Finding{found(OK, "%s lets us in as the user default, without a password", k.clean(k.node.addr))}
 	}
-	return []Finding{found(OK, "%s accepts the password of the user %s", k.clean(k.node.addr), k.clean(cmp.Or(o.Username, "default")))}
+	// Not that it is the right one: a user without a password gets in with any.
+	return []Finding{found(OK, "%s lets us in as the user %s, with the password", k.clean(k.node.addr), k.clean(cmp.Or(o.Username, "default")))}
 }
 
 // isUnknown reports whether the server doesn't know the command, or a subcommand.
