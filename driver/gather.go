@@ -32,7 +32,7 @@ type GatherConfig struct {
 	// server that is far: more than 0.2 ms and 4 µs a command away. 0: 1.
 	Flights int
 	// Largest is how many commands a batch has at most: then it doesn't wait. One whose
-	// replies are expected to be 256 KiB is full, too. 0: 4000.
+	// replies are expected to be 256 KiB is full, too. 0: 192.
 	Largest int
 }
 
@@ -41,7 +41,7 @@ func (c GatherConfig) withDefaults() GatherConfig {
 	for _, f := range []struct {
 		field *int
 		unset int
-	}{{&c.From, 8}, {&c.Flights, 1}, {&c.Largest, 4000}} {
+	}{{&c.From, 8}, {&c.Flights, 1}, {&c.Largest, 192}} {
 		if *f.field == 0 {
 			*f.field = f.unset
 		}
