@@ -151,7 +151,7 @@ func TestTheDocumentationOfOptionsSaysWhatEachFieldDoes(t *testing.T) {
 	}
 	defaults := map[string]any{
 		"ContextTimeoutEnabled": true, "DialerRetries": 1,
-		"ReadBufferSize": 4096, "WriteBufferSize": 4096, "PipelinePoolSize": 48, "PipelineReadBufferSize": 65536, "PipelineWriteBufferSize": 32768,
+		"ReadBufferSize": 1024, "WriteBufferSize": 1024, "PipelinePoolSize": 64, "PipelineReadBufferSize": 65536, "PipelineWriteBufferSize": 32768,
 	}
 	inPool := func(name string, cfg pooler.Config) any {
 		if regexp.MustCompile("PoolSize|MaxActiveConns").MatchString(name) {
