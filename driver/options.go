@@ -29,7 +29,7 @@ const (
 	// of callers doesn't leave their memory behind: about 4 KB each with go-redis's own
 	// buffers. A steady crowd of any size has fewer at a time. To make one more takes no
 	// connection, and about 20 µs.
-	idleHandles = 1536
+	idleHandles = 1280
 
 	// handleBuffer is the size of go-redis's buffers, two for each handle, when
 	// the client doesn't say. The physical connection has the large one; a
@@ -83,7 +83,7 @@ func (b *binding) topology() *topology.Topology {
 // for the bound, which is what its clients bring together.
 // go-redis itself is given what suits handles: they don't expire, with PoolSize
 // 4096 callers wait for connections, in order, and not for handles, and of those that
-// nobody uses it keeps 1536 (MaxIdleConns).
+// nobody uses it keeps 1280 (MaxIdleConns).
 //
 //	PoolSize               the bound on sockets; the pipelines' come on top, see PipelinePoolSize
 //	MaxActiveConns         the same. If both are set the smaller one bounds, as in go-redis

@@ -143,7 +143,7 @@ func same(a, b reflect.Value) bool {
 func TestTheDocumentationOfOptionsSaysWhatEachFieldDoes(t *testing.T) {
 	table := optionsTable(t)
 	plain, plainPool := given(t, reflect.StructField{}, reflect.Value{})
-	handles := redis.Options{PoolSize: 4096, MaxIdleConns: 1536, ConnMaxIdleTime: -1}
+	handles := redis.Options{PoolSize: 4096, MaxIdleConns: 1280, ConnMaxIdleTime: -1}
 	pooled := map[string]any{
 		"PoolSize": 7 + redis.DefaultPipelinePoolSize, "MaxActiveConns": 7 + redis.DefaultPipelinePoolSize,
 		"MinIdleConns": 7, "MaxIdleConns": 7, "MaxConcurrentDials": 7,
