@@ -108,7 +108,7 @@ func TestWhatTheUserHasSetStays(t *testing.T) {
 		t.Errorf("%+v", o)
 	}
 	o = d.Options(&redis.Options{})
-	if o.PoolSize != 4096 || o.ReadBufferSize != 4096 || o.ConnMaxIdleTime != -1 || o.DialerRetries != 1 ||
+	if o.PoolSize != 4096 || o.ReadBufferSize != 1024 || o.ConnMaxIdleTime != -1 || o.DialerRetries != 1 ||
 		o.MaintNotificationsConfig.Mode != maintnotifications.ModeDisabled || o.Dialer == nil {
 		t.Errorf("defaults: %+v", o)
 	}
