@@ -82,7 +82,7 @@ func TestAPipelineThatLeavesTheSharedConnectionKeepsItsOrder(t *testing.T) {
 	server := testkit.Start(t, testkit.Redis)
 	for name, o := range map[string]redis.Options{
 		"in one write":     {Addr: server.Addr},
-		"in writes of 4 K": {Addr: server.Addr, PipelinePoolSize: -1},
+		"in writes of 1 K": {Addr: server.Addr, PipelinePoolSize: -1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server.Do(t, "FLUSHALL")
