@@ -21,6 +21,10 @@ const readBuffer = 32 << 10
 // take more system calls than that saves.
 const inPlaceFrom = readBuffer / 2
 
+// inPlaceUpTo is how much of it is: what isn't the caller's own is copied out of it, to
+// memory that is larger than a connection's until it is received.
+const inPlaceUpTo = 2 * readBuffer
+
 // ErrInterrupted is returned by [Conn.Send] and [Conn.Receive] after they were
 // interrupted. It says nothing about the connection.
 var ErrInterrupted = errors.New("everpool: interrupted")

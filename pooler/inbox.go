@@ -46,7 +46,7 @@ func (in *inbox) refill(p []byte, inPlace bool) []byte {
 		in.own = make([]byte, readBuffer)
 	}
 	if in.buf = in.own; inPlace {
-		in.buf = p
+		in.buf = p[:min(len(p), inPlaceUpTo)]
 	}
 	in.r, in.w = 0, 0
 	return in.buf
