@@ -47,9 +47,7 @@ func crewsOn(t *testing.T, d *driver.Driver, c *testkit.Cluster, more ...func(*r
 	tx := crewOf("tx")
 	tx.tx = true
 	gathered := crewOf("gathered")
-	if _, err := d.Gather(gathered.rdb); err != nil {
-		t.Fatal(err)
-	}
+	gathers(t, d, gathered)
 	return []*crew{
 		crewOf("plain"), tx, gathered,
 		crewOf("replicas", func(o *redis.ClusterOptions) { o.ReadOnly = true }),

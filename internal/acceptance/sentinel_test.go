@@ -30,8 +30,10 @@ func sentinelCrews(t *testing.T, s *testkit.Sentinels) []*crew {
 		newCrew(t, "plain", redis.NewFailoverClient(d.FailoverOptions(options()))),
 		newCrew(t, "replica", redis.NewFailoverClient(d.FailoverOptions(replica))),
 		newCrew(t, "random", redis.NewFailoverClusterClient(d.FailoverOptions(random))),
+		newCrew(t, "gathered", redis.NewFailoverClient(d.FailoverOptions(options()))),
 	}
 	crews[1].reads = true
+	gathers(t, d, crews[3])
 	return crews
 }
 

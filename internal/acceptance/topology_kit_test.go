@@ -29,6 +29,18 @@ func patientDriver(tb testing.TB) *driver.Driver {
 	})
 }
 
+// gathers has the crew's commands gathered, and sees at the end that some were.
+func gathers(t *testing.T, d *driver.Driver, w *crew) {
+	if _, err := d.Gather(w.rdb); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if n := d.GatherStats(); n.Gathered == 0 {
+			t.Errorf("%s: none of %d commands was gathered", w.name, n.Calls)
+		}
+	})
+}
+
 // crew is a client of a topology and what its callers have met. Each key is one
 // caller's own.
 type crew struct {

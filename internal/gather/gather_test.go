@@ -639,6 +639,58 @@ func TestNothingIsTriedAgainWhereGoRedisDoesNot(t *testing.T) {
 	})
 }
 
+// What a server refuses for now is tried again for each caller alone, with all the words that
+// go-redis does that for; what it refuses for good isn't.
+func TestWhatIsRefusedForNowIsTriedAgain(t *testing.T) {
+	for refusal, want := range map[string]int{
+		"LOADING Redis is loading": 1, "READONLY You can't write": 1, "MASTERDOWN Link with MASTER is down": 1, "CLUSTERDOWN The cluster is down": 1,
+		"TRYAGAIN Multiple keys": 1, "NOREPLICAS Not enough": 1, "ERR max number of clients reached": 1,
+		"ERR something": 0, "WRONGTYPE Operation": 0, "MOVED 1 a:1": 0,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s, w, _, c := busy()
+			var refused bool
+			s.answer = func(cmd redis.Cmder) error {
+				if cmd.Args()[1] == "it" && !refused {
+					refused = true
+					return redisError(refusal)
+				}
+				return nil
+			}
+			w.call(background, c, "get", "it")
+			w.call(background, c, "get", "other")
+			s.release()
+			w.wg.Wait()
+			singles, batches := s.seen()
+			alone := len(slices.DeleteFunc(singles, func(line string) bool { return line != "get it" }))
+			if err := w.err("get", "it"); alone != want || len(batches) != 1 || (err == nil) != (want == 1) {
+				t.Errorf("after %q it ran %d times more alone, %q together; %v", refusal, alone, batches, err)
+			}
+		})
+	}
+}
+
+// A chain whose end isn't known, of a go-redis that isn't, gathers nothing.
+func TestAnUnknownEndIsNotGathered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, w := new(server), new(crowd)
+		g := New(Config{From: 1, Flights: 1, Largest: 100, Alike: safe, Unknown: unknown})
+		c := newChain(g, s.process, retries{})
+		if c.end(s.pipeline); c.whole {
+			t.Fatal("functions that aren't go-redis's pass for the end of its chain")
+		}
+		s.hold()
+		for _, key := range []string{"a", "b", "c"} {
+			w.call(background, c, "get", key)
+		}
+		s.release()
+		w.wg.Wait()
+		if singles, batches := s.seen(); len(singles) != 3 || len(batches) != 0 {
+			t.Errorf("alone %q, together %q", singles, batches)
+		}
+	})
+}
+
 // A command whose reply wasn't read since another's was not what it should be may have
 // run.
 func TestAnothersBadReplyLeavesOutcomesUnknown(t *testing.T) {
