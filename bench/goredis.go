@@ -110,8 +110,8 @@ func onMemory(s Setup, wait *gate) (Client, error) {
 			return c, nil
 		},
 		PoolSize:                 4096,
-		ReadBufferSize:           4096,
-		WriteBufferSize:          4096,
+		ReadBufferSize:           1024,
+		WriteBufferSize:          1024,
 		ConnMaxIdleTime:          -1,
 		DialerRetries:            1,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},

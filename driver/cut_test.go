@@ -285,7 +285,7 @@ func TestLargeValuesSurviveFaultsAtTheEdgesOfAllBuffers(t *testing.T) {
 		if testkit.Race || testing.Short() {
 			return at%(16<<10) < 2 || total-at < 16 && at%4 == 0
 		}
-		near := at%4096 == 0 || at%4096 == 1 || at%4096 == 4095
-		return at%8 == 0 && (at < 128 || total-at < 128) || near && at%(16<<10) < 4200
+		near := at%1024 == 0 || at%1024 == 1 || at%1024 == 1023
+		return at%8 == 0 && (at < 128 || total-at < 128) || near && at%(16<<10) < 2100
 	})
 }

@@ -119,8 +119,8 @@
 // critical sections, and a wake-up when another caller reads its reply; once its
 // handle is warm, nothing is allocated for it here. A request of up to 64 KiB is
 // gathered before it is sent; what is larger streams through. A handle has
-// go-redis's two buffers, 4 KiB each by default, 16 for the few handles that
-// go-redis keeps for pipelines, and no goroutine. Each dial that waits for its node
+// go-redis's two buffers, 1 KiB each by default (64 and 32 those that go-redis keeps
+// for pipelines), and no goroutine. Each dial that waits for its node
 // is a goroutine of go-redis's.
 //
 // # Limits

@@ -7,10 +7,10 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// valueSizes surround the buffer sizes that matter on the way: 4 KiB and
-// 32 KiB buffers of go-redis, 64 KiB as everpool's limit for a shared request.
+// valueSizes surround the buffer sizes that matter on the way: 1 KiB and
+// 32 KiB buffers of go-redis, 4 KiB that a handle keeps, 64 KiB as everpool's limit for a shared request.
 var valueSizes = []int{
-	0, 1, 2, 4095, 4096, 4097, 32767, 32768, 32769, 65535, 65536, 65537, 1 << 20, 8 << 20,
+	0, 1, 2, 1023, 1024, 1025, 4095, 4096, 4097, 32767, 32768, 32769, 65535, 65536, 65537, 1 << 20, 8 << 20,
 }
 
 var valueGuarantees = []guarantee{

@@ -204,11 +204,13 @@ func (l *line) company(b *batch) {
 	l.fly(next)
 }
 
-// A server is nearby if a flight takes no longer than that, besides what its commands need. Of
-// flights to one that is far there are so many at most, however long they stand still.
+// A server is nearby if a flight takes no longer than that, besides the work for all commands
+// that are under way. Of flights to one that is far there are so many at most, however long
+// they stand still.
 const (
-	nearby  = 200 * time.Microsecond
-	mostFar = 64
+	nearby      = 200 * time.Microsecond
+	workForEach = 1500 * time.Nanosecond // command, here and at the server
+	mostFar     = 64
 )
 
 // pace is how long the flights of a line have taken of late. Those to a server that is far wait
@@ -249,9 +251,9 @@ func (l *line) land(b *batch, n int) (next *batch) {
 	l.chain.yield.landed(n, l.chain.g.cfg.Worth)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	took := time.Since(b.since) - time.Duration(l.aloft)*patienceForEach
-	l.pace.note(took)
-	late := took > patience && !l.pace.far
+	took, aloft := time.Since(b.since), time.Duration(l.aloft)
+	l.pace.note(took - aloft*workForEach)
+	late := took > patience+aloft*patienceForEach && !l.pace.far
 	l.flying--
 	l.aloft -= n
 	if l.open == nil || l.flying >= l.chain.g.cfg.Flights && (late || b.full) {

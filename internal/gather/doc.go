@@ -5,7 +5,8 @@
 // a command, and for a pipeline. A command goes straight on while few callers are
 // inside, or while batches stay small. From some on it joins the batch that is gathering;
 // that takes off as soon as one of the few that may be under way has ended, so that how
-// much is gathered comes from back-pressure, and nothing waits for a timer.
+// much is gathered comes from back-pressure; or as soon as it is full, or as no more callers
+// come along if the server is far. A timer looks after flights that stand still.
 //
 // These hold:
 //

@@ -192,8 +192,8 @@ func (b *batch) sticks() bool {
 	return n > 1 && worst != command.Read
 }
 
-// take adds bytes of commands. Large batches borrow a buffer, as soon as a whole buffer of
-// go-redis's has come, behind which there is more.
+// take adds bytes of commands. Large batches borrow a buffer, as soon as more has come than
+// an idle handle keeps.
 func (b *batch) take(p []byte, lent *buffers) {
 	if n := len(b.req) + len(p); n > cap(b.req) && n >= keepBuffer && n <= largeBuffer {
 		small := b.req
