@@ -29,7 +29,7 @@ type GatherConfig struct {
 	// for commands that read, for those that write and may run twice, and for those that
 	// must not. There are more when they take longer than milliseconds (others take the
 	// place of those that stand still), and of batches that are full, and up to 64 to a
-	// server that is far: more than 0.2 ms and 4 µs a command away. 0: 1.
+	// server that is far: more than 0.2 ms and 1.5 µs a command away. 0: 1.
 	Flights int
 	// Largest is how many commands a batch has at most: then it doesn't wait. One whose
 	// replies are expected to be 256 KiB is full, too. 0: 192.

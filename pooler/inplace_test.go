@@ -18,10 +18,11 @@ import (
 type readInto struct {
 	net.Conn
 	last *byte
+	most int
 }
 
 func (r *readInto) Read(b []byte) (int, error) {
-	r.last = &b[0]
+	r.last, r.most = &b[0], len(b)
 	return r.Conn.Read(b)
 }
 
@@ -30,11 +31,13 @@ func TestRepliesAreReadWhereTheirReaderWantsThem(t *testing.T) {
 		size int
 		mode pooler.Mode
 		want bool
+		most int
 	}{
-		"into memory that is large enough": {16 << 10, pooler.Counted, true},
-		"pushes too":                       {16 << 10, pooler.Pushes, true},
-		"not into less":                    {16<<10 - 1, pooler.Counted, false},
-		"not a stream":                     {16 << 10, pooler.Stream, false},
+		"into memory that is large enough": {16 << 10, pooler.Counted, true, 16 << 10},
+		"pushes too":                       {16 << 10, pooler.Pushes, true, 16 << 10},
+		"not into less":                    {16<<10 - 1, pooler.Counted, false, 32 << 10},
+		"not a stream":                     {16 << 10, pooler.Stream, false, 32 << 10},
+		"not more than 64 KiB at a time":   {100 << 10, pooler.Counted, true, 64 << 10},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var into *readInto
@@ -49,6 +52,9 @@ func TestRepliesAreReadWhereTheirReaderWantsThem(t *testing.T) {
 			}
 			if got := into.last == &p[0]; got != tt.want {
 				t.Errorf("read straight into the reader's memory: %v, want %v", got, tt.want)
+			}
+			if into.most != tt.most {
+				t.Errorf("read up to %d bytes, want %d", into.most, tt.most)
 			}
 		})
 	}

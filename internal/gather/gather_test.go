@@ -837,6 +837,44 @@ func TestNobodyWaitsForFarFlights(t *testing.T) {
 	})
 }
 
+// A server is far by the quickest of 16 flights, besides the work for what is under way:
+// many commands make it neither far nor near.
+func TestWhatIsFar(t *testing.T) {
+	const us = time.Microsecond
+	for _, tt := range []struct {
+		took, quickest time.Duration
+		commands       int
+		far            bool
+	}{
+		{150 * us, 150 * us, 1, false},
+		{250 * us, 250 * us, 1, true},
+		{250 * us, 150 * us, 1, false},
+		{100*us + 500*us*13/10, 100*us + 500*us*13/10, 500, false},
+		{time.Millisecond, time.Millisecond, 200, true},
+		{time.Millisecond, time.Millisecond, 500, true},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			_, c := newTestChain(new(server))
+			l := &c.lines[0]
+			for i := range telling {
+				took := tt.took
+				if i == telling/2 {
+					took = tt.quickest
+				}
+				b := new(batch)
+				l.mu.Lock()
+				l.takeOffLocked(b, tt.commands)
+				l.mu.Unlock()
+				time.Sleep(took)
+				l.land(b, tt.commands)
+			}
+			if l.pace.far != tt.far {
+				t.Errorf("after flights of %d commands that took %s, one of them %s: far is %v", tt.commands, tt.took, tt.quickest, l.pace.far)
+			}
+		})
+	}
+}
+
 // A flight that has stood still while another took its place isn't followed by a third.
 func TestALateFlightEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
