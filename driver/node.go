@@ -220,10 +220,7 @@ func (n *node) place(s *NodeStatus) {
 	case *shards:
 		s.Topology, s.Role = "ring", "shard"
 	}
-	n.mu.Lock()
-	topologies := n.topologies
-	n.mu.Unlock()
-	for _, t := range topologies {
+	for _, t := range n.belongsTo() {
 		s.Topology = t.Name()
 		if v := t.View(); v != nil {
 			s.Role, s.Slots = v.Role(n.key.addr)

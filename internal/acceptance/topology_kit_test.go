@@ -34,13 +34,14 @@ func gathers(t *testing.T, d *driver.Driver, w *crew) {
 	if _, err := d.Gather(w.rdb); err != nil {
 		t.Fatal(err)
 	}
-	for d.GatherStats().Gathered == 0 && t.Context().Err() == nil {
+	testkit.Await(t, w.name+": commands are gathered", func() bool {
 		var wg sync.WaitGroup
 		for range 64 {
 			wg.Go(func() { _ = w.rdb.Get(t.Context(), "gathered").Err() })
 		}
 		wg.Wait()
-	}
+		return d.GatherStats().Gathered > 0
+	})
 }
 
 // crew is a client of a topology and what its callers have met. Each key is one

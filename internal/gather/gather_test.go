@@ -674,8 +674,7 @@ func TestWhatIsRefusedForNowIsTriedAgain(t *testing.T) {
 func TestAnUnknownEndIsNotGathered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, w := new(server), new(crowd)
-		g := New(Config{From: 1, Flights: 1, Largest: 100, Alike: safe, Unknown: unknown})
-		c := newChain(g, s.process, retries{})
+		_, c := newTestChain(s)
 		if c.end(s.pipeline); c.whole {
 			t.Fatal("functions that aren't go-redis's pass for the end of its chain")
 		}
