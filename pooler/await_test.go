@@ -198,3 +198,41 @@ func TestAFailedDialHasDeadConnectionsFound(t *testing.T) {
 		})
 	}
 }
+
+// nowhere are places of which none is here. It keeps what is read of the pool without its
+// lock when it is asked.
+type nowhere struct {
+	pool  *pooler.Pool
+	asked int
+	wrong []pooler.Illness
+}
+
+func (n *nowhere) Here(_ string, _ int, ill pooler.Illness) bool {
+	n.asked++
+	if n.pool.Well() == ill.Ill() || n.pool.Serves() != ill.Serves || n.pool.Answers() != ill.Answers {
+		n.wrong = append(n.wrong, ill)
+	}
+	return false
+}
+
+// A cluster's caller that is sent away asks at once whether there is a member that is well:
+// the one that has sent it away isn't.
+func TestANodeIsKnownToBeIllByThoseWhomItSendsAway(t *testing.T) {
+	bubble(t, pooler.Config{}, func(pt *tester) {
+		pt.fake.HangDials(true)
+		n := &nowhere{pool: pt.pool}
+		done := make(chan error, 1)
+		go func() {
+			done <- pt.pool.Await(pt.Context(), pooler.Request{Session: pt.plain, Place: pooler.Place{Places: n}}, 0)
+		}()
+		synctest.Wait()
+		pt.fake.DownRefused()
+		pt.fake.HangDials(false)
+		if err := <-done; !errors.Is(err, pooler.ErrElsewhere) {
+			t.Error(err)
+		}
+		if n.asked == 0 || len(n.wrong) > 0 {
+			t.Errorf("asked %d times; of these it was told otherwise: %+v", n.asked, n.wrong)
+		}
+	})
+}

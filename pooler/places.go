@@ -77,8 +77,10 @@ func (p *Pool) Release(places Places) {
 	}
 }
 
-// sendAwayLocked ends the wait of those who have no reason any more to wait here.
+// sendAwayLocked ends the wait of those who have no reason any more to wait here. They
+// look at once whether others are well, so that what is read without the lock comes first.
 func (p *Pool) sendAwayLocked() {
+	p.settleServesLocked()
 	now := p.now()
 	for _, l := range p.lots {
 		for _, list := range []*waiterList{&l.waiters, &l.riders} {
