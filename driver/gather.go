@@ -89,7 +89,7 @@ type GatherStats struct {
 // pipelines, without a change to the callers: many of them take go-redis's way to a
 // connection once. Client is one that this driver [Driver.Owns] (or of redis.NewFailoverClient): a *redis.Client, a
 // *redis.ClusterClient, a *redis.Ring or a [DB]; of a cluster or a ring the commands of
-// each node are gathered. Call it after all hooks have been added, and before the
+// each node are gathered, and a cluster's client is bound, see [Driver.Bind]. Call it after all hooks have been added, and before the
 // client's first command: hooks that come later turn it off for the client, and a
 // cluster's nodes that are known already go without. Hooks see single commands, as
 // ever. Conn, Tx, pipelines and clones of WithTimeout are left as they are.
@@ -124,7 +124,7 @@ func (d *Driver) Gather(client redis.UniversalClient) (detach func(), err error)
 		Alike:   func(a, b command.Effect) bool { return retry.MayRepeat(a) == retry.MayRepeat(b) },
 		Unknown: func(reason error) error { return &leftError{reason} },
 	})}
-	if err := g.attach(client); err != nil {
+	if err := g.attach(d, client); err != nil {
 		return nil, err
 	}
 	d.gathers.add(g)
@@ -167,12 +167,13 @@ type gathering struct {
 	off map[string]int64
 }
 
-// attach gathers for the client, or for each of its nodes.
-func (g *gathering) attach(client redis.UniversalClient) error {
+// attach gathers for the client of the driver, or for each of its nodes.
+func (g *gathering) attach(d *Driver, client redis.UniversalClient) error {
 	switch c := client.(type) {
 	case *redis.Client:
 		g.attachTo(c)
 	case *redis.ClusterClient:
+		d.Bind(c)
 		c.OnNewNode(g.attachTo)
 	case *redis.Ring:
 		c.OnNewNode(g.attachTo)
@@ -181,7 +182,7 @@ func (g *gathering) attach(client redis.UniversalClient) error {
 			return nil
 		})
 	case interface{ Unwrap() redis.UniversalClient }:
-		return g.attach(c.Unwrap())
+		return g.attach(d, c.Unwrap())
 	}
 	return nil
 }

@@ -236,7 +236,7 @@ func (o *opening) client(d *Driver, s source) (*DB, error) {
 	if err != nil {
 		return nil, errors.Join(err, db.end(), c.Close())
 	}
-	if c, ok := c.(*redis.ClusterClient); ok {
+	if c, ok := c.(*redis.ClusterClient); ok && !o.gathers {
 		d.Bind(c)
 	}
 	for _, n := range o.notes {

@@ -65,6 +65,7 @@ func TestAutoPipelinesGoThroughAnElection(t *testing.T) {
 		t.Cleanup(func() { _ = rdb.Close() })
 		made := rdb.AutoPipelineWithOptions
 		if i%2 == 1 {
+			d.Bind(rdb)
 			made = rdb.AsyncAutoPipelineWithOptions
 		}
 		pipe, err := made(&o)

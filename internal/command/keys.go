@@ -1,5 +1,10 @@
 package command
 
+import (
+	"slices"
+	"strings"
+)
+
 // Access says what a command does with a key.
 type Access uint8
 
@@ -81,6 +86,15 @@ func (s *KeySpec) Access() Access {
 type Key struct {
 	Index  int
 	Access Access
+}
+
+// KeysAdjacent reports whether the command is by itself, not a module's, has keys, and no
+// values between them: what COMMAND tells as a step is 1 then, or 0, which go-redis takes for 1.
+func (i *Info) KeysAdjacent() bool {
+	if i.Module || i.Container || strings.Contains(i.Name, " ") {
+		return false
+	}
+	return len(i.Keys) > 0 && !slices.ContainsFunc(i.Keys, func(s KeySpec) bool { return s.Find == FindUnknown || s.Step > 1 })
 }
 
 // AppendKeys appends the keys among args, a whole request of this command with

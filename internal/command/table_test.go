@@ -261,3 +261,36 @@ func keySpec(t *testing.T, k map[string]any) command.KeySpec {
 	}
 	return s
 }
+
+// What go-redis would find in the server's table is what it isn't asked for.
+func TestKeysAreAdjacentWhereTheServersStepSaysSo(t *testing.T) {
+	for _, kind := range testkit.Kinds {
+		reply, err := server(t, kind).Do(t.Context(), "COMMAND").Slice()
+		if err != nil {
+			t.Fatal(err)
+		}
+		adjacent := 0
+		for _, r := range reply {
+			c := r.([]any)
+			name, step := strings.ToUpper(c[0].(string)), c[5].(int64)
+			is := known(name).KeysAdjacent()
+			if is && step > 1 {
+				t.Errorf("%s, %s: the step is %d", kind, name, step)
+			}
+			if is {
+				adjacent++
+			}
+		}
+		if adjacent < 100 {
+			t.Errorf("%s: %d commands have adjacent keys", kind, adjacent)
+		}
+	}
+	for name, want := range map[string]bool{
+		"GET": true, "SET": true, "INCR": true, "MGET": true, "DEL": true, "ZADD": true, "XREAD": true, "EVALSHA": true,
+		"MSET": false, "MSETNX": false, "MSETEX": false, "JSON.MSET": false, "JSON.GET": false, "PING": false, "OBJECT": false, "MEMORY USAGE": false, "SORT": false,
+	} {
+		if known(name).Name == "" || known(name).KeysAdjacent() != want {
+			t.Errorf("%s: want %t", name, want)
+		}
+	}
+}

@@ -138,7 +138,11 @@ func (topology Topology) Client(tb testing.TB, layer Layer, seeds Seeds, o *redi
 	case Cluster:
 		to := &redis.ClusterOptions{Addrs: seeds.Addrs}
 		transfer(tb, to, o)
-		return redis.NewClusterClient(layer.ClusterOptions(to))
+		c := redis.NewClusterClient(layer.ClusterOptions(to))
+		if d, ours := layer.(interface{ Bind(*redis.ClusterClient) }); ours {
+			d.Bind(c)
+		}
+		return c
 	case Failover, FailoverCluster:
 		to := &redis.FailoverOptions{MasterName: seeds.Master, SentinelAddrs: seeds.Addrs}
 		transfer(tb, to, o)
