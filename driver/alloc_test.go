@@ -9,33 +9,42 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/everpool/everpool/driver"
+	"github.com/everpool/everpool/pooler"
 )
 
 func TestAHandleAddsNoAllocationToACommand(t *testing.T) {
 	const reply = "$5\r\nvalue\r\n"
-	d := newDriver(t, driver.Config{Dial: func(context.Context, string, string) (net.Conn, error) {
-		return &responder{reply: reply}, nil
-	}})
-	v, err := d.Options(&redis.Options{Addr: labAddr}).Dialer(t.Context(), "tcp", labAddr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer v.Close()
-	for name, request := range map[string]string{"GET": frames("GET key"), "DEL": frames("DEL key")} {
-		b, buf := []byte(request), make([]byte, 4096)
-		by := time.Now().Add(time.Hour)
-		allocs := testing.AllocsPerRun(1000, func() {
-			_ = v.SetWriteDeadline(by)
-			if _, err := v.Write(b); err != nil {
+	for way, shared := range map[string]int{"shared": 0, "leased": -1} {
+		d := newDriver(t, driver.Config{Pool: pooler.Config{SharedConns: shared}, Dial: func(context.Context, string, string) (net.Conn, error) {
+			return &responder{reply: reply}, nil
+		}})
+		for of, dial := range map[string]func(context.Context, string, string) (net.Conn, error){
+			"client":  d.Options(&redis.Options{Addr: labAddr}).Dialer,
+			"cluster": d.ClusterOptions(&redis.ClusterOptions{Addrs: []string{labAddr}}).Dialer,
+			"ring":    d.RingOptions(&redis.RingOptions{Addrs: map[string]string{"a": labAddr}}).Dialer,
+		} {
+			v, err := dial(t.Context(), "tcp", labAddr)
+			if err != nil {
 				t.Fatal(err)
 			}
-			_ = v.SetReadDeadline(by)
-			if n, err := v.Read(buf); n != len(reply) || err != nil {
-				t.Fatal(n, err)
+			defer v.Close()
+			for name, request := range map[string]string{"GET": frames("GET key"), "DEL": frames("DEL key")} {
+				b, buf := []byte(request), make([]byte, 4096)
+				by := time.Now().Add(time.Hour)
+				allocs := testing.AllocsPerRun(1000, func() {
+					_ = v.SetWriteDeadline(by)
+					if _, err := v.Write(b); err != nil {
+						t.Fatal(err)
+					}
+					_ = v.SetReadDeadline(by)
+					if n, err := v.Read(buf); n != len(reply) || err != nil {
+						t.Fatal(n, err)
+					}
+				})
+				if allocs != 0 {
+					t.Errorf("%s, of a %s, %s: %v allocations", name, of, way, allocs)
+				}
 			}
-		})
-		if allocs != 0 {
-			t.Errorf("%s: %v allocations", name, allocs)
 		}
 	}
 }

@@ -57,16 +57,19 @@ func (h *handle) redirect() {
 	slot, reads := b.slotOf(runs), h.readsLocked(runs)
 	for i := range runs {
 		r := &runs[i]
-		b.commands(r, func(req []byte, args []resp.Span) {
-			if own := keySlot(req, args); own >= 0 {
+		var sc resp.RequestScanner
+		req := b.bytesOf(r)
+		for n := next(&sc, req); n > 0; n = next(&sc, req) {
+			if own := keySlot(req[:n], sc.Args()); own >= 0 {
 				slot = own
 			}
+			req = req[n:]
 			owner := t.Owner(slot)
 			if reads {
 				owner = cmp.Or(t.StandIn(h.node.Addr, slot), owner)
 			}
 			b.out = append(b.out, h.moved(r.kind, slot, cmp.Or(owner, h.node.Addr))...)
-		})
+		}
 	}
 	if b.unanswered() {
 		b.answered = len(b.owed)
@@ -98,37 +101,36 @@ func (h *handle) moved(k kind, slot int, owner string) string {
 // slotOf returns the slot of the first key among the commands, or -1. What subscribes
 // belongs to no slot: it can't be moved.
 func (b *batch) slotOf(runs []run) int {
-	slot := -1
 	for i := range runs {
 		if subscribes(runs[i]) {
 			return -1
 		}
-		b.commands(&runs[i], func(req []byte, args []resp.Span) {
-			if slot < 0 {
-				slot = keySlot(req, args)
+		var sc resp.RequestScanner
+		req := b.bytesOf(&runs[i])
+		for n := next(&sc, req); n > 0; n = next(&sc, req) {
+			if slot := keySlot(req[:n], sc.Args()); slot >= 0 {
+				return slot
 			}
-		})
-		if slot >= 0 {
-			break
+			req = req[n:]
 		}
 	}
-	return slot
+	return -1
 }
 
-// commands calls f for each command of a run that is in the request still.
-func (b *batch) commands(r *run, f func(req []byte, args []resp.Span)) {
+// bytesOf are those of a run that is in the request still.
+func (b *batch) bytesOf(r *run) []byte {
 	if int(r.end) > len(b.req) {
-		return
+		return nil
 	}
-	for req := b.req[r.start:r.end]; len(req) > 0; {
-		var sc resp.RequestScanner
-		n, done, err := sc.Next(req)
-		if err != nil || !done || n == 0 {
-			return
-		}
-		f(req[:n], sc.Args())
-		req = req[n:]
+	return b.req[r.start:r.end]
+}
+
+// next scans the command that req begins with, and returns its length: 0 after the last one.
+func next(sc *resp.RequestScanner, req []byte) int {
+	if n, done, err := sc.Next(req); done && err == nil {
+		return n
 	}
+	return 0
 }
 
 // keySlot returns the slot of a command's first key, or -1. Of a command that isn't in

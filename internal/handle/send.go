@@ -290,7 +290,7 @@ func (h *handle) requestLocked(runs []run) pooler.Request {
 	req := pooler.Request{Session: h.shake.in.Pool, Deadline: h.writeByLocked(), WaitTimeout: h.client.Wait, Name: runs[0].name()}
 	switch p := h.client.Places; {
 	case h.client.WaitsInDial && h.client.Topology == nil:
-		req.Place = pooler.Place{Places: inDial{p}, Slot: -1}
+		req.Place = pooler.Place{Places: (*inDial)(h.client), Slot: -1}
 	case p != nil:
 		if h.readsLocked(runs) {
 			p = h.client.Topology.Reading()

@@ -19,19 +19,18 @@ var triedOnce = []string{
 }
 
 // inDial are the places of requests whose client waits for its node in the dial: once
-// the node doesn't serve none waits in the pool, where only deadlines are seen.
-type inDial struct {
-	others pooler.Places // where it may be served, of a ring; nil: at the node alone
-}
+// the node doesn't serve none waits in the pool, where only deadlines are seen. Of a ring's
+// client a request may be served at other nodes, too.
+type inDial Client
 
 // Here is true while the node may serve.
-func (d inDial) Here(addr string, slot int, ill pooler.Illness) bool {
+func (d *inDial) Here(addr string, slot int, ill pooler.Illness) bool {
 	return (ill.Silent || ill.Serves) && d.stays(addr, slot, ill)
 }
 
 // stays reports whether the request is for the node still.
-func (d inDial) stays(addr string, slot int, ill pooler.Illness) bool {
-	return d.others == nil || d.others.Here(addr, slot, ill)
+func (d *inDial) stays(addr string, slot int, ill pooler.Illness) bool {
+	return d.Places == nil || d.Places.Here(addr, slot, ill)
 }
 
 // obtain asks the pool for something on the handle's behalf. If the node goes away
@@ -96,7 +95,7 @@ func (h *handle) leftLocked(most time.Duration) time.Duration {
 // awaited, or why there is none.
 func (h *handle) afterRefusal(req *pooler.Request, err error) (time.Time, error) {
 	e, ok := errors.AsType[*pooler.Error](err)
-	places, dials := req.Place.Places.(inDial)
+	places, dials := req.Place.Places.(*inDial)
 	switch {
 	case ok && errors.Is(e, pooler.ErrWaitTimeout) && h.waitsAgain():
 		return h.waitAgain(req.Deadline, e)
@@ -113,8 +112,8 @@ func (h *handle) afterRefusal(req *pooler.Request, err error) (time.Time, error)
 			return req.Deadline, err
 		}
 		return by, still
-	case places.others != nil:
-		req.Place.Places = places.others // waits in the pool, while the shard is in
+	case places.Places != nil:
+		req.Place.Places = places.Places // waits in the pool, while the shard is in
 		return req.Deadline, nil
 	case req.NoWait:
 		return req.Deadline, pooler.ErrWouldWait
