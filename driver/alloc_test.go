@@ -3,12 +3,14 @@ package driver_test
 import (
 	"context"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/everpool/everpool/driver"
+	"github.com/everpool/everpool/internal/testkit"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -28,13 +30,23 @@ func TestAHandleAddsNoAllocationToACommand(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer v.Close()
-			for name, request := range map[string]string{"GET": frames("GET key"), "DEL": frames("DEL key")} {
-				b, buf := []byte(request), make([]byte, 4096)
+			for name, request := range map[string]string{
+				"GET": frames("GET key"), "DEL": frames("DEL key"),
+				"GET with 2 KB": frames("GET " + strings.Repeat("k", 2000)), "GET with 20 KB": frames("GET " + strings.Repeat("k", 20_000)),
+			} {
+				if testkit.Race && len(request) > 10_000 {
+					continue // it has a sync.Pool forget things
+				}
+				all, buf := []byte(request), make([]byte, 4096)
 				by := time.Now().Add(time.Hour)
 				allocs := testing.AllocsPerRun(1000, func() {
 					_ = v.SetWriteDeadline(by)
-					if _, err := v.Write(b); err != nil {
-						t.Fatal(err)
+					for b := all; len(b) > 0; {
+						piece := b[:min(len(b), 1<<10)] // as go-redis writes
+						if _, err := v.Write(piece); err != nil {
+							t.Fatal(err)
+						}
+						b = b[len(piece):]
 					}
 					_ = v.SetReadDeadline(by)
 					if n, err := v.Read(buf); n != len(reply) || err != nil {

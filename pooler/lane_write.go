@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"slices"
 	"time"
+
+	"github.com/everpool/everpool/internal/lent"
 )
 
 // entrant is a rider that waits for room. Guarded by Lane.mu but for its channel.
@@ -254,9 +256,7 @@ func (l *lane) flushRounds(rounds int) bool {
 		if !l.write(b) {
 			return false
 		}
-		l.mu.Lock()
-		l.outbox.reuse(b)
-		l.mu.Unlock()
+		lent.Back(b)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"testing"
 
+	"github.com/everpool/everpool/internal/lent"
 	"github.com/everpool/everpool/internal/testkit"
 )
 
@@ -13,15 +14,29 @@ func TestMemoryForWhatGathersIsUsedAgain(t *testing.T) {
 	if testkit.Race {
 		t.Skip("the race detector has a sync.Pool forget things")
 	}
-	request := make([]byte, 12<<10)
-	var o outbox
-	if n := testing.AllocsPerRun(100, func() {
-		for range 64 {
-			o.add(request)
+	for _, size := range []int{30, 700, 1 << 10, 2100, 5000, 12 << 10} {
+		for _, callers := range []int{1, 3, 8, 30, 64} {
+			if 2*callers*size > maxUnsent {
+				continue // more doesn't gather
+			}
+			request := make([]byte, size)
+			var o outbox
+			if n := testing.AllocsPerRun(100, func() {
+				for range 2 { // what is written, and what gathers meanwhile
+					for range callers {
+						o.add(request)
+					}
+					written := o.take()
+					for range callers {
+						o.add(request)
+					}
+					lent.Back(written)
+				}
+				lent.Back(o.take())
+			}); n >= 1 {
+				t.Errorf("%d callers, %d bytes: %v allocations each time", callers, size, n)
+			}
 		}
-		o.reuse(o.take())
-	}); n >= 1 {
-		t.Errorf("%v allocations each time", n)
 	}
 }
 
@@ -36,7 +51,7 @@ func TestWhatGathersKeepsItsOrderInWhateverMemory(t *testing.T) {
 		}
 		if got := o.take(); !bytes.Equal(got, want) {
 			t.Fatalf("round %d: %d bytes, want %d others", round, len(got), len(want))
-		} else if o.reuse(got); o.issued != int64((round+1)*len(want)) {
+		} else if lent.Back(got); o.issued != int64((round+1)*len(want)) {
 			t.Errorf("round %d: %d bytes issued", round, o.issued)
 		}
 	}

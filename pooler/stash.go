@@ -1,6 +1,6 @@
 package pooler
 
-import "sync"
+import "github.com/everpool/everpool/internal/lent"
 
 // stash is what has come for a rider while it received nothing. No lock, no I/O.
 type stash struct {
@@ -8,11 +8,8 @@ type stash struct {
 	r int // b[r:] is still to be received
 }
 
-// maxIdleHeld is the largest buffer that a rider keeps.
+// maxIdleHeld is the largest buffer that a rider keeps. What is larger is lent.
 const maxIdleHeld = 4 << 10
-
-// heldBuffers are lent to riders that hold more: of *[maxHeld]byte.
-var heldBuffers sync.Pool
 
 func (s *stash) len() int { return len(s.b) - s.r }
 
@@ -31,21 +28,10 @@ func (s *stash) room(n int) []byte {
 		s.b = append(s.b[:0], s.b[s.r:]...)
 		s.r = 0
 	}
-	if size := len(s.b) + n; cap(s.b) < size {
-		before := s.b
-		switch {
-		case size <= maxIdleHeld:
-			s.b = make([]byte, 0, min(max(2*cap(s.b), size), maxIdleHeld))
-		case size <= maxHeld:
-			lent, _ := heldBuffers.Get().(*[maxHeld]byte)
-			if lent == nil {
-				lent = new([maxHeld]byte)
-			}
-			s.b = lent[:0]
-		default:
-			s.b = make([]byte, 0, max(2*cap(s.b), size))
-		}
-		s.b = append(s.b, before...)
+	if size := len(s.b) + n; size > maxIdleHeld {
+		s.b = lent.Grow(s.b, n)
+	} else if cap(s.b) < size {
+		s.b = append(make([]byte, 0, min(max(2*cap(s.b), size), maxIdleHeld)), s.b...)
 	}
 	return s.b[len(s.b) : len(s.b)+n]
 }
@@ -54,14 +40,9 @@ func (s *stash) add(n int) { s.b = s.b[:len(s.b)+n] }
 
 // drop forgets what is held, and gives a lent buffer back.
 func (s *stash) drop() {
-	switch {
-	case cap(s.b) <= maxIdleHeld:
-		s.b = s.b[:0]
-	case cap(s.b) == maxHeld:
-		heldBuffers.Put((*[maxHeld]byte)(s.b[:maxHeld]))
-		s.b = nil
-	default:
+	s.b, s.r = s.b[:0], 0
+	if cap(s.b) > maxIdleHeld {
+		lent.Back(s.b)
 		s.b = nil
 	}
-	s.r = 0
 }

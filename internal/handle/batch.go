@@ -3,10 +3,10 @@ package handle
 import (
 	"bytes"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/everpool/everpool/internal/command"
+	"github.com/everpool/everpool/internal/lent"
 	"github.com/everpool/everpool/internal/resp"
 	"github.com/everpool/everpool/internal/wiring"
 	"github.com/everpool/everpool/pooler"
@@ -23,12 +23,6 @@ const (
 
 	// keepBuffer is the largest buffer that an idle handle keeps.
 	keepBuffer = 4 << 10
-
-	// mediumBuffer holds most pipelines, largeBuffer whatever a handle gathers at a
-	// time. A buffer is lost to the garbage collector now and then, which costs as
-	// much as it is large.
-	mediumBuffer = 32 << 10
-	largeBuffer  = gatherUpTo + gatherAtOnce
 
 	// maxShared is how many commands of a pipeline may go on a shared connection at a
 	// time. More would keep everybody behind them waiting.
@@ -48,7 +42,8 @@ const (
 // no lock and does no I/O: both are its handle's.
 type batch struct {
 	scan  resp.RequestScanner
-	req   []byte // what was written and not sent yet, or may be sent again
+	req   []byte // what was written and not sent yet, or may be sent again; in own, or lent
+	own   []byte // memory
 	plan  []run  // commands in req[sent:]
 	owed  []run  // commands that were sent
 	out   []byte // replies that the handle gives itself, before those of a connection
@@ -90,44 +85,15 @@ type progress struct {
 	redirected bool // what comes is inside a transaction that was sent elsewhere
 }
 
-// buffers are lent to batches that need more than they have of their own.
-type buffers struct {
-	medium sync.Pool // of *[mediumBuffer]byte
-	large  sync.Pool // of *[largeBuffer]byte
-}
-
-// lend returns a buffer that holds n bytes.
-func (l *buffers) lend(n int) []byte {
-	if n <= mediumBuffer {
-		if buf, _ := l.medium.Get().(*[mediumBuffer]byte); buf != nil {
-			return buf[:0]
-		}
-		return make([]byte, 0, mediumBuffer)
-	}
-	if buf, _ := l.large.Get().(*[largeBuffer]byte); buf != nil {
-		return buf[:0]
-	}
-	return make([]byte, 0, largeBuffer)
-}
-
-// takeBack takes a buffer back, if it is one of those.
-func (l *buffers) takeBack(buf []byte) {
-	switch cap(buf) {
-	case mediumBuffer:
-		l.medium.Put((*[mediumBuffer]byte)(buf[:mediumBuffer]))
-	case largeBuffer:
-		l.large.Put((*[largeBuffer]byte)(buf[:largeBuffer]))
-	}
-}
-
 // init makes an empty batch.
 func (b *batch) init() {
-	b.plan, b.owed, b.req = b.run0[:0:1], b.run0[1:1:2], b.req0[:0]
+	b.plan, b.owed, b.own = b.run0[:0:1], b.run0[1:1:2], b.req0[:0]
+	b.req = b.own
 }
 
 // begin begins a new batch. The one before must be over.
-func (b *batch) begin(lent *buffers) {
-	b.shrink(lent)
+func (b *batch) begin() {
+	b.shrink()
 	if cap(b.out) > keepBuffer {
 		b.out = nil
 	}
@@ -192,24 +158,25 @@ func (b *batch) sticks() bool {
 	return n > 1 && worst != command.Read
 }
 
-// take adds bytes of commands. Large batches borrow a buffer, as soon as more has come than
-// an idle handle keeps.
-func (b *batch) take(p []byte, lent *buffers) {
-	if n := len(b.req) + len(p); n > cap(b.req) && n >= keepBuffer && n <= largeBuffer {
-		small := b.req
-		b.req = append(lent.lend(n), small...)
-		lent.takeBack(small)
+// take adds bytes of commands. For more than an idle handle keeps it borrows memory.
+func (b *batch) take(p []byte) {
+	switch n := len(b.req) + len(p); {
+	case n <= cap(b.req):
+	case n <= keepBuffer:
+		b.own = make([]byte, 0, min(max(2*cap(b.own), n), keepBuffer))
+		b.req = append(b.own, b.req...)
+	default:
+		b.req = lent.Grow(b.req, len(p))
 	}
 	b.req = append(b.req, p...)
 }
 
-// shrink gives a lent buffer back. What is in it is over.
-func (b *batch) shrink(lent *buffers) {
-	if cap(b.req) <= keepBuffer {
-		return
+// shrink gives what was lent back. What is in it is over.
+func (b *batch) shrink() {
+	if cap(b.req) > keepBuffer {
+		lent.Back(b.req)
+		b.req, b.sent, b.scanned = b.own, 0, 0
 	}
-	lent.takeBack(b.req)
-	b.req, b.sent, b.scanned = b.req0[:0], 0, 0
 }
 
 // lookalike is what is known of a command, and of all that begin like it.
@@ -371,7 +338,7 @@ func (b *batch) owe() {
 }
 
 // trim notes that req[:end] was sent, and forgets what won't be sent again.
-func (b *batch) trim(end int, lent *buffers) {
+func (b *batch) trim(end int) {
 	b.sent = end
 	if b.all && b.sent == len(b.req) && b.effect == command.Read {
 		return
@@ -382,7 +349,7 @@ func (b *batch) trim(end int, lent *buffers) {
 	b.scanned -= b.sent
 	b.sent = 0
 	if n == 0 {
-		b.shrink(lent)
+		b.shrink()
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 // addCommand adds a command to the batch.
 func (b *batch) addCommand(t *testing.T, args ...string) {
 	t.Helper()
-	b.take(resp.AppendCommand(nil, args...), new(buffers))
+	b.take(resp.AppendCommand(nil, args...))
 	n, err := b.next(new(lookalikes))
 	if err != nil || n == 0 {
 		t.Fatalf("%q: %d, %v", args, n, err)
@@ -28,7 +28,7 @@ func (b *batch) sendOnLease(bound bool) {
 	end := len(b.req)
 	b.owe()
 	b.flushed = true
-	b.trim(end, new(buffers))
+	b.trim(end)
 }
 
 // sentRead is a handle whose batch, a GET, was sent, and might be sent again.
@@ -67,7 +67,7 @@ func TestABatchGoesOnAnotherConnectionOnlyWholeAndUnseen(t *testing.T) {
 		got    bool
 	}{
 		"a byte of a reply was seen": {func(_ *testing.T, b *batch) { b.got = true }, true},
-		"more was written":           {func(_ *testing.T, b *batch) { b.take([]byte("*1\r\n"), new(buffers)) }, false},
+		"more was written":           {func(_ *testing.T, b *batch) { b.take([]byte("*1\r\n")) }, false},
 		"more was planned":           {func(t *testing.T, b *batch) { b.addCommand(t, "GET", "k") }, false},
 		"more was sent":              {func(t *testing.T, b *batch) { b.addCommand(t, "GET", "k"); b.sendOnLease(false) }, false},
 	} {
@@ -155,7 +155,7 @@ func TestAnErrorSticksToSeveralCommandsThatDoNotOnlyRead(t *testing.T) {
 		for _, args := range c.planned {
 			b.addCommand(t, args...)
 		}
-		b.take([]byte(c.unfinished), new(buffers))
+		b.take([]byte(c.unfinished))
 		if got := b.loss(refused, false).sticks; got != c.want {
 			t.Errorf("%q sent, %q planned, %q unfinished: %t", c.sent, c.planned, c.unfinished, got)
 		}

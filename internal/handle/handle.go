@@ -199,7 +199,7 @@ func (h *handle) settle(using *bool) *pooler.Conn {
 	}
 	h.lease = nil
 	if !h.b.scan.InCommand() && h.b.sent == len(h.b.req) {
-		h.b.shrink(&h.node.buffers)
+		h.b.shrink()
 	}
 	return c
 }
@@ -401,7 +401,7 @@ func (h *handle) unstream() {
 	}
 	h.soilLocked(c)
 	h.lease, h.carried = nil, carried{}
-	h.b.begin(&h.node.buffers)
+	h.b.begin()
 	h.put(c, o)
 }
 

@@ -3,7 +3,6 @@ package handle
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"time"
 
@@ -21,6 +20,8 @@ import (
 
 // contextName is what the push is called that asks for the caller's context.
 const contextName = "everpool:context"
+
+var askForContext = []byte(">1\r\n+" + contextName + "\r\n")
 
 // holding says what Write has left to Read.
 type holding uint8
@@ -66,7 +67,7 @@ func (h *handle) holdLocked(as holding) {
 func (h *handle) sendHeld() error {
 	if h.held.holding == toAskFor {
 		h.held.holding = toAwait
-		h.b.push(fmt.Appendf(nil, ">1\r\n+%s\r\n", contextName))
+		h.b.push(askForContext)
 		return nil
 	}
 	h.outside(h.writing.Lock) // Write may have more of it

@@ -29,8 +29,6 @@ type Node struct {
 	Memory        *session.Memory
 	Unknown       func()        // is called when a caller is told that an outcome is unknown
 	Left          func(*Client) // is called when go-redis closes a handle of the client
-
-	buffers buffers // for large batches
 }
 
 // Await waits until the node serves.

@@ -19,7 +19,7 @@ func planFrom(t *testing.T, remember bool, requests ...[]byte) []run {
 	var b batch
 	b.init()
 	for _, r := range requests {
-		b.take(r, new(buffers))
+		b.take(r)
 	}
 	var known lookalikes
 	for {

@@ -87,7 +87,7 @@ func (h *handle) transmit(none, replies int) (int, error) {
 		n, err := h.sendOn(c, h.b.req[h.b.sent:end])
 		if err == nil {
 			h.b.flushed = true
-			h.b.trim(end, &h.node.buffers)
+			h.b.trim(end)
 			return n, nil
 		}
 		if h.err != nil {

@@ -53,7 +53,7 @@ func (h *handle) Write(p []byte) (int, error) {
 		_ = h.fail(&lostError{h.node.Addr, h.spentLocked()}, pooler.Answered)
 		return len(p), nil
 	case h.b.idle():
-		h.b.begin(&h.node.buffers)
+		h.b.begin()
 		h.batches++
 	case h.stale:
 		// Read tells: of a transaction go-redis would keep what Write does.
@@ -86,7 +86,7 @@ func (h *handle) reviveLocked() {
 	}
 	h.err = nil
 	h.b.scan.Reset()
-	h.b.begin(&h.node.buffers)
+	h.b.begin()
 }
 
 func (h *handle) mayReviveLocked() bool {
@@ -201,7 +201,7 @@ func (h *handle) gather(p []byte) (int, error) {
 		}
 	}
 	p = p[:min(len(p), gatherAtOnce)]
-	b.take(p, &h.node.buffers)
+	b.take(p)
 	var known lookalikes
 	l := &known[0]
 	for {
