@@ -165,6 +165,8 @@ func (b *batch) take(p []byte) {
 	case n <= keepBuffer:
 		b.own = make([]byte, 0, min(max(2*cap(b.own), n), keepBuffer))
 		b.req = append(b.own, b.req...)
+	case cap(b.req) <= keepBuffer: // its own, which it keeps
+		b.req = append(lent.Buffer(n), b.req...)
 	default:
 		b.req = lent.Grow(b.req, len(p))
 	}

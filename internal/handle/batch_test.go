@@ -1,9 +1,11 @@
 package handle
 
 import (
+	"bytes"
 	"testing"
 
 	"github.com/everpool/everpool/internal/command"
+	"github.com/everpool/everpool/internal/lent"
 	"github.com/everpool/everpool/internal/resp"
 )
 
@@ -158,6 +160,34 @@ func TestAnErrorSticksToSeveralCommandsThatDoNotOnlyRead(t *testing.T) {
 		b.take([]byte(c.unfinished))
 		if got := b.loss(refused, false).sticks; got != c.want {
 			t.Errorf("%q sent, %q planned, %q unfinished: %t", c.sent, c.planned, c.unfinished, got)
+		}
+	}
+}
+
+// The memory that a batch keeps for its next request is never lent to another one, however it
+// has grown.
+func TestABatchKeepsItsOwnMemoryToItself(t *testing.T) {
+	for _, first := range []int{10, 1000, 1 << 10, 3000, keepBuffer, keepBuffer + 1, 20_000} {
+		var b batch
+		b.init()
+		for range 3 {
+			b.begin()
+			for _, n := range []int{first, 1 << 10, keepBuffer, 30_000, 100_000} {
+				b.take(bytes.Repeat([]byte("a"), n))
+			}
+			b.begin()
+			if cap(b.req) > keepBuffer {
+				t.Errorf("%d bytes are kept", cap(b.req))
+			}
+			b.take(bytes.Repeat([]byte("a"), first))
+			want := bytes.Clone(b.req)
+			for n := 1; n <= lent.Most; n *= 2 {
+				other := lent.Buffer(n)
+				clear(other[:cap(other)])
+			}
+			if !bytes.Equal(b.req, want) {
+				t.Fatalf("first %d bytes: others write into what it has taken", first)
+			}
 		}
 	}
 }
