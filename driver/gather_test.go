@@ -163,6 +163,44 @@ func TestHooksSeeSingleCommands(t *testing.T) {
 	})
 }
 
+// What a hook measures of a command in a batch is that caller's time, from its call on.
+func TestHooksSeeTrueDurations(t *testing.T) {
+	inLab(t, gathering(), func(t *lab) {
+		var mu sync.Mutex
+		took := make(map[string]time.Duration)
+		rdb := t.client()
+		rdb.AddHook(hooks.Adapter{Process: func(next redis.ProcessHook) redis.ProcessHook {
+			return func(ctx context.Context, cmd redis.Cmder) error {
+				began := time.Now()
+				err := next(ctx, cmd)
+				mu.Lock()
+				defer mu.Unlock()
+				took[fmt.Sprint(cmd.Args()[1])] = time.Since(began)
+				return err
+			}
+		}})
+		t.gather(rdb)
+		t.crowd(6, func(int) error { return rdb.Get(t.Context(), "key").Err() })
+		t.f.Freeze(true)
+		var wg sync.WaitGroup
+		for i := range 20 {
+			wg.Go(func() { rdb.Get(t.Context(), fmt.Sprint(i)) })
+			time.Sleep(10 * time.Microsecond)
+		}
+		time.Sleep(100 * time.Microsecond)
+		t.f.Freeze(false)
+		wg.Wait()
+		for i := range 20 {
+			if got, want := took[fmt.Sprint(i)], time.Duration(300-10*i)*time.Microsecond; got != want {
+				t.Errorf("call %d took %s, and a hook saw %s", i, want, got)
+			}
+		}
+		if n := t.d.GatherStats(); n.Gathered < 15 {
+			t.Errorf("%+v", n)
+		}
+	})
+}
+
 // go-redis's full-duplex pipelines write a command whatever a hook does with it: a hook
 // that answers by itself would run it twice.
 func TestAutoPipelinesRunOnce(t *testing.T) {

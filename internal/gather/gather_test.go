@@ -240,6 +240,51 @@ func TestWhatComesMeanwhileRunsTogether(t *testing.T) {
 	})
 }
 
+// No caller waits for more than the flight that is under way and its own, however many keep
+// coming.
+func TestNobodyWaitsForMoreThanTwoFlights(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, w, _, c := busy()
+		for round := range 5 {
+			var came []string
+			for i := range 3 + round {
+				key := fmt.Sprint(round, ".", i)
+				w.call(background, c, "get", key)
+				came = append(came, "get "+key)
+			}
+			s.seen()
+			s.pass()
+			if singles, batches := s.seen(); len(singles) != 0 || len(batches) != 1 || !slices.Equal(batches[0], came) {
+				t.Errorf("alone %q, together %q; %q have come", singles, batches, came)
+			}
+		}
+		s.release()
+		w.wg.Wait()
+	})
+}
+
+// As many flights are under way at a time as the configuration says, and what comes meanwhile
+// takes off when one of them lands, whichever.
+func TestFlightsAreAsManyAsConfigured(t *testing.T) {
+	for flights := 1; flights <= 3; flights++ {
+		synctest.Test(t, func(t *testing.T) {
+			s, w, _, c := busy(func(cfg *Config) { cfg.Flights = flights })
+			for i := range 9 {
+				w.call(background, c, "get", fmt.Sprint(i))
+			}
+			if singles, batches := s.seen(); len(singles) != flights || len(batches) != 0 {
+				t.Errorf("%d flights: alone %q, together %q", flights, singles, batches)
+			}
+			s.pass()
+			if singles, batches := s.seen(); len(singles) != 0 || len(batches) != 1 || len(batches[0]) != 10-flights {
+				t.Errorf("%d flights, of which one has landed: alone %q, together %q", flights, singles, batches)
+			}
+			s.release()
+			w.wg.Wait()
+		})
+	}
+}
+
 // Few callers go straight on, and it costs them nothing that must be collected.
 func TestFewGoStraightOn(t *testing.T) {
 	g, c := newTestChain(&server{}, func(cfg *Config) { cfg.From = 2 })
@@ -834,6 +879,36 @@ func TestNobodyWaitsForFarFlights(t *testing.T) {
 		s.release()
 		w.wg.Wait()
 	})
+}
+
+// A flight to a far server takes those along who could board by now.
+func TestAFlightToAFarServerTakesItsCompanyAlong(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // who begins a batch runs before the others
+	synctest.Test(t, func(t *testing.T) {
+		s, w, _, c := busy()
+		c.lines[0].pace.far = true
+		s.seen()
+		for i := range 10 {
+			w.wg.Go(func() { call(background, c, "get", fmt.Sprint(i)) })
+		}
+		synctest.Wait()
+		if _, batches := s.seen(); len(batches) != 1 || len(batches[0]) != 10 {
+			t.Errorf("%q; want one batch", batches)
+		}
+		s.release()
+		w.wg.Wait()
+	})
+}
+
+// A batch that has taken off for another reason isn't followed at once by the one that
+// gathers after it.
+func TestCompanyIsOfOneBatch(t *testing.T) {
+	var l line
+	gone, gathers := new(batch), new(batch)
+	l.open = gathers
+	if b := l.departing(gone); b != nil || l.open != gathers {
+		t.Error("another batch has taken off")
+	}
 }
 
 // A server is far by the quickest of 16 flights, besides the work for what is under way:
