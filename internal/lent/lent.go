@@ -69,12 +69,17 @@ func Back(b []byte) {
 }
 
 // Grow returns b with room for n bytes more, in other memory if it has none. b is given back
-// then.
+// then. What is larger than is lent doubles, as with append: a reply that is held may be of
+// any size, and comes in small pieces.
 func Grow(b []byte, n int) []byte {
-	if len(b)+n <= cap(b) {
+	size := len(b) + n
+	if size <= cap(b) {
 		return b
 	}
-	grown := append(Buffer(len(b)+n), b...)
+	if size > Most {
+		size = max(size, 2*cap(b))
+	}
+	grown := append(Buffer(size), b...)
 	Back(b)
 	return grown
 }
