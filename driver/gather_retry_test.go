@@ -21,12 +21,18 @@ func TestALostBatchRunsAgainByRetry(t *testing.T) {
 		call    func(*lab, *redis.Client, string) error
 		again   map[driver.Retry]bool
 	}{
-		{"GET", func(t *lab, rdb *redis.Client, key string) error { return rdb.Get(t.Context(), key).Err() },
-			map[driver.Retry]bool{driver.RetrySafe: true, driver.RetryAll: true, driver.RetryNone: true}},
-		{"SET", func(t *lab, rdb *redis.Client, key string) error { return rdb.Set(t.Context(), key, 1, 0).Err() },
-			map[driver.Retry]bool{driver.RetrySafe: true, driver.RetryAll: true}},
-		{"INCR", func(t *lab, rdb *redis.Client, key string) error { return rdb.Incr(t.Context(), key).Err() },
-			map[driver.Retry]bool{driver.RetryAll: true}},
+		{
+			"GET", func(t *lab, rdb *redis.Client, key string) error { return rdb.Get(t.Context(), key).Err() },
+			map[driver.Retry]bool{driver.RetrySafe: true, driver.RetryAll: true, driver.RetryNone: true},
+		},
+		{
+			"SET", func(t *lab, rdb *redis.Client, key string) error { return rdb.Set(t.Context(), key, 1, 0).Err() },
+			map[driver.Retry]bool{driver.RetrySafe: true, driver.RetryAll: true},
+		},
+		{
+			"INCR", func(t *lab, rdb *redis.Client, key string) error { return rdb.Incr(t.Context(), key).Err() },
+			map[driver.Retry]bool{driver.RetryAll: true},
+		},
 	} {
 		for _, policy := range []driver.Retry{driver.RetrySafe, driver.RetryAll, driver.RetryNone} {
 			t.Run(fmt.Sprint(c.command, " ", policy), func(t *testing.T) {
