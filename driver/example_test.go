@@ -261,7 +261,9 @@ func ExampleConfig_onEvent() {
 	rdb.Close()
 	d.Close()
 
-	// Output:
+	// Events of different goroutines may come in another order than they have happened in.
+
+	// Unordered output:
 	// dial, error: <nil>
 	// close: pool_closed
 }

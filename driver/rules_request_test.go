@@ -2,6 +2,7 @@ package driver_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -111,6 +112,52 @@ func TestAPartlySentCommandNeverMeetsTheNextCaller(t *testing.T) {
 				s := t.stats()
 				if s.Dials != 2 || s.Abandoned != 1 || s.Closes[pooler.CloseWrite] != 1 {
 					t.Errorf("dials %d, abandoned %d, closes %v", s.Dials, s.Abandoned, s.Closes)
+				}
+			})
+		})
+	}
+}
+
+// The end of a command that was sent in part waits for what is behind it: until that is
+// complete its connection has half of it.
+func TestTheEndOfACommandThatIsUnsentNeverMeetsTheNextCaller(t *testing.T) {
+	const body = 70_000
+	for _, closed := range []bool{true, false} {
+		t.Run(fmt.Sprint(closed), func(t *testing.T) {
+			inBothLabs(t, one(), func(t *lab) {
+				a, b := t.handle(), t.handle()
+				if !closed {
+					t.slow(100 * time.Millisecond)
+					a.send("GET slow")
+				}
+				a.write(fmt.Sprintf("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$%d\r\n", body) + strings.Repeat("v", body))
+				if closed {
+					a.write("\r\n" + frames("GET y") + "*2\r\n$3\r\nGET")
+				} else {
+					read := make(chan struct{})
+					go func() { // it uses the connection until it looks up
+						defer close(read)
+						_ = a.failure()
+					}()
+					synctest.Wait()
+					if _, err := io.WriteString(a, "\r\n*0\r\n"); err == nil {
+						t.Error("taken")
+					}
+					<-read
+				}
+				a.close()
+				if closed {
+					b.do("GET k", "$-1")
+				} else {
+					b.do("GET k", "$1 k") // as the slow server answers
+				}
+				for _, e := range t.ran() {
+					if strings.Contains(e, "SET") {
+						t.Errorf("executed %.20q", e)
+					}
+				}
+				if s := t.stats(); s.Dials != 2 || s.Closes[pooler.CloseWrite] != 1 {
+					t.Errorf("dials %d, closes %v", s.Dials, s.Closes)
 				}
 			})
 		})

@@ -109,7 +109,8 @@ type Config struct {
 	BackoffMax time.Duration
 
 	// OnEvent is told what happens to the node and its connections. It is
-	// called under no lock, on the goroutine that caused the event, so it
+	// called under no lock, on the goroutine that caused the event, so events of several
+	// may come in another order than that of their Time, and it
 	// should return soon; it may call the pool, all but Close, which waits for
 	// that goroutine. nil: nobody is told.
 	OnEvent func(Event)

@@ -115,6 +115,10 @@ func (b *batch) push(frame []byte) {
 	b.notes += len(frame)
 }
 
+// cut reports whether the connection may have the beginning of a command without its end: that
+// is still to be written, or it is planned, and waits for what is behind it.
+func (b *batch) cut() bool { return b.partial || b.streamed && len(b.plan) > 0 }
+
 // unanswered reports whether replies are owed.
 func (b *batch) unanswered() bool { return b.answered < len(b.owed) }
 
