@@ -70,6 +70,7 @@ type progress struct {
 	begun    command.Facts  // of the command that was sent in part
 	quits    bool           // it has a QUIT that was answered
 	partial  bool           // there is one
+	cut      bool           // its end hasn't been sent: it may be here, and wait for what is behind it
 	all      bool           // req is all of the batch, and was sent in one piece
 	streamed bool           // some of it went before its command was complete
 	flushed  bool           // something of it was handed to a connection, to be run
@@ -114,10 +115,6 @@ func (b *batch) push(frame []byte) {
 	b.out = slices.Insert(b.out, b.outRead, frame...)
 	b.notes += len(frame)
 }
-
-// cut reports whether the connection may have the beginning of a command without its end: that
-// is still to be written, or it is planned, and waits for what is behind it.
-func (b *batch) cut() bool { return b.partial || b.streamed && len(b.plan) > 0 }
 
 // unanswered reports whether replies are owed.
 func (b *batch) unanswered() bool { return b.answered < len(b.owed) }

@@ -320,7 +320,7 @@ func (h *handle) quit() {
 
 // soilLocked ends a connection that is left in the middle of something.
 func (h *handle) soilLocked(c *pooler.Conn) {
-	if h.b.cut() {
+	if h.b.cut {
 		c.Fail(pooler.CloseWrite, errors.New("everpool: the request was never finished"))
 	}
 	if reason, err := h.carried.soils(h.b.pending()); err != nil {
@@ -379,7 +379,7 @@ func (h *handle) leaveLocked() {
 	switch {
 	case h.b.unknown && pending:
 		h.outcome = pooler.Unknown
-	case pending || h.b.cut():
+	case pending || h.b.cut:
 		h.outcome = pooler.Abandoned
 	default:
 		h.outcome = pooler.Answered

@@ -86,7 +86,7 @@ func (h *handle) transmit(none, replies int) (int, error) {
 		c := h.lease
 		n, err := h.sendOn(c, h.b.req[h.b.sent:end])
 		if err == nil {
-			h.b.flushed = true
+			h.b.flushed, h.b.cut = true, false
 			h.b.trim(end)
 			return n, nil
 		}
@@ -151,7 +151,7 @@ func (h *handle) sendPart() error {
 		if err := h.acquire(h.requestLocked([]run{r})); err != nil {
 			return err
 		}
-		b.begun, b.partial, b.streamed, b.all = f, true, true, false
+		b.begun, b.partial, b.cut, b.streamed, b.all = f, true, true, true, false
 	}
 	if err := h.sendPiece(part); err != nil {
 		return err
