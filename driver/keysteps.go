@@ -34,8 +34,9 @@ func (k *keySteps) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 			cmd.SetStepCount(1)
 			return next(ctx, cmd)
 		}
+		unknown := stepCount(cmd) == 0 // another client may have run it before
 		err := next(ctx, cmd)
-		if stepCount(cmd) == 1 {
+		if unknown && stepCount(cmd) == 1 {
 			k.loaded.Store(true)
 		}
 		return err

@@ -44,6 +44,12 @@ func TestTheTableOfCommandsIsLookedIntoUntilItIsLoaded(t *testing.T) {
 	for range 3 {
 		ask(1, 0, "get", "k") // what else the table is for goes without it otherwise
 	}
+	again := redis.NewCmd(ctx, "get", "k")
+	again.SetStepCount(1) // by another client, which tells nothing of this one's table
+	if err := process(ctx, again); err != nil {
+		t.Error(err)
+	}
+	ask(1, 0, "get", "k")
 	server.steps = map[string]int8{"get": 1, "del": 1, "mset": 2, "ft.search": 1}
 	ask(1, 2, "mset", "k", 1) // tells nothing: it is never spared
 	ask(1, 1, "get", "k")
