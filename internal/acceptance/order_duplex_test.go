@@ -53,16 +53,26 @@ func (s side) writeAndRead(t *testing.T, addr string, n int) {
 		t.Error(err)
 		return
 	}
-	defer nc.Close()
 	window := make(chan struct{}, 3)
+	read, written := make(chan struct{}), make(chan struct{})
 	go func() {
+		defer close(written)
 		for i := range n {
-			window <- struct{}{}
+			select {
+			case window <- struct{}{}:
+			case <-read:
+				return
+			}
 			if _, err := nc.Write(resp.AppendCommand(nil, "ECHO", fmt.Sprintf("%06d", i))); err != nil {
 				t.Errorf("write %d: %v", i, err)
 				return
 			}
 		}
+	}()
+	defer func() {
+		close(read)
+		<-written // a Write fails that hasn't returned when its handle is closed
+		_ = nc.Close()
 	}()
 	r := bufio.NewReader(nc)
 	for i := range n {
@@ -70,10 +80,6 @@ func (s side) writeAndRead(t *testing.T, addr string, n int) {
 		got := make([]byte, len(want))
 		if _, err := io.ReadFull(r, got); err != nil || string(got) != want {
 			t.Errorf("read %d: %q, %v", i, got, err)
-			_ = nc.Close()
-			for len(window) > 0 { // the writer must not wait for ever
-				<-window
-			}
 			return
 		}
 		<-window

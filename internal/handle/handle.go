@@ -330,7 +330,8 @@ func (h *handle) soilLocked(c *pooler.Conn) {
 
 // Close ends the handle. The replies that it still waits for are read and
 // dropped by the pool. It doesn't block. A Read that is under way fails: with
-// ErrUnknownOutcome if what it waits for has been sent and must not run twice.
+// ErrUnknownOutcome if what it waits for has been sent and must not run twice. So
+// does a Write that hasn't returned, though its request may have been answered.
 func (h *handle) Close() error {
 	if !h.close() {
 		return closedError(h.node.Network)
