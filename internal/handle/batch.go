@@ -94,14 +94,14 @@ func (b *batch) init() {
 
 // begin begins a new batch. The one before must be over.
 func (b *batch) begin() {
-	b.shrink()
+	b.clear()
 	if cap(b.out) > keepBuffer {
 		b.out = nil
 	}
 	if cap(b.owed)+cap(b.plan) > 64 {
 		b.plan, b.owed = b.run0[:0:1], b.run0[1:1:2]
 	}
-	b.req, b.out, b.plan, b.owed = b.req[:0], b.out[:0], b.plan[:0], b.owed[:0]
+	b.out, b.plan, b.owed = b.out[:0], b.plan[:0], b.owed[:0]
 	b.progress = progress{}
 }
 
@@ -174,11 +174,20 @@ func (b *batch) take(p []byte) {
 	b.req = append(b.req, p...)
 }
 
-// shrink gives what was lent back. What is in it is over.
-func (b *batch) shrink() {
+// clear forgets what was taken, which is over, and gives back what was lent for it.
+func (b *batch) clear() {
 	if cap(b.req) > keepBuffer {
 		lent.Back(b.req)
-		b.req, b.sent, b.scanned = b.own, 0, 0
+		b.req = b.own
+	}
+	b.req, b.sent, b.scanned = b.req[:0], 0, 0
+}
+
+// allAnswered notes that all that is owed is here, after which nothing is sent again.
+func (b *batch) allAnswered() {
+	b.answered = len(b.owed)
+	if !b.scan.InCommand() && b.sent == len(b.req) {
+		b.clear()
 	}
 }
 
@@ -352,7 +361,7 @@ func (b *batch) trim(end int) {
 	b.scanned -= b.sent
 	b.sent = 0
 	if n == 0 {
-		b.shrink()
+		b.clear()
 	}
 }
 
@@ -361,7 +370,7 @@ func (b *batch) skip() {
 	b.sent = int(b.plan[0].end)
 	b.plan = slices.Delete(b.plan, 0, 1)
 	if len(b.plan) == 0 && b.sent == len(b.req) {
-		b.req, b.sent, b.scanned = b.req[:0], 0, 0
+		b.clear()
 	}
 }
 

@@ -191,3 +191,32 @@ func TestABatchKeepsItsOwnMemoryToItself(t *testing.T) {
 		}
 	}
 }
+
+// Once all that it is owed has come a batch keeps nothing that is lent, although a handle may be
+// idle for long then; but what was written of the next command stays.
+func TestABatchThatIsOverGivesBackWhatIsLent(t *testing.T) {
+	value := string(bytes.Repeat([]byte("a"), 2*keepBuffer))
+	for name, next := range map[string]string{"whole": "", "and part of another command": "*2\r\n$3\r\nGET\r\n$1\r\n"} {
+		for _, cmd := range [][]string{{"ECHO", value}, {"SET", "k", value}} {
+			var b batch
+			b.init()
+			b.addCommand(t, cmd...)
+			b.prepare(false)
+			b.owe()
+			b.sent = len(b.req) // as of what is shared
+			if next != "" {
+				b.take([]byte(next))
+				if _, err := b.next(new(lookalikes)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b.allAnswered()
+			switch kept := string(b.req[b.sent:]); {
+			case b.unanswered() || kept != next:
+				t.Errorf("%s, %s: %d replies to come, %q to be sent", cmd[0], name, b.replies(), kept)
+			case next == "" && cap(b.req) > keepBuffer:
+				t.Errorf("%s, %s: %d bytes are kept", cmd[0], name, cap(b.req))
+			}
+		}
+	}
+}

@@ -198,9 +198,7 @@ func (h *handle) settle(using *bool) *pooler.Conn {
 		return nil
 	}
 	h.lease = nil
-	if !h.b.scan.InCommand() && h.b.sent == len(h.b.req) {
-		h.b.shrink()
-	}
+	h.b.allAnswered()
 	return c
 }
 

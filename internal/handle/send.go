@@ -160,7 +160,7 @@ func (h *handle) sendPart() error {
 	b.req = b.req[:b.sent]
 	b.scanned = len(b.req)
 	if !b.unanswered() {
-		b.req, b.sent, b.scanned = b.req[:0], 0, 0
+		b.clear()
 	}
 	return nil
 }
@@ -195,7 +195,7 @@ func (h *handle) share() (bool, error) {
 	b.flushed, h.ride.under = true, true
 	b.sent = len(b.req)
 	if !b.all {
-		b.req, b.sent, b.scanned = b.req[:0], 0, 0
+		b.clear()
 	}
 	if b.got && !h.receiving && h.ride.Idle() {
 		h.arriveLocked() // a Read has had the replies before the sending was over
@@ -257,7 +257,8 @@ func (h *handle) findShared(runs []run) (bool, error) {
 
 // arriveLocked ends the batch: all replies of shared connections were received.
 func (h *handle) arriveLocked() {
-	h.ride.under, h.b.answered = false, len(h.b.owed)
+	h.ride.under = false
+	h.b.allAnswered()
 	h.wroteLocked(h.ride.Conn)
 }
 
