@@ -94,6 +94,27 @@ func TestACallOutlastsAClusterThatRefusesAllForAWhile(t *testing.T) {
 	}
 }
 
+// Of a slot that moves go-redis asks the new owner with every second try only, and is sent
+// there by the old one in between.
+func TestACallThatAskSendsOnOutlastsARefusalOfTheNewOwner(t *testing.T) {
+	bothWays(t, func(t *testing.T, shared int) {
+		inServers(t, 2, func(m *managed) {
+			m.asCluster(0, 2)
+			m.server(1).Handle("INCR", func(*testkit.FakeConn, []string) []byte { return []byte("-ASK 3300 10.0.0.2:6379\r\n") })
+			m.server(2).Handle("INCR", func(*testkit.FakeConn, []string) []byte { return []byte("-CLUSTERDOWN The cluster is down\r\n") })
+			time.AfterFunc(1900*time.Millisecond, func() { m.server(2).Handle("INCR", nil) })
+			d := newDriver(m.T, driver.Config{Dial: m.dial, Pool: pooler.Config{SharedConns: shared}})
+			o := &redis.ClusterOptions{Addrs: []string{"10.0.0.1:6379"}, MinRetryBackoff: -1}
+			c := redis.NewClusterClient(d.ClusterOptions(o))
+			if err := c.Incr(context.Background(), "{b}n").Err(); err != nil {
+				m.Error(err)
+			}
+			_ = c.Close()
+			time.Sleep(time.Second) // it may be about to look once more
+		})
+	})
+}
+
 // While a refusal isn't passed on it keeps no connection, and it is what its caller is told
 // whatever happens meanwhile.
 func TestARefusalThatIsHeldBackIsInNobodysWay(t *testing.T) {

@@ -378,6 +378,9 @@ func (b *batch) skip() {
 // that it could go on another connection.
 func (b *batch) again() bool { return b.all && b.sent == len(b.req) && !b.got }
 
+// isAsking reports whether what was sent begins with ASKING.
+func (b *batch) isAsking() bool { return len(b.owed) > 0 && b.owed[0].kind == asking }
+
 // replies is how many replies are to come.
 func (b *batch) replies() int {
 	n := 0

@@ -24,7 +24,7 @@ func (h *handle) Read(p []byte) (n int, err error) {
 	defer h.reading.Unlock()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	first := !h.b.got
+	first, answered := !h.b.got, h.b.answered
 	for n == 0 && err == nil {
 		n, err = h.readSome(p)
 	}
@@ -34,8 +34,13 @@ func (h *handle) Read(p []byte) (n int, err error) {
 	// Not before: the next step would have another connection dialed for the state
 	// that this one is in.
 	h.shake.arrive()
-	if t := h.client.Topology; first && t != nil && t.Moves() && refusedByCluster(p[:n]) {
-		h.sitOut()
+	if t := h.client.Topology; t != nil && t.Moves() {
+		switch asked := h.b.isAsking(); {
+		case asked && answered <= 1 && refusedByCluster(bytes.TrimPrefix(p[:n], okReply)):
+			h.sitOut(3 * refusalPause)
+		case first && refusedByCluster(p[:n]):
+			h.sitOut(refusalPause)
+		}
 	}
 	return n, err
 }
@@ -122,8 +127,11 @@ func (h *handle) receive(w way, p []byte, by time.Time) (int, error) {
 
 // refusalPause is how long a cluster's refusal isn't passed on, unless its reader has less
 // than twice the time: go-redis tries it MaxRedirects times, 8 by default, which is to be
-// longer than the 2 s for which a primary that has just started refuses writes.
+// longer than the 2 s for which a primary that has just started refuses writes. Where ASK has
+// led to it only every second try is of the refusal, so it is three times as long.
 const refusalPause = 250 * time.Millisecond
+
+var okReply = []byte("+OK\r\n")
 
 // refusedByCluster reports whether the replies begin with a cluster's refusal. That of a
 // transaction comes later, and go-redis doesn't try it again.
@@ -133,8 +141,7 @@ func refusedByCluster(replies []byte) bool {
 
 // sitOut lets time pass before a refusal is passed on. Its connection has gone back, unless
 // the handle keeps it or is owed more there: a pool of few would be full of those that wait.
-func (h *handle) sitOut() {
-	pause := refusalPause
+func (h *handle) sitOut(pause time.Duration) {
 	if h.readBy.fix(); !h.readBy.IsZero() {
 		pause = min(pause, time.Until(h.readBy.Time)/2)
 	}
