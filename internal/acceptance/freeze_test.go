@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -80,15 +81,22 @@ func TestAFrozenServerCostsTimeoutsAndNoConnections(t *testing.T) {
 				server := testkit.Start(t, testkit.Redis)
 				o := options
 				o.Addr = server.Addr
-				s := ourSide(t, driver.Config{Pool: pooler.Config{MaxOpenConns: sockets, SharedConns: shared}}, o)
+				var silences atomic.Int64
+				s := ourSide(t, driver.Config{Pool: pooler.Config{MaxOpenConns: sockets, SharedConns: shared, OnEvent: func(ev pooler.Event) {
+					if ev.Kind == pooler.EventSilent {
+						silences.Add(1)
+					}
+				}}}, o)
 				f := s.freeze(t, server, n)
 				f.log(t, s.name)
 				st := s.settled(t)
-				t.Logf("everpool  %d calls abandoned, closes %v", st.Abandoned, st.Closes)
+				t.Logf("everpool  %d calls abandoned, closes %v, silent %d times", st.Abandoned, st.Closes, silences.Load())
 				if n := f.wrong.Load(); n != 0 {
 					t.Errorf("%d replies belong to other calls", n)
 				}
-				limit := int64(2) // a probe each time that silence is noticed
+				// A probe each time that silence is noticed: a second one while the first
+				// isn't answered. On a busy machine the server may be silent once more.
+				limit := max(2, silences.Load())
 				if n < sockets && !f.alone {
 					limit++ // one for company: so many are under way at once for the first time
 				}
