@@ -104,6 +104,7 @@ func TestWaitFollowsTheWriteToItsSharedConnection(t *testing.T) {
 	s := ourSide(t, driver.Config{Pool: pooler.Config{MaxOpenConns: 4, WaitTimeout: -1}},
 		redis.Options{Addr: server.Addr, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second})
 	s.warm(t, 16)
+	early := s.stats(t).Dials
 	stop := make(chan struct{})
 	saw := new(split)
 	wg := s.driveSplit(t, stop, 16, saw)
@@ -160,8 +161,11 @@ func TestWaitFollowsTheWriteToItsSharedConnection(t *testing.T) {
 	if waits.Load() == 0 || gone.Load() != 0 || during == 0 {
 		t.Errorf("%d WAITs, %d refused, %d reads beside them; want 60, 0, some", waits.Load(), gone.Load(), during)
 	}
-	if silent := st.Closes[pooler.CloseSilence]; st.Dials > 4+silent { // as a slow machine may seem
-		t.Errorf("%d dials, %d connections closed as silent, want 4 more at most", st.Dials, silent)
+	// A slow machine may seem silent, and have dialed twice for the handshake: such a
+	// connection isn't in the session of the others, and makes room for one that is.
+	silent, room := st.Closes[pooler.CloseSilence], st.Closes[pooler.CloseRoom]
+	if st.Dials > 4+silent+room || room > early {
+		t.Errorf("%d dials, %d connections closed as silent, %d for room, of %d that were dialed first; want 4 more at most", st.Dials, silent, room, early)
 	}
 	saw.check(t, server.Do(t, "GET", "counter:"+s.name))
 }
