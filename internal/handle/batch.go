@@ -14,7 +14,8 @@ import (
 
 const (
 	// gatherUpTo is how many bytes of a request are gathered before they are
-	// sent, and kept to be sent again. What is larger streams through.
+	// sent, and kept to be sent again. What is larger streams through, uncopied
+	// from where an argument says that it will be.
 	gatherUpTo = 64 << 10
 
 	// gatherAtOnce is how much of a single Write is copied before it is looked
@@ -252,7 +253,7 @@ func (b *batch) due() (complete, part bool) {
 	if unfinished == 0 || b.scanned-b.sent >= gatherUpTo {
 		return true, false
 	}
-	part = unfinished >= gatherUpTo || b.partial
+	part = b.partial || int64(unfinished)+b.scan.BodyRemaining() >= gatherUpTo
 	return part, part
 }
 
