@@ -3,7 +3,9 @@ package driver_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"sync"
 	"testing"
 	"time"
 
@@ -11,6 +13,7 @@ import (
 
 	"github.com/everpool/everpool/driver"
 	"github.com/everpool/everpool/internal/testkit"
+	"github.com/everpool/everpool/pooler"
 )
 
 // A cluster client that is born while no node is up keeps to its callers' time, and serves the
@@ -118,4 +121,52 @@ func TestACallForEachMasterServesOnceTheyAreBack(t *testing.T) {
 		_ = rdb.Close()
 		time.Sleep(time.Minute) // it may be dialing still
 	})
+}
+
+// What is asked of one member of a cluster, which is silent, waits for its answer there, as on a
+// socket, whoever has its slots by then: nobody else can give it.
+func TestWhatIsAskedOfOneMemberWaitsForItThoughItWasDeposed(t *testing.T) {
+	bothWays(t, func(t *testing.T, shared int) {
+		inServers(t, 2, func(m *managed) {
+			m.asCluster(0)
+			d := newDriver(m.T, driver.Config{Logger: slog.New(slog.DiscardHandler), Dial: m.dial, Pool: pooler.Config{SharedConns: shared}})
+			rdb := redis.NewClusterClient(d.ClusterOptions(&redis.ClusterOptions{Addrs: []string{"10.0.0.1:6379", "10.0.0.2:6379"}}))
+			var member *redis.Client
+			_ = rdb.ForEachMaster(m.Context(), func(_ context.Context, c *redis.Client) error {
+				if c.Options().Addr == "10.0.0.1:6379" {
+					member = c
+				}
+				return nil
+			})
+			var wg sync.WaitGroup
+			for range 10 { // go-redis has handles enough for all its tries
+				wg.Go(func() {
+					if err := member.Ping(m.Context()).Err(); err != nil {
+						m.Error(err)
+					}
+				})
+			}
+			wg.Wait()
+			m.server(1).Freeze(true)
+			m.deposed(2)
+			time.AfterFunc(2*time.Second, func() { m.server(1).Freeze(false) })
+			_ = rdb.Set(m.Context(), "b", 1, 0).Err() // it waits for the other one, if it has to
+			began := time.Now()
+			if err := member.Ping(m.Context()).Err(); err != nil {
+				m.Errorf("%v after %s", err, time.Since(began))
+			}
+			_ = rdb.Close()
+			time.Sleep(time.Minute) // it may be dialing still
+		})
+	})
+}
+
+// deposed has the servers say that the last one of those has all slots.
+func (m *managed) deposed(last int) {
+	host := fmt.Sprintf("10.0.0.%d", last)
+	slots := testkit.ReplyArray(testkit.ReplyArray(testkit.ReplyInt(0), testkit.ReplyInt(16383),
+		testkit.ReplyArray(testkit.ReplyBulk(host), testkit.ReplyInt(6379), testkit.ReplyBulk(fmt.Sprintf("%040d", last)))))
+	for _, f := range m.servers {
+		f.Handle("CLUSTER", func(*testkit.FakeConn, []string) []byte { return slots })
+	}
 }

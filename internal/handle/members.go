@@ -28,6 +28,13 @@ func (h *handle) isForThisMember() bool {
 	return h.b.any(subscribes) || callers.Include(callers.PubSubConn) || callers.Include(callers.ClientProcess)
 }
 
+// isForThisSilentOne reports whether the request is of the client of a member that is only silent,
+// which may be slow. A subscription goes to the heir.
+func (h *handle) isForThisSilentOne(slot int) bool {
+	return slot == -1 && h.client.Topology != nil && h.node.Pool.Serves() && !h.subscribesLocked() &&
+		!callers.Include(callers.PubSubConn) && h.isForThisMember()
+}
+
 // awaitMember awaits a member of a cluster that is away for about as long as go-redis's own
 // dials try. Where another one is well first that could be asked, this one is awaited as long
 // again: they may be back together, and go-redis asks each but once. It returns the deadline
