@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -225,5 +226,32 @@ func TestPushesThatComeWithAReplyAreReadWithIt(t *testing.T) {
 				t.Errorf("%q, %v", buf[:n], err)
 			}
 		}
+	})
+}
+
+// A reply may have values inside each other as deep as it likes, as a script's may, and is no
+// reason to close the connection that others share.
+func TestADeepReplyIsAReply(t *testing.T) {
+	const depth = 500
+	bothWays(t, func(t *testing.T, shared int) {
+		inLab(t, driver.Config{Pool: pooler.Config{SharedConns: shared}}, func(t *lab) {
+			t.f.Handle("EVAL", func(*testkit.FakeConn, []string) []byte { return []byte(strings.Repeat("*1\r\n", depth) + ":7\r\n") })
+			rdb := t.client()
+			for range 3 {
+				v, err := rdb.Eval(t.Context(), "return deep", nil).Result()
+				if err != nil {
+					t.Fatal(err)
+				}
+				for range depth {
+					v = v.([]any)[0]
+				}
+				if v != int64(7) {
+					t.Errorf("%v inside", v)
+				}
+			}
+			if s := t.stats(); s.Dials != 1 || s.Closes[pooler.CloseProtocol] != 0 {
+				t.Errorf("%d dials, closes %v", s.Dials, s.Closes)
+			}
+		})
 	})
 }

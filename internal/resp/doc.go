@@ -41,6 +41,6 @@
 // # Limits
 //
 // Bulk strings of 512 MiB, 1<<26 elements in an aggregate of a reply (a pair is
-// two), 128 aggregates inside each other, 512 MiB in a line, 1<<24 arguments in
-// a request. [Error.Limit] tells these apart from malformed input.
+// two), 512 MiB in a line, 1<<24 arguments in a request. [Error.Limit] tells these
+// apart from malformed input.
 package resp

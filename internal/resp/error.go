@@ -6,7 +6,6 @@ import "fmt"
 const (
 	maxBulk     = 512 << 20 // of one bulk string: proto-max-bulk-len's default
 	maxElements = 1 << 26   // of one aggregate in a reply, a pair being two
-	maxDepth    = 128       // of aggregates inside each other, attributes included
 	maxLine     = maxBulk   // of a line that isn't a length, without type byte and CRLF
 	maxNumber   = 29        // of an integer or length line: 32 bytes with type byte and CRLF
 	maxCount    = 1 << 24   // of arguments in a request
@@ -17,7 +16,7 @@ const (
 type Error struct {
 	Offset int64  // of the first wrong byte, since the scanner was made or Reset
 	Reason string // constant text, but for a quoted type byte
-	Limit  bool   // well-formed so far, but too long, too many or too deep
+	Limit  bool   // well-formed so far, but too long or too many
 }
 
 // Error returns the reason, and not the offset: the texts of the same mistake are
@@ -52,7 +51,6 @@ const (
 	nestedAttribute
 	lineTooLong
 	tooManyElements
-	tooDeep
 
 	// Requests.
 	inlineCommand
@@ -88,7 +86,6 @@ var reasons = [...]struct {
 	nestedAttribute: {text: "attribute inside an attribute"},
 	lineTooLong:     {text: "line longer than 512 MiB", limit: true},
 	tooManyElements: {text: "aggregate of more than 1<<26 elements", limit: true},
-	tooDeep:         {text: "more than 128 aggregates inside each other", limit: true},
 
 	inlineCommand:    {text: "inline command"},
 	emptyLine:        {text: "empty inline command gets no reply"},

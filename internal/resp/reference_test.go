@@ -160,7 +160,6 @@ func (r *reference) value(depth int, inAttribute bool) byte {
 		}
 	case '*', '~', '>':
 		r.must(c != '>' || depth == 0)
-		r.mayBe(depth < 128)
 		n := r.length(c == '*', 1<<26)
 		if n < 0 {
 			return '_'
@@ -170,7 +169,6 @@ func (r *reference) value(depth int, inAttribute bool) byte {
 		}
 	case '%', '|':
 		r.must(c == '%' || !inAttribute)
-		r.mayBe(depth < 128)
 		for range r.length(false, 1<<25) {
 			key := r.value(depth+1, inAttribute || c == '|')
 			r.oddKey = r.oddKey || key == '_' || key == '-' || key == '!'

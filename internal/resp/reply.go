@@ -44,10 +44,10 @@ type ReplyScanner struct {
 	state  state
 	typ    byte // of the value being read
 	kind   byte
-	within bool            // a frame has begun and not ended
-	depth  uint8           // open aggregates
-	attr   uint8           // depth of the open attribute, 0: none is open
-	left   [maxDepth]int32 // values still to come, per open aggregate
+	within bool  // a frame has begun and not ended
+	inside bool  // its aggregate is open
+	left   int64 // values of the frame that are still to come, those of an open attribute too
+	attr   int64 // how many of those come after the open attribute's; 0: none is open
 }
 
 // Scan consumes the bytes of p up to and including the end of the current
@@ -219,10 +219,12 @@ func (s *ReplyScanner) begin(c byte) reason {
 	default:
 		return badReplyType
 	}
-	if s.depth == 0 {
+	if !s.within {
+		s.within, s.left = true, 1
+	}
+	if s.isTop() {
 		s.kind = c
 	}
-	s.within = true
 	s.typ, s.state, s.line, s.num = c, next, 0, 0
 	return fine
 }
@@ -232,17 +234,18 @@ func (s *ReplyScanner) mayOpen(c byte) reason {
 	switch {
 	case isBulk(c):
 		return fine
-	case c == '>' && s.depth > 0:
+	case c == '>' && !s.isTop():
 		return nestedPush
 	case c == '|' && s.attr > 0:
 		// No server sends it, and go-redis skips attributes by a routine that
 		// would take the inner one for a value and lose its place.
 		return nestedAttribute
-	case s.depth == maxDepth:
-		return tooDeep
 	}
 	return fine
 }
+
+// isTop reports whether what comes next is the reply itself, or an attribute before it.
+func (s *ReplyScanner) isTop() bool { return !s.inside && s.attr == 0 }
 
 // text consumes a line up to and including its CR.
 func (s *ReplyScanner) text(p []byte) (int, reason) {
@@ -327,19 +330,21 @@ func (s *ReplyScanner) open() bool {
 		s.skipBody(0)
 		return false
 	}
-	if s.num == 0 {
-		if s.typ == '|' {
-			s.state = atType // the value that it belongs to is still to come
-			return false
-		}
-		return s.complete()
-	}
-	s.left[s.depth] = int32(elements(s.typ, s.num))
-	s.depth++
-	if s.typ == '|' {
-		s.attr = s.depth
-	}
+	n := elements(s.typ, s.num)
 	s.state = atType
+	switch {
+	case s.typ == '|': // no value: the one that it belongs to is still to come
+		if n > 0 {
+			s.attr = s.left
+			s.left += n
+		}
+		return false
+	case n == 0:
+		return s.complete()
+	case s.attr == 0:
+		s.inside = true
+	}
+	s.left += n - 1
 	return false
 }
 
@@ -350,22 +355,18 @@ func (s *ReplyScanner) skipBody(n int64) {
 	}
 }
 
-// complete is called when a value has ended. It closes the aggregates that end
-// with it, and reports whether the top-level reply does.
+// complete is called when a value without others in it has ended. It reports whether the
+// top-level reply ends with it.
 func (s *ReplyScanner) complete() bool {
 	s.state = atType
-	for s.depth > 0 {
-		top := s.depth - 1
-		if s.left[top]--; s.left[top] > 0 {
-			return false
-		}
-		s.depth = top
-		if s.attr > top {
-			s.attr = 0
-			return false // an attribute isn't a value: its reply is still to come
-		}
+	s.left--
+	if s.left == s.attr {
+		s.attr = 0
 	}
-	s.within = false
+	if s.left > 0 {
+		return false
+	}
+	s.within, s.inside = false, false
 	return true
 }
 
