@@ -159,3 +159,65 @@ func TestAClusterIsAskedAgainForLongerThanItRefuses(t *testing.T) {
 		}
 	}
 }
+
+// A refusal that is held back is passed on when the caller's context is over: the call ends with
+// that.
+func TestACancelledCallDoesNotWaitForARefusal(t *testing.T) {
+	const after = 60 * time.Millisecond
+	refuse := func(*testkit.FakeConn, []string) []byte { return []byte("-CLUSTERDOWN The cluster is down\r\n") }
+	for name, call := range map[string]func(ctx context.Context, c *redis.ClusterClient) error{
+		"a command": func(ctx context.Context, c *redis.ClusterClient) error { return c.Incr(ctx, "{b}n").Err() },
+		"after ASK": func(ctx context.Context, c *redis.ClusterClient) error { return c.Set(ctx, "{b}", 1, 0).Err() },
+		"a pipeline": func(ctx context.Context, c *redis.ClusterClient) error {
+			_, err := c.Pipelined(ctx, func(p redis.Pipeliner) error {
+				p.Incr(ctx, "{b}n")
+				p.Incr(ctx, "{b}m")
+				return nil
+			})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bothWays(t, func(t *testing.T, shared int) {
+				inServers(t, 2, func(m *managed) {
+					m.asCluster(0, 2)
+					m.server(1).Handle("SET", func(*testkit.FakeConn, []string) []byte { return []byte("-ASK 3300 10.0.0.2:6379\r\n") })
+					m.server(1).Handle("INCR", refuse)
+					m.server(2).Handle("SET", refuse)
+					d := newDriver(m.T, driver.Config{Dial: m.dial, Pool: pooler.Config{SharedConns: shared}})
+					c := redis.NewClusterClient(d.ClusterOptions(&redis.ClusterOptions{Addrs: []string{"10.0.0.1:6379"}}))
+					for range 3 {
+						ctx, cancel := context.WithCancel(m.Context())
+						began := time.Now()
+						time.AfterFunc(after, cancel)
+						if err := call(ctx, c); !errors.Is(err, context.Canceled) || time.Since(began) != after {
+							m.Errorf("%v after %s, want %s", err, time.Since(began), after)
+						}
+					}
+					m.server(1).Handle("INCR", nil)
+					if err := c.Incr(m.Context(), "{b}n").Err(); err != nil { // the handles are whole
+						m.Error(err)
+					}
+					_ = c.Close()
+					time.Sleep(time.Second) // it may be about to look once more
+				})
+			})
+		})
+	}
+}
+
+// A replica that has lost its slots refuses reads that another node serves: go-redis asks that
+// one next, and need not wait for it.
+func TestARefusalOfAReplicaThatHasLostItsSlotsIsPassedOnAtOnce(t *testing.T) {
+	inShard(t, []string{primary, replica}, func(s *shard) {
+		rdb := s.client(&redis.ClusterOptions{ReadOnly: true, MinRetryBackoff: -1})
+		s.nodes[replica].Handle("GET", func(*testkit.FakeConn, []string) []byte { return []byte("-CLUSTERDOWN Hash slot not served\r\n") })
+		for range 3 {
+			began := time.Now()
+			by, err := rdb.Get(s.Context(), "k").Result()
+			if err != nil || by != primary || time.Since(began) != 0 {
+				s.Errorf("%q, %v after %s", by, err, time.Since(began))
+			}
+		}
+	})
+}

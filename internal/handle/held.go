@@ -162,11 +162,15 @@ func (h *handle) giveUpHeld(of *callerContext) bool {
 // answer reports whether the clients tell contexts.
 func (s *Courses) answer() bool { return s != nil && s.answers.Load() }
 
-// knowCaller notes the context of the batch that waits.
+// knowCaller notes the context of the batch that waits, or whose refusal does.
 func (h *handle) knowCaller(ctx context.Context, ofConn bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.held.holding == toAwait && ctx.Done() != nil {
+	switch {
+	case ctx.Done() == nil:
+	case h.refusal != nil:
+		h.refusal.of = ctx
+	case h.held.holding == toAwait:
 		h.held.of = &callerContext{ctx, ofConn && h.batches > 1}
 	}
 }

@@ -86,6 +86,8 @@ type Topology interface {
 	Forlorn() bool
 	// Owner returns the address of the slot's primary, "" if none is known.
 	Owner(slot int) string
+	// IsReplica reports whether the address is known to be a replica's.
+	IsReplica(addr string) bool
 	// StandIn returns a replica that answers for the slot of that primary, or "". It
 	// doesn't block.
 	StandIn(addr string, slot int) string

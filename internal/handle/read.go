@@ -1,7 +1,6 @@
 package handle
 
 import (
-	"bytes"
 	"errors"
 	"os"
 	"slices"
@@ -34,13 +33,8 @@ func (h *handle) Read(p []byte) (n int, err error) {
 	// Not before: the next step would have another connection dialed for the state
 	// that this one is in.
 	h.shake.arrive()
-	if t := h.client.Topology; t != nil && t.Moves() {
-		switch asked := h.b.isAsking(); {
-		case asked && answered <= 1 && refusedByCluster(bytes.TrimPrefix(p[:n], okReply)):
-			h.sitOut(3 * refusalPause)
-		case first && refusedByCluster(p[:n]):
-			h.sitOut(refusalPause)
-		}
+	if pause := h.pauseOfLocked(p[:n], first, answered); pause > 0 {
+		return h.holdBack(p, n, pause)
 	}
 	return n, err
 }
@@ -50,7 +44,9 @@ func (h *handle) readSome(p []byte) (n int, err error) {
 	passed := h.readBy.fix()
 	h.tellCourseLocked()
 	switch {
-	case passed:
+	case h.refusal != nil:
+		return 0, h.passOn()
+	case passed && !(h.b.got && h.b.unanswered()):
 		return 0, h.lateLocked() // as on a socket, whatever has come
 	case h.b.hasOut():
 		n = copy(p, h.b.out[h.b.outRead:])
@@ -123,29 +119,6 @@ func (h *handle) receive(w way, p []byte, by time.Time) (int, error) {
 	}
 	ran, why := w.lost(err)
 	return 0, h.lost(why, ran || h.b.got)
-}
-
-// refusalPause is how long a cluster's refusal isn't passed on, unless its reader has less
-// than twice the time: go-redis tries it MaxRedirects times, 8 by default, which is to be
-// longer than the 2 s for which a primary that has just started refuses writes. Where ASK has
-// led to it only every second try is of the refusal, so it is three times as long.
-const refusalPause = 250 * time.Millisecond
-
-var okReply = []byte("+OK\r\n")
-
-// refusedByCluster reports whether the replies begin with a cluster's refusal. That of a
-// transaction comes later, and go-redis doesn't try it again.
-func refusedByCluster(replies []byte) bool {
-	return bytes.HasPrefix(replies, []byte("-CLUSTERDOWN "))
-}
-
-// sitOut lets time pass before a refusal is passed on. Its connection has gone back, unless
-// the handle keeps it or is owed more there: a pool of few would be full of those that wait.
-func (h *handle) sitOut(pause time.Duration) {
-	if h.readBy.fix(); !h.readBy.IsZero() {
-		pause = min(pause, time.Until(h.readBy.Time)/2)
-	}
-	_ = h.wait(nil, time.Now().Add(pause))
 }
 
 // noteRepliesLocked takes note of p[:n], and of whole replies, and pushes that are passed

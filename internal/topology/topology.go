@@ -532,6 +532,12 @@ func (t *Topology) Owner(slot int) string {
 	return ""
 }
 
+// IsReplica reports whether the address is known to be a replica's. See [handle.Topology].
+func (t *Topology) IsReplica(addr string) bool {
+	v := t.view.Load()
+	return v != nil && v.knows(addr) && !v.owns(addr)
+}
+
 // Borrow returns what another node has answered to the command in the same state, and
 // whether that doesn't know it; nil, if none has. See [handle.Topology].
 func (t *Topology) Borrow(to *session.Memory, key string, frame []byte, who *session.Identity) (reply []byte, refused bool) {
