@@ -354,3 +354,39 @@ func TestAWriteLeavesForItsLargeReply(t *testing.T) {
 		}
 	})
 }
+
+// stalling is a writer whose first Write takes longer than a reply may.
+type stalling struct {
+	strings.Builder
+	stall time.Duration
+}
+
+func (w *stalling) Write(p []byte) (int, error) {
+	time.Sleep(w.stall)
+	w.stall = 0
+	return w.Builder.Write(p)
+}
+
+// What has come of a reply that its caller has begun to take is there for it when its time is
+// over, as in go-redis's own buffer on the stock pool, whose handles here have a small one.
+func TestTheRestOfAReplyThatHasComeCanBeTakenLate(t *testing.T) {
+	bothWays(t, func(t *testing.T, shared int) {
+		inLab(t, driver.Config{Pool: pooler.Config{SharedConns: shared}}, func(t *lab) {
+			rdb := redis.NewClient(t.d.Options(&redis.Options{Addr: labAddr, ReadTimeout: time.Second}))
+			defer rdb.Close()
+			for _, size := range []int{500, 10_000, 30_000} {
+				value := strings.Repeat("x", size)
+				if err := rdb.Set(t.Context(), "k", value, 0).Err(); err != nil {
+					t.Fatal(err)
+				}
+				w := &stalling{stall: 1500 * time.Millisecond}
+				if err := rdb.DoRawWriteTo(t.Context(), w, "GET", "k").Err(); err != nil || !strings.Contains(w.String(), value) {
+					t.Errorf("%d bytes: %d were written, %v", size, w.Len(), err)
+				}
+				if v, err := rdb.Get(t.Context(), "k").Result(); err != nil || v != value {
+					t.Errorf("the next reply: %d bytes, %v", len(v), err)
+				}
+			}
+		})
+	})
+}
