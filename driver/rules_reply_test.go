@@ -229,10 +229,10 @@ func TestPushesThatComeWithAReplyAreReadWithIt(t *testing.T) {
 	})
 }
 
-// A reply may have values inside each other as deep as it likes, as a script's may, and is no
-// reason to close the connection that others share.
+// A reply may have values inside each other as deep as a script's may, and is no reason to
+// close the connection that others share.
 func TestADeepReplyIsAReply(t *testing.T) {
-	const depth = 500
+	const depth = 8000
 	bothWays(t, func(t *testing.T, shared int) {
 		inLab(t, driver.Config{Pool: pooler.Config{SharedConns: shared}}, func(t *lab) {
 			t.f.Handle("EVAL", func(*testkit.FakeConn, []string) []byte { return []byte(strings.Repeat("*1\r\n", depth) + ":7\r\n") })

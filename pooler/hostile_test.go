@@ -22,6 +22,7 @@ var hostile = map[string]string{
 	"array too long":        "*2147483647\r\n",
 	"array length no digit": "*x\r\n",
 	"bulk without its end":  "$3\r\nabcde",
+	"nested too deep":       strings.Repeat("*1\r\n", 10_001),
 	"LF only":               "+OK\n+OK\n",
 	"streamed type":         "*?\r\n",
 	"attribute, then push":  "|1\r\n+a\r\n+b\r\n>1\r\n+x\r\n",

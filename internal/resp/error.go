@@ -6,6 +6,7 @@ import "fmt"
 const (
 	maxBulk     = 512 << 20 // of one bulk string: proto-max-bulk-len's default
 	maxElements = 1 << 26   // of one aggregate in a reply, a pair being two
+	maxDepth    = 10_000    // of aggregates inside each other, attributes included
 	maxLine     = maxBulk   // of a line that isn't a length, without type byte and CRLF
 	maxNumber   = 29        // of an integer or length line: 32 bytes with type byte and CRLF
 	maxCount    = 1 << 24   // of arguments in a request
@@ -16,7 +17,7 @@ const (
 type Error struct {
 	Offset int64  // of the first wrong byte, since the scanner was made or Reset
 	Reason string // constant text, but for a quoted type byte
-	Limit  bool   // well-formed so far, but too long or too many
+	Limit  bool   // well-formed so far, but too long, too many or too deep
 }
 
 // Error returns the reason, and not the offset: the texts of the same mistake are
@@ -51,6 +52,7 @@ const (
 	nestedAttribute
 	lineTooLong
 	tooManyElements
+	tooDeep
 
 	// Requests.
 	inlineCommand
@@ -86,6 +88,7 @@ var reasons = [...]struct {
 	nestedAttribute: {text: "attribute inside an attribute"},
 	lineTooLong:     {text: "line longer than 512 MiB", limit: true},
 	tooManyElements: {text: "aggregate of more than 1<<26 elements", limit: true},
+	tooDeep:         {text: "more than 10,000 aggregates inside each other", limit: true},
 
 	inlineCommand:    {text: "inline command"},
 	emptyLine:        {text: "empty inline command gets no reply"},

@@ -160,6 +160,7 @@ func (r *reference) value(depth int, inAttribute bool) byte {
 		}
 	case '*', '~', '>':
 		r.must(c != '>' || depth == 0)
+		r.mayBe(depth < 10_000)
 		n := r.length(c == '*', 1<<26)
 		if n < 0 {
 			return '_'
@@ -169,6 +170,7 @@ func (r *reference) value(depth int, inAttribute bool) byte {
 		}
 	case '%', '|':
 		r.must(c == '%' || !inAttribute)
+		r.mayBe(depth < 10_000)
 		for range r.length(false, 1<<25) {
 			key := r.value(depth+1, inAttribute || c == '|')
 			r.oddKey = r.oddKey || key == '_' || key == '-' || key == '!'

@@ -44,11 +44,14 @@ type ReplyScanner struct {
 	state  state
 	typ    byte // of the value being read
 	kind   byte
-	within bool  // a frame has begun and not ended
-	inside bool  // its aggregate is open
-	left   int64 // values of the frame that are still to come, those of an open attribute too
-	attr   int64 // how many of those come after the open attribute's; 0: none is open
+	within bool    // a frame has begun and not ended
+	attr   int     // depth of the open attribute, 0: none is open
+	left   []int32 // values still to come, per open aggregate
 }
+
+// keepDepth is for how many aggregates inside each other a scanner keeps memory. More come
+// of scripts at most.
+const keepDepth = 64
 
 // Scan consumes the bytes of p up to and including the end of the current
 // top-level reply. It returns how many it consumed and whether the reply ended
@@ -219,12 +222,10 @@ func (s *ReplyScanner) begin(c byte) reason {
 	default:
 		return badReplyType
 	}
-	if !s.within {
-		s.within, s.left = true, 1
-	}
-	if s.isTop() {
+	if len(s.left) == 0 {
 		s.kind = c
 	}
+	s.within = true
 	s.typ, s.state, s.line, s.num = c, next, 0, 0
 	return fine
 }
@@ -234,18 +235,17 @@ func (s *ReplyScanner) mayOpen(c byte) reason {
 	switch {
 	case isBulk(c):
 		return fine
-	case c == '>' && !s.isTop():
+	case c == '>' && len(s.left) > 0:
 		return nestedPush
 	case c == '|' && s.attr > 0:
 		// No server sends it, and go-redis skips attributes by a routine that
 		// would take the inner one for a value and lose its place.
 		return nestedAttribute
+	case len(s.left) == maxDepth:
+		return tooDeep
 	}
 	return fine
 }
-
-// isTop reports whether what comes next is the reply itself, or an attribute before it.
-func (s *ReplyScanner) isTop() bool { return !s.inside && s.attr == 0 }
 
 // text consumes a line up to and including its CR.
 func (s *ReplyScanner) text(p []byte) (int, reason) {
@@ -330,21 +330,18 @@ func (s *ReplyScanner) open() bool {
 		s.skipBody(0)
 		return false
 	}
-	n := elements(s.typ, s.num)
-	s.state = atType
-	switch {
-	case s.typ == '|': // no value: the one that it belongs to is still to come
-		if n > 0 {
-			s.attr = s.left
-			s.left += n
+	if s.num == 0 {
+		if s.typ == '|' {
+			s.state = atType // the value that it belongs to is still to come
+			return false
 		}
-		return false
-	case n == 0:
 		return s.complete()
-	case s.attr == 0:
-		s.inside = true
 	}
-	s.left += n - 1
+	s.left = append(s.left, int32(elements(s.typ, s.num)))
+	if s.typ == '|' {
+		s.attr = len(s.left)
+	}
+	s.state = atType
 	return false
 }
 
@@ -355,18 +352,25 @@ func (s *ReplyScanner) skipBody(n int64) {
 	}
 }
 
-// complete is called when a value without others in it has ended. It reports whether the
-// top-level reply ends with it.
+// complete is called when a value has ended. It closes the aggregates that end
+// with it, and reports whether the top-level reply does.
 func (s *ReplyScanner) complete() bool {
 	s.state = atType
-	s.left--
-	if s.left == s.attr {
-		s.attr = 0
+	for len(s.left) > 0 {
+		top := len(s.left) - 1
+		if s.left[top]--; s.left[top] > 0 {
+			return false
+		}
+		s.left = s.left[:top]
+		if s.attr > top {
+			s.attr = 0
+			return false // an attribute isn't a value: its reply is still to come
+		}
 	}
-	if s.left > 0 {
-		return false
+	s.within = false
+	if cap(s.left) > keepDepth {
+		s.left = nil
 	}
-	s.within, s.inside = false, false
 	return true
 }
 

@@ -200,7 +200,9 @@ func TestRepliesBeyondALimitFailAtTheByteThatExceedsIt(t *testing.T) {
 	const (
 		tooLong = "bulk string longer than 512 MiB"
 		tooMany = "aggregate of more than 1<<26 elements"
+		tooDeep = "more than 10,000 aggregates inside each other"
 		number  = "number line longer than 32 bytes"
+		attr    = "|1\r\n+a\r\n"
 	)
 	for _, tt := range []struct {
 		name   string
@@ -218,6 +220,10 @@ func TestRepliesBeyondALimitFailAtTheByteThatExceedsIt(t *testing.T) {
 		{"attribute", "|33554433\r\n", 8, tooMany},
 		{"integer", ":" + strings.Repeat("0", 30), 30, number},
 		{"zeros", "$" + strings.Repeat("0", 30), 30, number},
+		{"depth", strings.Repeat("*1\r\n", 10_001), 40_000, tooDeep},
+		{"depth of an empty array", strings.Repeat("*1\r\n", 10_000) + "*0\r\n", 40_000, tooDeep},
+		{"depth of an attribute", strings.Repeat("~1\r\n", 10_000) + attr, 40_000, tooDeep},
+		{"depth in an attribute", attr + strings.Repeat("*1\r\n", 10_000), 40_004, tooDeep},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			checkReplyError(t, tt.stream, resp.Error{Offset: tt.offset, Reason: tt.reason, Limit: true})
@@ -227,12 +233,12 @@ func TestRepliesBeyondALimitFailAtTheByteThatExceedsIt(t *testing.T) {
 
 func TestRepliesAtALimitPass(t *testing.T) {
 	long := strings.Repeat("9", 200_000) // lines, unlike numbers, have the limit of bulk strings
-	const depth = 100_000                // has no limit
-	deep := strings.Repeat("*1\r\n", depth)
+	const depth = 10_000
+	deep := strings.Repeat("*1\r\n", depth-1)
 	for _, reply := range []string{
 		"+" + long + "\r\n", "-" + long + "\r\n", "(" + long + "\r\n", "," + long + "\r\n",
 		":" + strings.Repeat("0", 29) + "\r\n", "$" + strings.Repeat("0", 29) + "\r\n\r\n",
-		deep + ":1\r\n", deep + "$-1\r\n", deep + "*0\r\n", deep + "|1\r\n:1\r\n:1\r\n*1\r\n:1\r\n",
+		"*1\r\n" + deep + ":1\r\n", "*1\r\n" + deep + "$-1\r\n", deep + "*0\r\n", deep + "|1\r\n:1\r\n:1\r\n*1\r\n:1\r\n",
 		strings.Repeat("*2\r\n", depth) + strings.Repeat(":1\r\n", depth+1), strings.Repeat("%1\r\n:1\r\n", depth) + "_\r\n",
 	} {
 		want := outcome{Ends: []int{len(reply)}, Kinds: reply[:1]}
