@@ -379,9 +379,13 @@ func TestTheRestOfAReplyThatHasComeCanBeTakenLate(t *testing.T) {
 				if err := rdb.Set(t.Context(), "k", value, 0).Err(); err != nil {
 					t.Fatal(err)
 				}
-				w := &stalling{stall: 1500 * time.Millisecond}
+				const stall = 1500 * time.Millisecond
+				w, began := &stalling{stall: stall}, time.Now()
 				if err := rdb.DoRawWriteTo(t.Context(), w, "GET", "k").Err(); err != nil || !strings.Contains(w.String(), value) {
 					t.Errorf("%d bytes: %d were written, %v", size, w.Len(), err)
+				}
+				if took := time.Since(began); took != stall {
+					t.Errorf("%d bytes took %s", size, took)
 				}
 				if v, err := rdb.Get(t.Context(), "k").Result(); err != nil || v != value {
 					t.Errorf("the next reply: %d bytes, %v", len(v), err)

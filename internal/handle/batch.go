@@ -84,7 +84,8 @@ type progress struct {
 	told     wiring.Course // of what it has gone through
 	shaking  bool          // it is part of go-redis's handshake
 
-	redirected bool // what comes is inside a transaction that was sent elsewhere
+	redirected bool     // what comes is inside a transaction that was sent elsewhere
+	refusal    *refusal // what isn't passed on yet; nil: nothing
 }
 
 // init makes an empty batch.
@@ -108,7 +109,7 @@ func (b *batch) begin() {
 
 // idle reports whether nothing is under way.
 func (b *batch) idle() bool {
-	return !b.unanswered() && len(b.plan) == 0 && !b.partial && b.sent == len(b.req) && !b.hasOut()
+	return !b.unanswered() && len(b.plan) == 0 && !b.partial && b.sent == len(b.req) && !b.hasOut() && b.refusal == nil
 }
 
 // push puts a push of the handle's own in front of the replies.

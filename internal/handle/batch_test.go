@@ -220,3 +220,19 @@ func TestABatchThatIsOverGivesBackWhatIsLent(t *testing.T) {
 		}
 	}
 }
+
+// The next caller would take it for the answer to its own request.
+func TestABatchIsNotOverWhileARefusalIsHeldBack(t *testing.T) {
+	b := &sentRead(t).b
+	b.allAnswered()
+	if !b.idle() {
+		t.Fatal("it isn't over though all is answered")
+	}
+	b.refusal = new(refusal)
+	if b.idle() {
+		t.Error("it is over with a refusal to be passed on")
+	}
+	if b.begin(); !b.idle() {
+		t.Error("the next one begins with the refusal")
+	}
+}

@@ -35,14 +35,13 @@ type handle struct {
 
 	mu sync.Mutex
 	ending
-	down      error    // what the first request that needs the node is told; nil: nothing is known
-	stale     bool     // the batch is an earlier caller's, if it isn't over
-	sending   bool     // something is being sent; the lease stays meanwhile
-	receiving bool     // something is being received; the lease stays meanwhile
-	held      held     // what Write has accepted unsent
-	refusal   *refusal // what isn't passed on yet; nil: nothing
-	batches   int      // begun since go-redis has given the handle to its caller, the handshake excluded
-	b         batch    // under way
+	down      error // what the first request that needs the node is told; nil: nothing is known
+	stale     bool  // the batch is an earlier caller's, if it isn't over
+	sending   bool  // something is being sent; the lease stays meanwhile
+	receiving bool  // something is being received; the lease stays meanwhile
+	held      held  // what Write has accepted unsent
+	batches   int   // begun since go-redis has given the handle to its caller, the handshake excluded
+	b         batch // under way
 	shake     handshake
 	carried   carried      // by the lease
 	lease     *pooler.Conn // nil: none

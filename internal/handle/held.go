@@ -168,8 +168,8 @@ func (h *handle) knowCaller(ctx context.Context, ofConn bool) {
 	defer h.mu.Unlock()
 	switch {
 	case ctx.Done() == nil:
-	case h.refusal != nil:
-		h.refusal.of = ctx
+	case h.b.refusal != nil:
+		h.b.refusal.of = ctx
 	case h.held.holding == toAwait:
 		h.held.of = &callerContext{ctx, ofConn && h.batches > 1}
 	}

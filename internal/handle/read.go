@@ -44,7 +44,7 @@ func (h *handle) readSome(p []byte) (n int, err error) {
 	passed := h.readBy.fix()
 	h.tellCourseLocked()
 	switch {
-	case h.refusal != nil:
+	case h.b.refusal != nil:
 		return 0, h.passOn()
 	case passed && !(h.b.got && h.b.unanswered()):
 		return 0, h.lateLocked() // as on a socket, whatever has come

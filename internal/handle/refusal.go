@@ -64,23 +64,23 @@ func (h *handle) holdBack(p []byte, n int, pause time.Duration) (int, error) {
 		pause = min(pause, time.Until(h.readBy.Time)/2)
 	}
 	until := time.Now().Add(pause)
-	if !h.client.Courses.answer() || h.client.Tracks || !h.readsPushesLocked() {
+	if !h.client.Courses.answer() || h.client.Tracks || !h.readsPushesLocked() || len(p) < len(askForContext) {
 		_ = h.wait(nil, until)
 		return n, nil
 	}
-	h.refusal = &refusal{replies: bytes.Clone(p[:n]), until: until}
+	h.b.refusal = &refusal{replies: bytes.Clone(p[:n]), until: until}
 	return copy(p, askForContext), nil
 }
 
 // passOn passes the refusal on, whatever has happened meanwhile.
 func (h *handle) passOn() error {
-	r := h.refusal
+	r := h.b.refusal
 	var over <-chan struct{}
 	if r.of != nil {
 		over = r.of.Done()
 	}
 	_ = h.wait(over, r.until)
 	h.b.out = append(h.b.out, r.replies...)
-	h.refusal = nil
+	h.b.refusal = nil
 	return nil
 }
