@@ -263,6 +263,16 @@ func (l *lane) lead(r *Rider) {
 	}
 }
 
+// succeed has r lead, which was about to be parked when the last leader went: unless that one
+// has left it what it came for, or it must go. There may be nothing more to be read.
+func (l *lane) succeed(r *Rider) {
+	if r.toTheLead(); r.hasEnough() {
+		l.stepDown(r)
+		return
+	}
+	l.lead(r)
+}
+
 // isOneOfFew reports whether the leader, which is alone here while there are others on
 // other lanes, had better let one of them run before it reads: its reply is often there
 // then, and both are spared a sleep. Every second time only: who does sleep is looked for

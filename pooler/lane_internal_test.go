@@ -224,3 +224,42 @@ func TestARiderIsToldOfALossOnce(t *testing.T) {
 		t.Errorf("it has lost what it has not asked for yet: %v", cause)
 	}
 }
+
+// Who was about to be parked, and takes the lead since the last leader has gone, may have been
+// served by that one just then, or woken for another reason. If it read on it would wait for a
+// reply that somebody else is yet to ask for, with its own in its hands.
+func TestWhoWasServedBeforeItLeadsReadsNoMore(t *testing.T) {
+	for name, happened := range map[string]func(r *Rider){
+		"has its replies":     func(r *Rider) { r.got, r.trip.owed = 5, 0 },
+		"has some of them":    func(r *Rider) { r.got = 5 },
+		"its time is over":    func(r *Rider) { r.expired = true },
+		"is interrupted":      func(r *Rider) { r.interrupted = true },
+		"its caller has left": func(r *Rider) { r.closed = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l, far := testLane(t)
+				r := NewRider()
+				r.lane, r.p, r.state, r.trip.owed = l, make([]byte, 64), riderParked, 1
+				l.parked.Store(1)
+				happened(r)
+				r.wakeLocked()
+				l.leader.Store(r) // in the place of one that has gone
+				over := make(chan struct{})
+				go func() { l.succeed(r); close(over) }()
+				synctest.Wait()
+				select {
+				case <-over:
+				default:
+					t.Error("it reads")
+					l.pool.wg.Add(1) // it ends with its connection
+					_ = far.Close()
+					<-over
+				}
+				if l.leader.Load() != nil {
+					t.Error("it leads still")
+				}
+			})
+		})
+	}
+}

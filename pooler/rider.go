@@ -170,8 +170,7 @@ func (r *Rider) Receive(p []byte, deadline time.Time) (n int, done bool, err err
 		case leads:
 			l.lead(r)
 		case l.leader.CompareAndSwap(nil, r) || l.leader.Load() == r: // the last one has gone before this one was parked
-			r.toTheLead()
-			l.lead(r)
+			l.succeed(r)
 		default:
 			<-r.wake
 		}
