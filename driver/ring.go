@@ -19,13 +19,15 @@ import (
 // [Driver.Options], for each shard.
 //
 // Where HeartbeatFn isn't set a shard is up as long as its node is, as far as its pool
-// knows: a heartbeat of one that is away waits for 50 ms at most, whether a dial finds it
-// back, so that one shard doesn't hold up the others. One that
-// is silent counts as up until it says nothing on a new connection either.
+// knows, which asks it with a PING where nothing was answered since the last heartbeat: a
+// heartbeat waits for 50 ms at most, for that or for a dial of one that is away, so that
+// one shard doesn't hold up the others. One that is silent counts as up until it says
+// nothing on a new connection either.
 // At the third that fails go-redis takes the shard out of the ring, and who waits for it
-// goes to where its keys are then. It is looked for until it is back. Nodes of shards that
-// SetAddrs takes out are forgotten after six heartbeats, while the ring has others; with
-// a HeartbeatFn they stay, as those of a single client do.
+// goes to where its keys are then. It is looked for until it is back. With a HeartbeatFn a
+// shard is up as long as that says so. While the node is away its context ends after
+// 50 ms: what it asks the shard would wait for that. Nodes of shards that SetAddrs takes
+// out are forgotten after six heartbeats, while the ring has others.
 //
 // The shards' clients are made without maintenance notifications, unless NewClient sets
 // them in the options that it is given.
@@ -48,12 +50,10 @@ func (d *Driver) RingOptions(o *redis.RingOptions) *redis.RingOptions {
 	transfer(&c, flat)
 	c.NewClient = quietClients(c.NewClient)
 	b.Ring, b.late = true, func() *redis.Options { return flatten(&c) }
-	if c.HeartbeatFn == nil {
-		shards := &shards{beats: make(map[string]map[*redis.Client]beat)}
-		b.Places = shards
-		every := cmp.Or(c.HeartbeatFrequency, defaultHeartbeat)
-		c.HeartbeatFn = func(ctx context.Context, c *redis.Client) bool { return shards.beat(ctx, b, c, every) }
-	}
+	shards := &shards{beats: make(map[string]map[*redis.Client]beat), asks: c.HeartbeatFn}
+	b.Places = shards
+	every := cmp.Or(c.HeartbeatFrequency, defaultHeartbeat)
+	c.HeartbeatFn = func(ctx context.Context, c *redis.Client) bool { return shards.beat(ctx, b, c, every) }
 	return &c
 }
 
@@ -81,14 +81,17 @@ const outAfter = 3
 // each of which has clients of its own for the shards: a shard's keys are elsewhere when
 // it is out of all of them.
 type shards struct {
+	asks func(context.Context, *redis.Client) bool // the user's HeartbeatFn, or nil
+
 	mu    sync.Mutex
 	beats map[string]map[*redis.Client]beat // by the address
 }
 
 // beat is how the heartbeats of a ring for a shard are.
 type beat struct {
-	noes int // that have failed in a row
-	at   time.Time
+	noes     int // that have failed in a row
+	at       time.Time
+	answered int64 // by the node until then
 }
 
 // isOver reports whether the ring is closed, or has the shard no more: by then it would
@@ -115,7 +118,7 @@ func (s *shards) inLocked(addr string) bool {
 
 // note takes note of a heartbeat, and reports whether the shard has gone out of the last
 // ring by it. Rings that aren't heard of any more are closed.
-func (s *shards) note(addr string, c *redis.Client, well bool, every time.Duration) (out bool) {
+func (s *shards) note(addr string, c *redis.Client, well bool, answered int64, every time.Duration) (out bool) {
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -129,9 +132,16 @@ func (s *shards) note(addr string, c *redis.Client, well bool, every time.Durati
 	if well {
 		noes = 0
 	}
-	of[c] = beat{noes, now}
+	of[c] = beat{noes, now, answered}
 	maps.DeleteFunc(of, func(_ *redis.Client, b beat) bool { return b.isOver(now, every) })
 	return was && !s.inLocked(addr)
+}
+
+// isQuiet reports whether the node has answered nothing since the last heartbeat.
+func (s *shards) isQuiet(addr string, c *redis.Client, answered int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.beats[addr][c].answered == answered
 }
 
 // left returns the shards of which no ring has a heartbeat any more: go-redis says nothing
@@ -171,8 +181,12 @@ func (s *shards) beat(ctx context.Context, b *binding, c *redis.Client, every ti
 	addr := c.Options().Addr
 	n := b.driver.known(b, c.Options().Network, addr)
 	if n == nil {
-		well := c.Ping(ctx).Err() == nil // the first one makes the node known
-		s.note(addr, c, well, every)
+		ask := s.asks
+		if ask == nil {
+			ask = func(ctx context.Context, c *redis.Client) bool { return c.Ping(ctx).Err() == nil } // makes the node known
+		}
+		well := ask(ctx, c)
+		s.note(addr, c, well, 0, every)
 		return well
 	}
 	well := knownState(n) == pooler.StateUp // silent, too: it may be this machine that is slow
@@ -180,7 +194,14 @@ func (s *shards) beat(ctx context.Context, b *binding, c *redis.Client, every ti
 		n.expect() // the ring is there
 		well = backSoon(ctx, n)
 	}
-	if s.note(addr, c, well, every) {
+	switch {
+	case s.asks != nil:
+		well = s.ask(ctx, n, c)
+	case well && s.isQuiet(addr, c, n.Pool.Stats().Answered): // its pool may not know
+		pingSoon(ctx, c)
+		well = knownState(n) == pooler.StateUp
+	}
+	if s.note(addr, c, well, n.Pool.Stats().Answered, every) {
 		n.Pool.Release(s)
 	}
 	for _, addr := range s.left(every) {
@@ -191,9 +212,38 @@ func (s *shards) beat(ctx context.Context, b *binding, c *redis.Client, every ti
 	return well
 }
 
+// ask asks the user's HeartbeatFn. What that asks the shard waits for its node, which is not
+// to hold up the heartbeats of other shards: once the node is away its context ends.
+func (s *shards) ask(ctx context.Context, n *node, c *redis.Client) bool {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		look := time.NewTicker(beatWait)
+		defer look.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-look.C:
+				if knownState(n) != pooler.StateUp {
+					cancel()
+				}
+			}
+		}
+	}()
+	return s.asks(ctx, c)
+}
+
 // beatWait is how long a heartbeat of a shard that is away waits for a dial, which takes
 // less where the shard is back: without it the next heartbeat were the first to know.
 const beatWait = 50 * time.Millisecond
+
+// pingSoon asks the shard, which tells its pool whether it is there.
+func pingSoon(ctx context.Context, c *redis.Client) {
+	ctx, cancel := context.WithTimeout(ctx, beatWait)
+	defer cancel()
+	_ = c.Ping(ctx).Err()
+}
 
 // backSoon has the node looked for, and reports whether that finds it.
 func backSoon(ctx context.Context, n *node) bool {

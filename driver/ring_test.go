@@ -1,15 +1,19 @@
 package driver_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/everpool/everpool/driver"
+	"github.com/everpool/everpool/internal/testkit"
 )
 
 // withShard runs the test with the client of a ring's only shard, which is well, and its
@@ -157,6 +161,108 @@ func TestARingAsksForNoMaintenanceNotifications(t *testing.T) {
 						t.Errorf("executed: %s", c)
 					}
 				}
+			})
+		})
+	}
+}
+
+// heartbeatFns are what programs give to a ring.
+var heartbeatFns = map[string]func(context.Context, *redis.Client) bool{
+	"none": nil,
+	"PING": func(ctx context.Context, c *redis.Client) bool { return c.Ping(ctx).Err() == nil },
+	"PING with its time": func(ctx context.Context, c *redis.Client) bool {
+		return c.WithTimeout(100*time.Millisecond).Ping(ctx).Err() == nil
+	},
+	"PING of its own ctx": func(_ context.Context, c *redis.Client) bool {
+		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+		defer cancel()
+		return c.Ping(ctx).Err() == nil
+	},
+}
+
+// Whatever a program's heartbeat is, who waits for a shard that has died goes to another one
+// when the ring has it no more, which is soon, and the ring is healthy.
+func TestWhoWaitsForAShardGoesOnWhateverTheHeartbeatIs(t *testing.T) {
+	for name, beat := range heartbeatFns {
+		t.Run(name, func(t *testing.T) {
+			inServers(t, 2, func(m *managed) {
+				d := newDriver(m.T, driver.Config{Dial: m.dial, Logger: slog.New(slog.DiscardHandler)})
+				addrs := map[string]string{"1": "10.0.0.1:6379", "2": "10.0.0.2:6379"}
+				ring := redis.NewRing(d.RingOptions(&redis.RingOptions{Addrs: addrs, HeartbeatFn: beat}))
+				const keys = 40
+				for i := range keys { // on both
+					if err := ring.Set(m.Context(), fmt.Sprint(i), "v", 0).Err(); err != nil {
+						m.Fatal(err)
+					}
+				}
+				m.server(2).DownRefused()
+				began := time.Now()
+				var wg sync.WaitGroup
+				for i := range keys {
+					wg.Go(func() {
+						if err := ring.Set(m.Context(), fmt.Sprint(i), "v", 0).Err(); err != nil {
+							m.Errorf("%v after %s", err, time.Since(began))
+						}
+					})
+				}
+				wg.Wait()
+				if took := time.Since(began); took > 2*time.Second { // three heartbeats, and what they wait
+					m.Errorf("calls took %s", took)
+				}
+				if err := d.Health(m.Context()); err != nil {
+					m.Errorf("health with one of two shards: %v", err)
+				}
+				m.server(2).Up()
+				time.Sleep(5 * time.Second)
+				if n := ring.Len(); n != 2 {
+					m.Errorf("%d shards when both are back", n)
+				}
+				_ = ring.Close()
+			})
+		})
+	}
+}
+
+// A shard that dies while nobody calls is out before the next call.
+func TestAnIdleShardThatDiesIsTakenOut(t *testing.T) {
+	for fault, fell := range map[string]func(*testkit.Fake){
+		"refuses": (*testkit.Fake).DownRefused, "is silent": func(f *testkit.Fake) { f.Freeze(true) },
+	} {
+		t.Run(fault, func(t *testing.T) {
+			inServers(t, 2, func(m *managed) {
+				d := newDriver(m.T, driver.Config{Dial: m.dial, Logger: slog.New(slog.DiscardHandler)})
+				addrs := map[string]string{"1": "10.0.0.1:6379", "2": "10.0.0.2:6379"}
+				ring := redis.NewRing(d.RingOptions(&redis.RingOptions{Addrs: addrs}))
+				for i := range 40 {
+					if err := ring.Set(m.Context(), fmt.Sprint(i), "v", 0).Err(); err != nil {
+						m.Fatal(err)
+					}
+				}
+				time.Sleep(time.Minute)
+				if n := ring.Len(); n != 2 {
+					m.Errorf("%d shards after a quiet minute, want 2", n)
+				}
+				fell(m.server(2))
+				time.Sleep(20 * time.Second)
+				if n := ring.Len(); n != 1 {
+					m.Errorf("%d shards after 20 s, want 1", n)
+				}
+				began := time.Now()
+				for i := range 40 {
+					if err := ring.Set(m.Context(), fmt.Sprint(i), "v", 0).Err(); err != nil {
+						m.Error(err)
+					}
+				}
+				if took := time.Since(began); took != 0 {
+					m.Errorf("calls took %s", took)
+				}
+				m.server(2).Freeze(false)
+				m.server(2).Up()
+				time.Sleep(10 * time.Second)
+				if n := ring.Len(); n != 2 {
+					m.Errorf("%d shards when both are back", n)
+				}
+				_ = ring.Close()
 			})
 		})
 	}

@@ -79,23 +79,23 @@ func TestAShardIsOutWhenItIsOutOfAllRings(t *testing.T) {
 		if !s.Here("s:1", -1, pooler.Illness{}) {
 			t.Error("out before a heartbeat")
 		}
-		s.note("s:1", b, true, every)
+		s.note("s:1", b, true, 0, every)
 		for i := range 3 {
-			if s.note("s:1", a, false, every) || !s.Here("s:1", -1, pooler.Illness{}) {
+			if s.note("s:1", a, false, 0, every) || !s.Here("s:1", -1, pooler.Illness{}) {
 				t.Errorf("out of the other ring too, at heartbeat %d of one", i+1)
 			}
 		}
 		for i := range 3 {
-			if out := s.note("s:1", b, false, every); out != (i == 2) || s.Here("s:1", -1, pooler.Illness{}) == (i == 2) {
+			if out := s.note("s:1", b, false, 0, every); out != (i == 2) || s.Here("s:1", -1, pooler.Illness{}) == (i == 2) {
 				t.Errorf("heartbeat %d of the other: out %v", i+1, out)
 			}
 		}
-		if s.note("s:1", a, true, every); !s.Here("s:1", -1, pooler.Illness{}) {
+		if s.note("s:1", a, true, 0, every); !s.Here("s:1", -1, pooler.Illness{}) {
 			t.Error("out, though a ring has it back")
 		}
 		for range 8 { // the other ring is closed
 			time.Sleep(every)
-			s.note("s:1", b, false, every)
+			s.note("s:1", b, false, 0, every)
 		}
 		if s.Here("s:1", -1, pooler.Illness{}) {
 			t.Error("in, of a ring that isn't heard of any more")
