@@ -23,6 +23,7 @@ func (b *binding) connect(ctx context.Context, network, addr string) (net.Conn, 
 		q.answer = b
 		return nil, errQuestion
 	}
+	ended := b.ended
 	if b.group != nil {
 		b = b.group.bindingOf(addr)
 	}
@@ -48,7 +49,7 @@ func (b *binding) connect(ctx context.Context, network, addr string) (net.Conn, 
 		limit = min(cmp.Or(limit, handle.PubSubWait), handle.PubSubWait)
 	} else {
 		// go-redis's context for it ends with DialTimeout, not with the callers'.
-		ctx = context.WithoutCancel(ctx)
+		ctx = ended
 	}
 	for err = n.Await(ctx, b.Places, limit); errors.Is(err, pooler.ErrElsewhere); err = n.Await(ctx, b.Places, limit) {
 		n.drop(&b.Client)
@@ -67,6 +68,9 @@ func (b *binding) connect(ctx context.Context, network, addr string) (net.Conn, 
 	case subscribes:
 		n.drop(&b.Client)
 		return nil, &dialError{net.OpError{Op: "dial", Net: network, Addr: handle.Address{Net: network, Addr: addr}, Err: handle.Adapt(err)}}
+	case ended.Err() != nil:
+		n.drop(&b.Client)
+		return handle.NewBroken(&pooler.Error{Err: pooler.ErrClosed, Node: addr}, network, addr), nil
 	}
 	return handle.NewFailed(&n.Node, &b.Client, addr, err), nil
 }

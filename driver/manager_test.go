@@ -1056,3 +1056,30 @@ func TestWithNeedsAFunction(t *testing.T) {
 		}
 	})
 }
+
+// Who waits for a node that is away with a client that is removed waits no longer.
+func TestRemovingAClientEndsTheWaitOfItsCallers(t *testing.T) {
+	inManager(t, 1, driver.Config{}, func(m *managed) {
+		rdb := m.add("a", "redis://10.0.0.1:6379")
+		m.server(1).DownRefused()
+		_ = rdb.Ping(m.within(100 * time.Millisecond)).Err() // it is noticed
+		const callers = 10
+		told := make(chan error, callers)
+		for range callers {
+			go func() { told <- rdb.Set(m.Context(), "k", "v", 0).Err() }()
+		}
+		time.Sleep(500 * time.Millisecond)
+		began := time.Now()
+		if err := m.Remove(m.Context(), "a"); err != nil {
+			m.Error(err)
+		}
+		for range callers {
+			if err := <-told; !errors.Is(err, redis.ErrClosed) {
+				m.Errorf("a caller is told %v", err)
+			}
+		}
+		if took := time.Since(began); took != 0 {
+			m.Errorf("they waited for %s", took)
+		}
+	})
+}

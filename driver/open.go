@@ -226,6 +226,7 @@ func (o *opening) client(d *Driver, s source) (*DB, error) {
 		return nil, errors.Join(err, c.Close())
 	}
 	db := &DB{UniversalClient: c, Driver: d, source: s, binding: b}
+	db.ends = append(db.ends, func() error { b.end(); return nil })
 	err := db.addHooks(o.hooks)
 	if err == nil {
 		err = db.watch(o.watching)

@@ -61,6 +61,9 @@ type binding struct {
 	returned redis.Options
 	late     func() *redis.Options
 
+	ended context.Context // when the client is closed, as far as the driver is told: by end
+	end   context.CancelFunc
+
 	group *group // of sentinels and their nodes, whose bindings differ
 
 	handle.Client // what its handles go by
@@ -256,6 +259,7 @@ func (d *Driver) bind(o *redis.Options, bad []error) *binding {
 			WaitsInDial: true, Courses: &handle.Courses{}, Tracks: o.ClientSideCache != nil || o.ClientSideCacheConfig != nil,
 		},
 	}
+	b.ended, b.end = context.WithCancel(context.Background())
 	if !handle.ReadsPushes(o.Protocol, o.PushNotificationProcessor) {
 		b.Courses = nil
 	}
