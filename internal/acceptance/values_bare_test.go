@@ -138,8 +138,9 @@ func TestChaosOnBareHandlesGivesNobodyTheBytesOfAnother(t *testing.T) {
 					a.useBare(c)
 				}
 			})
-			wg.Go(func() { stir(t, stop, proxy, 3*a.slow) })
+			wg.Go(func() { stir(t, stop, proxy, max(a.slow, 3)) })
 			pause(chaosFor(t))
+			testkit.Await(t, "there are replies", func() bool { return a.reads.Load() > 0 })
 			close(stop)
 			wg.Wait()
 			a.settledAndStored(s, server.Addr)

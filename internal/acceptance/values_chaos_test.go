@@ -3,6 +3,7 @@ package acceptance_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"strings"
@@ -41,7 +42,7 @@ func troubled(ctx context.Context, network, addr string) (net.Conn, error) {
 // run, also where that would do no harm.
 func troubledConfig(w way) driver.Config {
 	return driver.Config{
-		Dial: troubled, Retry: driver.RetryNone, Gather: gathering,
+		Dial: troubled, Retry: driver.RetryNone, Gather: gathering, Logger: slog.New(slog.DiscardHandler),
 		Pool: pooler.Config{SharedConns: w.shared, MaxOpenConns: 2 * sockets, HealthCheckTimeout: 200 * time.Millisecond},
 	}
 }
@@ -91,8 +92,8 @@ func (a *audit) stored(rdb redis.UniversalClient, servers ...string) {
 			}
 		}
 	}
-	if n == 0 || a.reads.Load() == int64(n) {
-		a.Errorf("there are %d keys, and %d replies were looked at", n, a.reads.Load())
+	if n == 0 {
+		a.Error("nothing is stored")
 	}
 	a.Logf("slowness %d: %d replies, %d calls failed, %d keys%s", a.slow, a.reads.Load(), a.failedReads.Load(), n, a.failures())
 }
@@ -148,12 +149,12 @@ func TestChaosGivesNobodyTheBytesOfAnother(t *testing.T) {
 			}
 			stop := make(chan struct{})
 			work := a.work(stop, 6, append(a.clients(s.d, o), s.rdb)...)
-			work.Go(func() { stir(t, stop, proxy, 3*a.slow) }) // large values take a while
+			work.Go(func() { stir(t, stop, proxy, max(a.slow, 3)) }) // large values take a while
 			closing := repeat(t, stop, 1, func(int, int) { a.closeMidway(redis.NewClient(s.d.Options(&o))) })
 			pause(chaosFor(t))
 			testkit.Await(t, "faults have hit requests in flight, in every way", func() bool {
 				st := s.stats(t)
-				return st.Abandoned > 0 && st.Moved+st.Resent > 0 && st.Unknown > 0 && len(st.Closes) > 2
+				return a.reads.Load() > 0 && st.Abandoned > 0 && st.Moved+st.Resent > 0 && st.Unknown > 0 && len(st.Closes) > 2
 			})
 			close(stop)
 			work.Wait()
@@ -183,6 +184,7 @@ func TestChaosInAClusterGivesNobodyTheBytesOfAnother(t *testing.T) {
 	closing := repeat(t, stop, 1, func(int, int) { a.closeMidway(client()) })
 	changing := repeat(t, stop, 1, func(int, int) { a.change(c.Nodes()[rand.IntN(len(c.Nodes()))]) })
 	pause(chaosFor(t))
+	testkit.Await(t, "there are replies", func() bool { return a.reads.Load() > 0 })
 	close(stop)
 	work.Wait()
 	closing.Wait()

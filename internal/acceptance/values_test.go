@@ -86,10 +86,7 @@ type audit struct {
 
 // newAudit is for callers of a server that has nothing.
 func newAudit(t *testing.T, server *testkit.Server) *audit {
-	slow := min(stockSide(t, redis.Options{Addr: server.Addr}).slowness(t, callers), 4) // slower callers take long to end
-	if testkit.Race {
-		slow = max(slow, 3)
-	}
+	slow := stockSide(t, redis.Options{Addr: server.Addr}).slowness(t, callers)
 	server.Do(t, "FLUSHALL")
 	return &audit{T: t, slow: slow}
 }
@@ -177,7 +174,7 @@ func (w *writer) call() {
 	if w.key == "" || time.Now().After(w.till) {
 		w.renew()
 	}
-	ctx, cancel := context.WithTimeout(w.Context(), w.slow*time.Duration([]int{rand.IntN(30), 400, 400}[rand.IntN(3)])*time.Millisecond)
+	ctx, cancel := context.WithTimeout(w.Context(), w.slow*time.Duration([]int{rand.IntN(30), 200, 200}[rand.IntN(3)])*time.Millisecond)
 	defer cancel()
 	if rand.IntN(5) == 0 {
 		defer time.AfterFunc(w.slow*time.Duration(rand.IntN(30))*time.Millisecond, cancel).Stop()
