@@ -245,9 +245,7 @@ func (h *handle) mayBeElsewhere() bool { return h.client.Places != nil && !h.nod
 
 // findShared gets the shared connections of the handle's session.
 func (h *handle) findShared(runs []run) (bool, error) {
-	req := h.requestLocked(runs)
-	req.Rider = h.ride.Rider
-	s, err := obtain(h, req, h.node.Pool.Share)
+	s, err := obtain(h, h.requestLocked(runs), h.node.Pool.Share)
 	if err != nil {
 		return true, err
 	}
@@ -288,7 +286,7 @@ func (h *handle) alight() error {
 // an earlier write needs the connection of that write, unless the write is among
 // the commands themselves.
 func (h *handle) requestLocked(runs []run) pooler.Request {
-	req := pooler.Request{Session: h.shake.in.Pool, Deadline: h.writeByLocked(), WaitTimeout: h.client.Wait, Name: runs[0].name()}
+	req := pooler.Request{Session: h.shake.in.Pool, Deadline: h.writeByLocked(), WaitTimeout: h.client.Wait, Name: runs[0].name(), Rider: h.ride.Rider}
 	switch p := h.client.Places; {
 	case h.client.WaitsInDial && h.client.Topology == nil:
 		req.Place = pooler.Place{Places: (*inDial)(h.client), Slot: -1}
@@ -303,9 +301,6 @@ func (h *handle) requestLocked(runs []run) pooler.Request {
 				req.Place.Slot = AboutCommands
 			}
 		}
-	}
-	if h.b.large {
-		req.Rider = h.ride.Rider
 	}
 	if asksEarlier(runs) {
 		req.Want = h.wrote.on
