@@ -205,7 +205,7 @@ func (p *Pool) unreadyLocked(l *lot, err error) {
 	p.health.lastErr = err
 	p.health.unreadyUntil = p.now() + p.cfg.BackoffMax
 	if p.conns.drains == 0 {
-		p.failLotLocked(l, &Error{Err: ErrNotReady, Node: p.node.Addr, Cause: err})
+		p.failLotLocked(l, everyone, &Error{Err: ErrNotReady, Node: p.node.Addr, Cause: err})
 	}
 }
 
@@ -238,22 +238,27 @@ func (p *Pool) endDialLocked(l *lot, c *Conn, err error, began time.Duration) {
 			p.warm = nil
 		}
 		if renew, ok := errors.AsType[renewError](err); ok {
-			p.failLotLocked(l, &Error{Err: ErrCredentials, Node: p.node.Addr, Cause: renew.err})
+			p.failLotLocked(l, everyone, &Error{Err: ErrCredentials, Node: p.node.Addr, Cause: renew.err})
 			return
 		}
 		if refused, ok := errors.AsType[refusedError](err); ok && refused.step < l.session.fixed && p.servesInLocked(l.session) {
 			l.barred = now + p.cfg.BackoffMax
-			p.failLotLocked(l, &Error{Err: ErrRefused, Node: p.node.Addr, Cause: err})
+			by := everyone
+			if l.session.renews() {
+				by = began // for who has come since another one is dialed, with what it has to show by now
+			}
+			p.failLotLocked(l, by, &Error{Err: ErrRefused, Node: p.node.Addr, Cause: err})
 			return
 		}
 		p.loseLocked(l, err)
 	}
 }
 
-// failLotLocked fails all who wait for a new connection in the session.
-func (p *Pool) failLotLocked(l *lot, err error) {
-	p.wakeAllLocked(&l.waiters, everyone, err)
-	p.wakeAllLocked(&l.riders, everyone, err)
+// failLotLocked fails those who wait for a new connection in the session and had come by the
+// given time.
+func (p *Pool) failLotLocked(l *lot, by time.Duration, err error) {
+	p.wakeAllLocked(&l.waiters, by, err)
+	p.wakeAllLocked(&l.riders, by, err)
 	l.more = false
 }
 
@@ -275,7 +280,7 @@ func (p *Pool) servesInLocked(s *Session) bool {
 func (p *Pool) loseLocked(l *lot, err error) {
 	l.session.dead.Store(true)
 	p.retireAllLocked(l)
-	p.failLotLocked(l, &Error{Err: ErrSessionLost, Node: p.node.Addr, Cause: err})
+	p.failLotLocked(l, everyone, &Error{Err: ErrSessionLost, Node: p.node.Addr, Cause: err})
 	p.closeIdleLocked(l, CloseSessionLost, err)
 }
 

@@ -1,6 +1,7 @@
 package pooler_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/everpool/everpool/internal/resp"
 	"github.com/everpool/everpool/internal/testkit"
 	"github.com/everpool/everpool/pooler"
 )
@@ -151,6 +153,36 @@ func TestAFixedSessionOutlivesARefusalWhileConnectionsServeInIt(t *testing.T) {
 		if !s.Dead() {
 			t.Error("the session lives without a connection")
 		}
+	})
+}
+
+// A dial that shows credentials which were just replaced says nothing to those who have come
+// since it began: the next one shows what there is by now.
+func TestARefusalOfReplacedCredentialsIsForThoseWhoWaitedForThem(t *testing.T) {
+	bubble(t, pooler.Config{MaxOpenConns: 2}, func(pt *tester) {
+		shown := []string{secret, secret, secret, "rotated"} // to the dials; one asks again when it is refused
+		answer := make(chan struct{}, 10)
+		answer <- struct{}{}
+		step := pooler.Step{Request: resp.AppendCommand(nil, "AUTH", secret), Reply: []byte("+OK\r\n")}
+		step.Renew = func(context.Context) ([]byte, error) {
+			<-answer
+			next := shown[0]
+			shown = shown[min(1, len(shown)-1):]
+			return resp.AppendCommand(nil, "AUTH", next), nil
+		}
+		s := pooler.NewSession(step)
+		s.SetFixed(1)
+		pt.fake.SetPassword("", secret)
+		serves := pt.get(s)
+		pt.fake.SetPassword("", "rotated")
+		before := pt.wait(s)
+		pt.sleep(10 * time.Millisecond)
+		since := pt.wait(s)
+		for range 5 {
+			answer <- struct{}{}
+		}
+		before.wantErr(pooler.ErrRefused)
+		pt.put(since.wantConn(), serves)
 	})
 }
 
