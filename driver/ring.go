@@ -181,11 +181,7 @@ func (s *shards) beat(ctx context.Context, b *binding, c *redis.Client, every ti
 	addr := c.Options().Addr
 	n := b.driver.known(b, c.Options().Network, addr)
 	if n == nil {
-		ask := s.asks
-		if ask == nil {
-			ask = func(ctx context.Context, c *redis.Client) bool { return c.Ping(ctx).Err() == nil } // makes the node known
-		}
-		well := ask(ctx, c)
+		well := s.first(ctx, c)
 		s.note(addr, c, well, 0, every)
 		return well
 	}
@@ -210,6 +206,14 @@ func (s *shards) beat(ctx context.Context, b *binding, c *redis.Client, every ti
 		}
 	}
 	return well
+}
+
+// first is a heartbeat of a shard whose node isn't known yet. A PING makes it known.
+func (s *shards) first(ctx context.Context, c *redis.Client) bool {
+	if s.asks != nil {
+		return s.asks(ctx, c)
+	}
+	return c.Ping(ctx).Err() == nil
 }
 
 // ask asks the user's HeartbeatFn. What that asks the shard waits for its node, which is not

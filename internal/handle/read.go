@@ -45,7 +45,8 @@ func (h *handle) readSome(p []byte) (n int, err error) {
 	h.tellCourseLocked()
 	switch {
 	case h.b.refusal != nil:
-		return 0, h.passOn()
+		h.passOn()
+		return 0, nil
 	case passed && !(h.b.got && h.b.unanswered()):
 		return 0, h.lateLocked() // as on a socket, whatever has come
 	case h.b.hasOut():

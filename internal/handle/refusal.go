@@ -73,7 +73,7 @@ func (h *handle) holdBack(p []byte, n int, pause time.Duration) (int, error) {
 }
 
 // passOn passes the refusal on, whatever has happened meanwhile.
-func (h *handle) passOn() error {
+func (h *handle) passOn() {
 	r := h.b.refusal
 	var over <-chan struct{}
 	if r.of != nil {
@@ -82,5 +82,4 @@ func (h *handle) passOn() error {
 	_ = h.wait(over, r.until)
 	h.b.out = append(h.b.out, r.replies...)
 	h.b.refusal = nil
-	return nil
 }
