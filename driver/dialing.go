@@ -46,7 +46,8 @@ func (b *binding) connect(ctx context.Context, network, addr string) (net.Conn, 
 	limit := b.driver.cfg.Pool.Limits().WaitTimeout
 	subscribes := callers.Include(callers.PubSubConn)
 	if subscribes {
-		limit = min(cmp.Or(limit, handle.PubSubWait), handle.PubSubWait)
+		most := handle.PubSubWait()
+		limit = min(cmp.Or(limit, most), most)
 	} else {
 		// go-redis's context for it ends with DialTimeout, not with the callers'.
 		ctx = ended

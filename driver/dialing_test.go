@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -383,6 +384,39 @@ func TestASubscriptionWaitsASecondAtMostAndIsNotLost(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Who closes a PubSub, or asks it for something, waits for its lock, which go-redis holds
+// while it dials for what was subscribed before. With the stock pool dials are refused at once.
+func TestASubscriptionThatDialsAgainHoldsUpNobodyForLong(t *testing.T) {
+	inLab(t, driver.Config{}, func(t *lab) {
+		var dials []time.Duration
+		o := *t.client().Options()
+		dial := o.Dialer
+		o.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			began := time.Now()
+			defer func() { dials = append(dials, time.Since(began)) }()
+			return dial(ctx, network, addr)
+		}
+		rdb := redis.NewClient(&o)
+		defer rdb.Close()
+		ps := rdb.Subscribe(t.Context(), "news")
+		if _, err := ps.Receive(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		ps.Channel(redis.WithChannelHealthCheckInterval(0))
+		t.goAway()
+		dials = nil
+		time.Sleep(3 * time.Second)
+		t.f.Up()
+		time.Sleep(time.Second)
+		if err := ps.Close(); err != nil { // what waits for a mutex stops the clock
+			t.Error(err)
+		}
+		if len(dials) < 10 || slices.Max(dials) > 100*time.Millisecond {
+			t.Errorf("dials that take %v, for a lock that others wait for", dials)
+		}
+	})
 }
 
 func TestASubscriptionsOwnContextEndsItsWait(t *testing.T) {

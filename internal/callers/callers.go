@@ -15,7 +15,9 @@ import (
 // sentinels that is born in an outage waits for five seconds whatever its callers' contexts;
 // and what has no key waits at a member of a cluster that is away, where another would do.
 const (
-	PubSubConn    = "go-redis/v9.(*PubSub).conn"
+	PubSubConn = "go-redis/v9.(*PubSub).conn"
+	// Subscribe asks for a channel, for a caller who waits for that.
+	Subscribe     = "go-redis/v9.(*PubSub).subscribe"
 	InitConn      = "go-redis/v9.(*baseClient).initConn"
 	ClientProcess = "go-redis/v9.(*Client).Process"
 	ConnProcess   = "go-redis/v9.(*Conn).Process"

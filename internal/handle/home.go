@@ -13,13 +13,21 @@ import (
 	"net"
 	"time"
 
+	"github.com/everpool/everpool/internal/callers"
 	"github.com/everpool/everpool/internal/session"
 	"github.com/everpool/everpool/pooler"
 )
 
 // PubSubWait is how long a subscription waits for a node that doesn't serve, in the dial
-// and for a connection. go-redis holds the lock of its PubSub meanwhile, and comes again.
-const PubSubWait = time.Second
+// and for a connection. go-redis holds the lock of its PubSub meanwhile, for which Close and
+// the contexts of others wait, and comes again: a channel that was asked for just now may take
+// a second; one that is to be had again, as long as go-redis's own pause between two tries.
+func PubSubWait() time.Duration {
+	if callers.Include(callers.Subscribe) {
+		return time.Second
+	}
+	return 100 * time.Millisecond
+}
 
 // Node is what the handles of one node have in common.
 type Node struct {

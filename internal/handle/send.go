@@ -310,7 +310,7 @@ func (h *handle) requestLocked(runs []run) pooler.Request {
 		req.Blocking = req.Blocking || r.blocking
 		req.Stream = req.Stream || r.mode() == pooler.Stream
 		if subscribes(*r) && !h.node.Pool.Serves() {
-			req.Deadline = earlier(req.Deadline, time.Now().Add(PubSubWait))
+			req.Deadline = earlier(req.Deadline, time.Now().Add(PubSubWait()))
 		}
 	}
 	req.NoWait = !req.Stream && req.Want == nil && h.mayHoldLocked()
