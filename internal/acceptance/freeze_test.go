@@ -82,11 +82,7 @@ func TestAFrozenServerCostsTimeoutsAndNoConnections(t *testing.T) {
 				o := options
 				o.Addr = server.Addr
 				var silences atomic.Int64
-				s := ourSide(t, driver.Config{Pool: pooler.Config{MaxOpenConns: sockets, SharedConns: shared, OnEvent: func(ev pooler.Event) {
-					if ev.Kind == pooler.EventSilent {
-						silences.Add(1)
-					}
-				}}}, o)
+				s := ourSide(t, driver.Config{Pool: pooler.Config{MaxOpenConns: sockets, SharedConns: shared, OnEvent: countSilences(&silences)}}, o)
 				f := s.freeze(t, server, n)
 				f.log(t, s.name)
 				st := s.settled(t)

@@ -101,7 +101,8 @@ func TestWaitFollowsTheWriteToItsSharedConnection(t *testing.T) {
 	testkit.Start(t, testkit.Redis, testkit.WithReplicaOf(server))
 	testkit.Await(t, "the replica is in sync", func() bool { return replicates(t, server) })
 	m := watchServer(t, server)
-	s := ourSide(t, driver.Config{Pool: pooler.Config{MaxOpenConns: 4, WaitTimeout: -1}},
+	var silences atomic.Int64
+	s := ourSide(t, driver.Config{Pool: pooler.Config{MaxOpenConns: 4, WaitTimeout: -1, OnEvent: countSilences(&silences)}},
 		redis.Options{Addr: server.Addr, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second})
 	s.warm(t, 16)
 	early := s.stats(t).Dials
@@ -161,11 +162,12 @@ func TestWaitFollowsTheWriteToItsSharedConnection(t *testing.T) {
 	if waits.Load() == 0 || gone.Load() != 0 || during == 0 {
 		t.Errorf("%d WAITs, %d refused, %d reads beside them; want 60, 0, some", waits.Load(), gone.Load(), during)
 	}
-	// A slow machine may seem silent, and have dialed twice for the handshake: such a
-	// connection isn't in the session of the others, and makes room for one that is.
+	// A slow machine may seem silent, upon which a connection is opened to ask, in a full
+	// pool in the place of one; and have dialed twice for the handshake: such a connection
+	// isn't in the session of the others, and makes room for one that is.
 	silent, room := st.Closes[pooler.CloseSilence], st.Closes[pooler.CloseRoom]
-	if st.Dials > 4+silent+room || room > early {
-		t.Errorf("%d dials, %d connections closed as silent, %d for room, of %d that were dialed first; want 4 more at most", st.Dials, silent, room, early)
+	if st.Dials > 4+silent+room || room > early+silences.Load() {
+		t.Errorf("%d dials, %d times silent, %d connections closed for it, %d for room, of %d that were dialed first; want 4 more at most", st.Dials, silences.Load(), silent, room, early)
 	}
 	saw.check(t, server.Do(t, "GET", "counter:"+s.name))
 }
