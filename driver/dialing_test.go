@@ -8,6 +8,7 @@ import (
 	"net"
 	"runtime"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -390,12 +391,17 @@ func TestASubscriptionWaitsASecondAtMostAndIsNotLost(t *testing.T) {
 // while it dials for what was subscribed before. With the stock pool dials are refused at once.
 func TestASubscriptionThatDialsAgainHoldsUpNobodyForLong(t *testing.T) {
 	inLab(t, driver.Config{}, func(t *lab) {
+		var mu sync.Mutex
 		var dials []time.Duration
 		o := *t.client().Options()
 		dial := o.Dialer
 		o.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
 			began := time.Now()
-			defer func() { dials = append(dials, time.Since(began)) }()
+			defer func() {
+				mu.Lock()
+				dials = append(dials, time.Since(began))
+				mu.Unlock()
+			}()
 			return dial(ctx, network, addr)
 		}
 		rdb := redis.NewClient(&o)
@@ -406,13 +412,17 @@ func TestASubscriptionThatDialsAgainHoldsUpNobodyForLong(t *testing.T) {
 		}
 		ps.Channel(redis.WithChannelHealthCheckInterval(0))
 		t.goAway()
+		mu.Lock()
 		dials = nil
+		mu.Unlock()
 		time.Sleep(3 * time.Second)
 		t.f.Up()
 		time.Sleep(time.Second)
 		if err := ps.Close(); err != nil { // what waits for a mutex stops the clock
 			t.Error(err)
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		if len(dials) < 10 || slices.Max(dials) > 100*time.Millisecond {
 			t.Errorf("dials that take %v, for a lock that others wait for", dials)
 		}

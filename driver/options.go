@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"runtime"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -88,7 +89,7 @@ func (b *binding) topology() *topology.Topology {
 // 4096 callers wait for connections, in order, and not for handles, and of those that
 // nobody uses it keeps 1280 (MaxIdleConns).
 //
-//	PoolSize               the bound on sockets; the pipelines' come on top, see PipelinePoolSize
+//	PoolSize               the bound on sockets, 10 per CPU (GOMAXPROCS) if it is left unset; the pipelines' come on top, see PipelinePoolSize
 //	MaxActiveConns         the same. If both are set the smaller one bounds, as in go-redis
 //	MinIdleConns           sockets that are kept open; go-redis makes one handle at once, so that they are opened at once. More than the other fields allow is capped, as in go-redis, and logged once
 //	MaxIdleConns           sockets that may be idle
@@ -339,14 +340,13 @@ func sizesOf(o *redis.Options) string {
 		o.PoolSize, o.PipelinePoolSize, o.MaxActiveConns, o.MinIdleConns, o.MaxIdleConns)
 }
 
-// socketsOf is how many sockets go-redis would open by the options, 0 if they
-// leave it to the default.
+// socketsOf is how many sockets go-redis would open by the options.
 func socketsOf(o *redis.Options) int {
-	n := cmp.Or(o.MaxActiveConns, o.PoolSize)
+	n := cmp.Or(o.MaxActiveConns, o.PoolSize, 10*runtime.GOMAXPROCS(0))
 	if o.PoolSize > 0 {
 		n = min(n, o.PoolSize) // more callers don't come to a connection there
 	}
-	if n > 0 && o.PipelinePoolSize >= 0 {
+	if o.PipelinePoolSize >= 0 {
 		n += cmp.Or(o.PipelinePoolSize, redis.DefaultPipelinePoolSize)
 	}
 	return n

@@ -9,6 +9,7 @@ import (
 	"net"
 	"reflect"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -143,6 +144,9 @@ func same(a, b reflect.Value) bool {
 func TestTheDocumentationOfOptionsSaysWhatEachFieldDoes(t *testing.T) {
 	table := optionsTable(t)
 	plain, plainPool := given(t, reflect.StructField{}, reflect.Value{})
+	if want := 10*runtime.GOMAXPROCS(0) + redis.DefaultPipelinePoolSize; plainPool.MaxOpenConns != want {
+		t.Errorf("%d sockets where nothing is set, go-redis has %d", plainPool.MaxOpenConns, want)
+	}
 	handles := redis.Options{PoolSize: 4096, MaxIdleConns: 1280, ConnMaxIdleTime: -1}
 	pooled := map[string]any{
 		"PoolSize": 7 + redis.DefaultPipelinePoolSize, "MaxActiveConns": 7 + redis.DefaultPipelinePoolSize,
