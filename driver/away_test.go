@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -249,6 +250,43 @@ func TestCommandsThatAreTriedOnceWaitForANodeThatIsAway(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A connection that was idle may lead to a server that stands still. With the stock pool a
+// subscription's new socket finds that out before anything is sent on it.
+func TestASubscriptionThatIsNeverAnsweredEndsAsADialWould(t *testing.T) {
+	inBothLabs(t, driver.Config{}, func(t *lab) {
+		rdb := t.client(func(o *redis.Options) { o.WriteTimeout = 20 * time.Second })
+		if err := rdb.Ping(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		t.f.Freeze(true)
+		synctest.Wait()
+		ps := rdb.Subscribe(t.Context(), "news")
+		result := t.blocked(func() error {
+			_, err := ps.Receive(t.Context())
+			return err
+		})
+		time.Sleep(11 * time.Second) // a second dial's, too
+		if err := result(); err == nil {
+			t.Error("it was made")
+		}
+		t.f.Freeze(false)
+		for made := false; !made; {
+			got, err := ps.ReceiveTimeout(t.Context(), 10*time.Second)
+			s, ok := got.(*redis.Subscription)
+			made = err == nil && ok && s.Channel == "news"
+		}
+		ch := ps.Channel(redis.WithChannelHealthCheckInterval(0))
+		time.Sleep(time.Minute) // nobody bounds what comes later
+		if n := t.f.Publish("news", "hello"); n != 1 {
+			t.Errorf("%d subscriptions", n)
+		}
+		if m := <-ch; m.Payload != "hello" {
+			t.Errorf("message %v", m)
+		}
+		_ = ps.Close()
+	})
 }
 
 // PubSub.ReceiveTimeout takes a timeout for a channel without news, and keeps its handle.

@@ -59,8 +59,13 @@ func (h *handle) readSome(p []byte) (n int, err error) {
 	case h.held.any():
 		return 0, h.sendHeld()
 	case h.mayReceiveLocked():
-		n, err = h.receive(h.wayLocked(), p, h.readBy.Time)
+		by, first := h.firstBy()
+		n, err = h.receive(h.wayLocked(), p, by)
 		h.received.open()
+		if c := h.lease; first && c != nil && h.err == nil && errors.Is(err, os.ErrDeadlineExceeded) {
+			c.Fail(pooler.CloseSilence, errNoStream) // which the next step meets
+			return 0, nil
+		}
 	default:
 		err = h.waitAt(&h.toRead, h.readBy.Time)
 		if h.err != nil {
@@ -71,6 +76,19 @@ func (h *handle) readSome(p []byte) (n int, err error) {
 		err = h.lateLocked()
 	}
 	return n, err
+}
+
+// errNoStream is why the connection of a stream is closed that hasn't begun in time.
+var errNoStream = errors.New("everpool: no reply to what asked for a stream")
+
+// firstBy is by when something is to be received. Nobody who subscribes bounds the wait for
+// the first reply: with the stock pool the handshake of a new socket has proved before that the
+// server is there. first says that it is bounded for that, as a dial is.
+func (h *handle) firstBy() (by time.Time, first bool) {
+	if c := h.lease; !h.readBy.IsZero() || c == nil || c.Mode() != pooler.Stream || h.b.got {
+		return h.readBy.Time, false
+	}
+	return time.Now().Add(h.node.Pool.Config().Limits().DialTimeout), true
 }
 
 // mayReceiveLocked reports whether there is something to receive, now or later, and
