@@ -34,7 +34,7 @@ func (b *binding) connect(ctx context.Context, network, addr string) (net.Conn, 
 	case err != nil:
 		return handle.NewBroken(err, network, addr), nil
 	}
-	if b.WaitsInDial && ctx.Err() != nil && callers.Include(callers.PubSubConn) {
+	if ctx.Err() != nil && callers.Include(callers.PubSubConn) {
 		n.drop(&b.Client)
 		return nil, &net.OpError{Op: "dial", Net: network, Addr: handle.Address{Net: network, Addr: addr}, Err: context.Cause(ctx)}
 	}
