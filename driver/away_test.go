@@ -316,22 +316,31 @@ func TestTheEndOfASubscriptionIsNoTimeout(t *testing.T) {
 
 // As with a dial of the stock pool, however the node is.
 func TestASubscriptionWhoseContextHasEndedIsNotMade(t *testing.T) {
-	inLab(t, driver.Config{}, func(t *lab) {
-		rdb := t.client()
-		if err := rdb.Ping(t.Context()).Err(); err != nil {
+	subscribe := func(t *testing.T, rdb redis.UniversalClient, f *testkit.Fake) {
+		if err := rdb.Get(t.Context(), "news").Err(); err != nil && !errors.Is(err, redis.Nil) {
 			t.Fatal(err)
 		}
-		t.f.Freeze(true)
+		f.Freeze(true)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		ps := rdb.Subscribe(t.Context())
 		defer ps.Close()
 		began := time.Now()
-		t.wantErr(ps.Subscribe(ctx, "news"), context.Canceled)
+		if err := ps.Subscribe(ctx, "news"); !errors.Is(err, context.Canceled) {
+			t.Errorf("%v, want that its context has ended", err)
+		}
 		if took := time.Since(began); took > 0 {
 			t.Errorf("took %v", took)
 		}
-		t.f.Freeze(false)
+		f.Freeze(false)
+	}
+	t.Run("client", func(t *testing.T) {
+		inLab(t, driver.Config{}, func(t *lab) { subscribe(t.T, t.client(), t.f) })
+	})
+	t.Run("cluster", func(t *testing.T) {
+		inShard(t, []string{primary}, func(s *shard) {
+			subscribe(s.T, s.client(&redis.ClusterOptions{}), s.nodes[primary])
+		})
 	})
 }
 
