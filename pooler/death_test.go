@@ -3,6 +3,7 @@
 package pooler_test
 
 import (
+	"errors"
 	"net"
 	"syscall"
 	"testing"
@@ -132,6 +133,23 @@ func TestAPeersCloseIsNoticedBeforeTheFirstWrite(t *testing.T) {
 		t.Errorf("closed for %q, want %q", reason, pooler.ClosePeer)
 	}
 	tp.pool.Put(fresh, pooler.Answered)
+}
+
+// Who isn't to wait comes again when it can: nothing is dialed for it here.
+func TestARequestThatIsNotToWaitDoesNotWhereAllThatWasIdleIsDead(t *testing.T) {
+	tp := newTCPPeer(t, pooler.Config{HealthCheckInterval: -1})
+	c, peer := tp.idle()
+	_ = peer.Close()
+	tp.stale(c)
+	before := tp.pool.Stats()
+	_, err := tp.pool.Get(tp.Context(), pooler.Request{Session: tp.plain, NoWait: true})
+	if !errors.Is(err, pooler.ErrWouldWait) {
+		t.Errorf("%v, want that it would wait", err)
+	}
+	s := tp.pool.Stats()
+	if s.SentAway != before.SentAway+1 || s.InFlight != 0 || s.Dials != before.Dials {
+		t.Errorf("sent away %d, in flight %d, %d dials", s.SentAway, s.InFlight, s.Dials)
+	}
 }
 
 func TestAPeersResetIsNoticedBeforeTheFirstWrite(t *testing.T) {

@@ -286,7 +286,7 @@ func (p *Pool) Replace(ctx context.Context, c *Conn, r Request, why Again) (*Con
 		p.n.resent++
 	}
 	c.Fail(CloseRead, errors.New("everpool: replaced"))
-	r.account = c.lease.account
+	r.account, r.NoWait = c.lease.account, false
 	p.returnLocked(c)
 	return p.lease(ctx, r)
 }
@@ -303,7 +303,12 @@ func (p *Pool) lease(ctx context.Context, r Request) (*Conn, error) {
 			return nil, err
 		}
 		c := p.takeIdleLocked(r)
-		if c == nil {
+		switch {
+		case c == nil && r.NoWait && p.wouldWaitLocked(r): // what was idle was dead
+			p.failLocked(r.account, ErrElsewhere)
+			p.unlock()
+			return nil, ErrWouldWait
+		case c == nil:
 			w, err := p.wait(ctx, r, false, now)
 			return w.conn, err
 		}

@@ -62,8 +62,8 @@ type Request struct {
 	// [ErrLarge], goes on with the lease, and is counted once.
 	Rider *Rider
 	// NoWait has Get and Share fail with [ErrWouldWait] where the request would have to wait,
-	// with nothing counted and nothing dialed: it is to come again. It has no effect with Want,
-	// nor for Replace.
+	// with nothing dialed and nothing counted, unless all that was idle turned out to be dead
+	// (Stats.SentAway): it is to come again. It has no effect with Want, nor for Replace.
 	NoWait bool
 	// Waited has added to it how long the request has waited for a connection that it
 	// got: what [Config.OnWait] is told, of this one. nil: nothing is.
