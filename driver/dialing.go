@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -38,21 +39,18 @@ func (b *binding) connect(ctx context.Context, network, addr string) (net.Conn, 
 		n.drop(&b.Client)
 		return nil, &net.OpError{Op: "dial", Net: network, Addr: handle.Address{Net: network, Addr: addr}, Err: context.Cause(ctx)}
 	}
-	if !b.WaitsInDial || n.Pool.Serves() {
+	if n.Pool.Serves() {
 		return b.handleOn(n, addr), nil
 	}
-	// What the client gives to PoolTimeout is about a full pool: go-redis waits for a
-	// server that is away beyond it.
-	limit := b.driver.cfg.Pool.Limits().WaitTimeout
 	subscribes := callers.Include(callers.PubSubConn)
-	if subscribes {
-		most := handle.PubSubWait()
-		limit = min(cmp.Or(limit, most), most)
-	} else {
-		// go-redis's context for it ends with DialTimeout, not with the callers'.
-		ctx = ended
+	places, limit, waits := b.waitInDial(subscribes)
+	if !waits {
+		return b.handleOn(n, addr), nil
 	}
-	for err = n.Await(ctx, b.Places, limit); errors.Is(err, pooler.ErrElsewhere); err = n.Await(ctx, b.Places, limit) {
+	if !subscribes {
+		ctx = ended // go-redis's context for it ends with DialTimeout, not with the callers'
+	}
+	for err = n.Await(ctx, places, limit); errors.Is(err, pooler.ErrElsewhere); err = n.Await(ctx, places, limit) {
 		n.drop(&b.Client)
 		was := n
 		if n, err = b.nodeFor(network, addr); err != nil {
@@ -74,6 +72,22 @@ func (b *binding) connect(ctx context.Context, network, addr string) (net.Conn, 
 		return handle.NewBroken(&pooler.Error{Err: pooler.ErrClosed, Node: addr}, network, addr), nil
 	}
 	return handle.NewFailed(&n.Node, &b.Client, addr, err), nil
+}
+
+// waitInDial says what a dial of a node that doesn't serve waits for, and how long, if it does.
+// What the client gives to PoolTimeout is about a full pool: go-redis waits for a server that is
+// away beyond it. A member of a cluster is awaited for a subscription alone: of others their
+// requests decide.
+func (b *binding) waitInDial(subscribes bool) (places pooler.Places, limit time.Duration, waits bool) {
+	places, limit, waits = b.Places, b.driver.cfg.Pool.Limits().WaitTimeout, b.WaitsInDial
+	if subscribes {
+		most := handle.PubSubWait()
+		limit = min(cmp.Or(limit, most), most)
+	}
+	if t := b.topology(); subscribes && !b.WaitsInDial && t != nil {
+		places, waits = t.UntilHeir(), true
+	}
+	return places, limit, waits
 }
 
 // handleOn makes a handle.

@@ -201,6 +201,34 @@ func TestACanceledCallLeavesAClusterAtOnce(t *testing.T) {
 	}
 }
 
+// So does a subscription, which is for this very node until another one has taken over.
+func TestACanceledSubscriptionLeavesAClusterAtOnce(t *testing.T) {
+	inServers(t, 2, func(m *managed) {
+		m.asCluster(0, 2)
+		d := newDriver(m.T, driver.Config{Dial: m.dial})
+		c := redis.NewClusterClient(d.ClusterOptions(&redis.ClusterOptions{Addrs: []string{"10.0.0.1:6379"}}))
+		defer c.Close()
+		if err := c.Incr(m.Context(), "k").Err(); err != nil {
+			m.Fatal(err)
+		}
+		m.server(1).DownRefused()
+		m.server(1).ResetAll()
+		var other sync.WaitGroup // who finds that the node is down
+		other.Go(func() { _ = c.Incr(m.Context(), "k").Err() })
+		defer other.Wait()
+		time.Sleep(500 * time.Millisecond)
+		for _, after := range []time.Duration{0, 200 * time.Millisecond} {
+			ps := c.Subscribe(m.Context())
+			began := time.Now()
+			err := ps.Subscribe(cancels(m.Context(), after), "k")
+			if took := time.Since(began); took != after || !errors.Is(err, context.Canceled) {
+				m.Errorf("after %v: %v, want %v", took, err, after)
+			}
+			_ = ps.Close()
+		}
+	})
+}
+
 // Of whatever kind a command is, and however its reply is read: the push that asks for the
 // context is taken out before.
 func TestWhatHasWaitedForAConnectionIsAnsweredAsUsual(t *testing.T) {

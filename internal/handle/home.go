@@ -130,9 +130,11 @@ type Alternatives interface {
 const (
 	// AnyMember is the slot of requests that any member of a topology answers.
 	AnyMember = -2
-	// AboutCommands is the slot of the question for the table of commands, which go-redis
-	// asks with a time of its own while a caller waits, and without whose answer it goes on.
-	AboutCommands = -3
+	// Unawaited is the slot of requests for which no ill member is awaited: the question for
+	// the table of commands, which go-redis asks with a time of its own while a caller waits,
+	// and without whose answer it goes on; and what a subscription begins with, for which it
+	// dials again, where it sees contexts.
+	Unawaited = -3
 )
 
 // New returns a handle on the node, which was dialed as dialed, for the client.

@@ -20,19 +20,18 @@ func (h *handle) hasNoOther(slot int) bool {
 }
 
 // isForThisMember reports whether the request is of the client of one member of a cluster, which
-// a user has called, as for each, or of a subscription.
+// a user has called, as for each.
 func (h *handle) isForThisMember() bool {
 	if !h.client.Topology.Moves() || callers.Include(callers.ClusterProcess) || callers.Include(callers.LoadState) {
 		return false
 	}
-	return h.b.any(subscribes) || callers.Include(callers.PubSubConn) || callers.Include(callers.ClientProcess)
+	return callers.Include(callers.ClientProcess)
 }
 
 // isForThisSilentOne reports whether the request is of the client of a member that is only silent,
-// which may be slow. A subscription goes to the heir.
+// which may be slow.
 func (h *handle) isForThisSilentOne(slot int) bool {
-	return slot == -1 && h.client.Topology != nil && h.node.Pool.Serves() && !h.subscribesLocked() &&
-		!callers.Include(callers.PubSubConn) && h.isForThisMember()
+	return slot == -1 && h.client.Topology != nil && h.node.Pool.Serves() && h.isForThisMember()
 }
 
 // awaitMember awaits a member of a cluster that is away for about as long as go-redis's own

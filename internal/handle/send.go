@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/everpool/everpool/internal/callers"
@@ -295,11 +296,8 @@ func (h *handle) requestLocked(runs []run) pooler.Request {
 			p = h.client.Topology.Reading()
 		}
 		req.Place = pooler.Place{Places: p, Slot: h.b.slotOf(runs)}
-		if req.Place.Slot < 0 && runs[0].ofMembers() {
-			req.Place.Slot = AnyMember
-			if callers.Include(callers.CommandInfo) {
-				req.Place.Slot = AboutCommands
-			}
+		if req.Place.Slot < 0 {
+			req.Place.Slot = h.placeWithoutKey(runs)
 		}
 	}
 	if asksEarlier(runs) {
@@ -315,6 +313,18 @@ func (h *handle) requestLocked(runs []run) pooler.Request {
 	}
 	req.NoWait = !req.Stream && req.Want == nil && h.mayHoldLocked()
 	return req
+}
+
+// placeWithoutKey is the slot of commands without a key.
+func (h *handle) placeWithoutKey(runs []run) int {
+	switch asks := runs[0].ofMembers(); {
+	case slices.ContainsFunc(runs, subscribes), asks && callers.Include(callers.CommandInfo),
+		h.b.shaking && callers.Include(callers.PubSubConn) && !(h.client.Topology != nil && h.client.Topology.Forlorn()):
+		return Unawaited
+	case asks:
+		return AnyMember
+	}
+	return -1
 }
 
 // earlier returns the deadline that comes first; the zero one never does.

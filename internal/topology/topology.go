@@ -182,7 +182,7 @@ func (t *Topology) Here(addr string, slot int, ill pooler.Illness) bool {
 	}
 	t.look()
 	switch {
-	case slot == handle.AboutCommands:
+	case slot == handle.Unawaited:
 		return false
 	case slot < 0 && (v == nil || v.master == ""):
 		// Another member may do. One that is only silent may be slow, and one that has
@@ -564,6 +564,20 @@ func (t *Topology) Heir(n Node) string {
 		return v.heirs[n.Base().Addr]
 	}
 	return ""
+}
+
+// UntilHeir are the places of what is for one node, or for who takes over all that it had: the
+// dial of a subscription.
+func (t *Topology) UntilHeir() pooler.Places { return untilHeir{t} }
+
+type untilHeir struct{ *Topology }
+
+// Here reports whether nobody has taken over from the ill node.
+func (u untilHeir) Here(addr string, _ int, ill pooler.Illness) bool {
+	u.wanted.Store(time.Now().UnixNano())
+	u.look()
+	v := u.view.Load()
+	return !v.isFresh(ill) || v.heirs[addr] == ""
 }
 
 // Rearm has f called after that time, and not before, by the timer, which is made if there
