@@ -105,8 +105,9 @@ func (e *dialError) Unwrap() error { return &e.OpError }
 func (*dialError) IsVirtual() {}
 
 // nodeFor returns the node of the address, on which a handle counts then; or, while
-// that is ill, the node that has taken over all that it had. What follows no MOVED, as
-// subscriptions, gets there by that.
+// that is ill, the node that has taken over all that it had. The subscription of a cluster's
+// client, which follows no MOVED, gets there by that. What follows it needs no other node, and
+// what asks this very one, as the clients of nodes do, may be answered by none.
 func (b *binding) nodeFor(network, addr string) (*node, error) {
 	n, err := b.driver.node(b, network, addr)
 	t := b.topology()
@@ -114,7 +115,7 @@ func (b *binding) nodeFor(network, addr string) (*node, error) {
 		return n, err
 	}
 	heir := t.Heir(n)
-	if heir == "" {
+	if heir == "" || t.Moves() && !callers.Include(callers.ClusterPubSub) {
 		return n, nil
 	}
 	nudge(n) // it is asked for, and to be known as well when it is

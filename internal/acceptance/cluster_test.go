@@ -290,6 +290,41 @@ func TestSubscriptionsFollowTheHeir(t *testing.T) {
 	testkit.Await(t, "both hear from the heir", heard)
 }
 
+// What asks one very node is answered by no other, whatever that has taken over: who watches
+// nodes would be told that a dead one lives, and a second SHUTDOWN would end the heir.
+func TestTheClientOfANodeIsAnsweredByNoOther(t *testing.T) {
+	testkit.Waits(t)
+	c := testkit.StartCluster(t, testkit.Redis, soonElected)
+	victim := c.Nodes()[0]
+	there, _ := keysAt(c, victim.Addr, "key", 1)
+	ctx := context.Background()
+	rdb := redis.NewClusterClient(patientDriver(t).ClusterOptions(&redis.ClusterOptions{Addrs: c.Addrs()}))
+	defer rdb.Close()
+	node, err := rdb.MasterForKey(ctx, there[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	events := node.Subscribe(ctx, "events")
+	defer events.Close()
+	if _, err := events.Receive(ctx); err != nil {
+		t.Fatal(err)
+	}
+	victim.Kill()
+	heir, _ := c.AwaitOwner(t, 0, victim.Addr)
+	testkit.Await(t, "calls go to the heir", func() bool { return rdb.Set(ctx, there[0], "v", 0).Err() == nil })
+	if answer, err := node.Do(ctx, "CLUSTER", "MYID").Result(); err == nil {
+		t.Errorf("the client of the node that was killed is told %v", answer)
+	}
+	if _, err := events.ReceiveTimeout(ctx, 100*time.Millisecond); err == nil {
+		t.Error("its subscription is made elsewhere")
+	}
+	direct := redis.NewClient(&redis.Options{Addr: heir})
+	defer direct.Close()
+	if n := direct.Publish(ctx, "events", "message").Val(); n != 0 {
+		t.Errorf("%d subscriptions at the heir, want none", n)
+	}
+}
+
 // A client that is made while a node is away waits for it, be it the first of its
 // driver or not; and a seed that is dead is passed over.
 func TestAClientBornDuringAnElectionWaits(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 // PubSub.Close with them; a handle whose OnConnect has asked for its CLIENT ID keeps its
 // connection; pipelines for a replica that is away are MOVED; a cluster client on
 // sentinels that is born in an outage waits for five seconds whatever its callers' contexts;
+// subscriptions of a cluster's client come to no heir before go-redis reloads its slots;
 // and what has no key waits at a member of a cluster that is away, where another would do.
 const (
 	PubSubConn = "go-redis/v9.(*PubSub).conn"
@@ -27,6 +28,8 @@ const (
 	ClusterProcess = "go-redis/v9.(*ClusterClient).process"
 	// LoadState asks members of a cluster for the slots, one after the other.
 	LoadState = "go-redis/v9.(*ClusterClient).loadState"
+	// ClusterPubSub connects a subscription of a cluster's own client, to the node of its choice.
+	ClusterPubSub = "go-redis/v9.(*ClusterClient).pubSub"
 	// CommandInfo asks members of a cluster for the table of commands.
 	CommandInfo = "go-redis/v9.(*ClusterClient).cmdsInfo"
 	// ReleaseConn gives a handle back after a request.
