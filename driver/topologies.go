@@ -23,9 +23,9 @@ import (
 // request waits for its node; as soon as one names a new owner, the request is answered
 // MOVED in the place of the ill node, and go-redis asks the owner. Where replicas are read
 // from (ReadOnly, RouteByLatency, RouteRandomly) a read waits for no primary that is ill,
-// but goes to a replica that answers. What needs no key goes to another node. New
-// connections to an address all of whose slots another node has taken over go to that
-// node, which brings subscriptions back.
+// but goes to a replica that answers. What needs no key goes to another node. A
+// subscription to a node all of whose slots another one has taken over is made at that
+// one. What asks one node, as the client of a node does, is answered by no other.
 //
 // With ClusterSlots set there is no such topology: what isn't asked of the nodes isn't
 // known by them. Callers wait at a node that is away until FailFastAfter and get

@@ -3,6 +3,7 @@
 package pooler_test
 
 import (
+	"context"
 	"errors"
 	"net"
 	"syscall"
@@ -23,6 +24,11 @@ type tcpPeer struct {
 }
 
 func newTCPPeer(t *testing.T, cfg pooler.Config) *tcpPeer {
+	return newTCPPeerBehind(t, cfg, func(*tcpPeer, net.Conn) {})
+}
+
+// newTCPPeerBehind has dialed see each new connection before the pool.
+func newTCPPeerBehind(t *testing.T, cfg pooler.Config, dialed func(*tcpPeer, net.Conn)) *tcpPeer {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -45,7 +51,13 @@ func newTCPPeer(t *testing.T, cfg pooler.Config) *tcpPeer {
 			tp.closed <- ev.Reason
 		}
 	}
-	tp.pool, err = pooler.New(pooler.Node{Network: "tcp", Addr: ln.Addr().String(), Dial: (&net.Dialer{}).DialContext}, cfg)
+	tp.pool, err = pooler.New(pooler.Node{Network: "tcp", Addr: ln.Addr().String(), Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		nc, err := new(net.Dialer).DialContext(ctx, network, addr)
+		if err == nil {
+			dialed(tp, nc)
+		}
+		return nc, err
+	}}, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +119,12 @@ func (tp *tcpPeer) stale(c *pooler.Conn) {
 // arrived returns when what the peer has sent, or its end, is there to be seen.
 func (tp *tcpPeer) arrived(c *pooler.Conn) {
 	tp.Helper()
-	raw, err := c.NetConn().(*net.TCPConn).SyscallConn()
+	tp.arrivedAt(c.NetConn())
+}
+
+func (tp *tcpPeer) arrivedAt(nc net.Conn) {
+	tp.Helper()
+	raw, err := nc.(*net.TCPConn).SyscallConn()
 	if err != nil {
 		tp.Fatal(err)
 	}
@@ -150,6 +167,24 @@ func TestARequestThatIsNotToWaitDoesNotWhereAllThatWasIdleIsDead(t *testing.T) {
 	if s.SentAway != before.SentAway+1 || s.InFlight != 0 || s.Dials != before.Dials {
 		t.Errorf("sent away %d, in flight %d, %d dials", s.SentAway, s.InFlight, s.Dials)
 	}
+}
+
+// A dial may end just before all connections are closed: whoever waits for it would lose a
+// request that was never under way. With the stock pool nobody gets what another one has dialed.
+func TestAConnectionThatIsClosedWhileItIsDialedIsLentToNobody(t *testing.T) {
+	first := true
+	tp := newTCPPeerBehind(t, pooler.Config{HealthCheckInterval: -1}, func(tp *tcpPeer, nc net.Conn) {
+		if first {
+			_ = (<-tp.accepted).Close()
+			tp.arrivedAt(nc)
+		}
+		first = false
+	})
+	c, _ := tp.lease() // a PING is answered
+	if reason := <-tp.closed; reason != pooler.ClosePeer {
+		t.Errorf("closed for %q, want %q", reason, pooler.ClosePeer)
+	}
+	tp.pool.Put(c, pooler.Answered)
 }
 
 func TestAPeersResetIsNoticedBeforeTheFirstWrite(t *testing.T) {

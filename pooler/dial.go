@@ -228,6 +228,10 @@ func (p *Pool) endDialLocked(l *lot, c *Conn, err error, began time.Duration) {
 			p.closeLocked(c, CloseRoom, nil)
 			return
 		}
+		if !c.alive() { // who waits for it doesn't look again
+			p.closeLocked(c, CloseUnasked, nil)
+			return
+		}
 		p.placeLocked(c, now)
 	case ofSession(err):
 		// The node is well; it is the session that is no longer welcome, or that
