@@ -59,14 +59,26 @@ func (p *Pool) rampLocked() int {
 }
 
 // neediestLocked returns the lot whose uncovered waiter has waited longest, or,
-// when all are covered, the one that MinIdleConns are missing in, or nil.
+// when all are covered, the one that MinIdleConns are missing in, or nil. In a full
+// pool, and where no lane is left, commands that block come last: what they get doesn't come
+// back soon.
 func (p *Pool) neediestLocked() *lot {
+	scarce := p.conns.lanes == 0 || p.fullLocked()
+	before := func(a, b *waiter) bool {
+		switch {
+		case a == nil || b == nil:
+			return a != nil
+		case scarce && a.blocking != b.blocking:
+			return b.blocking
+		}
+		return a.seq < b.seq
+	}
 	var needy *lot
 	onlyStreams := p.queue.streams > 0 && p.countedLocked() >= p.boundLocked()
 	for _, l := range p.lots {
 		switch {
 		case l.needs() <= l.dialing, onlyStreams && l.streams == 0:
-		case needy == nil, l.first() != nil && (needy.first() == nil || l.first().seq < needy.first().seq):
+		case needy == nil, before(l.first(), needy.first()):
 			needy = l
 		}
 	}

@@ -147,6 +147,29 @@ func TestALeaseGetsALaneWhereNoNewConnectionIsToBeHad(t *testing.T) {
 	}
 }
 
+// Commands that block have what there is but the lanes, and one more waits: that one gets no
+// lane, but it isn't to keep others from one who need it for a moment. The stock pool has
+// room for all.
+func TestACommandThatBlocksKeepsNobodyElseFromALane(t *testing.T) {
+	bubble(t, pooler.Config{MaxOpenConns: 3, SharedConns: 1, SilenceAfter: -1}, func(pt *tester) {
+		pt.load(pt.share(pt.plain), 1)
+		pt.wantLanes(1)
+		blocking := pooler.Request{Session: pt.plain, Blocking: true}
+		blocked := []*pooler.Conn{pt.begin(blocking).wantConn(), pt.begin(blocking).wantConn()}
+		last := pt.begin(blocking)
+		pt.sleep(time.Second)
+		last.wantWaiting()
+		pt.wantLanes(1)
+		other := pt.begin(pooler.Request{Session: session(1)})
+		pt.sleep(100 * time.Millisecond)
+		c := other.wantConn()
+		last.wantWaiting()
+		pt.put(c)
+		pt.put(blocked...)
+		pt.put(last.wantConn())
+	})
+}
+
 // One lane is left for those who share by commands that block.
 func TestWhereNoNewConnectionIsToBeHadThoseWhoShareKeepALane(t *testing.T) {
 	bubble(t, pooler.Config{SharedConns: 2, SilenceAfter: -1}, func(pt *tester) {

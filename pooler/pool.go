@@ -529,15 +529,21 @@ func (p *Pool) placeLocked(c *Conn, now time.Duration) {
 	p.tickLocked()
 }
 
-// overtakenLocked returns the waiter of another session that came before w and
-// was passed over too often in a full pool, if there is one.
+// overtakenLocked returns the waiter of another session that a full pool has to serve before
+// w, if there is one: it came before and was passed over too often; or w blocks, it doesn't,
+// and no lane is left.
 func (p *Pool) overtakenLocked(w *waiter) *waiter {
 	if l := p.lotLocked(w.session); p.queue.waiting == l.waiters.n+l.riders.n || !p.fullLocked() {
 		return nil // nobody else waits, or there is room
 	}
 	var oldest *waiter
 	for _, l := range p.lots {
-		if o := l.first(); o != nil && o.seq < w.seq && l.dialing == 0 && (oldest == nil || o.seq < oldest.seq) {
+		o := l.first()
+		switch {
+		case o == nil || l.dialing > 0:
+		case w.blocking && !o.blocking && p.conns.lanes == 0:
+			return o
+		case o.seq < w.seq && (oldest == nil || o.seq < oldest.seq):
 			oldest = o
 		}
 	}

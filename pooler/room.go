@@ -128,11 +128,11 @@ func (p *Pool) oldestIdleLocked(but *lot) *lot {
 
 // stuckLocked reports whether none of the pool's connections comes back by itself soon:
 // they are lanes, kept by their handles, or lent to commands that block. The last only
-// count while no such command is the next one to be served: it would get the lane, and
-// those who share must not be held up by any number of them.
+// count while another one than such a command waits: it would get the lane, and those who
+// share must not be held up by any number of them.
 func (p *Pool) stuckLocked() bool {
 	stuck := p.conns.lanes + p.conns.pinned
-	if !p.blockingNextLocked() {
+	if !p.onlyBlockingLocked() {
 		stuck += p.blockingLocked()
 	}
 	return stuck >= p.countedLocked()
@@ -156,14 +156,14 @@ func (p *Pool) lacksLaneLocked(l *lot) bool {
 		(p.fullLocked() || p.shutLocked()) && p.mayOpenLaneLocked() && p.blockingLocked() > 0
 }
 
-// blockingNextLocked reports whether a command that blocks is the next of its session.
-func (p *Pool) blockingNextLocked() bool {
+// onlyBlockingLocked reports whether nobody is the next of a session but commands that block.
+func (p *Pool) onlyBlockingLocked() bool {
 	for _, l := range p.lots {
-		if w := l.waiters.head; w != nil && w.blocking {
-			return true
+		if w := l.first(); w != nil && !w.blocking {
+			return false
 		}
 	}
-	return false
+	return true
 }
 
 // yieldLocked retires a lane if somebody waits and no connection of a pool that can't grow
