@@ -1,6 +1,7 @@
 package handle
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"slices"
@@ -24,8 +25,12 @@ func (h *handle) Read(p []byte) (n int, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	first, answered := !h.b.got, h.b.answered
+	mixed := first && h.isMixedLocked()
 	for n == 0 && err == nil {
 		n, err = h.readSome(p)
+	}
+	if mixed && bytes.HasPrefix(p[:n], tryAgain) {
+		n = h.againAlone(p, n)
 	}
 	if done := h.settle(&h.receiving); done != nil {
 		h.put(done, pooler.Answered)

@@ -56,6 +56,29 @@ func (h *handle) pauseOfLocked(replies []byte, first bool, answered int) time.Du
 	return refusalPause
 }
 
+// tryAgain begins what a node answers that has some keys of a command and not others, while
+// their slot moves.
+var tryAgain = []byte("-TRYAGAIN ")
+
+// isMixedLocked reports whether the batch is a pipeline of a cluster's client that doesn't only
+// read. If its first command is refused so go-redis sends all of it again, MaxRedirects times.
+func (h *handle) isMixedLocked() bool {
+	t := h.client.Topology
+	return t != nil && t.Moves() && h.b.sticks()
+}
+
+// againAlone has the refused command be sent again alone: what go-redis is told to have moved is
+// tried again without the rest of its pipeline, be it at the same address. It returns how many
+// bytes of p there are then. A line that hasn't come as a whole stays.
+func (h *handle) againAlone(p []byte, n int) int {
+	end := bytes.IndexByte(p[:n], '\n') + 1
+	moved := h.moved(plain, 0, h.dialed)
+	if end < len(moved) {
+		return n
+	}
+	return copy(p, moved) + copy(p[len(moved):], p[end:n])
+}
+
 // holdBack lets time pass before p[:n], a refusal, is passed on. Its connection has gone back,
 // unless the handle keeps it or is owed more there: a pool of few would be full of those that
 // wait. Where the caller's context can be asked for it is, and the pause ends with it.
