@@ -272,7 +272,7 @@ func TestASubscriptionThatIsNeverAnsweredEndsAsADialWould(t *testing.T) {
 			t.Error("it was made")
 		}
 		t.f.Freeze(false)
-		for made := false; !made; {
+		for made := false; !made; time.Sleep(10 * time.Millisecond) {
 			got, err := ps.ReceiveTimeout(t.Context(), 10*time.Second)
 			s, ok := got.(*redis.Subscription)
 			made = err == nil && ok && s.Channel == "news"
