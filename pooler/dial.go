@@ -60,10 +60,10 @@ func (p *Pool) rampLocked() int {
 
 // neediestLocked returns the lot whose uncovered waiter has waited longest, or,
 // when all are covered, the one that MinIdleConns are missing in, or nil. In a full
-// pool, and where no lane is left, commands that block come last: what they get doesn't come
-// back soon.
+// pool that shares, and where it has no lane left, commands that block come last: what they get
+// doesn't come back soon.
 func (p *Pool) neediestLocked() *lot {
-	scarce := p.conns.lanes == 0 || p.fullLocked()
+	scarce := p.cfg.SharedConns > 0 && (p.conns.lanes == 0 || p.fullLocked())
 	before := func(a, b *waiter) bool {
 		switch {
 		case a == nil || b == nil:

@@ -531,7 +531,7 @@ func (p *Pool) placeLocked(c *Conn, now time.Duration) {
 
 // overtakenLocked returns the waiter of another session that a full pool has to serve before
 // w, if there is one: it came before and was passed over too often; or w blocks, it doesn't,
-// and no lane is left.
+// and a pool that shares has no lane left.
 func (p *Pool) overtakenLocked(w *waiter) *waiter {
 	if l := p.lotLocked(w.session); p.queue.waiting == l.waiters.n+l.riders.n || !p.fullLocked() {
 		return nil // nobody else waits, or there is room
@@ -541,7 +541,7 @@ func (p *Pool) overtakenLocked(w *waiter) *waiter {
 		o := l.first()
 		switch {
 		case o == nil || l.dialing > 0:
-		case w.blocking && !o.blocking && p.conns.lanes == 0:
+		case w.blocking && !o.blocking && p.conns.lanes == 0 && p.cfg.SharedConns > 0:
 			return o
 		case o.seq < w.seq && (oldest == nil || o.seq < oldest.seq):
 			oldest = o
