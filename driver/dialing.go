@@ -106,8 +106,8 @@ func (*dialError) IsVirtual() {}
 
 // nodeFor returns the node of the address, on which a handle counts then; or, while
 // that is ill, the node that has taken over all that it had. The subscription of a cluster's
-// client, which follows no MOVED, gets there by that. What follows it needs no other node, and
-// what asks this very one, as the clients of nodes do, may be answered by none.
+// client, which follows no MOVED, gets there by that. What does follow MOVED needs no other
+// node, and what asks this very one, as the client of a node does, is answered by no other.
 func (b *binding) nodeFor(network, addr string) (*node, error) {
 	n, err := b.driver.node(b, network, addr)
 	t := b.topology()

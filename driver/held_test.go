@@ -229,6 +229,47 @@ func TestACanceledSubscriptionLeavesAClusterAtOnce(t *testing.T) {
 	})
 }
 
+// Nor does it wait on for a node that another one has taken over from.
+func TestASubscriptionThatWaitsForAMemberGoesToItsHeirAtOnce(t *testing.T) {
+	inServers(t, 2, func(m *managed) {
+		m.Cleanup(func() { time.Sleep(time.Minute) }) // go-redis rests from its reloads
+		m.asCluster(0, 2)
+		d := newDriver(m.T, driver.Config{Dial: m.dial})
+		c := redis.NewClusterClient(d.ClusterOptions(&redis.ClusterOptions{Addrs: []string{"10.0.0.2:6379"}}))
+		defer c.Close()
+		if err := c.Incr(m.Context(), "k").Err(); err != nil {
+			m.Fatal(err)
+		}
+		m.server(1).DownRefused()
+		m.server(1).ResetAll()
+		var other sync.WaitGroup // who finds that the node is down
+		other.Go(func() { _ = c.Incr(m.Context(), "k").Err() })
+		defer other.Wait()
+		time.Sleep(200 * time.Millisecond)
+		time.AfterFunc(300*time.Millisecond, func() {
+			m.server(2).Handle("CLUSTER", func(*testkit.FakeConn, []string) []byte {
+				return testkit.ReplyArray(testkit.ReplyArray(testkit.ReplyInt(0), testkit.ReplyInt(16383),
+					testkit.ReplyArray(testkit.ReplyBulk("10.0.0.2"), testkit.ReplyInt(6379), testkit.ReplyBulk("heir"))))
+			})
+		})
+		ps := c.Subscribe(m.Context())
+		defer ps.Close()
+		began := time.Now()
+		if err := ps.Subscribe(m.Context(), "k"); err != nil {
+			m.Error(err)
+		}
+		if took := time.Since(began); took < 300*time.Millisecond || took > 600*time.Millisecond {
+			m.Errorf("it took %v; the heir was named after 300 ms", took)
+		}
+		if _, err := ps.ReceiveTimeout(m.Context(), time.Second); err != nil {
+			m.Error(err)
+		}
+		if n := m.server(2).Publish("k", "message"); n != 1 {
+			m.Errorf("%d subscriptions at the heir", n)
+		}
+	})
+}
+
 // Of whatever kind a command is, and however its reply is read: the push that asks for the
 // context is taken out before.
 func TestWhatHasWaitedForAConnectionIsAnsweredAsUsual(t *testing.T) {
