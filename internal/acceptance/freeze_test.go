@@ -37,7 +37,7 @@ func accepted(tb testing.TB, s *testkit.Server) int64 {
 type freeze struct {
 	*tally
 	arrived, dials int64 // new connections: that the server accepted, that were dialed
-	alone          bool  // each caller had a shared connection of its own before
+	alone          bool  // there was a shared connection for each caller and one more before
 }
 
 func (s side) freeze(t *testing.T, server *testkit.Server, n int) freeze {
@@ -48,7 +48,7 @@ func (s side) freeze(t *testing.T, server *testkit.Server, n int) freeze {
 	s.grown(t)
 
 	if s.d != nil {
-		f.alone = s.stats(t).Lanes >= n
+		f.alone = s.stats(t).Lanes > n // of n a caller may find all in use: one is yet to come
 	}
 	before, dials := accepted(t, server), s.dialCounter.dials.Load()
 	server.Freeze()
