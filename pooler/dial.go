@@ -40,6 +40,9 @@ func (p *Pool) growLocked() {
 		if !p.makeRoomLocked(l, l.first()) {
 			return
 		}
+		for _, o := range p.lots {
+			o.overtake(l.first())
+		}
 		p.beginDialLocked(l)
 		p.wg.Go(func() { p.dial(l) })
 	}
@@ -58,27 +61,15 @@ func (p *Pool) rampLocked() int {
 	return 1
 }
 
-// neediestLocked returns the lot whose uncovered waiter has waited longest, or,
-// when all are covered, the one that MinIdleConns are missing in, or nil. In a full
-// pool that shares, and where it has no lane left, commands that block come last: what they get
-// doesn't come back soon.
+// neediestLocked returns the lot whose uncovered waiter is served next, or, when all are
+// covered, the one that MinIdleConns are missing in, or nil.
 func (p *Pool) neediestLocked() *lot {
-	scarce := p.cfg.SharedConns > 0 && (p.conns.lanes == 0 || p.fullLocked())
-	before := func(a, b *waiter) bool {
-		switch {
-		case a == nil || b == nil:
-			return a != nil
-		case scarce && a.blocking != b.blocking:
-			return b.blocking
-		}
-		return a.seq < b.seq
-	}
 	var needy *lot
 	onlyStreams := p.queue.streams > 0 && p.countedLocked() >= p.boundLocked()
 	for _, l := range p.lots {
 		switch {
 		case l.needs() <= l.dialing, onlyStreams && l.streams == 0:
-		case needy == nil, before(l.first(), needy.first()):
+		case needy == nil, l.first().precedes(needy.first()):
 			needy = l
 		}
 	}
@@ -273,8 +264,7 @@ func (p *Pool) endDialLocked(l *lot, c *Conn, err error, began time.Duration) {
 // failLotLocked fails those who wait for a new connection in the session and had come by the
 // given time.
 func (p *Pool) failLotLocked(l *lot, by time.Duration, err error) {
-	p.wakeAllLocked(&l.waiters, by, err)
-	p.wakeAllLocked(&l.riders, by, err)
+	p.wakeLotLocked(l, by, err)
 	l.more = false
 }
 

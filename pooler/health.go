@@ -319,8 +319,7 @@ func (p *Pool) failWaitersLocked(asked time.Duration) {
 	err := p.downErrorLocked(ErrNodeDown)
 	p.releaseLocked(asked, err)
 	for _, l := range p.lots {
-		p.wakeAllLocked(&l.waiters, asked, err)
-		p.wakeAllLocked(&l.riders, asked, err)
+		p.wakeLotLocked(l, asked, err)
 	}
 }
 

@@ -83,7 +83,7 @@ func (p *Pool) sendAwayLocked() {
 	p.settleServesLocked()
 	now := p.now()
 	for _, l := range p.lots {
-		for _, list := range []*waiterList{&l.waiters, &l.riders} {
+		for _, list := range l.lists() {
 			list.each(func(w *waiter) {
 				if err := p.elsewhereLocked(w.place); err != nil {
 					p.failWaiterLocked(w, err, now)

@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// maxOvertaken is how many later requests of another session may go before a
-// waiter when the pool is full, before a connection is closed to make room for
-// it. A connection costs far more than a turn.
+// maxOvertaken is how many later requests may go before a waiter: those of another session
+// when the pool is full, before a connection is closed to make room for it, which costs far
+// more than a turn; and those that don't block before one that does.
 const maxOvertaken = 16
 
 // Pool is the connections of one node: leases, fair waiting, dialing, health.
@@ -139,6 +139,7 @@ type lot struct {
 	session *Session
 	idle    []*Conn // the last one is the most recently used
 	waiters waiterList
+	blocks  waiterList // those whose commands block, in a pool that shares
 	riders  waiterList // those who wait for a lane: one serves them all
 	shared  *Lanes
 	more    bool // another lane is wanted, when there is room
@@ -148,22 +149,28 @@ type lot struct {
 	barred time.Duration // until when nothing is dialed without a request
 }
 
+// lists are those on which requests wait for any connection of the lot.
+func (l *lot) lists() [3]*waiterList { return [...]*waiterList{&l.waiters, &l.blocks, &l.riders} }
+
+// waiting is how many requests wait for any connection of the lot.
+func (l *lot) waiting() int { return l.waiters.n + l.blocks.n + l.riders.n }
+
 // needs is how many connections would serve all who wait.
 func (l *lot) needs() int {
-	n := l.waiters.n
+	n := l.waiters.n + l.blocks.n
 	if l.riders.n > 0 || l.more {
 		n++
 	}
 	return n
 }
 
-// first returns who has waited longest, or nil. Those who share come before one that
-// blocks: a single connection serves them all, and any number of blocked callers, each
-// of which may keep one for long, must not hold them up.
+// first returns the waiter that is served next, or nil.
 func (l *lot) first() *waiter {
-	w, r := l.waiters.head, l.riders.head
-	if w == nil || r != nil && (w.blocking || r.seq < w.seq) {
-		return r
+	w := l.blocks.head
+	for _, o := range [...]*waiter{l.waiters.head, l.riders.head} {
+		if o.precedes(w) {
+			w = o
+		}
 	}
 	return w
 }
@@ -249,7 +256,7 @@ func (p *Pool) lotLocked(s *Session) *lot {
 	}
 	l := p.lots[s]
 	if l == nil {
-		l = &lot{session: s}
+		l = &lot{session: s, blocks: waiterList{yields: true}}
 		p.lots[s] = l
 	}
 	p.recent = l
@@ -496,10 +503,11 @@ func (p *Pool) placeLocked(c *Conn, now time.Duration) {
 		return
 	}
 	if w := l.first(); w != nil {
-		if o := p.overtakenLocked(w); o != nil {
+		if p.overtakenLocked(w) {
 			p.closeLocked(c, CloseRoom, nil)
 			return
 		}
+		l.overtake(w)
 		if w == l.riders.head || w.blocking && p.lacksLaneLocked(l) {
 			p.openLaneLocked(l, c, now)
 		} else {
@@ -529,32 +537,32 @@ func (p *Pool) placeLocked(c *Conn, now time.Duration) {
 	p.tickLocked()
 }
 
-// overtakenLocked returns the waiter of another session that a full pool has to serve before
-// w, if there is one: it came before and was passed over too often; or w blocks, it doesn't,
-// and a pool that shares has no lane left.
-func (p *Pool) overtakenLocked(w *waiter) *waiter {
-	if l := p.lotLocked(w.session); p.queue.waiting == l.waiters.n+l.riders.n || !p.fullLocked() {
-		return nil // nobody else waits, or there is room
+// overtakenLocked reports whether a full pool has to serve a waiter of another session before
+// w: it came before and was passed over too often; or w blocks, it doesn't, and a pool that
+// shares has no lane left.
+func (p *Pool) overtakenLocked(w *waiter) bool {
+	if p.queue.waiting == p.lotLocked(w.session).waiting() || !p.fullLocked() {
+		return false // nobody else waits, or there is room
 	}
 	var oldest *waiter
 	for _, l := range p.lots {
 		o := l.first()
 		switch {
 		case o == nil || l.dialing > 0:
-		case w.blocking && !o.blocking && p.conns.lanes == 0 && p.cfg.SharedConns > 0:
-			return o
+		case w.comesLast() && !o.comesLast() && p.conns.lanes == 0:
+			return true
 		case o.seq < w.seq && (oldest == nil || o.seq < oldest.seq):
 			oldest = o
 		}
 	}
 	if oldest == nil {
-		return nil
+		return false
 	}
 	if oldest.overtaken++; oldest.overtaken <= maxOvertaken {
-		return nil
+		return false
 	}
 	oldest.overtaken = 0
-	return oldest
+	return true
 }
 
 // closeLocked ends a connection that is on no list. If the connection itself
@@ -652,8 +660,7 @@ func (p *Pool) Close() error {
 	p.closed = true
 	gone := &Error{Err: ErrClosed, Node: p.node.Addr}
 	for _, l := range p.lots {
-		p.wakeAllLocked(&l.waiters, everyone, gone)
-		p.wakeAllLocked(&l.riders, everyone, gone)
+		p.wakeLotLocked(l, everyone, gone)
 		p.closeIdleLocked(l, ClosePoolClosed, nil)
 	}
 	p.releaseLocked(everyone, gone)

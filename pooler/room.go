@@ -159,7 +159,7 @@ func (p *Pool) lacksLaneLocked(l *lot) bool {
 // onlyBlockingLocked reports whether nobody is the next of a session but commands that block.
 func (p *Pool) onlyBlockingLocked() bool {
 	for _, l := range p.lots {
-		if w := l.first(); w != nil && !w.blocking {
+		if l.riders.n > 0 || l.waiters.n > 0 && !l.waiters.head.blocking {
 			return false
 		}
 	}
@@ -224,7 +224,7 @@ func (p *Pool) lendLocked() {
 	now := p.now()
 	for _, l := range p.lots {
 		w := l.first()
-		if w == nil || w != l.waiters.head || w.stream || len(l.idle) > 0 || l.shared == nil {
+		if w == nil || w == l.riders.head || w.stream || len(l.idle) > 0 || l.shared == nil {
 			continue
 		}
 		lanes := p.openLanesLocked(l.shared)

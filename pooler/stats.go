@@ -196,8 +196,9 @@ func (p *Pool) Stats() Stats {
 	}
 	sessions := make(map[*Session]struct{})
 	for _, l := range p.lots {
-		oldest(&l.waiters)
-		oldest(&l.riders)
+		for _, list := range l.lists() {
+			oldest(list)
+		}
 		if len(l.idle) > 0 || l.first() != nil || l.shared != nil && len(*l.shared.lanes.Load()) > 0 {
 			sessions[l.session] = struct{}{}
 		}

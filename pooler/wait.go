@@ -73,6 +73,8 @@ func (p *Pool) enqueueLocked(r Request, share bool, now time.Duration) *waiter {
 		r.Want.wanted.push(w)
 	case share:
 		p.lotLocked(r.Session).riders.push(w)
+	case w.blocking && !w.stream && p.cfg.SharedConns > 0:
+		p.lotLocked(r.Session).blocks.push(w)
 	default:
 		p.lotLocked(r.Session).waiters.push(w)
 	}
@@ -135,6 +137,7 @@ func (p *Pool) expire() {
 	}
 	for _, l := range p.lots {
 		look(&l.waiters, l.dialing, late)
+		look(&l.blocks, l.dialing-l.waiters.n, late)
 		look(&l.riders, l.dialing*l.riders.n, late) // they share what is opened
 	}
 	for c := range p.conns.all {
@@ -201,6 +204,13 @@ func (p *Pool) wakeLocked(w *waiter, c *Conn, err error, now time.Duration) {
 
 // everyone is a time before which all have come.
 const everyone = time.Duration(math.MaxInt64)
+
+// wakeLotLocked fails those who wait in the lot and had come by the given time.
+func (p *Pool) wakeLotLocked(l *lot, by time.Duration, err error) {
+	for _, list := range l.lists() {
+		p.wakeAllLocked(list, by, err)
+	}
+}
 
 // wakeAllLocked fails those on the list who had come by the given time.
 func (p *Pool) wakeAllLocked(l *waiterList, by time.Duration, err error) {

@@ -30,7 +30,7 @@ type waiter struct {
 	in         *waiterList
 	prev, next *waiter
 
-	overtaken int // how often a later one of another session went first
+	overtaken int // how often a later one of another session, or one that doesn't block, went first
 }
 
 // queue is what the pool knows of all its waiters together: each of them is on a list of
@@ -79,6 +79,30 @@ func (w *waiter) wake(c *Conn, err error) {
 	w.ready <- struct{}{}
 }
 
+// comesLast reports whether those go first who don't block: it keeps what it gets for long,
+// and any number of its kind must not hold up the others, of whom a single connection serves
+// all who share. It does so until that has happened too often. Where nothing is shared all
+// go in their order, as they do in the stock pool.
+func (w *waiter) comesLast() bool { return w.in.yields && w.overtaken <= maxOvertaken }
+
+// precedes reports whether w is served before o. Of none both may be nil.
+func (w *waiter) precedes(o *waiter) bool {
+	switch {
+	case w == nil || o == nil:
+		return w != nil
+	case w.comesLast() != o.comesLast():
+		return o.comesLast()
+	}
+	return w.seq < o.seq
+}
+
+// overtake notes that w is served, which may have come later than a command that blocks.
+func (l *lot) overtake(w *waiter) {
+	if b := l.blocks.head; b != nil && w != nil && b.seq < w.seq {
+		b.overtaken++
+	}
+}
+
 // firstStream returns who has waited longest of those who are to have a stream, or nil.
 func (l *waiterList) firstStream() *waiter {
 	w := l.head
@@ -92,6 +116,7 @@ func (l *waiterList) firstStream() *waiter {
 type waiterList struct {
 	head, tail *waiter
 	n          int
+	yields     bool // those on it let others go first
 }
 
 func (l *waiterList) push(w *waiter) {
