@@ -113,6 +113,7 @@ type tenure struct {
 	opened   time.Duration // since Pool.start
 	yielding bool          // retired
 	seen     uint64        // lane.tail at the last look
+	rests    time.Duration // since when it has carried nothing, as far as the looks tell
 	heardN   int64         // watch.reads when the pool last asked
 }
 

@@ -558,11 +558,8 @@ func (p *Pool) overtakenLocked(w *waiter) bool {
 	if oldest == nil {
 		return false
 	}
-	if oldest.overtaken++; oldest.overtaken <= maxOvertaken {
-		return false
-	}
-	oldest.overtaken = 0
-	return true
+	oldest.overtaken++
+	return oldest.overtaken > maxOvertaken
 }
 
 // closeLocked ends a connection that is on no list. If the connection itself

@@ -186,6 +186,7 @@ func (p *Pool) yieldLocked() {
 		}
 	}
 	if !p.stuckLocked() {
+		p.yieldRestingLocked()
 		return
 	}
 	least := p.leastLaneLocked()
@@ -197,6 +198,36 @@ func (p *Pool) yieldLocked() {
 		p.lookForRoomLocked(left, now)
 	} else {
 		p.retireLocked(least)
+	}
+}
+
+// yieldRestingLocked retires a lane that carries nothing where only commands that block wait:
+// those that have the other connections keep them for long, and it is as good as an idle one.
+// It is the lane that has rested for longest, and for a moment at least, unless there are more
+// than many callers use. The last one stays for those who share.
+func (p *Pool) yieldRestingLocked() {
+	if p.conns.lanes < 2 || !p.onlyBlockingLocked() {
+		return
+	}
+	now := p.now()
+	var rests *lane
+	for c := range p.conns.all {
+		if l := c.lane; l != nil && l.lookLocked(now) && (rests == nil || l.tenure.rests < rests.tenure.rests) {
+			rests = l
+		}
+	}
+	if rests == nil {
+		p.lookForRoomLocked(laneTenure, now)
+		return
+	}
+	since := rests.tenure.rests
+	if p.conns.lanes > lanesOfMany(p.cfg.SharedConns) {
+		since = rests.tenure.opened
+	}
+	if left := laneTenure - (now - since); left > 0 {
+		p.lookForRoomLocked(left, now)
+	} else {
+		p.retireLocked(rests)
 	}
 }
 

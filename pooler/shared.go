@@ -255,7 +255,7 @@ func (p *Pool) openLaneLocked(l *lot, c *Conn, now time.Duration) {
 	c.lease.noWork = true
 	p.workLocked(l.session)
 	c.lane = newLane(p, c, sh)
-	c.lane.tenure.opened = now
+	c.lane.tenure.opened, c.lane.tenure.rests = now, now
 	p.conns.lanes++
 	p.wg.Add(1) // until it has ended
 	open := append(slices.Clone(p.openLanesLocked(sh)), c.lane)
@@ -353,6 +353,16 @@ func (p *Pool) retireAllLocked(l *lot) {
 	}
 }
 
+// lookLocked notes since when the lane has carried nothing, as far as the looks tell, and
+// reports whether it does.
+func (l *lane) lookLocked(now time.Duration) bool {
+	rests := l.inFlight() == 0
+	if tail := l.tail.Load(); !rests || l.tenure.seen != tail {
+		l.tenure.seen, l.tenure.rests = tail, now
+	}
+	return rests
+}
+
 // lookAtLanesLocked retires lanes that are too old, or that nobody has used since
 // the last look.
 func (p *Pool) lookAtLanesLocked(now time.Duration) {
@@ -361,15 +371,13 @@ func (p *Pool) lookAtLanesLocked(now time.Duration) {
 		if l == nil {
 			continue
 		}
-		tail := l.tail.Load()
-		idle := l.inFlight() == 0 && l.tenure.seen == tail
-		if idle || p.expiredLocked(c, now) {
+		unused := l.lookLocked(now) && now-l.tenure.rests >= p.periodLocked()
+		if unused || p.expiredLocked(c, now) {
 			p.retireLocked(l)
 		}
-		if idle && len(p.openLanesLocked(l.group)) == 0 {
+		if unused && len(p.openLanesLocked(l.group)) == 0 {
 			l.group.unused = true
 		}
-		l.tenure.seen = tail
 		l.group.growing.Store(false)
 	}
 }
