@@ -56,6 +56,41 @@ func TestACommandThatBlocksGetsItsTurn(t *testing.T) {
 	}
 }
 
+// Nor is it passed over for ever by requests of which each has a session of its own, for
+// which a connection is dialed.
+func TestACommandThatBlocksGetsItsTurnAmongManySessions(t *testing.T) {
+	bubble(t, pooler.Config{MaxOpenConns: 1, SilenceAfter: -1, WaitTimeout: -1}, func(pt *tester) {
+		c := pt.get(session(0))
+		blocked := pt.blocking()
+		for turns := 1; ; turns++ {
+			next := pt.wait(session(1 + turns%15))
+			pt.put(c)
+			pt.settle()
+			if blocked.ended() {
+				if turns <= 16 {
+					t.Errorf("it was served at the %dth turn, want 16 others before", turns)
+				}
+				pt.put(blocked.wantConn())
+				pt.put(next.await().wantConn())
+				return
+			}
+			if turns == 100 {
+				t.Fatal("it was overtaken 100 times")
+			}
+			c = next.wantConn()
+		}
+	})
+}
+
+// A pipeline may both block and begin a stream.
+func TestAStreamThatBlocksWaitsForNoRoom(t *testing.T) {
+	bubble(t, pooler.Config{MaxOpenConns: 1, SilenceAfter: -1}, func(pt *tester) {
+		c := pt.get(pt.plain)
+		stream := pt.begin(pooler.Request{Session: pt.plain, Blocking: true, Stream: true})
+		pt.put(c, stream.wantConn())
+	})
+}
+
 // In a pool without shared connections all go in their order, as they do in the stock pool.
 func TestWithoutSharedConnectionsCommandsThatBlockKeepTheirPlace(t *testing.T) {
 	bubble(t, pooler.Config{MaxOpenConns: 1, SharedConns: -1}, func(pt *tester) {

@@ -40,9 +40,6 @@ func (p *Pool) growLocked() {
 		if !p.makeRoomLocked(l, l.first()) {
 			return
 		}
-		for _, o := range p.lots {
-			o.overtake(l.first())
-		}
 		p.beginDialLocked(l)
 		p.wg.Go(func() { p.dial(l) })
 	}
