@@ -497,3 +497,63 @@ func TestAClientOfReplicasLeavesItsOnlyReplicaForThePrimary(t *testing.T) {
 		}
 	})
 }
+
+// A replica that has lost its primary may refuse to read what it had of it. Reads wait at the
+// primary, as writes do, and aren't sent to and fro until their tries are used up; if the primary
+// is well it answers them.
+func TestReadsThatAStaleReplicaRefusesGoToThePrimary(t *testing.T) {
+	for name, o := range readsFromReplicas {
+		t.Run(name, func(t *testing.T) {
+			inShard(t, []string{primary, replica}, func(s *shard) {
+				o.MaxRedirects = 3
+				rdb := s.client(&o)
+				for range 20 {
+					rdb.Get(s.Context(), "a")
+				}
+				synctest.Wait()
+				s.nodes[replica].Handle("GET", func(*testkit.FakeConn, []string) []byte {
+					return testkit.ReplyError("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.")
+				})
+				read := func(want time.Duration) {
+					s.Helper()
+					began := time.Now()
+					by, err := rdb.Get(s.Context(), "a").Result()
+					if took := time.Since(began); err != nil || by != primary || took < want || took > want+want/4 {
+						s.Errorf("answered by %q after %v: %v; want the primary after %v", by, took, err, want)
+					}
+				}
+				for range 20 {
+					read(0)
+					cmds, _ := rdb.Pipelined(s.Context(), func(p redis.Pipeliner) error {
+						p.Get(s.Context(), "a")
+						p.Get(s.Context(), "b")
+						return nil
+					})
+					// go-redis sends all of it again where the first command is refused.
+					if o.ReadOnly && (cmds[0].Err() == nil) != (cmds[1].Err() == nil) {
+						s.Errorf("half a pipeline was refused: %v, %v", cmds[0].Err(), cmds[1].Err())
+					}
+				}
+				s.nodes[primary].DownRefused()
+				synctest.Wait()
+				const outage = 3 * time.Second
+				var wg sync.WaitGroup
+				for range 20 {
+					wg.Go(func() { read(outage) })
+				}
+				time.Sleep(outage)
+				s.nodes[primary].Up()
+				wg.Wait()
+				s.nodes[replica].Handle("GET", func(*testkit.FakeConn, []string) []byte { return testkit.ReplyBulk(replica) })
+				time.Sleep(10 * time.Second)
+				s.nodes[primary].DownRefused()
+				for range 20 {
+					if by, err := rdb.Get(s.Context(), "a").Result(); err != nil || by != replica {
+						s.Errorf("answered by %q: %v; want the replica, which serves again", by, err)
+					}
+				}
+				s.nodes[primary].Up()
+			})
+		})
+	}
+}

@@ -99,6 +99,9 @@ type Topology interface {
 	// StandIn returns a replica that answers for the slot of that primary, or "". It
 	// doesn't block.
 	StandIn(addr string, slot int) string
+	// FoundStale takes note that the replica of the address refuses to read, and returns
+	// the address of its primary, "" if none is known.
+	FoundStale(addr string) (primary string)
 	// HeirOf returns who has taken over all that the ill node of the address had, or "".
 	HeirOf(addr string) string
 	// Reading are the places of requests that only read, of a client that reads from

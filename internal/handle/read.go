@@ -25,12 +25,15 @@ func (h *handle) Read(p []byte) (n int, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	first, answered := !h.b.got, h.b.answered
-	mixed := first && h.isMixedLocked()
+	mixed, lone := first && h.isMixedLocked(), first && h.isLoneReadLocked()
 	for n == 0 && err == nil {
 		n, err = h.readSome(p)
 	}
-	if mixed && bytes.HasPrefix(p[:n], tryAgain) {
-		n = h.againAlone(p, n)
+	switch {
+	case mixed && bytes.HasPrefix(p[:n], tryAgain):
+		n = putMoved(p, n, h.moved(plain, 0, h.dialed))
+	case lone && bytes.HasPrefix(p[:n], masterDown):
+		n = h.leaveStaleLocked(p, n)
 	}
 	if done := h.settle(&h.receiving); done != nil {
 		h.put(done, pooler.Answered)

@@ -67,12 +67,33 @@ func (h *handle) isMixedLocked() bool {
 	return t != nil && t.Moves() && h.b.sticks()
 }
 
-// againAlone has the refused command be sent again alone: what go-redis is told to have moved is
-// tried again without the rest of its pipeline, be it at the same address. It returns how many
-// bytes of p there are then. A line that hasn't come as a whole stays.
-func (h *handle) againAlone(p []byte, n int) int {
+// masterDown begins what a replica answers that has lost its primary, and doesn't serve what it
+// had of it (replica-serve-stale-data no).
+var masterDown = []byte("-MASTERDOWN ")
+
+// isLoneReadLocked reports whether the batch is a single command that reads, of a client that
+// reads from replicas.
+func (h *handle) isLoneReadLocked() bool {
+	t := h.client.Topology
+	return t != nil && t.Reading() != nil && h.b.effect == command.Read && h.b.replies() == 1
+}
+
+// leaveStaleLocked has such a read that a replica has refused go to the primary, which may be
+// well, or have an heir for which the read waits there: go-redis would ask the same replica
+// again until its tries are used up. It returns how many bytes of p there are then.
+func (h *handle) leaveStaleLocked(p []byte, n int) int {
+	primary := h.client.Topology.FoundStale(h.node.Addr)
+	if primary == "" {
+		return n
+	}
+	return putMoved(p, n, h.moved(plain, 0, primary))
+}
+
+// putMoved puts MOVED in the place of the line that p[:n] begins with, which go-redis follows with
+// that command alone, be it to the same address. It returns how many bytes of p there are then.
+// A line that hasn't come as a whole, or is shorter, stays.
+func putMoved(p []byte, n int, moved string) int {
 	end := bytes.IndexByte(p[:n], '\n') + 1
-	moved := h.moved(plain, 0, h.dialed)
 	if end < len(moved) {
 		return n
 	}

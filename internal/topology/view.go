@@ -55,6 +55,19 @@ func (v *View) standBy(slot int) []string {
 	return nil
 }
 
+// primaryOf returns whose replica the address is, or "".
+func (v *View) primaryOf(addr string) string {
+	if slices.Contains(v.others, addr) {
+		return v.master
+	}
+	for _, p := range v.parts {
+		if slices.Index(p.nodes, addr) > 0 {
+			return p.nodes[0]
+		}
+	}
+	return ""
+}
+
 // nodesOf returns the owner of the slot and its replicas, or none.
 func (v *View) nodesOf(slot int) []string {
 	i, found := slices.BinarySearchFunc(v.parts, slot, func(p part, slot int) int {
