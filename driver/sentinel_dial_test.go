@@ -74,3 +74,52 @@ func TestSentinelsWhoseDialsHang(t *testing.T) {
 		})
 	}
 }
+
+// A request of a Conn or a Tx waits for a connection as often as go-redis tries a client's own
+// again, which it can't: they have one handle. So do those of a client of sentinels.
+func TestAConnOfSentinelsWaitsForAConnectionOnceMore(t *testing.T) {
+	for name, ask := range map[string]func(c *redis.Client, m *managed) error{
+		"Conn": func(c *redis.Client, m *managed) error {
+			conn := c.Conn()
+			defer func() { _ = conn.Close() }()
+			return conn.Set(m.Context(), "k", 1, 0).Err()
+		},
+		"Watch": func(c *redis.Client, m *managed) error {
+			return c.Watch(m.Context(), func(tx *redis.Tx) error { return tx.Get(m.Context(), "k").Err() }, "k")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inServers(t, 2, func(m *managed) {
+				m.asSentinel(2, 1)
+				const timeout = 500 * time.Millisecond
+				d := newDriver(m.T, driver.Config{Dial: m.dial})
+				c := redis.NewFailoverClient(d.FailoverOptions(&redis.FailoverOptions{
+					MasterName: "main", SentinelAddrs: []string{"10.0.0.2:6379"}, PoolSize: 1, PipelinePoolSize: -1,
+					DialTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout, PoolTimeout: timeout,
+				}))
+				if err := c.Set(m.Context(), "k", 1, 0).Err(); err != nil {
+					m.Fatal(err)
+				}
+				const held = 1200 * time.Millisecond
+				holds, done := make(chan struct{}), make(chan error, 1)
+				go func() {
+					done <- c.Watch(m.Context(), func(*redis.Tx) error {
+						close(holds)
+						time.Sleep(held)
+						return nil
+					}, "k")
+				}()
+				<-holds
+				began := time.Now()
+				if err := ask(c, m); err != nil || time.Since(began) < held {
+					m.Errorf("%v after %s, want an answer when the connection is free", err, time.Since(began))
+				}
+				if err := <-done; err != nil {
+					m.Error(err)
+				}
+				_ = c.Close()
+				time.Sleep(time.Minute)
+			})
+		})
+	}
+}

@@ -5,23 +5,28 @@ import (
 	"time"
 )
 
-// hedgeShare is the part of DialTimeout after which another dial is made beside one that
-// isn't over yet. By default that is later than the system's second try of a packet that
-// was lost, after 1 s.
-const hedgeShare = 4
+const (
+	// hedgeShare is the part of DialTimeout after which another dial is made beside one that
+	// isn't over yet, and the part of the time since it began that passes between two more.
+	// By default the first is later than the system's second try of a packet that was lost,
+	// after 1 s.
+	hedgeShare = 4
+
+	// hedgeLook is how soon it is looked again whether somebody waits for another dial.
+	hedgeLook = 50 * time.Millisecond
+)
 
 // race is a dial, and others that are made beside it. A dial may hang where the next one
 // does not: one of several servers behind the address is dead, a proxy has lost the
 // connection, a credentials provider doesn't come back; and all who wait are waiting for
-// this one. So another one is made after a part of DialTimeout, and each further one after
-// twice as long. The first that succeeds is taken; what fails counts of the dial itself
+// this one. So another one is made after a part of DialTimeout, and further ones less and
+// less often. The first that succeeds is taken; what fails counts of the dial itself
 // alone. Guarded by Pool.mu.
 type race struct {
 	pool    *Pool
 	session *Session
 	probe   bool
 	began   time.Duration
-	pause   time.Duration
 	next    *time.Timer
 	won     func(*Conn) // takes the connection of another dial, with the lock held
 	over    bool
@@ -33,8 +38,8 @@ func (p *Pool) raceLocked(s *Session, probe bool, began time.Duration, won func(
 	if p.failingLocked(began) {
 		return nil
 	}
-	r := &race{pool: p, session: s, probe: probe, began: began, pause: p.cfg.DialTimeout / hedgeShare, won: won}
-	r.next = time.AfterFunc(r.pause, r.hedge)
+	r := &race{pool: p, session: s, probe: probe, began: began, won: won}
+	r.next = time.AfterFunc(p.cfg.DialTimeout/hedgeShare, r.hedge)
 	return r
 }
 
@@ -63,11 +68,12 @@ func (r *race) hedge() {
 	if r.over || p.closed {
 		return
 	}
-	r.pause *= 2
-	r.next.Reset(r.pause)
-	if p.queue.waiting+p.health.awaiting.n == 0 || p.failingLocked(p.now()) || p.dials.running >= p.cfg.MaxConcurrentDials || p.fullLocked() {
+	now := p.now()
+	if p.queue.waiting+p.health.awaiting.n == 0 || p.failingLocked(now) || p.dials.running >= p.cfg.MaxConcurrentDials || p.fullLocked() {
+		r.next.Reset(hedgeLook)
 		return
 	}
+	r.next.Reset((now - r.began) / hedgeShare)
 	p.dials.running++
 	p.n.dials++
 	p.wg.Go(r.dialBeside)

@@ -1,6 +1,7 @@
 package pooler_test
 
 import (
+	"context"
 	"syscall"
 	"testing"
 	"time"
@@ -47,6 +48,25 @@ func TestADialThatHangsHoldsNobodyUpForLong(t *testing.T) {
 	})
 }
 
+// Nobody waited when it was time for another dial; who comes then waits no longer for it.
+func TestWhoComesWhileADialHangsDoesNotWaitForIt(t *testing.T) {
+	bubble(t, pooler.Config{WaitTimeout: -1, DialTimeout: 4 * time.Second}, func(pt *tester) {
+		pt.dialer.hold(true)
+		w := pt.wait(pt.plain)
+		pt.dialer.wantHeld(1)
+		w.cancel(context.Canceled)
+		w.await()
+		pt.sleep(1500 * time.Millisecond)
+		pt.dialer.hold(false)
+		began := time.Now()
+		pt.put(pt.get(pt.plain))
+		if took := time.Since(began); took > 50*time.Millisecond {
+			t.Errorf("it took %v", took)
+		}
+		pt.dialer.finishAll()
+	})
+}
+
 // What is dialed in vain leaves nothing, whichever comes first.
 func TestOfSeveralDialsOneConnectionIsKept(t *testing.T) {
 	hanging(t, pooler.Config{}, func(pt *tester, asked <-chan error) {
@@ -83,7 +103,7 @@ func TestNoOtherDialIsMadeWhereThereIsNoRoom(t *testing.T) {
 	}
 }
 
-// As many dials as hang are made beside the first, each after twice as long.
+// Dials that hang are made less and less often.
 func TestInABlackHoleFewDialsAreMade(t *testing.T) {
 	bubble(t, pooler.Config{WaitTimeout: -1, DialTimeout: 8 * time.Second, FailFastAfter: time.Minute}, func(pt *tester) {
 		pt.fake.HangDials(true)
@@ -91,7 +111,7 @@ func TestInABlackHoleFewDialsAreMade(t *testing.T) {
 		for _, until := range []struct {
 			after time.Duration
 			dials int
-		}{{1900, 1}, {2100, 2}, {5900, 2}, {6100, 3}, {7900, 3}} {
+		}{{1900, 1}, {2100, 2}, {2400, 2}, {2600, 3}, {4000, 5}, {5900, 6}, {7900, 8}} {
 			pt.sleep(until.after*time.Millisecond - time.Since(began))
 			pt.wantDials(until.dials)
 		}

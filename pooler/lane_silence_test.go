@@ -201,12 +201,18 @@ func TestAServerThatAnswersNowhereIsWaitedFor(t *testing.T) {
 		pt.ride(sh, x).wantReply(bulk("0"))
 		pt.fake.Freeze(true)
 		rides := []*ride{pt.ride(sh, x), pt.ride(sh, x), pt.ride(sh, ask("ECHO", "0"))}
-		pt.sleep(2 * time.Second)
+		began := time.Now()
+		for _, until := range []struct {
+			after time.Duration
+			dials int
+		}{{500, 2}, {1000, 3}, {2000, 6}, {4000, 8}} { // one, and those that ask
+			pt.sleep(until.after*time.Millisecond - time.Since(began))
+			if n := pt.dialer.count(); n != until.dials {
+				t.Errorf("%d dials after %v, want %d", n, time.Since(began), until.dials)
+			}
+		}
 		for _, r := range rides {
 			r.wantWaiting()
-		}
-		if n := pt.dialer.count(); n > 3 {
-			t.Errorf("%d dials, want one and those of two probes", n)
 		}
 		pt.fake.Freeze(false)
 		for _, r := range rides {

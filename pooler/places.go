@@ -43,13 +43,13 @@ func (p *Pool) Illness() Illness {
 }
 
 // illnessLocked says whether the node is ill. One that stays silent where it is asked
-// again counts as ill; what it has been asked then is the last that it could hear.
+// again counts as ill, since it was asked first.
 func (p *Pool) illnessLocked() Illness {
 	switch {
 	case p.health.state != StateUp:
 		return Illness{Since: p.health.downTime, Serves: p.servesLocked(), Answers: p.answersLocked()}
 	case p.doubts.running.Load() > 0:
-		return Illness{Since: p.start.Add(p.doubts.began), Silent: true}
+		return Illness{Since: p.start.Add(p.doubts.since), Silent: true}
 	}
 	return Illness{}
 }

@@ -22,6 +22,13 @@ const stragglers = 25 * time.Millisecond
 type doubts struct {
 	running atomic.Int32  // on so many new connections
 	began   time.Duration // when the last one did
+	since   time.Duration // when the first of them did
+}
+
+// dueLocked reports whether another connection is to be opened to ask: each may have fallen
+// into the same hole, and the next one need not.
+func (d *doubts) dueLocked(now, silenceAfter time.Duration) bool {
+	return d.running.Load() == 0 || now-d.began >= max(2*silenceAfter, (now-d.since)/hedgeShare)
 }
 
 // ghost takes the place of a rider that has gone to another connection: what
@@ -29,15 +36,13 @@ type doubts struct {
 var ghost = Rider{closed: true}
 
 // doubt finds out whether a silent lane is dead or the server slow, by opening
-// another connection. If that one says nothing either, a second is tried, in case
-// that it fell into the same hole, and no third until one has ended. While the
-// prober is at work there is none.
+// another connection. As long as nothing is said there either others are tried, less and
+// less often. While the prober is at work there is none.
 func (p *Pool) doubt(l *lane) {
 	p.mu.Lock()
 	defer p.unlock()
 	now := p.now()
-	doubts := p.doubts.running.Load()
-	if p.closed || doubts > 1 || doubts == 1 && now-p.doubts.began < 2*p.cfg.SilenceAfter || p.health.state != StateUp || l.conn.lane != l || l.deserted.Load() || l.isSlow() {
+	if p.closed || !p.doubts.dueLocked(now, p.cfg.SilenceAfter) || p.health.state != StateUp || l.conn.lane != l || l.deserted.Load() || l.isSlow() {
 		return
 	}
 	lot := p.lotLocked(l.group.session)
@@ -47,7 +52,9 @@ func (p *Pool) doubt(l *lane) {
 		}
 		return // no room to ask
 	}
-	p.doubts.running.Add(1)
+	if p.doubts.running.Add(1) == 1 {
+		p.doubts.since = now
+	}
 	p.doubts.began = now
 	p.note(Event{Kind: EventSilent})
 	p.beginDialLocked(lot)

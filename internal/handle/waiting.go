@@ -225,7 +225,9 @@ func (h *handle) waitsAgain() bool {
 	switch h.client.Places.(type) {
 	case nil, Alternatives:
 	default:
-		return false // clusters try Watch again by themselves, and rings never do
+		if t := h.client.Topology; t == nil || t.Moves() {
+			return false // clusters try Watch again by themselves, and rings never do
+		}
 	}
 	return h.b.waits < h.client.Retries && (callers.Include(callers.TxProcess) || callers.Include(callers.ConnProcess)) && !callers.Include(callers.InitConn)
 }
