@@ -85,7 +85,9 @@ type Config struct {
 	// LeaveContextTimeout leaves ContextTimeoutEnabled as the client's options
 	// have it. By default it is switched on: contexts' deadlines bound reading and
 	// writing too, and one that passes costs no connection. Whichever it is, a
-	// context ends a wait for a node that can't be reached.
+	// context ends a wait for a node that can't be reached; but with RESP2, where
+	// requests don't know their context, not that of the first ones of an outage if it
+	// is left off.
 	LeaveContextTimeout bool
 
 	// Logger is told of the changes of a node's state; of the first request of an
