@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"runtime"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -324,7 +323,7 @@ func (c *Conn) receive(p []byte, deadline time.Time, inPlace bool) (n int, done 
 			// Others have something to do until the reply is here. It then takes
 			// one system call to read, not a failed one and a wake-up first.
 			c.lease.contended = false
-			runtime.Gosched()
+			c.pool.yields.Yield(nil)
 		}
 		if _, err := c.refill(p, deadline, inPlace && mode != Stream); err != nil {
 			return 0, false, err

@@ -1,5 +1,7 @@
 package pooler
 
+import "github.com/everpool/everpool/internal/yielding"
+
 // Ticking reports whether the pool has a timer for its idle connections: from
 // outside, a timer that does nothing can't be seen.
 func (p *Pool) Ticking() bool {
@@ -29,3 +31,6 @@ func (s *Session) Steps() []Step { return s.steps }
 
 // EndWaiting is what the timer of FailFastAfter does.
 func EndWaiting(p *Pool) { p.failFast() }
+
+// YieldBy has the pool's goroutines yield by y.
+func (p *Pool) YieldBy(y *yielding.Yielder) { p.yields = y }

@@ -241,7 +241,7 @@ func (l *lane) lead(r *Rider) {
 	first := l.head.Load()
 	if !l.conn.Buffered() && l.conn.Err() == nil {
 		if l.isOneOfFew() {
-			runtime.Gosched()
+			l.pool.yields.Yield(nil)
 		}
 		l.fill(r)
 	}

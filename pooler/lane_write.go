@@ -5,7 +5,6 @@ import (
 	"math"
 	"net"
 	"os"
-	"runtime"
 	"slices"
 	"time"
 
@@ -120,7 +119,9 @@ func (l *lane) lateLocked(x *Exchange) bool {
 // out together with the writer's, for as long as that brings any.
 func (l *lane) awaitCompany(gathered int) {
 	for range maxYields {
-		runtime.Gosched()
+		if !l.pool.yields.Yield(l.submitted) {
+			return
+		}
 		l.mu.Lock()
 		n := len(l.outbox.b)
 		l.mu.Unlock()
@@ -130,6 +131,9 @@ func (l *lane) awaitCompany(gathered int) {
 		gathered = n
 	}
 }
+
+// submitted is how many exchanges the lane has had.
+func (l *lane) submitted() int { return int(l.tail.Load()) }
 
 // boardLocked gives the exchange the next slot.
 func (l *lane) boardLocked(r *Rider, x *Exchange) error {

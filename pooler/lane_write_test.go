@@ -15,6 +15,7 @@ import (
 
 	"github.com/everpool/everpool/internal/resp"
 	"github.com/everpool/everpool/internal/testkit"
+	"github.com/everpool/everpool/internal/yielding"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -92,6 +93,40 @@ func TestAWriterWaitsForCompanyThatIsWorthIt(t *testing.T) {
 		}
 		if n > 40 || of < 40 {
 			t.Errorf("%d writes of 80 requests, and %d of 80 pipelines", n, of)
+		}
+	})
+}
+
+// Beside goroutines that compute, of which each has its processor for 10 ms, nobody waits
+// for company with what all others wait for.
+func TestAWriterDoesNotYieldToWhatComputes(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	byHand(t, pooler.Config{SharedConns: 1}, 4<<10, func(pt *tester, h *hand) {
+		var yields int
+		clock := time.Duration(1)
+		now := func() time.Duration { return clock }
+		pt.pool.YieldBy(yielding.With(now, now, func() {
+			yields++
+			clock += 10 * time.Millisecond
+		}))
+		sh := pt.share(pt.plain)
+		w := h.wire(0)
+		for range 20 {
+			var all []*ride
+			for range 4 {
+				r := &ride{pt: pt, rider: pooler.NewRider(), x: ask("GET", "a"), size: 4 << 10, done: make(chan struct{})}
+				r.begin(sh)
+				all = append(all, r)
+			}
+			pt.settle()
+			w.hear(all...)
+			w.say(strings.Repeat(":1\r\n", 4))
+			for _, r := range all {
+				r.wantReply(":1\r\n")
+			}
+		}
+		if yields != 2 {
+			t.Errorf("%d yields, want two, the second to see that it is this program that computes", yields)
 		}
 	})
 }

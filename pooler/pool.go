@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/everpool/everpool/internal/yielding"
 )
 
 // maxOvertaken is how many later requests may go before a waiter: those of another session
@@ -33,6 +35,8 @@ type Pool struct {
 	ctx   context.Context
 	stop  context.CancelFunc
 	wg    sync.WaitGroup // every goroutine of the pool
+
+	yields *yielding.Yielder
 
 	tenthJitter bool // ConnMaxLifetimeJitter was left to its default
 
@@ -186,13 +190,14 @@ func New(node Node, cfg Config) (*Pool, error) {
 		return nil, err
 	}
 	p := &Pool{
-		node:  node,
-		start: time.Now(),
-		cfg:   cfg.withDefaults(),
-		empty: make(chan struct{}),
-		conns: conns{all: make(map[*Conn]struct{})},
-		lots:  make(map[*Session]*lot),
-		dials: dials{ramp: 1},
+		node:   node,
+		start:  time.Now(),
+		yields: yielding.New(),
+		cfg:    cfg.withDefaults(),
+		empty:  make(chan struct{}),
+		conns:  conns{all: make(map[*Conn]struct{})},
+		lots:   make(map[*Session]*lot),
+		dials:  dials{ramp: 1},
 
 		tenthJitter: cfg.ConnMaxLifetimeJitter == 0,
 		n:           counters{closes: make(map[CloseReason]int64), pins: make(map[string]int64)},

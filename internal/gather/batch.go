@@ -3,7 +3,6 @@ package gather
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -186,7 +185,9 @@ const mostYields = 8
 // call again in a loop are in one batch then, not in several. It doesn't wait for any.
 func (l *line) linger(n int) {
 	for i, came, was := 0, 0, -1; i < mostYields && came < n && came > was; i++ {
-		runtime.Gosched()
+		if !l.chain.g.yields.Yield(l.waiting) {
+			return
+		}
 		came, was = l.waiting(), came
 	}
 }

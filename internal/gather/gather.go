@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/everpool/everpool/internal/command"
+	"github.com/everpool/everpool/internal/yielding"
 )
 
 // Config says when to gather, how much, and what callers are told. All of it is needed.
@@ -51,8 +52,9 @@ func (r Reason) String() string { return reasonNames[r] }
 // Gatherer gathers for the clients that it is given. Its methods are safe for
 // concurrent use.
 type Gatherer struct {
-	cfg   Config
-	lines [command.Unsafe + 1]int // of each effect
+	cfg    Config
+	yields *yielding.Yielder
+	lines  [command.Unsafe + 1]int // of each effect
 
 	from    atomic.Int64 // cfg.From; never, once it is off
 	n       [reasons]atomic.Int64
@@ -71,7 +73,7 @@ const never = 1 << insideBits
 
 // New returns a Gatherer.
 func New(cfg Config) *Gatherer {
-	g := &Gatherer{cfg: cfg, tallies: make(map[*tally]bool)}
+	g := &Gatherer{cfg: cfg, yields: yielding.New(), tallies: make(map[*tally]bool)}
 	g.landed = sync.NewCond(&g.mu)
 	g.from.Store(int64(cfg.From))
 	for e := command.Idempotent; e <= command.Unsafe; e++ {
