@@ -18,6 +18,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/everpool/everpool/internal/command"
+	"github.com/everpool/everpool/internal/yielding"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -897,6 +898,31 @@ func TestAFlightToAFarServerTakesItsCompanyAlong(t *testing.T) {
 		}
 		s.release()
 		w.wg.Wait()
+	})
+}
+
+// Beside goroutines that compute no flight waits for company: each of them has its processor
+// for 10 ms.
+func TestNoFlightYieldsToWhatComputes(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	synctest.Test(t, func(t *testing.T) {
+		s, w, _, c := busy()
+		c.lines[0].pace.far = true
+		yields, clock := 0, time.Duration(1)
+		now := func() time.Duration { return clock }
+		c.g.yields = yielding.With(now, now, func() {
+			yields++
+			clock += 10 * time.Millisecond
+		})
+		s.release()
+		for range 20 {
+			w.wg.Go(func() { call(background, c, "get", "key") })
+			synctest.Wait()
+		}
+		w.wg.Wait()
+		if yields != 2 {
+			t.Errorf("%d yields, want two, the second to see that it is this program that computes", yields)
+		}
 	})
 }
 
