@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -103,6 +104,7 @@ func TestAPrimaryThatIsBackAfterASwitchIsSentNothing(t *testing.T) {
 				await()
 				before := m.server(1).Count("SET")
 				m.server(1).DownRefused()
+				synctest.Wait() // connections are lost now, not under the next requests
 				all()
 				time.Sleep(1100 * time.Millisecond)
 				m.asSentinel(3, 2)
