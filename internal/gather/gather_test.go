@@ -914,11 +914,13 @@ func TestNoFlightYieldsToWhatComputes(t *testing.T) {
 			yields++
 			clock += 10 * time.Millisecond
 		})
-		s.release()
-		for range 20 {
-			w.wg.Go(func() { call(background, c, "get", "key") })
+		for range 5 { // each at least a batch, that asks twice
+			for range 10 {
+				w.wg.Go(func() { call(background, c, "get", "key") })
+			}
 			synctest.Wait()
 		}
+		s.release()
 		w.wg.Wait()
 		if yields != 2 {
 			t.Errorf("%d yields, want two, the second to see that it is this program that computes", yields)
