@@ -201,21 +201,31 @@ func TestACanceledCallLeavesAClusterAtOnce(t *testing.T) {
 	}
 }
 
+// withoutFirst returns the client of a cluster of two, by that seed, of which the first member
+// has just gone, and what ends it. Another caller finds that the member is down.
+func (m *managed) withoutFirst(seed string) (c *redis.ClusterClient, end func()) {
+	m.Helper()
+	m.asCluster(0, 2)
+	d := newDriver(m.T, driver.Config{Dial: m.dial})
+	c = redis.NewClusterClient(d.ClusterOptions(&redis.ClusterOptions{Addrs: []string{seed}}))
+	if err := c.Incr(m.Context(), "k").Err(); err != nil {
+		m.Fatal(err)
+	}
+	m.server(1).DownRefused()
+	m.server(1).ResetAll()
+	var other sync.WaitGroup
+	other.Go(func() { _ = c.Incr(m.Context(), "k").Err() })
+	return c, func() {
+		other.Wait()
+		_ = c.Close()
+	}
+}
+
 // So does a subscription, which is for this very node until another one has taken over.
 func TestACanceledSubscriptionLeavesAClusterAtOnce(t *testing.T) {
 	inServers(t, 2, func(m *managed) {
-		m.asCluster(0, 2)
-		d := newDriver(m.T, driver.Config{Dial: m.dial})
-		c := redis.NewClusterClient(d.ClusterOptions(&redis.ClusterOptions{Addrs: []string{"10.0.0.1:6379"}}))
-		defer c.Close()
-		if err := c.Incr(m.Context(), "k").Err(); err != nil {
-			m.Fatal(err)
-		}
-		m.server(1).DownRefused()
-		m.server(1).ResetAll()
-		var other sync.WaitGroup // who finds that the node is down
-		other.Go(func() { _ = c.Incr(m.Context(), "k").Err() })
-		defer other.Wait()
+		c, end := m.withoutFirst("10.0.0.1:6379")
+		defer end()
 		time.Sleep(500 * time.Millisecond)
 		for _, after := range []time.Duration{0, 200 * time.Millisecond} {
 			ps := c.Subscribe(m.Context())
@@ -233,18 +243,8 @@ func TestACanceledSubscriptionLeavesAClusterAtOnce(t *testing.T) {
 func TestASubscriptionThatWaitsForAMemberGoesToItsHeirAtOnce(t *testing.T) {
 	inServers(t, 2, func(m *managed) {
 		m.Cleanup(func() { time.Sleep(time.Minute) }) // go-redis rests from its reloads
-		m.asCluster(0, 2)
-		d := newDriver(m.T, driver.Config{Dial: m.dial})
-		c := redis.NewClusterClient(d.ClusterOptions(&redis.ClusterOptions{Addrs: []string{"10.0.0.2:6379"}}))
-		defer c.Close()
-		if err := c.Incr(m.Context(), "k").Err(); err != nil {
-			m.Fatal(err)
-		}
-		m.server(1).DownRefused()
-		m.server(1).ResetAll()
-		var other sync.WaitGroup // who finds that the node is down
-		other.Go(func() { _ = c.Incr(m.Context(), "k").Err() })
-		defer other.Wait()
+		c, end := m.withoutFirst("10.0.0.2:6379")
+		defer end()
 		time.Sleep(200 * time.Millisecond)
 		time.AfterFunc(300*time.Millisecond, func() {
 			m.server(2).Handle("CLUSTER", func(*testkit.FakeConn, []string) []byte {

@@ -79,10 +79,10 @@ func (w *waiter) wake(c *Conn, err error) {
 	w.ready <- struct{}{}
 }
 
-// comesLast reports whether those go first who don't block: it keeps what it gets for long,
-// and any number of its kind must not hold up the others, of whom a single connection serves
-// all who share. It does so until that has happened too often. Where nothing is shared all
-// go in their order, as they do in the stock pool.
+// comesLast reports whether w lets those go first who don't block, which it does until that has
+// happened too often: a command that blocks keeps what it gets for long, and any number of them
+// must not hold up the others, of whom a single connection serves all who share. Where nothing
+// is shared all go in their order, as they do in the stock pool.
 func (w *waiter) comesLast() bool { return w.in.yields && w.overtaken <= maxOvertaken }
 
 // precedes reports whether w is served before o. Of none both may be nil.
@@ -98,7 +98,7 @@ func (w *waiter) precedes(o *waiter) bool {
 
 // overtake notes that w is served, which may have come later than a command that blocks.
 func (l *lot) overtake(w *waiter) {
-	if b := l.blocks.head; b != nil && w != nil && b.seq < w.seq {
+	if b := l.blocks.head; b != nil && b.seq < w.seq {
 		b.overtaken++
 	}
 }
