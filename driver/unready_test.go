@@ -16,8 +16,8 @@ import (
 func TestCallersAreToldThatTheServerIsNotReady(t *testing.T) {
 	commands := []string{"HELLO", "CLIENT SETINFO", "SELECT", "PING", "GET", "INCR", "MULTI", "EXEC", "WATCH", "UNWATCH", "BLPOP"}
 	for name, call := range map[string]func(ctx context.Context, rdb *redis.Client) error{
-		"Get":         calls["Get"],
-		"Pipelined":   calls["Pipelined"],
+		"Get":       calls["Get"],
+		"Pipelined": calls["Pipelined"],
 		"TxPipelined": func(ctx context.Context, rdb *redis.Client) error {
 			err := calls["TxPipelined"](ctx, rdb)
 			if !driver.Vetoes && err != nil && strings.Contains(err.Error(), "an earlier caller left replies unread") {
