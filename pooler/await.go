@@ -31,7 +31,7 @@ func (p *Pool) Await(ctx context.Context, r Request, limit time.Duration) error 
 		p.unlock()
 		return nil
 	case p.health.state == StateUp:
-		p.contactLocked(p.lotLocked(r.Session), now)
+		p.contactLocked(p.probeLotLocked(), now)
 	}
 	if err := p.elsewhereLocked(r.Place); err != nil {
 		p.startProbeLocked()
@@ -62,10 +62,11 @@ func (p *Pool) Await(ctx context.Context, r Request, limit time.Duration) error 
 	return w.err
 }
 
-// contactLocked dials a node that has never answered, unless that is under way. It
-// counts as not well from here on; once the dial has failed it is the prober's work.
+// contactLocked dials a node that has never answered, or has closed all connections, unless
+// that is under way. It counts as not well from here on; once the dial has failed it is the
+// prober's work.
 func (p *Pool) contactLocked(l *lot, now time.Duration) {
-	if p.health.downTime.IsZero() {
+	if p.health.downTime.IsZero() || p.dials.running == 0 {
 		p.health.downAt, p.health.downTime = now, time.Now()
 	}
 	if p.dials.running == 0 {
@@ -108,14 +109,14 @@ func (p *Pool) awaitLocked(limit, since, now time.Duration) *waiter {
 
 // servesLocked reports whether requests may expect to be served.
 func (p *Pool) servesLocked() bool {
-	switch {
-	case p.conns.lastID == 0, p.use.drained:
-		return false // nothing is known yet, or was asked for long
-	case p.health.state == StateUp:
-		return true
+	if p.health.state == StateUp && !p.health.lost {
+		return p.isKnownLocked()
 	}
-	return p.servingLocked() > 0
+	return p.isKnownLocked() && p.servingLocked() > 0
 }
+
+// isKnownLocked reports whether the node has answered, and was asked for lately.
+func (p *Pool) isKnownLocked() bool { return p.conns.lastID > 0 && !p.use.drained }
 
 // servingLocked is the number of connections that are no handle's own.
 func (p *Pool) servingLocked() int { return len(p.conns.all) - p.conns.pinned - p.conns.beyond }
@@ -125,7 +126,7 @@ func (p *Pool) servingLocked() int { return len(p.conns.all) - p.conns.pinned - 
 // must not be sent there for that.
 func (p *Pool) answersLocked() bool {
 	free := p.conns.lanes - p.conns.yielding + p.conns.idle
-	return p.servesLocked() && p.doubts.running.Load() == 0 && (p.health.state == StateUp || free > 0)
+	return p.isKnownLocked() && p.doubts.running.Load() == 0 && (p.health.state == StateUp || free > 0)
 }
 
 // settleServesLocked keeps what Serves, Answers and Well say, and releases those who await the

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/everpool/everpool/internal/testkit"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -235,4 +236,38 @@ func TestANodeIsKnownToBeIllByThoseWhomItSendsAway(t *testing.T) {
 			t.Errorf("asked %d times; of these it was told otherwise: %+v", n.asked, n.wrong)
 		}
 	})
+}
+
+// A node that has closed all connections may be gone, and a dial tells: who awaits it isn't
+// told that it serves until then, and is where it refuses a session.
+func TestANodeThatHasClosedAllConnectionsIsAwaited(t *testing.T) {
+	for _, refused := range []bool{false, true} {
+		bubble(t, pooler.Config{MaxOpenConns: 4, HealthCheckInterval: -1}, func(pt *tester) {
+			s := session(1)
+			c := pt.get(s)
+			c.Fail(pooler.CloseRead, errors.New("lost"))
+			pt.fail(c)
+			if refused {
+				pt.fake.Handle("SELECT", func(*testkit.FakeConn, []string) []byte { return []byte("-NOPERM\r\n") })
+			}
+			if s := pt.pool.Stats(); s.State != pooler.StateUp || s.OpenConnections != 0 || pt.pool.Serves() || !pt.pool.Answers() || !pt.pool.Well() {
+				pt.Fatalf("%v, %d open, serves %t, answers %t, is well %t", s.State, s.OpenConnections, pt.pool.Serves(), pt.pool.Answers(), pt.pool.Well())
+			}
+			pt.fake.HangDials(true)
+			first, second := pt.awaitNode(pt.Context(), 0), pt.awaitNode(pt.Context(), 0)
+			if n := pt.pool.Stats().Awaiting; n != 2 {
+				pt.Errorf("%d await it", n)
+			}
+			pt.wantDials(2)
+			began := time.Now()
+			pt.fake.HangDials(false)
+			for _, done := range []<-chan error{first, second} {
+				if err := <-done; err != nil || time.Since(began) > 0 {
+					pt.Errorf("after %v: %v", time.Since(began), err)
+				}
+			}
+			pt.wantState(pooler.StateUp)
+			pt.wantDials(2)
+		})
+	}
 }

@@ -237,7 +237,7 @@ func (p *Pool) endDialLocked(l *lot, c *Conn, err error, began time.Duration) {
 		// The node is well; it is the session that is no longer welcome, or that
 		// has nothing to show just now.
 		p.n.dialErrors++
-		p.health.lastErr = err
+		p.health.lastErr, p.health.lost = err, false
 		if p.warm == l.session {
 			p.warm = nil
 		}

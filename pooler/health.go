@@ -34,7 +34,7 @@ type health struct {
 	next     *time.Timer   // the prober's next probe; nil: there is no prober
 	probed   time.Duration // when the last probe began
 	slow     bool          // the last failed dial has taken long, or the probe under way does
-	lost     bool          // a connection was, and no dial has succeeded since
+	lost     bool          // a connection was, and no dial has been answered since
 	failFast *time.Timer
 	serves   atomic.Bool // servesLocked, for those without the lock
 	answers  atomic.Bool // answersLocked, likewise
@@ -123,6 +123,36 @@ func (p *Pool) lookAround() {
 		l.check()
 	}
 	p.checkIdle(p.now()+1, func(c *Conn, _ bool) bool { return c.socket.raw == nil })
+}
+
+// Look looks at the socket of a connection that nobody uses. See [Pooler].
+func (p *Pool) Look(lanes *Lanes) {
+	if lanes != nil && !lanes.rest() {
+		return
+	}
+	p.mu.Lock()
+	closed := p.isLeftByPeerLocked()
+	p.unlock()
+	if closed {
+		p.lookAround()
+	}
+}
+
+// isLeftByPeerLocked reports whether the peer has closed the connection that was looked at,
+// while nobody waits for a reply on another one, who would be told.
+func (p *Pool) isLeftByPeerLocked() bool {
+	if p.health.state != StateUp || p.servingLocked() > p.conns.idle+p.conns.lanes {
+		return false
+	}
+	for c := range p.conns.all {
+		switch {
+		case c.lane != nil:
+			return !c.lane.mayBeOpen()
+		case c.place == placeIdle:
+			return !c.alive()
+		}
+	}
+	return false
 }
 
 // startProbeLocked has the prober work if the node isn't up.

@@ -209,6 +209,16 @@ func (l *lane) checkIdleLocked(r *Rider) bool {
 	return ok
 }
 
+// mayBeOpen looks at the lane, if nobody uses it, and reports false if the peer has closed it.
+func (l *lane) mayBeOpen() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.inFlight() > 0 || l.outbox.writing || l.closed || l.checkIdleLocked(&lookout)
+}
+
+// lookout stands for whoever looks at an idle lane without a request.
+var lookout Rider
+
 // check looks at a lane that nobody uses. One whose connection is dead ends.
 func (l *lane) check() {
 	l.mu.Lock()
@@ -216,7 +226,7 @@ func (l *lane) check() {
 		l.mu.Unlock()
 		return
 	}
-	dead := !l.checkIdleLocked(NewRider())
+	dead := !l.checkIdleLocked(&lookout)
 	if dead || l.conn.socket.raw != nil {
 		l.mu.Unlock()
 		if dead {

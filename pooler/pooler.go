@@ -132,6 +132,12 @@ type Pooler interface {
 	// callers wait for a node that doesn't where go-redis honours their contexts:
 	// in the dial of a handle. Serves takes no lock.
 	Serves() bool
+	// Look looks at the socket of a connection that nobody uses, and if the peer has closed
+	// it at those of all others, so that Serves says whether one is left. It does nothing
+	// while a request is under way, which would be told: on lanes, those that the caller
+	// would use (or nil), without a lock. The driver calls it where go-redis is about to use
+	// a handle again whose request couldn't be moved to another node once it waits.
+	Look(lanes *Lanes)
 	// Answers reports whether the node serves and isn't silent (see Illness), and, if it
 	// isn't up, has connections that nobody holds. It takes no lock.
 	Answers() bool

@@ -234,6 +234,11 @@ func (p *Pool) groupLocked(l *lot) *Lanes {
 // sharedHolder is what a lane's lease is for.
 const sharedHolder = "shared requests"
 
+// rest reports whether nothing is under way on the lanes.
+func (s *Lanes) rest() bool {
+	return !slices.ContainsFunc(*s.lanes.Load(), func(l *lane) bool { return l.inFlight() > 0 })
+}
+
 // openLanesLocked returns the lanes that take requests, and forgets the others.
 func (p *Pool) openLanesLocked(s *Lanes) []*lane {
 	lanes := *s.lanes.Load()

@@ -14,6 +14,7 @@ import (
 	"github.com/everpool/everpool/driver"
 	"github.com/everpool/everpool/internal/testkit"
 	"github.com/everpool/everpool/internal/testkit/drivertest"
+	"github.com/everpool/everpool/pooler"
 )
 
 // sentinelCrews are the ways to use what sentinels watch.
@@ -259,4 +260,71 @@ func TestAClusterClientOfSentinelsBornInAnOutageKeepsToItsCallersTime(t *testing
 	if short > long/2 {
 		t.Errorf("200 ms took %v, where 3 s took %v", short, long)
 	}
+}
+
+// firstCalls are calls of a client that has been used, each of which needs another connection
+// where the one that it had is gone.
+var firstCalls = map[string]func(ctx context.Context, rdb *redis.Client) error{
+	"Get": func(ctx context.Context, rdb *redis.Client) error { return rdb.Get(ctx, "k").Err() },
+	"TxPipelined": func(ctx context.Context, rdb *redis.Client) error {
+		_, err := rdb.TxPipelined(ctx, func(p redis.Pipeliner) error { p.Get(ctx, "k"); return nil })
+		return err
+	},
+	"Watch": func(ctx context.Context, rdb *redis.Client) error {
+		return rdb.Watch(ctx, func(tx *redis.Tx) error { return tx.Get(ctx, "k").Err() }, "k")
+	},
+	"Conn": func(ctx context.Context, rdb *redis.Client) error {
+		c := rdb.Conn()
+		defer func() { _ = c.Close() }()
+		return c.Get(ctx, "k").Err()
+	},
+}
+
+// succeeds has each of the calls be the first of its client after f.
+func succeeds(t *testing.T, s *testkit.Sentinels, o redis.FailoverOptions, f func()) {
+	o.MasterName, o.SentinelAddrs = s.Name, s.Addrs()
+	s.Server(s.Master()).Do(t, "SET", "k", "v")
+	s.Server(s.Master()).Do(t, "WAIT", "2", "0")
+	var calls []func()
+	var wg sync.WaitGroup
+	for way, config := range map[string]pooler.Config{"shared": {}, "leased": {SharedConns: -1}} {
+		d := drivertest.New(t, driver.Config{Pool: config, Logger: slog.New(slog.DiscardHandler)})
+		for name, call := range firstCalls {
+			rdb := redis.NewFailoverClient(d.FailoverOptions(&o))
+			t.Cleanup(func() { _ = rdb.Close() })
+			if err := call(t.Context(), rdb); err != nil {
+				t.Fatal(err)
+			}
+			calls = append(calls, func() {
+				if err := call(t.Context(), rdb); err != nil {
+					t.Errorf("%s, %s: %v", name, way, err)
+				}
+			})
+		}
+	}
+	f()
+	for _, call := range calls {
+		wg.Go(call)
+	}
+	wg.Wait()
+}
+
+// Nobody has noticed yet that the primary has died: also what can't be sent to another one
+// once it is written finds that out before, and waits for the next primary.
+func TestTheFirstCallAfterAPrimaryHasDiedSucceeds(t *testing.T) {
+	testkit.Waits(t)
+	s := testkit.StartSentinels(t, testkit.Redis, testkit.SentinelConfig{})
+	succeeds(t, s, redis.FailoverOptions{}, s.Server(s.Master()).Kill)
+}
+
+func TestTheFirstCallAfterAllReplicasHaveDiedSucceeds(t *testing.T) {
+	testkit.Waits(t)
+	s := testkit.StartSentinels(t, testkit.Redis, testkit.SentinelConfig{DownAfter: time.Minute})
+	succeeds(t, s, redis.FailoverOptions{ReplicaOnly: true}, func() {
+		for _, r := range s.Servers {
+			if r.Addr != s.Master() {
+				r.Kill()
+			}
+		}
+	})
 }

@@ -18,7 +18,7 @@ func (b *brokenHandle) IsVirtual() {}
 // doesn't serve, and when a connection that the handle has kept was closed. While calls
 // fail without a wait it is the handle that tells them so: to dial costs more.
 func (h *handle) SyscallConn() (syscall.RawConn, error) {
-	away := h.client.WaitsInDial && !h.node.Pool.Serves() && !(h.client.outlastsOutages() && h.node.failsFast())
+	away := Vetoes && h.client.WaitsInDial && h.isAway()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.err != nil && !(isDown(h.err) && h.mayReviveLocked()) {
@@ -45,6 +45,20 @@ func (h *handle) SyscallConn() (syscall.RawConn, error) {
 		}
 	}
 	return noSocket{}, nil
+}
+
+// isAway reports whether the node doesn't serve, and callers have to be told that by another
+// handle's dial. Where the node may be replaced by another one, it has to be known before a
+// request is written that waits for no other.
+func (h *handle) isAway() bool {
+	if h.client.outlastsOutages() {
+		return !h.node.Pool.Serves() && !h.node.failsFast()
+	}
+	h.mu.Lock()
+	lanes := h.ride.shared
+	h.mu.Unlock()
+	h.node.Pool.Look(lanes)
+	return !h.node.Pool.Serves()
 }
 
 // SyscallConn has go-redis drop the handle.
