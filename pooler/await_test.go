@@ -243,8 +243,8 @@ func TestANodeIsKnownToBeIllByThoseWhomItSendsAway(t *testing.T) {
 func TestANodeThatHasClosedAllConnectionsIsAwaited(t *testing.T) {
 	for _, refused := range []bool{false, true} {
 		bubble(t, pooler.Config{MaxOpenConns: 4, HealthCheckInterval: -1}, func(pt *tester) {
-			s := session(1)
-			c := pt.get(s)
+			pt.plain = session(1)
+			c := pt.get(pt.plain)
 			c.Fail(pooler.CloseRead, errors.New("lost"))
 			pt.fail(c)
 			if refused {
