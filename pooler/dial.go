@@ -209,6 +209,19 @@ func (p *Pool) unreadyLocked(l *lot, err error) {
 	}
 }
 
+// takeInLocked takes in a new connection, unless it isn't wanted or is dead.
+func (p *Pool) takeInLocked(c *Conn, now time.Duration) {
+	p.adoptLocked(c, now)
+	switch {
+	case p.countedLocked() > p.maxLocked(): // the bound was lowered meanwhile
+		p.closeLocked(c, CloseRoom, nil)
+	case !c.alive(): // who waits for it doesn't look again
+		p.closeLocked(c, CloseUnasked, nil)
+	default:
+		p.placeLocked(c, now)
+	}
+}
+
 // endDialLocked takes in a new connection, or settles what its failure means for
 // the session. What it means for the node is the caller's to settle.
 func (p *Pool) endDialLocked(l *lot, c *Conn, err error, began time.Duration) {
@@ -221,18 +234,10 @@ func (p *Pool) endDialLocked(l *lot, c *Conn, err error, began time.Duration) {
 	case err == nil && p.closed:
 		p.later.work = append(p.later.work, func() { _ = c.nc.Close() })
 	case err == nil:
-		p.health.lastErr, p.health.lost = nil, false
+		p.health.lastErr = nil
 		p.dials.ramp = min(p.dials.ramp+1, max(1, p.cfg.MaxOpenConns)) // doubles when all of them succeed
-		p.adoptLocked(c, now)
-		if p.countedLocked() > p.maxLocked() { // the bound was lowered meanwhile
-			p.closeLocked(c, CloseRoom, nil)
-			return
-		}
-		if !c.alive() { // who waits for it doesn't look again
-			p.closeLocked(c, CloseUnasked, nil)
-			return
-		}
-		p.placeLocked(c, now)
+		p.takeInLocked(c, now)
+		p.health.lost = false // even if this one is gone again: who awaits the node waited for a dial
 	case ofSession(err):
 		// The node is well; it is the session that is no longer welcome, or that
 		// has nothing to show just now.
