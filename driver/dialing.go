@@ -17,8 +17,9 @@ import (
 // connect is what go-redis dials: it makes a handle. While the node isn't known to
 // serve it waits: here go-redis lets its callers go when their contexts end, and
 // nothing counts as sent. It doesn't fail, since go-redis answers that with dials
-// of its own; what is wrong is told by the handle's handshake. Only the dial of a
-// subscription fails, since it is go-redis's way to come again.
+// of its own; what is wrong is told by the handle's handshake. Only two dials fail, since it is
+// go-redis's way to come again: that of a subscription, and that of an address that sentinels
+// had named before they knew better, for which go-redis asks them again.
 func (b *binding) connect(ctx context.Context, network, addr string) (net.Conn, error) {
 	if q, ok := ctx.(*question); ok {
 		q.answer = b
@@ -39,7 +40,7 @@ func (b *binding) connect(ctx context.Context, network, addr string) (net.Conn, 
 		n.drop(&b.Client)
 		return nil, &net.OpError{Op: "dial", Net: network, Addr: handle.Address{Net: network, Addr: addr}, Err: context.Cause(ctx)}
 	}
-	if n.Pool.Serves() {
+	if n.Serves(&b.Client, nil, nil) {
 		return b.handleOn(n, addr), nil
 	}
 	subscribes := callers.Include(callers.PubSubConn)
@@ -56,9 +57,9 @@ func (b *binding) connect(ctx context.Context, network, addr string) (net.Conn, 
 		if n, err = b.nodeFor(network, addr); err != nil {
 			return handle.NewBroken(err, network, addr), nil
 		}
-		if n == was { // it is nobody's any more
-			err = &pooler.Error{Err: pooler.ErrElsewhere, Node: addr}
-			break
+		if n == was { // go-redis asks for the address again after an error of a dial
+			n.drop(&b.Client)
+			return nil, newDialError(network, addr, &pooler.Error{Err: pooler.ErrElsewhere, Node: addr})
 		}
 	}
 	switch {
@@ -66,7 +67,7 @@ func (b *binding) connect(ctx context.Context, network, addr string) (net.Conn, 
 		return b.handleOn(n, addr), nil
 	case subscribes:
 		n.drop(&b.Client)
-		return nil, &dialError{net.OpError{Op: "dial", Net: network, Addr: handle.Address{Net: network, Addr: addr}, Err: handle.Adapt(err)}}
+		return nil, newDialError(network, addr, err)
 	case ended.Err() != nil:
 		n.drop(&b.Client)
 		return handle.NewBroken(&pooler.Error{Err: pooler.ErrClosed, Node: addr}, network, addr), nil
@@ -97,6 +98,10 @@ func (b *binding) handleOn(n *node, dialed string) net.Conn {
 
 // dialError is the error of a dial that had no network in it.
 type dialError struct{ net.OpError }
+
+func newDialError(network, addr string, err error) error {
+	return &dialError{net.OpError{Op: "dial", Net: network, Addr: handle.Address{Net: network, Addr: addr}, Err: handle.Adapt(err)}}
+}
 
 // Unwrap makes it known as what go-redis looks for.
 func (e *dialError) Unwrap() error { return &e.OpError }

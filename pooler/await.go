@@ -98,7 +98,10 @@ func (p *Pool) awaitLocked(limit, since, now time.Duration) *waiter {
 	case since >= p.cfg.FailFastAfter:
 		left = max(p.cfg.FailFastAfter, contactTime) // what was known got old
 	}
-	if limit > 0 {
+	switch {
+	case limit > 0 && p.isKnownLocked():
+		left = min(left, limit)
+	case limit > 0:
 		left = min(left, p.patienceLocked(limit))
 	}
 	w := &waiter{ready: make(chan struct{}, 1), since: now, until: now + min(left, century)}

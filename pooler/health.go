@@ -3,6 +3,7 @@ package pooler
 import (
 	"cmp"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -40,6 +41,7 @@ type health struct {
 	answers  atomic.Bool // answersLocked, likewise
 	ill      atomic.Bool // illnessLocked, likewise
 	awaiting waiterList  // callers that wait until the node serves
+	look     sync.Mutex  // held by who looks around before a request; taken before Pool.mu
 
 	unreadyUntil time.Duration // until when nothing is dialed without a request
 }
@@ -126,33 +128,38 @@ func (p *Pool) lookAround() {
 }
 
 // Look looks at the socket of a connection that nobody uses. See [Pooler].
-func (p *Pool) Look(lanes *Lanes) {
-	if lanes != nil && !lanes.rest() {
+func (p *Pool) Look(lanes *Lanes, r *Rider) {
+	if !p.Serves() {
 		return
 	}
-	p.mu.Lock()
-	closed := p.isLeftByPeerLocked()
-	p.unlock()
-	if closed {
+	looked, open := lanes.lookFor(r)
+	if looked && open {
+		return
+	}
+	p.health.look.Lock() // not beside a look around that is to find the same
+	defer p.health.look.Unlock()
+	if looked || !p.mayBeOpen() {
 		p.lookAround()
 	}
 }
 
-// isLeftByPeerLocked reports whether the peer has closed the connection that was looked at,
-// while nobody waits for a reply on another one, who would be told.
-func (p *Pool) isLeftByPeerLocked() bool {
-	if p.health.state != StateUp || p.servingLocked() > p.conns.idle+p.conns.lanes {
-		return false
+// mayBeOpen looks at one connection, if nobody uses any: who does would be told. It reports
+// false if the peer has closed it.
+func (p *Pool) mayBeOpen() bool {
+	p.mu.Lock()
+	defer p.unlock()
+	if p.servingLocked() > p.conns.idle+p.conns.lanes {
+		return true
 	}
 	for c := range p.conns.all {
 		switch {
 		case c.lane != nil:
-			return !c.lane.mayBeOpen()
+			return c.lane.mayBeOpen()
 		case c.place == placeIdle:
-			return !c.alive()
+			return c.alive()
 		}
 	}
-	return false
+	return true
 }
 
 // startProbeLocked has the prober work if the node isn't up.

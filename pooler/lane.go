@@ -76,6 +76,8 @@ type lane struct {
 	room    []*entrant    // wait for a slot, in order
 	over    bool          // the pool has the connection back, and waits for the writer only
 
+	lookedAt time.Duration // when somebody last looked at its socket who hasn't used it yet; 0: nobody
+
 	shut      atomic.Bool // closed, or about to be
 	deserted  atomic.Bool // given up: what may go elsewhere has left it
 	desertedN int64       // watch.reads at that time; set before it
@@ -213,7 +215,25 @@ func (l *lane) checkIdleLocked(r *Rider) bool {
 func (l *lane) mayBeOpen() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.inFlight() > 0 || l.outbox.writing || l.closed || l.checkIdleLocked(&lookout)
+	if l.closed || l.inFlight() > 0 || l.outbox.writing {
+		return l.conn.Err() == nil
+	}
+	if !l.checkIdleLocked(&lookout) {
+		return false
+	}
+	l.lookedAt = l.now()
+	return true
+}
+
+// lookHolds is for how long nobody looks at an idle lane again before it is used that was looked
+// at for that: go-redis writes about as soon after its own look at a socket.
+const lookHolds = time.Millisecond
+
+// isReadyLocked reports whether an idle lane may be used, as far as its socket tells.
+func (l *lane) isReadyLocked(r *Rider) bool {
+	at := l.lookedAt
+	l.lookedAt = 0
+	return at > 0 && l.now()-at < lookHolds || l.checkIdleLocked(r)
 }
 
 // lookout stands for whoever looks at an idle lane without a request.

@@ -38,7 +38,7 @@ func (l *lane) submit(r *Rider, x *Exchange) (bool, error) {
 	}
 	l.mu.Lock()
 	idle := l.inFlight() == 0 && !l.outbox.writing
-	if idle && !l.closed && !l.checkIdleLocked(r) {
+	if idle && !l.closed && !l.isReadyLocked(r) {
 		l.mu.Unlock()
 		l.die()
 		return false, nil

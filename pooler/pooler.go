@@ -134,10 +134,11 @@ type Pooler interface {
 	Serves() bool
 	// Look looks at the socket of a connection that nobody uses, and if the peer has closed
 	// it at those of all others, so that Serves says whether one is left. It does nothing
-	// while a request is under way, which would be told: on lanes, those that the caller
-	// would use (or nil), without a lock. The driver calls it where go-redis is about to use
-	// a handle again whose request couldn't be moved to another node once it waits.
-	Look(lanes *Lanes)
+	// while a request is under way, which would be told. Of lanes (nil for none) it is the one
+	// that the rider's next request goes to, which isn't looked at again then. The driver calls
+	// it where go-redis is about to use a handle again whose request couldn't be moved to
+	// another node once it waits.
+	Look(lanes *Lanes, r *Rider)
 	// Answers reports whether the node serves and isn't silent (see Illness), and, if it
 	// isn't up, has connections that nobody holds. It takes no lock.
 	Answers() bool

@@ -79,6 +79,11 @@ func lanesOfMany(limit int) int { return max(min(limit, 2), limit/4) }
 // metByFew is how many exchanges under way few callers meet at most, in eighths.
 const metByFew = 44
 
+// seat is which of the lanes the rider's requests go to while nobody is on it.
+func (s *Lanes) seat(r *Rider, lanes []*lane) int {
+	return int(r.ticket) % min(len(lanes), lanesOfMany(s.pool.cfg.SharedConns))
+}
+
 // choose returns which lane the rider's request goes to, and whether there had
 // better be one more. Few callers get a lane each: none waits for another's reply,
 // nor to be woken by another. Many share the first ones, since what goes together
@@ -86,7 +91,7 @@ const metByFew = 44
 func (s *Lanes) choose(r *Rider, lanes []*lane) (at int, more bool) {
 	limit := s.pool.cfg.SharedConns
 	most := lanesOfMany(limit)
-	at = int(r.ticket) % min(len(lanes), most)
+	at = s.seat(r, lanes)
 	own := lanes[at].inFlight()
 	others, idle := own, -1
 	if own < len(lanes) { // else there are enough of them to know
@@ -234,9 +239,18 @@ func (p *Pool) groupLocked(l *lot) *Lanes {
 // sharedHolder is what a lane's lease is for.
 const sharedHolder = "shared requests"
 
-// rest reports whether nothing is under way on the lanes.
-func (s *Lanes) rest() bool {
-	return !slices.ContainsFunc(*s.lanes.Load(), func(l *lane) bool { return l.inFlight() > 0 })
+// lookFor looks at the lane that the rider's next request would go to, and reports false if the
+// peer has closed it. While requests are under way nothing is looked at: they would be told.
+func (s *Lanes) lookFor(r *Rider) (looked, open bool) {
+	if s == nil {
+		return false, true
+	}
+	lanes := *s.lanes.Load()
+	if len(lanes) == 0 {
+		return false, true
+	}
+	used := func(l *lane) bool { return l.inFlight() > 0 }
+	return true, slices.ContainsFunc(lanes, used) || lanes[s.seat(r, lanes)].mayBeOpen()
 }
 
 // openLanesLocked returns the lanes that take requests, and forgets the others.

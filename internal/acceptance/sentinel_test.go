@@ -288,8 +288,8 @@ func succeeds(t *testing.T, s *testkit.Sentinels, o redis.FailoverOptions, f fun
 	var calls []func()
 	var wg sync.WaitGroup
 	for way, config := range map[string]pooler.Config{"shared": {}, "leased": {SharedConns: -1}} {
-		d := drivertest.New(t, driver.Config{Pool: config, Logger: slog.New(slog.DiscardHandler)})
 		for name, call := range firstCalls {
+			d := drivertest.New(t, driver.Config{Pool: config, Logger: slog.New(slog.DiscardHandler)}) // what one has found out others know
 			rdb := redis.NewFailoverClient(d.FailoverOptions(&o))
 			t.Cleanup(func() { _ = rdb.Close() })
 			if err := call(t.Context(), rdb); err != nil {

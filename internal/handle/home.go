@@ -44,6 +44,16 @@ func (n *Node) Await(ctx context.Context, places pooler.Places, limit time.Durat
 	return n.Pool.Await(ctx, pooler.Request{Session: n.Memory.Root().Pool, Place: pooler.Place{Places: places, Slot: -1}}, limit)
 }
 
+// Serves reports whether a client's request, which a rider would submit to the lanes (nil: not
+// known yet), may expect to be served. Where another node may take the place of this one, that
+// has to be known before the request is written, since it may be one that waits for no other.
+func (n *Node) Serves(c *Client, lanes *pooler.Lanes, r *pooler.Rider) bool {
+	if c.WaitsInDial && !c.outlastsOutages() {
+		n.Pool.Look(lanes, r)
+	}
+	return n.Pool.Serves()
+}
+
 // failsFast reports whether the node has been down for so long that calls fail without
 // waiting for it to serve.
 func (n *Node) failsFast() bool {

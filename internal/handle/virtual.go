@@ -18,7 +18,7 @@ func (b *brokenHandle) IsVirtual() {}
 // doesn't serve, and when a connection that the handle has kept was closed. While calls
 // fail without a wait it is the handle that tells them so: to dial costs more.
 func (h *handle) SyscallConn() (syscall.RawConn, error) {
-	away := Vetoes && h.client.WaitsInDial && h.isAway()
+	away := Vetoes && h.isAway()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.err != nil && !(isDown(h.err) && h.mayReviveLocked()) {
@@ -47,18 +47,16 @@ func (h *handle) SyscallConn() (syscall.RawConn, error) {
 	return noSocket{}, nil
 }
 
-// isAway reports whether the node doesn't serve, and callers have to be told that by another
-// handle's dial. Where the node may be replaced by another one, it has to be known before a
-// request is written that waits for no other.
+// isAway reports whether callers have to be told by another handle's dial that the node doesn't
+// serve.
 func (h *handle) isAway() bool {
-	if h.client.outlastsOutages() {
-		return !h.node.Pool.Serves() && !h.node.failsFast()
+	if !h.client.WaitsInDial {
+		return false
 	}
 	h.mu.Lock()
-	lanes := h.ride.shared
+	lanes, rider := h.ride.shared, h.ride.Rider
 	h.mu.Unlock()
-	h.node.Pool.Look(lanes)
-	return !h.node.Pool.Serves()
+	return !h.node.Serves(h.client, lanes, rider) && !(h.client.outlastsOutages() && h.node.failsFast())
 }
 
 // SyscallConn has go-redis drop the handle.
