@@ -37,10 +37,19 @@ type batch struct {
 	full  bool          // it has taken off since it was full
 	over  chan struct{} // closed when it is over
 	since time.Time     // it is gathering, or under way
+	sent  bool          // something of it may have been written, once it is over
+
+	ctx context.Context // with which it runs
 
 	panicked any         // what a flight has panicked with, once it is over
 	raised   atomic.Bool // one of the callers has panicked with that
 }
+
+// inFlight marks the context of a batch, which says what its first caller's does, without its
+// end: hooks and OnConnect see it where the batch's connection is made, as the stock client
+// shows them its caller's. What they ask of the client meanwhile isn't gathered: it would be
+// behind the batch that waits for them.
+type inFlight struct{}
 
 // Where a command may be but at a place in its batch.
 const (
@@ -49,7 +58,7 @@ const (
 )
 
 // board puts the command into the batch that is gathering, if all flights are under way.
-func (l *line) board(cmd redis.Cmder, mayLeave bool) (b *batch, at int) {
+func (l *line) board(ctx context.Context, cmd redis.Cmder, mayLeave bool) (b *batch, at int) {
 	cfg := &l.chain.g.cfg
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -64,7 +73,7 @@ func (l *line) board(cmd redis.Cmder, mayLeave bool) (b *batch, at int) {
 		if !l.chain.g.begin() {
 			return nil, refused
 		}
-		l.open = &batch{cmds: borrow(), over: make(chan struct{}), since: time.Now()}
+		l.open = &batch{cmds: borrow(), over: make(chan struct{}), since: time.Now(), ctx: context.WithValue(context.WithoutCancel(ctx), inFlight{}, true)}
 		switch {
 		case straight:
 		case l.pace.far && l.flying < mostFar:
@@ -280,7 +289,8 @@ func (l *line) flight(b *batch) (next *batch) {
 	}()
 	l.chain.g.batches.Add(1)
 	l.chain.g.n[Gathered].Add(int64(n))
-	l.chain.run(cmds)
+	b.sent = true // for a panic
+	b.sent = l.chain.run(b.ctx, cmds)
 	finished = true
 	return nil
 }
@@ -294,15 +304,16 @@ func (b *batch) raise() {
 
 // run runs the commands as a pipeline that go-redis doesn't repeat. No result is read
 // here: that of an AutoPipeline's command would have to be waited for, and only its caller
-// gets on without.
-func (c *chain) run(cmds []redis.Cmder) {
+// gets on without. It reports whether anything was written.
+func (c *chain) run(ctx context.Context, cmds []redis.Cmder) (sent bool) {
 	first := &head{once: once{cmds[0]}}
 	cmds[0] = first
-	err := c.pipeline(context.Background(), cmds)
+	err := c.pipeline(ctx, cmds)
 	cmds[0] = first.Cmder
 	if err != nil && !first.told {
 		stamp(cmds, err) // the server has refused the connection
 	}
+	return first.written
 }
 
 // once is a command that go-redis doesn't run again, nor what is in a pipeline with it.
@@ -314,7 +325,14 @@ func (once) NoRetry() bool { return true }
 // head is the first command of a batch.
 type head struct {
 	once
-	told bool // how it ended, and all behind it will be
+	told    bool // how it ended, and all behind it will be
+	written bool // go-redis has begun to write it
+}
+
+// Args is asked for when the command is written.
+func (h *head) Args() []any {
+	h.written = true
+	return h.once.Args()
 }
 
 // SetErr notes that the command has ended.

@@ -259,7 +259,7 @@ func (c *chain) gather(ctx context.Context, cmd redis.Cmder) error {
 	if why != Gathered {
 		return c.direct(ctx, cmd, why)
 	}
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || ctx.Value(inFlight{}) != nil {
 		return c.process(ctx, cmd) // as go-redis has it
 	}
 	effect := r.effect(cmd.Args())
@@ -269,7 +269,7 @@ func (c *chain) gather(ctx context.Context, cmd redis.Cmder) error {
 	}
 	run.SetErr(nil) // where there is an error go-redis gives a pipeline's command no other
 	l := &c.lines[c.g.lines[effect]]
-	b, at := l.board(run, mayLeave)
+	b, at := l.board(ctx, run, mayLeave)
 	switch at {
 	case refused:
 		return c.process(ctx, cmd) // it is off by now
@@ -287,7 +287,7 @@ func (c *chain) gather(ctx context.Context, cmd redis.Cmder) error {
 		return err
 	}
 	b.raise()
-	return c.tell(ctx, cmd, run, effect, key)
+	return c.tell(ctx, b, cmd, run, effect, key)
 }
 
 // weigh notes how large the reply to a command was.
@@ -320,7 +320,7 @@ func (c *chain) again(ctx context.Context, cmd redis.Cmder) error {
 
 // tell ends the call of a command whose batch is over. After an error after which go-redis
 // would try a single command again, it does.
-func (c *chain) tell(ctx context.Context, cmd, run redis.Cmder, effect command.Effect, key string) error {
+func (c *chain) tell(ctx context.Context, b *batch, cmd, run redis.Cmder, effect command.Effect, key string) error {
 	err := ofOne(run.Err())
 	run.SetErr(err)
 	switch {
@@ -331,7 +331,7 @@ func (c *chain) tell(ctx context.Context, cmd, run redis.Cmder, effect command.E
 			c.weigh(cmd, effect, key)
 		}
 		return err
-	case effect != command.Read && isAnothers(err):
+	case b.sent && effect != command.Read && isAnothers(err):
 		run.SetErr(c.g.cfg.Unknown(err))
 	}
 	if run != cmd {

@@ -535,7 +535,7 @@ func TestOffWaitsForFlightsOfCallers(t *testing.T) {
 		s.release()
 		<-off
 		w.wg.Wait()
-		if b, at := c.lines[0].board(redis.NewStringCmd(ctx, "get", "late"), true); b != nil || at != refused {
+		if b, at := c.lines[0].board(t.Context(), redis.NewStringCmd(ctx, "get", "late"), true); b != nil || at != refused {
 			t.Error("a batch was begun after Off")
 		}
 	})

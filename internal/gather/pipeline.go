@@ -27,15 +27,18 @@ func (c *chain) doPipeline(ctx context.Context, cmds []redis.Cmder) error {
 		return c.pipeline(ctx, cmds)
 	}
 	rest := cmds
-	for attempt := 0; ; attempt++ {
+	for attempt := 1; ; attempt++ {
 		list := slices.Clone(rest)
 		list[at] = once{rest[at]}
 		err := c.pipeline(ctx, list)
 		refusal, refused := errors.AsType[redis.Error](err)
 		switch {
+		case refused && firstError(cmds) == nil && (attempt > c.retries.most || !triesAgain(err)):
+			stamp(cmds, err) // go-redis doesn't where the connection was refused
+			return err
 		case err == nil, refused && !isPassing(refusal.Error()), refused && hasRun(rest):
 			return firstError(cmds)
-		case attempt == c.retries.most, !triesAgain(err):
+		case attempt > c.retries.most, !triesAgain(err):
 			return err
 		}
 		if refused && rest[0].Err() != nil {
@@ -77,9 +80,9 @@ func firstError(cmds []redis.Cmder) error {
 	return nil
 }
 
-// backoff is how long to pause after so many tries.
-func (r retries) backoff(attempt int) time.Duration {
-	d := min(r.min<<min(attempt, 16), r.max)
+// backoff is how long to pause after so many tries, about as long as go-redis.
+func (r retries) backoff(tries int) time.Duration {
+	d := min(r.min<<min(tries, 16), r.max)
 	return d/2 + rand.N(d/2+1)
 }
 
