@@ -421,7 +421,7 @@ var table = [...]Info{
 	{Name: "PEXPIREAT", Class: Shareable, Effect: Idempotent, Redis: true, Valkey: true, Arity: -3, Flags: FlagFast | FlagWrite, Keys: keys0},
 	{Name: "PEXPIRETIME", Class: Shareable, Effect: Read, Redis: true, Valkey: true, Arity: 2, Flags: FlagFast | FlagReadOnly, Keys: keys1},
 	{Name: "PFADD", Class: Shareable, Effect: Idempotent, Redis: true, Valkey: true, Arity: -2, Flags: FlagDenyOOM | FlagFast | FlagWrite, Keys: keys0},
-	{Name: "PFCOUNT", Class: Shareable, Effect: Read, Redis: true, Valkey: true, Arity: -2, Flags: FlagReadOnly, Keys: keys25},
+	{Name: "PFCOUNT", Class: Shareable, Effect: Idempotent, Redis: true, Valkey: true, Arity: -2, Flags: FlagReadOnly, Keys: keys25},
 	{Name: "PFDEBUG", Class: Exclusive, Effect: Unsafe, Redis: true, Valkey: true, Arity: 3, Flags: FlagAdmin | FlagDenyOOM | FlagWrite, Keys: keys16},
 	{Name: "PFMERGE", Class: Shareable, Effect: Idempotent, Redis: true, Valkey: true, Arity: -2, Flags: FlagDenyOOM | FlagWrite, Keys: keys26},
 	{Name: "PFSELFTEST", Class: Exclusive, Effect: Unsafe, Redis: true, Valkey: true, Arity: 1, Flags: FlagAdmin},
