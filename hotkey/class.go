@@ -144,7 +144,7 @@ func (c *counting) collect(w *window, reset bool) {
 			w.entries = append(w.entries, entry{e, s.usages[s.sketch.Slot(e.Key)]})
 		}
 		w.samples += s.sketch.Total()
-		w.floor = max(w.floor, s.sketch.Floor())
+		w.keys += s.sketch.Keys()
 		if reset {
 			s.sketch.Reset()
 		}
@@ -165,7 +165,7 @@ func (c *counting) current(now time.Time) *window {
 	defer c.mu.Unlock()
 	w := &window{class: c.class, start: c.start, end: now, rate: c.live, live: true}
 	c.collect(w, false)
-	w.entries = those(w.entries, c.topN, w.isSignificant)
+	w.entries = w.significant(c.topN)
 	return w
 }
 

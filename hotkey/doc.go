@@ -47,9 +47,11 @@
 //
 // A key is listed, on the page and by the metric too, only if the count says more
 // than that the key was used: if at least five samples and half of its count are
-// surely its own, and those are a quarter more than any key has that isn't counted.
-// Where no key is hot none is listed. Only of 2,000 keys or less, all used alike and
-// sampled at a low rate, some are told apart by chance.
+// surely its own, and those are more than chance would give to any key if all were
+// used alike, or up to a quarter more. Where no key is hot none is listed. Only of
+// keys that are so few that each is counted (about 200 with the default TopN) all are
+// that have five samples, and of many keys used alike, and far more than all others,
+// those are that chance has favoured.
 //
 // Added to the sets is the part of a count that the sketch vouches for, times 1/p, if
 // that part is at least half: at a rate of 1 never more than there was, below that

@@ -37,7 +37,7 @@ func (t *Tracker) roll() {
 func (t *Tracker) publish(c *counting, w *window) {
 	all := w.entries
 	t.pend(w)
-	w.entries = those(all, t.cfg.TopN, w.isSignificant)
+	w.entries = w.significant(t.cfg.TopN)
 	c.last.Store(w)
 	t.tell(w, all)
 }
@@ -52,7 +52,7 @@ func (t *Tracker) rollLast() {
 		}
 		w := c.roll(now)
 		t.pend(w)
-		w.entries = those(w.entries, t.cfg.TopN, w.isSignificant)
+		w.entries = w.significant(t.cfg.TopN)
 		c.last.CompareAndSwap(nil, w)
 	}
 }

@@ -11,7 +11,7 @@ type window struct {
 	start, end time.Time
 	rate       float64 // of the sampling
 	samples    uint64
-	floor      uint64 // samples that no key has more of that isn't among the entries
+	keys       float64 // about how many different ones were sampled
 	live       bool
 	entries    []entry // the highest first
 }
@@ -55,26 +55,6 @@ func (w *window) top(n int) []Count {
 	}
 	return counts
 }
-
-// minSamples is how many samples a key must surely have of its own to be shown. It
-// takes that many for a count to say more than that the key was used.
-const minSamples = 5
-
-// aboveFloor is by how much these have to be more than any key may have that isn't
-// counted: of many keys that are used alike some come a little above the others by chance.
-const aboveFloor = 1.25
-
-// isSignificant reports whether what is known supports the count of a key: at least
-// half of it is surely its own, and that is clearly more than any key has that isn't
-// counted. Where no key is hot the counts are mostly those of others.
-func (w *window) isSignificant(e entry) bool {
-	own := e.Lower()
-	return own >= minSamples && float64(own) > aboveFloor*float64(w.floor) && isVouched(e)
-}
-
-// isVouched reports whether the sketch vouches for at least half of a count, whatever
-// chance there is in the sampling.
-func isVouched(e entry) bool { return e.Lower() >= e.Error }
 
 // those are the up to n first entries for which keep returns true.
 func those(entries []entry, n int, keep func(entry) bool) []entry {

@@ -38,8 +38,8 @@ func checkBounds(tb testing.TB, s *Sketch, truth iter.Seq2[string, uint64]) {
 		if n < lower || n > upper {
 			tb.Fatalf("Bounds(%q) = %d, %d, the true count is %d", key, lower, upper, n)
 		}
-		if n > s.Floor() && !monitored[key] {
-			tb.Fatalf("%q isn't monitored with %d, Floor() = %d", key, n, s.Floor())
+		if n > s.floor() && !monitored[key] {
+			tb.Fatalf("%q isn't monitored with %d, floor() = %d", key, n, s.floor())
 		}
 		if s.total != math.MaxUint64 && n > s.total/uint64(s.m) && !monitored[key] {
 			tb.Fatalf("%q isn't monitored with %d of %d, m = %d", key, n, s.total, s.m)
@@ -110,7 +110,7 @@ func checkSizes(tb testing.TB, s *Sketch) {
 	if sum > s.total {
 		tb.Fatalf("the counters add up to %d, of %d", sum, s.total)
 	}
-	if most := slices.Max(s.cells); most > s.total/uint64(s.m) {
+	if most := slices.Max(s.cells); uint64(most) > s.total/uint64(s.m) {
 		tb.Fatalf("a cell says %d, of %d with m = %d", most, s.total, s.m)
 	}
 }

@@ -3,7 +3,6 @@ package topk
 import (
 	"hash/maphash"
 	"math"
-	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -48,18 +47,22 @@ func (e *exact) check(tb testing.TB) {
 	}
 }
 
-// fuzzKeys are four keys for each value of the lowest three bits of the hash. The
-// seed differs from process to process, and the keys with it, but not which of
-// them collide in up to eight cells or buckets: what the fuzzer finds fails again.
+// fuzzKeys are four keys for each value of the lowest three bits of the hash: the bits
+// that choose their other cell have the same value, a second one in two of them, and a
+// third. The seed differs from process to process, and the keys with it, but not which
+// of them collide in up to eight cells or buckets: what the fuzzer finds fails again.
 var fuzzKeys = sync.OnceValue(func() [32]string {
 	var keys [32]string
-	var found [8]int
-	for i := 0; slices.Min(found[:]) < 4; i++ {
-		key := strconv.Itoa(i)
-		low := maphash.String(seed, key) % 8
-		if n := found[low]; n < 4 {
-			keys[int(low)*4+n] = key
-			found[low]++
+	next := 0
+	for i := range keys {
+		first := uint64(i / 4)
+		second := (first + uint64([]int{0, 1, 1, 2}[i%4])) % 8
+		for keys[i] == "" {
+			key := strconv.Itoa(next)
+			next++
+			if hash := maphash.String(seed, key); hash%8 == first && hash>>32%8 == second {
+				keys[i] = key
+			}
 		}
 	}
 	return keys

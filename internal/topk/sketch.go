@@ -10,8 +10,8 @@ import (
 const (
 	// cellsPerCounter is the least number of filter cells for each counter. The
 	// paper recommends several; on a stream with little skew the error shrinks
-	// with the number of cells, and a cell costs a tenth of a counter.
-	cellsPerCounter = 8
+	// with the number of cells, and so many take no more memory than a counter.
+	cellsPerCounter = 32
 	// maxCounters bounds m, so that all indices fit in an int32.
 	maxCounters = 1 << 24
 )
@@ -24,7 +24,8 @@ var seed = maphash.MakeSeed()
 // "Finding top-k elements in data streams", 2010): a counter for each of m
 // monitored keys, and before them a filter of hashed cells, each an upper bound
 // for all keys in it that aren't monitored. A key takes the smallest counter once
-// the bound of its cell exceeds that counter.
+// the bound of its cells exceeds that counter. Unlike in the paper a key has two
+// cells, which are small: the lower one bounds it, and is far less often too high.
 //
 // After any sequence of Add:
 //
@@ -43,7 +44,7 @@ type Sketch struct {
 	counters []counter // at most m, in no order
 	heap     []int32   // positions in counters, the first to replace on top
 	buckets  []int32   // by hash: position of the first counter of a chain, or none
-	cells    []uint64  // by hash: upper bound for each key that isn't monitored
+	cells    filter    // bounds the keys that aren't monitored
 	total    uint64
 }
 
@@ -62,8 +63,8 @@ func (e Entry) Lower() uint64 { return e.Count - e.Error }
 
 // New returns an empty sketch that monitors up to m keys. All its memory but the
 // keys is allocated here: with m = 320 and keys of 24 bytes, 58 KiB in total. To
-// find the top K keys, take m = 10*K. The filter has 8*m cells, rounded up to a
-// power of two.
+// find the top K keys, take m = 10*K. The filter has 32*m cells of two bytes, rounded
+// up to a power of two.
 //
 // New panics unless 1 <= m <= 1<<24.
 func New(m int) *Sketch {
@@ -80,7 +81,7 @@ func newSketch(m, cells, buckets int) *Sketch {
 		counters: make([]counter, 0, m),
 		heap:     make([]int32, 0, m),
 		buckets:  make([]int32, buckets),
-		cells:    make([]uint64, cells),
+		cells:    make(filter, cells),
 	}
 	s.clearBuckets()
 	return s
@@ -105,16 +106,16 @@ func (s *Sketch) Add(key string, n uint64) (slot int, admitted bool) {
 		s.down(int(c.pos))
 		return int(i), false
 	}
-	cell := s.cell(hash)
-	count := saturatingAdd(*cell, n)
-	if len(s.counters) == s.m && count <= s.counters[s.heap[0]].count {
+	earlier := s.filtered(hash)
+	count := saturatingAdd(earlier, n)
+	if count <= s.floor() {
 		// The paper admits on equal counts as well. That doubles the number of
 		// admissions, each with a clone, and finds the top keys no better.
-		*cell = count
+		s.cells.raise(hash, count)
 		return NoSlot, false
 	}
-	// Up to *cell occurrences may have been those of others in the cell.
-	return s.admit(counter{key: strings.Clone(key), hash: hash, count: count, err: *cell}), true
+	// All earlier occurrences may have been those of others in the cells.
+	return s.admit(counter{key: strings.Clone(key), hash: hash, count: count, err: earlier}), true
 }
 
 // NoSlot is the slot of a key that isn't monitored.
@@ -136,26 +137,24 @@ func (s *Sketch) admit(c counter) int {
 	}
 	i := s.heap[0]
 	s.unlink(i)
-	s.filterOut(&s.counters[i])
+	s.cells.raise(s.counters[i].hash, s.counters[i].count) // its key isn't monitored any more
 	s.counters[i] = c
 	s.link(i)
 	s.down(0)
 	return int(i)
 }
 
-// filterOut lets the cell of c bound the key of c, which isn't monitored any more.
-func (s *Sketch) filterOut(c *counter) {
-	cell := s.cell(c.hash)
-	*cell = max(*cell, c.count)
-}
-
-// cell returns the filter cell for a hash.
-func (s *Sketch) cell(hash uint64) *uint64 {
-	return &s.cells[hash&uint64(len(s.cells)-1)]
+// filtered returns the upper bound for a key that isn't monitored.
+func (s *Sketch) filtered(hash uint64) uint64 {
+	bound := s.cells.bound(hash)
+	if bound == full {
+		bound = s.floor()
+	}
+	return bound
 }
 
 // Bounds returns the lower and the upper bound for the true count of key. Unless
-// key is monitored, lower is 0 and upper is what its filter cell says.
+// key is monitored, lower is 0 and upper is what its filter cells say.
 func (s *Sketch) Bounds(key string) (lower, upper uint64) {
 	count, err := s.bounds(maphash.String(seed, key), key)
 	return count - err, count
@@ -166,7 +165,7 @@ func (s *Sketch) bounds(hash uint64, key string) (count, err uint64) {
 	if i := s.find(hash, key); i != none {
 		return s.counters[i].count, s.counters[i].err
 	}
-	upper := *s.cell(hash)
+	upper := s.filtered(hash)
 	return upper, upper
 }
 
@@ -176,8 +175,21 @@ func (s *Sketch) Total() uint64 { return s.total }
 // Len returns the number of monitored keys.
 func (s *Sketch) Len() int { return len(s.counters) }
 
-// Floor returns what no key exceeds that isn't monitored.
-func (s *Sketch) Floor() uint64 {
+// Keys returns about how many different keys were added: exactly that as long as all
+// are monitored, and too few once there are several times as many as there are cells.
+func (s *Sketch) Keys() float64 {
+	keys := s.cells.keys()
+	for i := range s.counters {
+		// A key with an error was in the filter before it was monitored.
+		if s.counters[i].err == 0 {
+			keys++
+		}
+	}
+	return keys
+}
+
+// floor returns what no key exceeds that isn't monitored.
+func (s *Sketch) floor() uint64 {
 	if len(s.counters) < s.m {
 		return 0
 	}

@@ -192,7 +192,7 @@ func TestMemory(t *testing.T) {
 	}
 	size := int(unsafe.Sizeof(*s)) +
 		cap(s.counters)*int(unsafe.Sizeof(counter{})) +
-		cap(s.heap)*4 + cap(s.buckets)*4 + cap(s.cells)*8 +
+		cap(s.heap)*4 + cap(s.buckets)*4 + cap(s.cells)*int(unsafe.Sizeof(s.cells[0])) +
 		s.Len()*keyLen
 	t.Logf("m=%d: %d bytes", monitors, size)
 	if size > 60<<10 {
