@@ -25,6 +25,8 @@ func checkAddr(network, addr string, custom bool) error {
 		return complaint("Addr is a URL, or has a login in it, of %q; allowed is an address: redis.ParseURL and Open take URLs, Username and Password the login", shown)
 	case custom, path, addr == "":
 		return nil
+	case shown != addr:
+		return complaint("Addr is %q with more around it; allowed is host:port alone", shown)
 	case strings.ContainsAny(addr, ",;"):
 		return complaint("Addr is %q; allowed is the host:port of one node, and no list", shown)
 	case strings.ContainsAny(addr, " \t\r\n"):

@@ -9,7 +9,7 @@ import (
 
 // Of is an address as telemetry may show it: host:port, or the path of a unix
 // socket. Of what somebody has made of a URL it leaves out all that could be a
-// password: the scheme, the login before the host, path, query and fragment. Where
+// password: the scheme, the login before the host, path, query, fragment and options. Where
 // an @ may as well end a login as be in what follows the host, and both readings
 // have a host and a port, it is "". An address without these comes back as it is, with
 // invalid UTF-8 replaced. It doesn't ask for the network, which not everybody knows
@@ -24,8 +24,8 @@ func Of(addr string) string {
 		rest = addr
 	}
 	host := hostOf(rest)
-	if _, port, err := net.SplitHostPort(host); isURL && err == nil && !isNumber(port) {
-		return "" // user:password, cut off
+	if _, port, err := net.SplitHostPort(host); isURL && err == nil && !isNumber(port) || strings.Contains(host, "=") {
+		return "" // user:password, cut off, or an option
 	}
 	return host
 }
@@ -53,9 +53,14 @@ func hostOf(addr string) string {
 	return ""
 }
 
-// upToDelimiter is what is before a path, a query or a fragment.
+// upToDelimiter is what is before a path, a query or a fragment, and before options, as in
+// host:port,password=secret.
 func upToDelimiter(s string) string {
-	if i := strings.IndexAny(s, "/?#"); i >= 0 {
+	delimiters := "/?#"
+	if strings.Contains(s, "=") {
+		delimiters += ",;& \t\r\n"
+	}
+	if i := strings.IndexAny(s, delimiters); i >= 0 {
 		return s[:i]
 	}
 	return s

@@ -13,7 +13,8 @@ func TestNoPartOfASecretIsShown(t *testing.T) {
 	const secret = "s3cr3t"
 	// Each has a password in a login, a query or a fragment, with an @ in it or without.
 	passwords := []string{secret, secret + "@" + secret, "@" + secret, secret + "/" + secret, "a?" + secret, "a#" + secret, "a/" + secret + "@" + secret, secret + ":" + secret, "12/" + secret, "12?" + secret + "@" + secret}
-	tails := []string{"", "/0", "/0?db=1", "?password=" + secret, "?password=" + secret + "@" + secret, "/0?a=b&password=" + secret + "@x", "#" + secret, "#" + secret + "@" + secret, "#" + secret + "@y:1", "/" + secret + "@" + secret}
+	tails := []string{"", "/0", "/0?db=1", "?password=" + secret, "?password=" + secret + "@" + secret, "/0?a=b&password=" + secret + "@x", "#" + secret, "#" + secret + "@" + secret, "#" + secret + "@y:1", "/" + secret + "@" + secret,
+		",password=" + secret + ",ssl=True", ";password=" + secret + "@y:1", " password=" + secret, ",password=" + secret + "=" + secret + "@" + secret}
 	for _, scheme := range []string{"", "redis://", "rediss://", "unix://"} {
 		for _, login := range []string{"", "u:", ":", "u@", "", "x"} {
 			for _, password := range append([]string{"-"}, passwords...) {
@@ -53,6 +54,10 @@ func TestTheHostIsShownWhereItIsCertain(t *testing.T) {
 		"redis://:hunter2@h:1,redis://:p@h2:1": "",
 		"redis://h":                            "h",
 		"h:redis":                              "h:redis", // a service's name
+		"h:6380,password=a,ssl=True":           "h:6380",
+		"h:1;password=a@b":                     "h:1",
+		"password=a;host=h:1":                  "",
+		"shard a, of two":                      "shard a, of two",
 		"/run/a@b.sock":                        "/run/a@b.sock",
 	} {
 		if got := safeaddr.Of(addr); got != want {
