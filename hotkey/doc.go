@@ -42,7 +42,7 @@
 // The counts come from Filtered Space-Saving sketches of constant size, which may
 // take a key's count for too high; [Count] has bounds. At a rate of 1 the bounds
 // always hold the truth; below that they allow for the chance in the sampling and
-// hold it 95 times in 100 of the keys that are listed. [Config.OnHot] goes by the
+// hold it 9 times in 10 or more of the keys that are listed. [Config.OnHot] goes by the
 // lower bound.
 //
 // A key is listed, on the page and by the metric too, only if the count says more

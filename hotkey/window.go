@@ -26,7 +26,7 @@ type Count struct {
 	// Count is the estimate, by which keys are ordered.
 	Count uint64 `json:"count"`
 	// Lower and Upper are bounds. At a sample rate of 1 the truth is always
-	// within; at lower rates it is 95 times in 100 of the keys that are listed, if
+	// within; at lower rates it is 9 times in 10 or more of the keys that are listed, if
 	// some are used more than others: of many that are used alike those are listed
 	// that chance has favoured.
 	Lower uint64 `json:"lower"`

@@ -16,8 +16,9 @@ func otelBoard() board {
 	commands := func(more string) string { return rate(client("everpool_commands_total", more)) }
 	const perPool, name = "db_client_connection_pool_name", "{{db_client_connection_pool_name}}"
 	const operation, operations = "db_operation_name", "{{db_operation_name}}"
-	inUse := sumBy(perPool, pool("db_client_connection_count", `,db_client_connection_state="used"`)) + " / " +
-		sumBy(perPool, pool("db_client_connection_max", ""))
+	// Of the instance that is closest to its bound: others' spare connections are of no use to it.
+	inUse := "max by (" + perPool + ") (" + sumBy("job, instance, "+perPool, pool("db_client_connection_count", `,db_client_connection_state="used"`)) + " / " +
+		sumBy("job, instance, "+perPool, pool("db_client_connection_max", "")) + ")"
 	return board{
 		uid: "everpool-otel", title: "everpool: Redis clients (OpenTelemetry)",
 		text: "Operations and connections of go-redis clients with the metrics of everpool's otelhooks, as Prometheus names them.",
@@ -32,7 +33,7 @@ func otelBoard() board {
 				{"Error ratio", "Of the commands; what was cancelled or undone is no error.", "percentunit", stat, one("sum("+commands(`,everpool_outcome="error"`)+") / sum("+commands("")+")", "errors")},
 				{"p99", "Of operations that don't block, batches among them.", "s", stat, one(quick.quantile("0.99", ""), "p99")},
 				{"Nodes down", "By all instances together.", "short", stat, one("sum("+pool("everpool_node_state", `,everpool_node_state="down"`)+")", "down")},
-				{"Most of a bound in use", "Of the connections of a pool.", "percentunit", stat, one("max("+inUse+")", "in use")},
+				{"Most of a bound in use", "Of the connections of a pool of one instance.", "percentunit", stat, one("max("+inUse+")", "in use")},
 				{"Unknown outcomes", "Requests whose reply was lost.", "short", stat, one("sum("+increase(pool("everpool_unknown_outcomes_total", ""))+")", "unknown")},
 			}},
 			{"Operations", []panel{
@@ -52,7 +53,7 @@ func otelBoard() board {
 			{"Connections", []panel{
 				{"Connections", "Open ones, each in one state.", "short", stacked, one(sumBy("everpool_connection_state", pool("everpool_connections", "")), "{{everpool_connection_state}}")},
 				{"Used and idle", "By the conventions, of stock pools too.", "short", lines, one(sumBy(perPool+", db_client_connection_state", pool("db_client_connection_count", "")), name+" {{db_client_connection_state}}")},
-				{"Share of the bound in use", "There is none without a bound.", "percentunit", lines, one(inUse, name)},
+				{"Share of the bound in use", "Of the instance that is closest to it. There is none without a bound.", "percentunit", lines, one(inUse, name)},
 				{"Bounds of idle connections", "Of stock pools.", "short", lines, []query{
 					{sumBy(perPool, pool("db_client_connection_idle_max", "")), "most " + name, false},
 					{sumBy(perPool, pool("db_client_connection_idle_min", "")), "least " + name, false},

@@ -15,7 +15,9 @@ func prometheusBoard() board {
 	blocking := durations("blocking_seconds", "")
 	batches := durations("batch_duration_seconds", "")
 	heals := histogram{"redis_client_pool_heal_seconds", "{" + in + `,node=~"$node"}`}
-	inUse := "sum by (client, node) (" + pool("connections", `,state!="idle"`) + ") / sum by (client, node) (" + pool("max_connections", "") + ")"
+	// Of the instance that is closest to its bound: others' spare connections are of no use to it.
+	inUse := "max by (client, node) (" + sumBy("job, instance, client, node", pool("connections", `,state!="idle"`)) + " / " +
+		sumBy("job, instance, client, node", pool("max_connections", "")) + ")"
 	both := func(h histogram, labels, legend string) []query {
 		return []query{{h.quantile("0.5", labels), "p50 " + legend, true}, {h.quantile("0.99", labels), "p99 " + legend, true}}
 	}
@@ -36,7 +38,7 @@ func prometheusBoard() board {
 				{"Error ratio", "Of the commands; what was cancelled or undone is no error.", "percentunit", stat, one("sum("+commands(`,outcome="error"`)+") / sum("+commands("")+")", "errors")},
 				{"p99", "Of single commands that don't block.", "s", stat, one(command.quantile("0.99", ""), "p99")},
 				{"Nodes down", "By all instances together.", "short", stat, one("sum(1 - "+pool("node_up", "")+")", "down")},
-				{"Most of a bound in use", "Of the connections of a client to a node.", "percentunit", stat, one("max("+inUse+")", "in use")},
+				{"Most of a bound in use", "Of the connections of a client of one instance to a node.", "percentunit", stat, one("max("+inUse+")", "in use")},
 				{"Unknown outcomes", "Requests whose reply was lost.", "short", stat, one("sum("+increase(pool("unknown_outcomes_total", ""))+")", "unknown")},
 			}},
 			{"Operations", []panel{
@@ -66,7 +68,7 @@ func prometheusBoard() board {
 			}},
 			{"Connections", []panel{
 				{"Connections", "Open ones, each in one state.", "short", stacked, one(sumBy("state", pool("connections", "")), "{{state}}")},
-				{"Share of the bound in use", "0 without a bound.", "percentunit", lines, one(inUse, node)},
+				{"Share of the bound in use", "Of the instance that is closest to it. 0 without a bound.", "percentunit", lines, one(inUse, node)},
 				{"Requests by way", "For a shared connection or for one of their own.", "ops", stacked, one(sumBy("way", rate(pool("requests_total", ""))), "{{way}}")},
 				{"Requests by result", "abandoned: the caller left first.", "ops", stacked, one(sumBy("result", rate(pool("results_total", ""))), "{{result}}")},
 				{"Sent once more", "By the pool: moved, since the first connection ran none of it; resent: reads.", "ops", stacked, one(sumBy("kind", rate(pool("retries_total", ""))), "{{kind}}")},
