@@ -221,3 +221,23 @@ func TestNoCommandOfAPipelineThatHasRunIsCalledNeverSent(t *testing.T) {
 		}
 	})
 }
+
+// go-redis waits for a reply to each command of a transaction, though the server has refused
+// one at once that isn't for transactions, and has run the others.
+func TestWhatHasRunIsNotCalledUnsentForAReplyTooFew(t *testing.T) {
+	inBothLabs(t, driver.Config{}, func(t *lab) {
+		rdb := t.client(func(o *redis.Options) { o.ReadTimeout = time.Second })
+		ctx := t.Context()
+		t.answers("-ERR WATCH inside MULTI is not allowed\r\n", "WATCH")
+		t.answers("*1\r\n:1\r\n", "EXEC")
+		_, err := rdb.TxPipelined(ctx, func(p redis.Pipeliner) error {
+			p.Incr(ctx, "n")
+			p.Do(ctx, "WATCH", "k")
+			return nil
+		})
+		var timeout net.Error
+		if !errors.As(err, &timeout) || !timeout.Timeout() || errors.Is(err, pooler.ErrWaitTimeout) {
+			t.Errorf("%v, of what has run", err)
+		}
+	})
+}

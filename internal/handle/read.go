@@ -244,6 +244,9 @@ func (h *handle) lateLocked() error {
 	if h.err != nil {
 		return h.err
 	}
+	if h.b.flushed && h.b.idle() { // it has been answered, and its caller waits for a reply more
+		return h.deadlineError("read")
+	}
 	l := h.lossLocked(late, (h.b.flushed || h.sending) && h.b.unanswered())
 	f := l.decide(h.client.Retry)
 	if f == tellUnknown {
