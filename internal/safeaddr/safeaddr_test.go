@@ -13,8 +13,10 @@ func TestNoPartOfASecretIsShown(t *testing.T) {
 	const secret = "s3cr3t"
 	// Each has a password in a login, a query or a fragment, with an @ in it or without.
 	passwords := []string{secret, secret + "@" + secret, "@" + secret, secret + "/" + secret, "a?" + secret, "a#" + secret, "a/" + secret + "@" + secret, secret + ":" + secret, "12/" + secret, "12?" + secret + "@" + secret}
-	tails := []string{"", "/0", "/0?db=1", "?password=" + secret, "?password=" + secret + "@" + secret, "/0?a=b&password=" + secret + "@x", "#" + secret, "#" + secret + "@" + secret, "#" + secret + "@y:1", "/" + secret + "@" + secret,
-		",password=" + secret + ",ssl=True", ";password=" + secret + "@y:1", " password=" + secret, ",password=" + secret + "=" + secret + "@" + secret}
+	tails := []string{
+		"", "/0", "/0?db=1", "?password=" + secret, "?password=" + secret + "@" + secret, "/0?a=b&password=" + secret + "@x", "#" + secret, "#" + secret + "@" + secret, "#" + secret + "@y:1", "/" + secret + "@" + secret,
+		",password=" + secret + ",ssl=True", ";password=" + secret + "@y:1", " password=" + secret, ",password=" + secret + "=" + secret + "@" + secret,
+	}
 	for _, scheme := range []string{"", "redis://", "rediss://", "unix://"} {
 		for _, login := range []string{"", "u:", ":", "u@", "", "x"} {
 			for _, password := range append([]string{"-"}, passwords...) {
