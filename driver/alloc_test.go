@@ -2,6 +2,7 @@ package driver_test
 
 import (
 	"context"
+	"math"
 	"net"
 	"strings"
 	"testing"
@@ -17,7 +18,8 @@ import (
 func TestAHandleAddsNoAllocationToACommand(t *testing.T) {
 	const reply = "$5\r\nvalue\r\n"
 	for way, shared := range map[string]int{"shared": 0, "leased": -1} {
-		d := newDriver(t, driver.Config{Pool: pooler.Config{SharedConns: shared}, Dial: func(context.Context, string, string) (net.Conn, error) {
+		// A process that stands still for a while would take the responder for silent, and look after it.
+		d := newDriver(t, driver.Config{Pool: pooler.Config{SharedConns: shared, SilenceAfter: -1, HealthCheckInterval: -1}, Dial: func(context.Context, string, string) (net.Conn, error) {
 			return &responder{reply: reply}, nil
 		}})
 		for of, dial := range map[string]func(context.Context, string, string) (net.Conn, error){
@@ -39,7 +41,8 @@ func TestAHandleAddsNoAllocationToACommand(t *testing.T) {
 				}
 				all, buf := []byte(request), make([]byte, 4096)
 				by := time.Now().Add(time.Hour)
-				allocs := testing.AllocsPerRun(1000, func() {
+				// What the driver asks about the cluster meanwhile allocates, too, by turns; a request would each time.
+				allocs := fewestAllocs(50, func() {
 					_ = v.SetWriteDeadline(by)
 					for b := all; len(b) > 0; {
 						piece := b[:min(len(b), 1<<10)] // as go-redis writes
@@ -59,4 +62,14 @@ func TestAHandleAddsNoAllocationToACommand(t *testing.T) {
 			}
 		}
 	}
+}
+
+// fewestAllocs is how many allocations f makes at the least, of the averages of so many series
+// of calls: those of other goroutines come on top.
+func fewestAllocs(series int, f func()) float64 {
+	fewest := math.Inf(1)
+	for range series {
+		fewest = min(fewest, testing.AllocsPerRun(20, f))
+	}
+	return fewest
 }
