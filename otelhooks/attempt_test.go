@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"sync"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -115,6 +116,38 @@ func TestFilteredOperationsHaveNoAttempts(tt *testing.T) {
 			t.want("attempts", t.attempts(), map[string]int64{"redis MOVED a 1": 1, "redis b 2": 1})
 		})
 	}
+}
+
+// Each has its own: what one leaves out another may keep.
+func TestTwoMetricsWithFiltersEachHaveTheirOwnAttempts(tt *testing.T) {
+	t, other := newTester(tt), newTester(tt)
+	all := otelhooks.WithMetricsFilter(func(*hooks.Operation) bool { return true })
+	none := otelhooks.WithMetricsFilter(func(*hooks.Operation) bool { return false })
+	c := t.misled("MOVED", t.metrics(all), other.metrics(none))
+	c.Get(t.ctx, "k")
+	t.want("of all", t.attempts(), map[string]int64{"redis MOVED a 1": 1, "redis b 2": 1})
+	t.want("of none", other.attempts(), map[string]int64{})
+}
+
+// The nodes of a batch are asked at once.
+func TestConcurrentAttemptsOfAFilteredOperationAllCount(tt *testing.T) {
+	t := newTester(tt)
+	m := t.metrics(otelhooks.WithMetricsFilter(func(*hooks.Operation) bool { return true }))
+	cmd := redis.NewStringCmd(t.ctx, "get", "k")
+	op := &hooks.Operation{Name: "GET", Command: hooks.CommandOf(cmd), Cmds: []redis.Cmder{cmd}, Target: &hooks.Target{Network: "tcp"}}
+	ctx := m.Begin(t.ctx, op)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 100 {
+				m.Attempt(ctx, &hooks.Attempt{Peer: &hooks.Target{Network: "tcp", Addr: "h:1", Host: "h", Port: 1}})
+			}
+		})
+	}
+	wg.Wait()
+	t.want("before the end", t.attempts(), map[string]int64{})
+	m.End(ctx, op)
+	t.want("attempts", t.attempts(), map[string]int64{"redis h 1": 800})
 }
 
 // Whatever addresses come and go, 128 of them are told apart.

@@ -150,6 +150,7 @@
 //
 // With the SDK a command costs 3 allocations for a span that isn't sampled, 6 for
 // one that is, none for metrics; a client of several nodes costs one more for its
-// span. So does an operation that is left without a span by [WithRootSpans]. That
-// holds for any number of servers: what is made once for each is kept with its client.
+// span. So does an operation that is left without a span by [WithRootSpans]. An attempt
+// of a cluster or a ring costs one in the hook. That holds for any number of servers: what
+// is made once for each is kept with its client.
 package otelhooks

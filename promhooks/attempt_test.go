@@ -2,6 +2,7 @@ package promhooks_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"testing"
@@ -35,7 +36,7 @@ func TestRedirectionsCountByNode(t *testing.T) {
 			c.Set(ctx, "k", "v", 0)
 			before := gather(t, reg)
 			for range 2 {
-				if err := c.Get(ctx, "k").Err(); err != redis.Nil {
+				if err := c.Get(ctx, "k").Err(); !errors.Is(err, redis.Nil) {
 					t.Error(err)
 				}
 			}
