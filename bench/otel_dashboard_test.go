@@ -32,9 +32,10 @@ func TestPrometheusAnswersEveryPanelOfOpenTelemetry(t *testing.T) {
 	t.Cleanup(func() { stock.Close() })
 
 	forms := make(map[string]*promcheck.Server)
-	opts := []driver.Option{driver.WithConfig(driver.Config{Pool: pooler.Config{
+	config := driver.WithConfig(driver.Config{Pool: pooler.Config{
 		MaxOpenConns: 3, SharedConns: 1, WaitTimeout: 20 * time.Millisecond, BackoffMax: 20 * time.Millisecond,
-	}})}
+	}})
+	var watched []driver.Option
 	for form, views := range map[string][]sdkmetric.Option{
 		"classic": nil,
 		"native": {sdkmetric.WithView(sdkmetric.NewView(sdkmetric.Instrument{Kind: sdkmetric.InstrumentKindHistogram}, sdkmetric.Stream{
@@ -52,17 +53,23 @@ func TestPrometheusAnswersEveryPanelOfOpenTelemetry(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { pool.Close() })
-		opts = append(opts, otelhooks.Option(provider))
+		watched = append(watched, otelhooks.Option(provider))
 		scraped := httptest.NewServer(promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 		t.Cleanup(scraped.Close)
 		forms[form] = promcheck.Start(t, strings.TrimPrefix(scraped.URL, "http://"), "--enable-feature=native-histograms")
 	}
-	db, err := driver.Open("redis://"+proxy.Addr()+"?max_retries=-1", opts...)
+	db, err := driver.Open("redis://"+proxy.Addr()+"?max_retries=-1", append(watched, config)...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	x := &promcheck.Traffic{Client: db, Nodes: db.Driver.Nodes, Proxy: proxy}
+	misled := testkit.MisledCluster(t, "MOVED")
+	end, err := db.Driver.Watch(misled, watched...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = end() })
+	x := &promcheck.Traffic{Client: db, Nodes: db.Driver.Nodes, Proxy: proxy, Misled: misled}
 	defer x.Keep(t)()
 
 	if n := promcheck.Answers(t, "everpool-otel.json", forms); n < 40 {

@@ -39,6 +39,7 @@ func TestAllocationsOfAnOperation(tt *testing.T) {
 	}{
 		{"nothing", 0, nil},
 		{"metrics", 0, []hooks.Observer{t.metrics()}},
+		{"filtered metrics", 0, []hooks.Observer{t.metrics(otelhooks.WithMetricsFilter(func(*hooks.Operation) bool { return true }))}},
 		{"unsampled", 3, []hooks.Observer{unsampled}},
 		{"unsampled and metrics", 3, []hooks.Observer{unsampled, t.metrics()}},
 		{"sampled", 6, []hooks.Observer{sampled}},

@@ -73,6 +73,7 @@ func (t *tester) everything() map[string]metricdata.Metrics {
 	c.Set(t.ctx, "k", "v", 0)
 	c.LPush(t.ctx, "k", "v")
 	c.BLPop(t.ctx, time.Millisecond, "k")
+	t.misled("MOVED", t.metrics()).Get(t.ctx, "k")
 	stock := redis.NewClient(&redis.Options{MaxIdleConns: 1})
 	t.Cleanup(func() { stock.Close() })
 	t.stock(stock, "stock")

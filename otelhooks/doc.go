@@ -77,6 +77,7 @@
 //	db.client.operation.duration  histogram  s     db.system.name, db.operation.name, db.namespace, server.address,
 //	                                               server.port, error.type, db.response.status_code, everpool.blocking
 //	everpool.commands             counter    {command}  db.system.name, db.operation.name, everpool.outcome
+//	everpool.attempts             counter    {attempt}  db.system.name, server.address, server.port, error.type
 //
 // everpool.blocking is true for what takes as long as its arguments say (BLPOP, WAIT,
 // XREAD with BLOCK, a pipeline with one of these), and isn't there otherwise: leave it
@@ -84,6 +85,13 @@
 // those in batches too, by how it has ended, everpool.outcome: ok, miss, error, canceled
 // (by the caller) or tx_failed (a watched key has changed). The last two are no fault of
 // a server.
+//
+// everpool.attempts is what nodes of a cluster or a ring had of operations: one or more of
+// each, since an operation is redirected or tried again, and a batch goes to several nodes.
+// error.type isn't there for what has succeeded; of a node's part of a batch it is that of
+// its first error. So it has redirections (MOVED, ASK, TRYAGAIN) by the node that has sent
+// them. server.address and server.port are the node's; after the first 128 nodes it is
+// "other", without a port. A client of one server has none.
 //
 // Of pools, all of them with db.client.connection.pool.name, which is a node's
 // address for everpool's, since clients of all its databases share it. Those read
@@ -142,6 +150,7 @@
 //
 // With the SDK a command costs 3 allocations for a span that isn't sampled, 6 for
 // one that is, none for metrics; a client of several nodes costs one more for its
-// span. So does an operation that is left without a span by [WithRootSpans]. That
-// holds for any number of servers: what is made once for each is kept with its client.
+// span. So does an operation that is left without a span by [WithRootSpans]. An attempt
+// of a cluster or a ring costs one in the hook. That holds for any number of servers: what
+// is made once for each is kept with its client.
 package otelhooks

@@ -15,21 +15,22 @@ import (
 )
 
 // Metrics records db.client.operation.duration, for every operation once, and counts
-// everpool.commands, in batches too. It is a [hooks.Observer], to be given to
-// [hooks.New]: after [Tracing], if the histogram is to have exemplars. Make it with
-// [NewMetrics], once for a provider, which keeps it until [Metrics.Close]. It is safe
-// for concurrent use.
+// everpool.commands, in batches too, and everpool.attempts of clusters and rings. It is a
+// [hooks.AttemptObserver], to be given to [hooks.New]: after [Tracing], if the histogram is
+// to have exemplars. Make it with [NewMetrics], once for a provider, which keeps it until
+// [Metrics.Close]. It is safe for concurrent use.
 type Metrics struct {
 	keep     func(*hooks.Operation) bool // nil: all
 	extra    []attribute.KeyValue
 	duration metric.Float64Histogram
 	series   byOperation[series]
 	commands commandCounts
+	attempts attemptCounts
 
 	registration metric.Registration
 }
 
-var _ hooks.Observer = (*Metrics)(nil)
+var _ hooks.AttemptObserver = (*Metrics)(nil)
 
 // NewMetrics returns an observer that records durations. It fails if a setting is
 // wrong, with everything that is wrong joined in one error, or if the provider
@@ -52,18 +53,29 @@ func NewMetrics(settings ...Setting) (*Metrics, error) {
 	if err != nil {
 		return nil, refused(err)
 	}
-	if m.registration, err = meter.RegisterCallback(m.observe, m.commands.instrument); err != nil {
+	m.attempts.instrument, err = meter.Int64ObservableCounter("everpool.attempts", metric.WithUnit("{attempt}"),
+		metric.WithDescription("What nodes of a cluster or a ring had of operations."))
+	if err != nil {
+		return nil, refused(err)
+	}
+	if m.registration, err = meter.RegisterCallback(m.observe, m.commands.instrument, m.attempts.instrument); err != nil {
 		return nil, refused(err)
 	}
 	return m, nil
 }
 
-// Close ends everpool.commands: it isn't collected any more. It waits for a collection
-// that is under way, and may be called again. What operations take is recorded on.
+// Close ends everpool.commands and everpool.attempts: they aren't collected any more. It
+// waits for a collection that is under way, and may be called again. What operations take
+// is recorded on.
 func (m *Metrics) Close() error { return m.registration.Unregister() }
 
-// Begin does nothing.
-func (m *Metrics) Begin(ctx context.Context, _ *hooks.Operation) context.Context { return ctx }
+// Begin does nothing, unless there is a filter and the operation may have attempts.
+func (m *Metrics) Begin(ctx context.Context, op *hooks.Operation) context.Context {
+	if m.keep == nil || !hasAttempts(op.Target) {
+		return ctx
+	}
+	return &undecided{Context: ctx, metrics: m}
+}
 
 // End records the duration, with the context, for exemplars, and counts the commands.
 func (m *Metrics) End(ctx context.Context, op *hooks.Operation) {
@@ -71,6 +83,9 @@ func (m *Metrics) End(ctx context.Context, op *hooks.Operation) {
 		return
 	}
 	endings.Each(op, m.commands.add)
+	if m.keep != nil && hasAttempts(op.Target) { // else those in the context are of another, around it
+		m.keepAttempts(ctx)
+	}
 	if m.duration.Enabled(ctx) {
 		m.duration.Record(ctx, op.Duration.Seconds(), m.series.of(op).options(op.ErrorType)...)
 	}
@@ -98,6 +113,7 @@ func (m *Metrics) observe(_ context.Context, to metric.Observer) error {
 			}
 		}
 	}
+	m.observeAttempts(to)
 	return nil
 }
 

@@ -293,6 +293,7 @@ func TestTheTableOfMetricsIsTrue(tt *testing.T) {
 	p.OnEvent(pooler.Event{Kind: pooler.EventState, State: pooler.StateUp})
 	c, _ := t.client(t.metrics())
 	c.Ping(t.ctx)
+	t.misled("MOVED", t.metrics()).Get(t.ctx, "k")
 	stock := redis.NewClient(&redis.Options{MaxIdleConns: 1})
 	defer stock.Close()
 	t.stock(stock, "stock")

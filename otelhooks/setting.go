@@ -175,7 +175,8 @@ func WithBuckets(seconds ...float64) Setting {
 
 // WithMetricsFilter records only the operations for which keep returns true. By
 // default all are recorded. keep is called when they have ended, so that it may
-// go by their outcome, on the caller's goroutine, concurrently.
+// go by their outcome, on the caller's goroutine, concurrently. Attempts count with their
+// operation.
 func WithMetricsFilter(keep func(*hooks.Operation) bool) Setting {
 	return setting(func(c *config) error {
 		c.keepMetrics = keep

@@ -29,6 +29,7 @@
 //	redis_client_batch_size{kind}                           histogram
 //	redis_client_dial_duration_seconds{pool,outcome}        histogram
 //	redis_client_handshake_errors_total{command}            counter
+//	redis_client_attempts_total{node,result}                counter    of clusters and rings
 //
 // command is a command's name in upper case ("GET", "CLIENT LIST"), or "other" for
 // one that the command table doesn't have, so it is bounded. outcome is ok, miss
@@ -42,6 +43,13 @@
 // transaction, or blocking_pipeline for one with a command that blocks; a pipeline of one
 // command is that command, and no batch. A batch has failed if one of its commands has.
 // pool is what has dialed: go-redis, or everpool.
+//
+// attempts_total is what nodes of a cluster or a ring had of operations: one or more of each,
+// since an operation is redirected or tried again, and a batch goes to several nodes. result
+// is ok, for a miss too, or the error_type; of a node's part of a batch that of its first
+// error. So it has redirections (MOVED, ASK, TRYAGAIN) by the node that has sent them. node
+// is the node's address; after the first 128 of a client it is "other". A client of one
+// server has no series of it.
 //
 // Of [Pool], with the label node, and as far as go-redis knows them of [StockPool]:
 //
@@ -92,6 +100,7 @@
 // A command costs three atomic additions and one observation of a histogram, about
 // 0.1 µs, without an allocation, once its series exists: the series of each command
 // are found by its number. Each command of a batch is counted, without a time of its own.
+// An attempt of a cluster or a ring is an addition more, and an allocation of the hook's.
 // With [WithExemplars] a command in a sampled span costs 2 µs and 14 allocations more. A
 // series is made when it is needed first; a histogram's has about 20 lines in a scrape.
 //

@@ -31,5 +31,7 @@ func exercise(tb testing.TB, reg *prometheus.Registry) *promcheck.Traffic {
 	refused := redis.NewClient(&redis.Options{Addr: s.Addr, Password: "not needed", MaxRetries: -1})
 	tb.Cleanup(func() { refused.Close() })
 	must(must(hooks.New(w.metrics))(tb).Attach(refused))(tb)
-	return &promcheck.Traffic{Client: w, Nodes: w.Driver.Nodes, Proxy: proxy, Refused: refused}
+	misled := testkit.MisledCluster(tb, "MOVED")
+	must(must(hooks.New(w.metrics))(tb).Attach(misled))(tb)
+	return &promcheck.Traffic{Client: w, Nodes: w.Driver.Nodes, Proxy: proxy, Misled: misled, Refused: refused}
 }

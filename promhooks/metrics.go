@@ -19,7 +19,7 @@ const (
 )
 
 // Metrics are those of a client's operations. It is an observer for hooks.New, of
-// handshakes and dials too, and a collector to be registered once in each registry
+// attempts, handshakes and dials too, and a collector to be registered once in each registry
 // that shall have it. The package's documentation lists the metrics.
 type Metrics struct {
 	count         *prometheus.CounterVec
@@ -30,6 +30,7 @@ type Metrics struct {
 	batchSize     *prometheus.HistogramVec
 	dial          *prometheus.HistogramVec
 	handshake     *prometheus.CounterVec
+	attempts      *attemptCounts
 	inFlight      atomic.Int64
 
 	collectors []prometheus.Collector // all of the above, and the presets'
@@ -41,6 +42,7 @@ type Metrics struct {
 }
 
 var (
+	_ hooks.AttemptObserver   = (*Metrics)(nil)
 	_ hooks.HandshakeObserver = (*Metrics)(nil)
 	_ hooks.DialObserver      = (*Metrics)(nil)
 	_ prometheus.Collector    = (*Metrics)(nil)
@@ -79,13 +81,14 @@ func NewMetrics(client string, settings ...Setting) (*Metrics, error) {
 			Name: "redis_client_handshake_errors_total", ConstLabels: constant,
 			Help: "Commands of connections' handshakes that the server has refused.",
 		}, []string{"command"}),
+		attempts: newAttemptCounts(constant),
 	}
 	inFlight := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "redis_client_commands_in_flight", ConstLabels: constant,
 		Help: "Commands, pipelines and transactions that are under way.",
 	}, func() float64 { return float64(m.inFlight.Load()) })
 	m.collectors = []prometheus.Collector{
-		m.count, m.duration, m.blocking, m.errors, inFlight, m.batchDuration, m.batchSize, m.dial, m.handshake,
+		m.count, m.duration, m.blocking, m.errors, inFlight, m.batchDuration, m.batchSize, m.dial, m.handshake, m.attempts,
 	}
 	for kind, name := range batchKinds {
 		m.batches[kind].size = newSeries(m.batchSize.WithLabelValues(name))

@@ -21,6 +21,7 @@ import (
 // of the API.
 const spec = `
 redis_client_active_requests gauge {redis_client_name,redis_command,redis_database,redis_type} Commands and batches that are under way (Baseplate's name).
+redis_client_attempts_total counter {client,node,result} What nodes of a cluster or a ring had of operations, by how it has ended.
 redis_client_batch_duration_seconds histogram {client,kind,outcome} Time that a pipeline or a transaction took, retries included.
 redis_client_batch_size histogram {client,kind} Commands in a pipeline or a transaction.
 redis_client_blocking_seconds histogram {client,command,outcome} Time that a command took that may wait for as long as its arguments say.
@@ -77,6 +78,7 @@ func everything(tb testing.TB, opts ...promhooks.Setting) *prometheus.Registry {
 	_ = process(tb.Context(), redis.NewStringCmd(tb.Context(), "get", "k"))
 	_ = process(tb.Context(), redis.NewStringCmd(tb.Context(), "blpop", "k", 0))
 	m.Handshake(tb.Context(), hooks.Commands()[0], "ERR")
+	m.Attempt(tb.Context(), &hooks.Attempt{Peer: &hooks.Target{Network: "tcp", Addr: "one:6379"}})
 	see(tb, p, &nodes{{Network: "tcp", Addr: "one:6379", Stats: pooler.Stats{Pins: map[string]int64{"watch": 1}}}})
 	p.OnEvent(pooler.Event{Kind: pooler.EventDial, Node: "one:6379", Duration: 1})
 	return registry(tb, m, p, stock)

@@ -13,13 +13,18 @@ import (
 // untold is why go-redis's own pool has no data for a panel.
 const untold = "PoolStats of go-redis's own pool doesn't tell"
 
+// noNodes is why there are no attempts.
+const noNodes = "its clients are neither of a cluster nor of a ring"
+
 // emptyPanels are those of the dashboard that have no data of a side by nature, each with
 // the reason.
 var emptyPanels = map[string]map[string]string{
 	driverEverpool: {
+		"Attempts by node": noNodes, "Redirections": noNodes,
 		"Failed handshake commands": "a server refuses none that knows them all: Redis 7.0 refuses CLIENT SETINFO, later ones don't",
 	},
 	driverStock: {
+		"Attempts by node": noNodes, "Redirections": noNodes,
 		"Nodes down": untold, "Node up": untold, "Heals": untold, "Mean outage": untold,
 		"Requests by result": untold, "Requests in flight": untold, "Oldest exchange": untold, "Oldest waiter": untold,
 		"Requests that wait, callers that await the node": untold, "Dials": untold,

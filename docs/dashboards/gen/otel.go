@@ -14,6 +14,7 @@ func otelBoard() board {
 	}
 	quick, blocking := durations(`,everpool_blocking=""`), durations(`,everpool_blocking="true"`)
 	commands := func(more string) string { return rate(client("everpool_commands_total", more)) }
+	attempts := func(more string) string { return rate(client("everpool_attempts_total", more)) }
 	const perPool, name = "db_client_connection_pool_name", "{{db_client_connection_pool_name}}"
 	const operation, operations = "db_operation_name", "{{db_operation_name}}"
 	// Of the instance that is closest to its bound: others' spare connections are of no use to it.
@@ -43,6 +44,8 @@ func otelBoard() board {
 				{"Operations by server", "A batch is one. The server is empty for clusters and rings.", "ops", stacked, one(durations("").count("server_address, server_port, db_namespace"), "{{server_address}}:{{server_port}} {{db_namespace}}")},
 				{"Errors by type", "Of operations. A server's word, or what has happened to the client.", "ops", stacked, one(durations(`,error_type!=""`).count("error_type"), "{{error_type}}")},
 				{"Errors by operation", "A batch is one.", "ops", stacked, one(durations(`,error_type!=""`).count(operation), operations)},
+				{"Attempts by node", "What nodes of clusters and rings had of operations, retries and redirections included.", "ops", stacked, one(sumBy("server_address, server_port", attempts("")), "{{server_address}}:{{server_port}}")},
+				{"Redirections", "Attempts that a node of a cluster has sent elsewhere (MOVED, ASK) or put off (TRYAGAIN).", "ops", stacked, one(sumBy("error_type", attempts(`,error_type=~"MOVED|ASK|TRYAGAIN"`)), "{{error_type}}")},
 			}},
 			{"Latency", []panel{
 				{"p50 and p99", "Of operations that don't block. Points are exemplars.", "s", lines, []query{{quick.quantile("0.5", "job"), "p50 {{job}}", true}, {quick.quantile("0.99", "job"), "p99 {{job}}", true}}},

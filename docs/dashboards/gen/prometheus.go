@@ -11,6 +11,7 @@ func prometheusBoard() board {
 		return histogram{"redis_client_" + name, "{" + in + more + "}"}
 	}
 	commands := func(more string) string { return rate(client("commands_total", more)) }
+	attempts := func(more string) string { return rate(client("attempts_total", `,node=~"$node"`+more)) }
 	command := durations("command_duration_seconds", "")
 	blocking := durations("blocking_seconds", "")
 	batches := durations("batch_duration_seconds", "")
@@ -46,6 +47,8 @@ func prometheusBoard() board {
 				{"Commands by outcome", "miss: there was no such key. canceled: the caller's context was. tx_failed: a watched key has changed.", "ops", stacked, one(sumBy("outcome", commands("")), "{{outcome}}")},
 				{"In flight", "Commands and batches that have begun and not ended.", "short", lines, one(sumBy("client", client("commands_in_flight", "")), "{{client}}")},
 				{"Hit ratio", "Of the commands that may miss, as GET.", "percentunit", lines, one(sumBy("command", commands(`,outcome="ok"`))+" / "+sumBy("command", commands(`,outcome=~"ok|miss"`)), "{{command}}")},
+				{"Attempts by node", "What nodes of clusters and rings had of operations, retries and redirections included.", "ops", stacked, one(sumBy(perNode, attempts("")), node)},
+				{"Redirections", "Attempts that a node of a cluster has sent elsewhere (MOVED, ASK) or put off (TRYAGAIN).", "ops", stacked, one(sumBy("result", attempts(`,result=~"MOVED|ASK|TRYAGAIN"`)), "{{result}}")},
 			}},
 			{"Errors", []panel{
 				{"Errors by type", "A server's word, or what has happened to the client; canceled and tx_failed are among them.", "ops", stacked, one(sumBy("error_type", rate(client("command_errors_total", ""))), "{{error_type}}")},

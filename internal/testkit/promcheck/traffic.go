@@ -17,8 +17,9 @@ import (
 type Traffic struct {
 	Client  redis.UniversalClient
 	Nodes   func() []pooler.NodeStatus
-	Proxy   *testkit.Proxy // before the client's server
-	Refused *redis.Client  // with a password that isn't taken; nil: none
+	Proxy   *testkit.Proxy        // before the client's server
+	Misled  redis.UniversalClient // of a cluster that redirects GETs
+	Refused *redis.Client         // with a password that isn't taken; nil: none
 }
 
 // Keep does rounds until the test ends, or what stops it is called.
@@ -69,6 +70,7 @@ func (x *Traffic) Commands(ctx context.Context) {
 	c.Get(ctx, "nothing")
 	c.LPush(ctx, "k", "x")
 	c.Do(ctx, "no-such-command")
+	x.Misled.Get(ctx, "k")
 	_, _ = c.Pipelined(ctx, func(p redis.Pipeliner) error {
 		p.Get(ctx, "k")
 		p.LPush(ctx, "k", "x")
