@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/everpool/everpool v0.0.0
 	github.com/gomodule/redigo v1.9.3
+	github.com/grafana/grafana-foundation-sdk/go v0.0.22
 	github.com/mediocregopher/radix/v4 v4.1.4
 	github.com/prometheus/client_golang v1.25.0
 	github.com/redis/go-redis/extra/redisotel/v9 v9.23.0

@@ -77,6 +77,9 @@ func (h Happening) String() string {
 	return fmt.Sprint(h.Event.LogValue(), " x", h.Times)
 }
 
+// String is what isn't zero, by name, in a line.
+func (s Stats) String() string { return s.LogValue().String() }
+
 // LogValue is a group of what isn't zero.
 func (s Stats) LogValue() slog.Value { return withoutZeros(s.attrs()) }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"reflect"
 	"strings"
@@ -146,8 +147,9 @@ func TestTextsOfValues(t *testing.T) {
 		t.Error(got)
 	}
 	for want, got := range map[string]string{
-		"[kind=dial error=no] x3": pooler.Happening{Event: pooler.Event{Kind: pooler.EventDial, Err: errors.New("no")}, Times: 3}.String(),
-		"unknown":                 pooler.Unknown.String(), "resend": pooler.Resend.String(), "9": pooler.Outcome(9).String(),
+		"[kind=dial error=no] x3":                             pooler.Happening{Event: pooler.Event{Kind: pooler.EventDial, Err: errors.New("no")}, Times: 3}.String(),
+		"[open_connections=4 state=up waiting=2 in_flight=3]": fmt.Sprint(pooler.Stats{OpenConnections: 4, InFlight: 3, Waiting: 2}),
+		"unknown": pooler.Unknown.String(), "resend": pooler.Resend.String(), "9": pooler.Outcome(9).String(),
 		"[kind=state node=h:1 duration=1s state=up previous=down error=no]": pooler.Event{
 			Kind: pooler.EventState, Node: "h:1", Previous: pooler.StateDown, Duration: time.Second, Err: errors.New("no"),
 		}.LogValue().String(),

@@ -131,7 +131,7 @@ func (b board) json() []byte {
 		}
 		y += height
 	}
-	list := []object{{"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus", "current": object{}, "hide": 0, "includeAll": false, "multi": false, "options": []any{}, "refresh": 1, "regex": ""}}
+	list := []object{{"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus", "current": object{"selected": false, "text": "default", "value": "default"}, "hide": 0, "includeAll": false, "multi": false, "options": []any{}, "refresh": 1, "regex": ""}}
 	for _, v := range b.variables {
 		list = append(list, v.json())
 	}
@@ -175,7 +175,11 @@ func (p panel) json() object {
 	}
 	if p.style == stat || p.style == upDown {
 		made["type"] = "stat"
-		options := object{"reduceOptions": object{"calcs": []string{"lastNotNull"}, "fields": "", "values": false}}
+		options := object{ // with what Grafana takes where nothing is said, since its schema wants all of it
+			"reduceOptions": object{"calcs": []string{"lastNotNull"}, "fields": "", "values": false},
+			"graphMode":     "area", "colorMode": "value", "justifyMode": "auto", "textMode": "auto", "orientation": "auto",
+			"wideLayout": true, "showPercentChange": false, "percentChangeColorMode": "standard",
+		}
 		if p.style == upDown {
 			options["colorMode"], options["textMode"] = "background", "value_and_name"
 			state := func(text, color string, index int) object {
