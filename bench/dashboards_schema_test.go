@@ -28,7 +28,7 @@ func TestDashboardsFollowGrafanasSchema(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var d dashboard.Dashboard //nolint:staticcheck // the files are of the form that older versions of Grafana read, too
+		var d dashboard.Dashboard                                                //nolint:staticcheck // the files are of the form that older versions of Grafana read, too
 		if err := d.UnmarshalJSONStrict(text); err == nil || err.Error() != "" { // it returns its list of errors, and never nil
 			t.Errorf("%s: %v", filepath.Base(name), err)
 		}
