@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/everpool/everpool/internal/handle"
 	"github.com/everpool/everpool/internal/safeaddr"
 	"github.com/everpool/everpool/internal/topology"
 )
@@ -66,7 +65,7 @@ func (b *binding) checkDialed(network, addr string) error {
 	if !others || err == nil && port != "0" {
 		return err
 	}
-	return &dialError{net.OpError{Op: "dial", Net: network, Addr: handle.Address{Net: network, Addr: safeaddr.Of(addr)}, Err: errNoAddress}}
+	return newDialError(network, safeaddr.Of(addr), errNoAddress)
 }
 
 var errNoAddress = errors.New("everpool: this is no address that can be dialed")

@@ -303,3 +303,56 @@ func TestNoRequestGetsAConnectionThatThePeerHasClosedHoweverRecently(t *testing.
 	}
 	tp.pool.Put(fresh, pooler.Answered)
 }
+
+// A look before a request is for that request: what is closed later is seen before a later one.
+func TestALookAtALaneHoldsForTheNextRequestAlone(t *testing.T) {
+	tp := newTCPPeer(t, pooler.Config{SharedConns: 1})
+	sh, err := tp.pool.Share(t.Context(), pooler.Request{Session: tp.plain})
+	if err != nil {
+		t.Fatal(err)
+	}
+	peer, r := <-tp.accepted, pooler.NewRider()
+	defer peer.Close()
+	tp.pool.Look(sh, r)
+	if !tp.pool.Serves() {
+		t.Error("it doesn't serve, with a connection that is open")
+	}
+	time.Sleep(2 * time.Millisecond)
+	_ = peer.(*net.TCPConn).CloseWrite() // on loopback it is there at once
+	if err = sh.Submit(r, ask("GET")); !errors.Is(err, pooler.ErrNotShared) {
+		t.Errorf("Submit: %v, want ErrNotShared", err)
+	}
+	if tp.pool.Serves() {
+		t.Error("it serves, without a connection")
+	}
+}
+
+func TestALookFindsThatThePeerHasClosedWhatNobodyUses(t *testing.T) {
+	for name, lease := range map[string]bool{"lane": false, "idle": true} {
+		t.Run(name, func(t *testing.T) {
+			tp := newTCPPeer(t, pooler.Config{SharedConns: 1})
+			var sh *pooler.Lanes
+			var peer net.Conn
+			if lease {
+				var c *pooler.Conn
+				c, peer = tp.lease()
+				tp.pool.Put(c, pooler.Answered)
+			} else {
+				var err error
+				if sh, err = tp.pool.Share(t.Context(), pooler.Request{Session: tp.plain}); err != nil {
+					t.Fatal(err)
+				}
+				peer = <-tp.accepted
+			}
+			defer peer.Close()
+			_ = peer.(*net.TCPConn).CloseWrite()
+			if !tp.pool.Serves() {
+				t.Error("it is known before somebody looks")
+			}
+			tp.pool.Look(sh, pooler.NewRider())
+			if s := tp.pool.Stats(); tp.pool.Serves() || s.OpenConnections > 0 || s.State != pooler.StateUp {
+				t.Errorf("it serves: %t, %v", tp.pool.Serves(), s)
+			}
+		})
+	}
+}

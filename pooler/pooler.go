@@ -127,20 +127,23 @@ type Pooler interface {
 	// one at least is open. It blocks and fails as Get does. nil, without an
 	// error, means that this pool doesn't share.
 	Share(ctx context.Context, r Request) (*Lanes, error)
-	// Serves reports whether requests may expect to be served: the node is up,
-	// or it isn't and a connection is left that still works. The driver has
+	// Serves reports whether requests may expect to be served: the node is up and
+	// hasn't closed all connections since a dial was last answered, or a connection
+	// is left that still works, as far as the pool has been told. The driver has
 	// callers wait for a node that doesn't where go-redis honours their contexts:
 	// in the dial of a handle. Serves takes no lock.
 	Serves() bool
 	// Look looks at the socket of a connection that nobody uses, and if the peer has closed
 	// it at those of all others, so that Serves says whether one is left. It does nothing
 	// while a request is under way, which would be told. Of lanes (nil for none) it is the one
-	// that the rider's next request goes to, which isn't looked at again then. The driver calls
-	// it where go-redis is about to use a handle again whose request couldn't be moved to
-	// another node once it waits.
+	// that the rider's next request goes to, which isn't looked at again then. It blocks only
+	// once one is found closed, while the others are looked at: for HealthCheckTimeout each at
+	// most, where a socket can't be looked at and a PING is sent. The driver calls it where go-redis
+	// is about to use a handle again whose request couldn't be moved to another node once it
+	// waits.
 	Look(lanes *Lanes, r *Rider)
-	// Answers reports whether the node serves and isn't silent (see Illness), and, if it
-	// isn't up, has connections that nobody holds. It takes no lock.
+	// Answers reports whether the node has been heard of and isn't silent (see Illness), and,
+	// if it isn't up, has connections that nobody holds. It takes no lock.
 	Answers() bool
 	// Well reports whether the node isn't ill (see Illness). It takes no lock.
 	Well() bool
@@ -148,8 +151,8 @@ type Pooler interface {
 	// nothing and is no request. It fails with ErrNodeDown when the node has not
 	// served for FailFastAfter, or the wait has taken limit (0: no limit of its
 	// own), with ErrClosed, or with the cause of ctx; of one that had ended before, with
-	// ErrNodeDown while calls fail fast. A node that has never answered is dialed first,
-	// in the session of r.
+	// ErrNodeDown while calls fail fast. A node that has never answered, or has closed all
+	// connections, is dialed first: in the session of r, or in one that is in use.
 	Await(ctx context.Context, r Request, limit time.Duration) error
 	// Illness says whether the node is ill, and since when: it is not up, or it is
 	// silent and hasn't answered a connection yet that was opened to ask.

@@ -50,13 +50,16 @@ func (h *handle) SyscallConn() (syscall.RawConn, error) {
 // isAway reports whether callers have to be told by another handle's dial that the node doesn't
 // serve.
 func (h *handle) isAway() bool {
-	if !h.client.WaitsInDial {
+	switch {
+	case !h.client.WaitsInDial:
 		return false
+	case h.client.outlastsOutages():
+		return !h.node.Pool.Serves() && !h.node.failsFast()
 	}
 	h.mu.Lock()
 	lanes, rider := h.ride.shared, h.ride.Rider
 	h.mu.Unlock()
-	return !h.node.Serves(h.client, lanes, rider) && !(h.client.outlastsOutages() && h.node.failsFast())
+	return !h.node.Serves(h.client, lanes, rider)
 }
 
 // SyscallConn has go-redis drop the handle.
