@@ -59,6 +59,14 @@
 // 20,000 in a window the first 32 keys of common workloads are right up to neighbours
 // in rank, with 2,000 the first few are.
 //
+// A key gets into the sets by the same rule, over as many windows as it takes: what says
+// too little in one waits, and is added with the rest once it says something, since what
+// is little in a window may be much in an hour. Of each class 2*TopN keys wait, those with
+// the most samples, for 360 windows at most; what is forgotten then is little, and in no
+// statistics. What waits at [Tracker.Close] is added if so few keys were used that all
+// are counted. So a set has no key that was used once or twice, and a new one is in it
+// after five samples at the earliest.
+//
 // A command counts once, when it ends, however it has ended and however often it
 // was tried. Keys that a script touches without declaring them are unknown, as are
 // those of commands that the command table doesn't have. WATCH neither reads nor

@@ -173,7 +173,7 @@ func (p page) class(c *classView) {
 	case len(c.Keys) > 0:
 		p.table(c.Keys, columns(c.Window != nil))
 	case c.Window == nil:
-		p.raw("<p>There are no keys in it.</p>\n")
+		p.raw("<p>Nothing is hot: no key is in it.</p>\n")
 	case c.Window.Samples == 0:
 		p.raw("<p>No key was used.</p>\n")
 	default:

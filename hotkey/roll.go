@@ -52,14 +52,18 @@ func (t *Tracker) rollLast() {
 		}
 		w := c.roll(now)
 		t.pend(w)
+		if t.pending != nil && w.complete() {
+			t.pending.add(w.class, t.evidence[w.class].rest())
+		}
 		w.entries = w.significant(t.cfg.TopN)
 		c.last.CompareAndSwap(nil, w)
 	}
 }
 
 // pend hands a window's counts to the flushes: of each the part that the sketch
-// vouches for, if that is most of it. The rest of an estimate may be of any other key, and would come
-// to many times what was used where no key is hot.
+// vouches for, if that is most of it, and once it says something. The rest of an
+// estimate may be of any other key, and would come to many times what was used where no
+// key is hot.
 func (t *Tracker) pend(w *window) {
 	if t.pending == nil {
 		return
@@ -68,11 +72,5 @@ func (t *Tracker) pend(w *window) {
 	if t.cfg.FlushSamples {
 		rate = 1
 	}
-	counts := make(map[string]uint64)
-	for _, e := range those(w.entries, t.cfg.TopN, isVouched) {
-		if n := scaled(float64(e.Lower()), rate); n > 0 {
-			counts[e.Key] = n
-		}
-	}
-	t.pending.add(w.class, counts)
+	t.pending.add(w.class, t.evidence[w.class].add(w, t.cfg.TopN, rate))
 }

@@ -19,10 +19,10 @@ const odds = 0.05
 // counted there is no rest that it could be one of, and those that are used are shown.
 func (w *window) significant(n int) []entry {
 	samples, keys := float64(w.samples), w.keys
-	all := keys <= float64(len(w.entries))
+	all := w.complete()
 	return those(w.entries, n, func(e entry) bool {
 		own := float64(e.Lower())
-		if own < minSamples || !isVouched(e) || !all && !standsOut(own, samples, keys) {
+		if own < minSamples || !isVouched(e) || !all && !standsOut(own, samples/keys-1, keys) {
 			return false
 		}
 		samples, keys = samples-own, keys-1
@@ -30,12 +30,36 @@ func (w *window) significant(n int) []entry {
 	})
 }
 
-// standsOut reports whether n samples are more than chance is likely to give to any key if
-// the samples are of so many keys, used alike.
-func standsOut(n, samples, keys float64) bool {
+// complete reports whether every key that was sampled is counted.
+func (w *window) complete() bool { return w.keys <= float64(len(w.entries)) }
+
+// ordinary is how many samples of the window a key is expected to have, at most, if
+// the samples are of keys used alike, but for those that surely aren't. If that is x, a
+// share of 1-exp(-x) of the keys was sampled at all, and those x/(1-exp(-x)) times, which
+// is between x and 1+x/2, and more.
+func (w *window) ordinary() float64 {
+	samples, keys := float64(w.samples), w.keys
+	for _, e := range w.significant(len(w.entries)) {
+		samples, keys = samples-float64(e.Lower()), keys-1
+	}
+	if samples <= 0 || keys <= 0 {
+		return 0
+	}
+	return max(0, min(samples/keys, 2*(samples/keys-1)))
+}
+
+// few reports whether there are no more than n keys, by how often they have returned:
+// of many keys a short window samples few, and others than the next one.
+func (w *window) few(n int) bool {
+	return float64(w.samples) <= w.ordinary()*float64(n)
+}
+
+// standsOut reports whether n samples are more than chance is likely to give to any of so
+// many keys, where those have had the given number of samples each, beyond the first.
+func standsOut(n, others, keys float64) bool {
 	// One sample of each is how they are known. The others come by chance, and are
 	// distributed as Poisson says.
-	n, mean := n-1, alike*max(0, samples/keys-1)
+	n, mean := n-1, alike*max(0, others)
 	// A key has n or more with a probability of less than exp(-surprise), by Chernoff's bound.
 	// So any of them does with a probability of less than keys*exp(-surprise).
 	surprise := n*math.Log(n/mean) - n + mean

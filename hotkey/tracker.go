@@ -27,11 +27,12 @@ type Tracker struct {
 	aiming  sync.Mutex            // guards stopped, and writes of most
 	stopped bool                  // nothing is counted any more
 
-	hot     [numClasses]hotKeys // of the windows' goroutine
-	pending *pending            // nil without a sink
-	sets    [numClasses][3]string
-	lengths uint64        // a bit for the length of each key in sets, modulo 64
-	reads   chan struct{} // has one for each read of the sets that runs
+	hot      [numClasses]hotKeys  // of the windows' goroutine, and so is
+	evidence [numClasses]evidence // for the flushes
+	pending  *pending             // nil without a sink
+	sets     [numClasses][3]string
+	lengths  uint64        // a bit for the length of each key in sets, modulo 64
+	reads    chan struct{} // has one for each read of the sets that runs
 
 	closing  chan struct{} // closed by Close
 	rolled   chan struct{} // closed after the last window
