@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -64,12 +65,20 @@ type asked struct {
 	askedN  bool
 }
 
+// parameters are those that a request may have.
+var parameters = []string{"source", "n", "sort", "order", "refresh", "format"}
+
 // most is how many keys of the sets are shown at most.
 const most = 1000
 
 // asked reads a request, and returns all that is wrong with it.
 func (t *Tracker) asked(r *http.Request) (asked, error) {
 	query, errs := r.URL.Query(), []error(nil)
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		if !slices.Contains(parameters, name) {
+			errs = append(errs, fmt.Errorf("%s is unknown; allowed are %s", strconv.Quote(name), strings.Join(parameters, ", ")))
+		}
+	}
 	word := func(name string, allowed ...string) string {
 		value := query.Get(name)
 		if value != "" && !slices.Contains(allowed, value) {

@@ -189,6 +189,7 @@ func TestTheHandlerRefusesWhatItDoesNotServe(t *testing.T) {
 		{"GET", "/?source=redis&n=1001", 400},
 		{"GET", "/?sort=lower&order=asc&refresh=3600", 200},
 		{"GET", "/?sort=size", 400},
+		{"GET", "/?souce=redis", 400},
 		{"GET", "/?order=up", 400},
 		{"GET", "/?refresh=0", 400},
 		{"GET", "/?refresh=3601", 400},
@@ -210,8 +211,8 @@ func TestTheHandlerRefusesWhatItDoesNotServe(t *testing.T) {
 }
 
 func TestAllThatIsWrongWithARequestIsToldAtOnce(t *testing.T) {
-	w := get(t, newTracker(t, everything()), "/?n=33&sort=size&refresh=x")
-	for _, want := range []string{`n is "33"; allowed is 1 to 32`, `sort is "size"; allowed are count, key, lower, upper`, `refresh is "x"; allowed is 1 to 3600`} {
+	w := get(t, newTracker(t, everything()), "/?n=33&sort=size&refresh=x&souce=redis")
+	for _, want := range []string{`n is "33"; allowed is 1 to 32`, `sort is "size"; allowed are count, key, lower, upper`, `refresh is "x"; allowed is 1 to 3600`, `"souce" is unknown; allowed are source, n, `} {
 		if !strings.Contains(w.Body.String(), want) {
 			t.Errorf("no %q in %s", want, w.Body)
 		}
