@@ -63,7 +63,13 @@ func Classify(err error) (Outcome, string) {
 // ever in it: a script, say, may choose its errors' prefixes itself. It doesn't
 // allocate, but for errors that have an As of their own.
 func ErrorType(err error) string {
-	if err == nil || isMiss(err) {
+	if err == nil {
+		return ""
+	}
+	if known := poolType(err); known != "" {
+		return known
+	}
+	if isMiss(err) {
 		return ""
 	}
 	var f findings
@@ -97,6 +103,31 @@ func ErrorType(err error) string {
 		return ErrorConnection
 	}
 	return ErrorOther
+}
+
+// poolType is the class of an error of the pool's, as everpool's clients return it, or "".
+// In an outage these are the errors of all operations, and the search would take a
+// hundred times as long.
+func poolType(err error) string {
+	e, ok := err.(*pooler.Error) //nolint:errorlint // one that is wrapped by others is searched
+	if !ok {
+		one, wraps := err.(interface{ Unwrap() error })
+		if !wraps {
+			return ""
+		}
+		if e, ok = one.Unwrap().(*pooler.Error); !ok { //nolint:errorlint // as above
+			return ""
+		}
+	}
+	switch e.Err {
+	case pooler.ErrUnknownOutcome: //nolint:errorlint // it is the sentinel itself
+		return ErrorUnknownOutcome
+	case pooler.ErrNodeDown:
+		return ErrorNodeDown
+	case pooler.ErrWaitTimeout, pooler.ErrPoolExhausted:
+		return ErrorWaitTimeout
+	}
+	return ""
 }
 
 // isMiss reports whether the error is redis.Nil, or wraps it and nothing else. What
@@ -203,6 +234,9 @@ func (f *findings) search(err error) {
 // note takes in one error, without what it wraps.
 func (f *findings) note(err error) {
 	own, _ := err.(interface{ Is(error) bool })
+	if _, number := err.(syscall.Errno); number { //nolint:errorlint // as errors.As does
+		own = nil // it knows the errors of package os, and none of these
+	}
 	for i := range sentinels {
 		s := &sentinels[i]
 		if err == s.error || own != nil && own.Is(s.error) { //nolint:errorlint // as errors.Is does

@@ -287,3 +287,23 @@ func TestErrorTypesOfTheDriver(t *testing.T) {
 		wantType(t, "a closed driver", rdb.Get(ctx, "n").Err(), "connection")
 	})
 }
+
+// The errors that there are most of in an outage are known without a search, and are
+// what the search, which those take that are wrapped again, says they are.
+func TestThePoolsErrorsAreWhatTheyAreWhenWrapped(t *testing.T) {
+	for err, want := range map[error]string{
+		pooler.ErrUnknownOutcome: "unknown_outcome", pooler.ErrNodeDown: "node_down", pooler.ErrWaitTimeout: "wait_timeout",
+		pooler.ErrPoolExhausted: "wait_timeout", pooler.ErrClosed: "connection", pooler.ErrConnGone: "connection",
+		pooler.ErrSessionLost: "connection", pooler.ErrCredentials: "connection", pooler.ErrNotReady: "connection",
+		pooler.ErrRefused: "connection", pooler.ErrProtocol: "connection", pooler.ErrLost: "connection",
+	} {
+		for _, cause := range []error{nil, io.EOF, context.DeadlineExceeded, pooler.ErrUnknownOutcome, syscall.ECONNREFUSED} {
+			one := &pooler.Error{Err: err, Node: "a:1", Cause: cause}
+			wantType(t, fmt.Sprint(one), one, want)
+			wantType(t, fmt.Sprint(one, ", wrapped"), fmt.Errorf("x: %w", one), want)
+			wantType(t, fmt.Sprint(one, ", wrapped twice"), fmt.Errorf("y: %w", fmt.Errorf("x: %w", one)), want)
+		}
+	}
+	wantType(t, "a wait that has ended by itself, and another outcome that is unknown",
+		errors.Join(&pooler.Error{Err: pooler.ErrNodeDown}, &pooler.Error{Err: pooler.ErrUnknownOutcome}), "unknown_outcome")
+}
