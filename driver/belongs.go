@@ -1,7 +1,9 @@
 package driver
 
 import (
+	"context"
 	"slices"
+	"sync"
 
 	"github.com/everpool/everpool/internal/topology"
 )
@@ -107,17 +109,27 @@ func (db *DB) hold() (release func()) {
 	return n.release
 }
 
-// forget takes the nodes out of the driver that were the closed client's alone. It reports
-// whether there were none any more.
-func (db *DB) forget() (none bool) {
+// forget takes the nodes out of the driver that were the closed client's alone, and waits
+// until they are closed, or ctx ends. It reports whether there were none any more.
+func (db *DB) forget(ctx context.Context) (none bool) {
 	if t := db.topology(); t != nil {
 		t.Rest()
 	}
 	nodes := db.nodes()
+	var closing sync.WaitGroup
 	for _, n := range nodes {
 		if db.Driver.forget(n) {
-			_ = n.close()
+			closing.Go(func() { _ = n.close() })
 		}
+	}
+	closed := make(chan struct{})
+	if !db.Driver.start(func(context.Context) { closing.Wait(); close(closed) }) {
+		closing.Wait() // the driver is being closed
+		return len(nodes) == 0
+	}
+	select {
+	case <-closed:
+	case <-ctx.Done():
 	}
 	return len(nodes) == 0
 }

@@ -192,7 +192,7 @@ func (m *Manager) enter(name, url string, opts []Option) (*entry, error) {
 	made := &managed{db: db, plain: len(opts) == 0}
 	e, err := m.find(name, url, opts, made)
 	if err != nil || e.client != made { // another call was faster
-		_ = m.end(made)
+		_ = m.end(context.Background(), made)
 	}
 	return e, err
 }
@@ -373,8 +373,10 @@ func (m *Manager) release(e *entry) {
 
 // Remove takes the client out of the manager at once, waits for the calls of With that
 // have it until ctx ends, closes it unless it has another name, and forgets the nodes that
-// only it has used. It fails with ctx's error if that ended first; the client is closed
-// all the same, and calls of With on it get errors. A name that isn't there is an error.
+// only it has used. It fails with ctx's error if that ended before the calls of With; the
+// client is closed all the same, and calls of With on it get errors. For requests under way of
+// others it waits for HealthCheckTimeout at most, and no longer than until ctx ends. A name that
+// isn't there is an error.
 func (m *Manager) Remove(ctx context.Context, name string) error {
 	if err := m.unmade(); err != nil {
 		return err
@@ -420,11 +422,12 @@ func (m *Manager) finish(ctx context.Context, e *entry) error {
 	if !last {
 		return err
 	}
-	return errors.Join(err, m.end(e.client))
+	return errors.Join(err, m.end(ctx, e.client))
 }
 
-// end closes a client and forgets the nodes that are left without one.
-func (m *Manager) end(c *managed) error {
+// end closes a client and forgets the nodes that are left without one, whose requests under way
+// it waits for until ctx ends.
+func (m *Manager) end(ctx context.Context, c *managed) error {
 	m.mu.Lock()
 	release := c.release
 	m.mu.Unlock()
@@ -435,7 +438,7 @@ func (m *Manager) end(c *managed) error {
 	if errors.Is(err, redis.ErrClosed) { // by the caller of Add
 		err = nil
 	}
-	c.db.forget()
+	c.db.forget(ctx)
 	m.driver.start(func(ctx context.Context) {
 		// What go-redis closes later, and what is being asked meanwhile, which makes its
 		// node anew. A node that another client uses stays.
@@ -445,7 +448,7 @@ func (m *Manager) end(c *managed) error {
 			case <-ctx.Done():
 				return
 			}
-			if c.db.forget() {
+			if c.db.forget(ctx) {
 				return
 			}
 		}

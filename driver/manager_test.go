@@ -370,6 +370,28 @@ func TestRemoveClosesTheClientWhenItsContextEnds(t *testing.T) {
 	})
 }
 
+// What is under way on a server that stands still isn't waited for beyond the context.
+func TestRemoveEndsWithItsContextWhateverIsUnderWay(t *testing.T) {
+	inManager(t, 1, driver.Config{}, func(m *managed) {
+		c := m.add("one", "redis://10.0.0.1")
+		m.server(1).Freeze(true)
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() { _ = c.Incr(context.Background(), "n").Err() })
+			wg.Go(func() {
+				_ = m.With(m.Context(), "one", func(ctx context.Context, rdb redis.UniversalClient) error { return rdb.Incr(context.Background(), "n").Err() })
+			})
+		}
+		time.Sleep(10 * time.Millisecond)
+		began := time.Now()
+		if err := m.Remove(m.within(200*time.Millisecond), "one"); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != 200*time.Millisecond {
+			m.Errorf("Remove: %v after %s", err, time.Since(began))
+		}
+		m.server(1).Freeze(false)
+		wg.Wait()
+	})
+}
+
 func TestAPanicInWithEndsIt(t *testing.T) {
 	inManager(t, 1, driver.Config{}, func(m *managed) {
 		m.add("one", "redis://10.0.0.1")
