@@ -522,8 +522,10 @@ func TestReadsThatAStaleReplicaRefusesGoToThePrimary(t *testing.T) {
 						s.Errorf("answered by %q after %v: %v; want the primary after %v", by, took, err, want)
 					}
 				}
+				late := 0 // pipelines
 				for range 20 {
 					read(0)
+					began := time.Now()
 					cmds, _ := rdb.Pipelined(s.Context(), func(p redis.Pipeliner) error {
 						p.Get(s.Context(), "a")
 						p.Get(s.Context(), "b")
@@ -533,6 +535,12 @@ func TestReadsThatAStaleReplicaRefusesGoToThePrimary(t *testing.T) {
 					if o.ReadOnly && (cmds[0].Err() == nil) != (cmds[1].Err() == nil) {
 						s.Errorf("half a pipeline was refused: %v, %v", cmds[0].Err(), cmds[1].Err())
 					}
+					if time.Since(began) > 0 {
+						late++
+					}
+				}
+				if late > 1 {
+					s.Errorf("%d pipelines asked the replica first, want one, after which go-redis takes it for failing", late)
 				}
 				s.nodes[primary].DownRefused()
 				synctest.Wait()

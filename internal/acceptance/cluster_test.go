@@ -48,8 +48,10 @@ func crewsOn(t *testing.T, d *driver.Driver, c *testkit.Cluster, more ...func(*r
 	tx.tx = true
 	gathered := crewOf("gathered")
 	gathers(t, d, gathered)
+	large, largeTx := crewOf("large"), crewOf("large tx")
+	large.large, largeTx.large, largeTx.tx = make([]byte, 200_000), make([]byte, 200_000), true // more than is gathered
 	return []*crew{
-		crewOf("plain"), tx, gathered,
+		crewOf("plain"), tx, gathered, large, largeTx,
 		crewOf("replicas", func(o *redis.ClusterOptions) { o.ReadOnly = true }),
 		crewOf("random", func(o *redis.ClusterOptions) { o.RouteRandomly = true }),
 		crewOf("latency", func(o *redis.ClusterOptions) { o.RouteByLatency = true }),

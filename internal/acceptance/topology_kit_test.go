@@ -49,8 +49,9 @@ func gathers(t *testing.T, d *driver.Driver, w *crew) {
 type crew struct {
 	name  string
 	rdb   redis.UniversalClient
-	tx    bool // writes are transactions
-	reads bool // there are no writes
+	tx    bool   // writes are transactions
+	reads bool   // there are no writes
+	large []byte // is written, too, if there are writes
 
 	mu      sync.Mutex
 	errs    map[string]int
@@ -96,9 +97,27 @@ func (c *crew) call(key string, write bool, good *atomic.Int64) {
 	case c.tx:
 		_, err = c.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error {
 			p.Incr(ctx, key)
+			if c.large != nil {
+				p.Set(ctx, "{"+key+"}large", c.large, 0)
+			}
 			p.Get(ctx, key)
 			return nil
 		})
+	case c.large != nil && good.Load()%2 == 0:
+		write = false // it may be written twice
+		err = c.rdb.Set(ctx, "{"+key+"}large", c.large, 0).Err()
+	case c.large != nil:
+		write = false
+		var cmds []redis.Cmder
+		cmds, err = c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for range 3 {
+				p.Set(ctx, "{"+key+"}large", c.large, 0)
+			}
+			return nil
+		})
+		if cmds[0].Err() == nil && redis.IsClusterDownError(err) {
+			err = nil // go-redis tries no command again that is refused behind the first
+		}
 	default:
 		err = c.rdb.Incr(ctx, key).Err()
 	}

@@ -20,14 +20,14 @@ func (h *handle) SetDeadline(t time.Time) error {
 func (h *handle) setDeadlines(t time.Time) (leave bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.stale = t.IsZero() && (h.b.got || h.held.any()) && !h.b.idle()
+	h.unread = t.IsZero() && (h.b.got || h.held.any()) && !h.b.idle()
 	if t.IsZero() {
 		h.unstream()
 		h.batches = 0
 	}
 	h.writeBy = given(t)
 	h.setReadByLocked(t)
-	return h.stale && h.ride.under
+	return h.unread && h.ride.under
 }
 
 // SetReadDeadline bounds reading, that which is under way too.

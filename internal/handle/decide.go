@@ -35,7 +35,7 @@ type loss struct {
 	asks    bool           // it asks about an earlier batch's writes, of which another connection knows nothing
 	sticks  bool           // go-redis would keep an error that it tries again, on some of its commands
 	moves   bool           // it can be sent where it belongs
-	redials bool           // away or left, and go-redis dials who serves it by then when it tries again
+	redials bool           // away or left, and go-redis dials who serves it by then when it tries again; or lost in the middle of a large command
 	effect  command.Effect // of what was sent
 }
 
@@ -159,6 +159,8 @@ func (h *handle) verdictLocked(f fate, l loss, err error) (pooler.Outcome, error
 		told = &endedError{unsent(node, l.cause, err)}
 	case f == tellUnsent:
 		told = unsent(node, l.cause, err)
+	case f == tellPerhaps && l.cause == died:
+		told = &net.OpError{Op: "dial", Net: "everpool", Err: perhapsError{told}}
 	case f == tellPerhaps:
 		told = &net.OpError{Op: "dial", Net: "everpool", Err: perhapsError{unsent(node, l.cause, err)}}
 	case (l.cause == late || errors.Is(err, pooler.ErrWaitTimeout)) && h.endedLocked(l):

@@ -25,7 +25,7 @@ func everyLoss(f func(l loss, r Retry)) {
 				for bits := range 1 << 10 {
 					bit := func(i int) bool { return flags[bits>>i&1] }
 					f(loss{
-						cause: why, effect: effect, ran: bit(0), got: bit(1), free: bit(2), resent: bit(3), write: bit(4), tx: bit(5), sticks: bit(5) || bit(6), moves: bit(7) && why == away, redials: bit(8) && (why == away || why == left), asks: bit(9),
+						cause: why, effect: effect, ran: bit(0), got: bit(1), free: bit(2), resent: bit(3), write: bit(4), tx: bit(5), sticks: bit(5) || bit(6), moves: bit(7) && why == away, redials: bit(8) && (why == away || why == left || why == died), asks: bit(9),
 					}, r)
 				}
 			}
@@ -151,6 +151,8 @@ func TestWhatACallerIsTold(t *testing.T) {
 		{"the same, where go-redis dials the new primary", loss{cause: away, sticks: true, redials: true}, RetrySafe, elsewhere, []error{pooler.ErrElsewhere, pooler.ErrUnknownOutcome}, true},
 		{"the same, a transaction", loss{cause: away, sticks: true, redials: true, tx: true}, RetrySafe, elsewhere, []error{pooler.ErrElsewhere}, false},
 		{"a pipeline that go-redis has closed the handle of, for the new primary", loss{cause: left, sticks: true, redials: true}, RetrySafe, errLeft, []error{pooler.ErrConnGone, pooler.ErrUnknownOutcome}, true},
+		{"never sent, a pipeline whose connection was lost in the middle of a large command", loss{cause: died, sticks: true, write: true, redials: true, effect: command.Idempotent}, RetrySafe, reset, []error{io.EOF, pooler.ErrUnknownOutcome}, true},
+		{"the same, a transaction", loss{cause: died, sticks: true, write: true, redials: true, tx: true}, RetrySafe, reset, []error{pooler.ErrConnGone}, false},
 		{"never sent, of a transaction that watches", loss{cause: died, write: true, tx: true, sticks: true, effect: command.Unsafe}, RetrySafe, errKeptGone, []error{pooler.ErrConnGone}, false},
 		{"a read, lost twice", loss{cause: died, ran: true, resent: true}, RetryNone, reset, []error{io.EOF}, true},
 		{"a SET, lost", loss{cause: died, ran: true, effect: command.Idempotent}, RetrySafe, reset, []error{io.EOF}, true},

@@ -36,7 +36,7 @@ type handle struct {
 	mu sync.Mutex
 	ending
 	down      error // what the first request that needs the node is told; nil: nothing is known
-	stale     bool  // the batch is an earlier caller's, if it isn't over
+	unread    bool  // the batch is an earlier caller's, if it isn't over
 	sending   bool  // something is being sent; the lease stays meanwhile
 	receiving bool  // something is being received; the lease stays meanwhile
 	held      held  // what Write has accepted unsent
@@ -230,8 +230,11 @@ func (h *handle) tellPin(using *bool) {
 func (h *handle) lossLocked(why cause, ran bool) loss {
 	l := h.b.loss(why, ran)
 	l.moves = why == away && h.mayMoveLocked(ran)
-	if why == away || why == left {
+	switch {
+	case why == away || why == left:
 		l.redials = h.client.Topology != nil && !h.client.Topology.Moves()
+	case why == died:
+		l.redials = h.b.streamed && !h.keepsLocked()
 	}
 	l.free = l.free && !h.keepsLocked() && h.b.moves < maxMoves
 	if h.lease != nil && h.lease.Mode() == pooler.Stream {

@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/everpool/everpool/internal/callers"
@@ -37,6 +38,19 @@ type Node struct {
 	Memory        *session.Memory
 	Unknown       func()        // is called when a caller is told that an outcome is unknown
 	Left          func(*Client) // is called when go-redis closes a handle of the client
+
+	refusedReads atomic.Int64 // when it last did, as a stale replica, in Unix nanoseconds; 0: never
+}
+
+// staleFor is for how long a replica that has refused to read is left alone: as long as a read
+// waits at the primary by default, which would only be sent back.
+const staleFor = 5 * time.Second
+
+// IsStale reports whether the node is a replica that has refused to read lately, since it has
+// lost its primary.
+func (n *Node) IsStale() bool {
+	at := n.refusedReads.Load()
+	return at != 0 && time.Since(time.Unix(0, at)) < staleFor
 }
 
 // Await waits until the node serves.
@@ -109,16 +123,15 @@ type Topology interface {
 	// StandIn returns a replica that answers for the slot of that primary, or "". It
 	// doesn't block.
 	StandIn(addr string, slot int) string
-	// FoundStale takes note that the replica of the address refuses to read, and returns
-	// the address of its primary, "" if none is known.
-	FoundStale(addr string) (primary string)
+	// PrimaryOf returns the address of the replica's primary, "" if none is known.
+	PrimaryOf(addr string) string
 	// HeirOf returns who has taken over all that the ill node of the address had, or "".
 	HeirOf(addr string) string
 	// Reading are the places of requests that only read, of a client that reads from
 	// replicas; nil: it doesn't.
 	Reading() pooler.Places
-	// TurnsAway reports whether a pipeline that asks for the address shall be told that
-	// the replica there is away. TurnedAway takes note that one was.
+	// TurnsAway reports whether a pipeline that asks for the address, which is away or
+	// stale, shall be told so, as that of a replica. TurnedAway takes note that one was.
 	TurnsAway(addr string) bool
 	TurnedAway(addr string)
 	// Borrow returns what another node has answered to the command in the state of that

@@ -25,15 +25,16 @@ func (h *handle) Read(p []byte) (n int, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	first, answered := !h.b.got, h.b.answered
-	mixed, lone := first && h.isMixedLocked(), first && h.isLoneReadLocked()
+	mixed, reads := first && h.isMixedLocked(), first && h.onlyReadsLocked()
+	lone := reads && h.b.replies() == 1
 	for n == 0 && err == nil {
 		n, err = h.readSome(p)
 	}
 	switch {
 	case mixed && bytes.HasPrefix(p[:n], tryAgain):
 		n = putMoved(p, n, h.moved(plain, 0, h.dialed))
-	case lone && bytes.HasPrefix(p[:n], masterDown):
-		n = h.leaveStaleLocked(p, n)
+	case reads && bytes.HasPrefix(p[:n], masterDown):
+		n = h.leaveStaleLocked(p, n, lone)
 	}
 	if done := h.settle(&h.receiving); done != nil {
 		h.put(done, pooler.Answered)

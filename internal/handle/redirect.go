@@ -43,6 +43,19 @@ func (h *handle) mayMoveLocked(ran bool) bool {
 	return b.slotOf(runs) >= 0
 }
 
+// gatherWhole is how large a request may be that is gathered while its node is ill. What is
+// larger streams through, and is told that it belongs elsewhere once the node is away.
+const gatherWhole = 16 << 20
+
+// gathersLocked reports whether the rest of a large request is to be gathered: nothing of it
+// was sent, and its node is ill. Where it belongs is known by its keys, which may come last,
+// and it can be answered MOVED only as a whole.
+func (h *handle) gathersLocked() bool {
+	b, t := &h.b, h.client.Topology
+	return t != nil && t.Moves() && h.lease == nil && !h.ride.under && !b.partial && !b.streamed &&
+		!h.node.Pool.Answers() && int64(len(b.req))+b.scan.BodyRemaining() <= gatherWhole
+}
+
 // redirect answers the batch as a node does that serves its slots no more: go-redis
 // asks the owners at once. A transaction is refused as a whole, to its EXEC, which may
 // come later.
@@ -115,6 +128,14 @@ func (b *batch) slotOf(runs []run) int {
 		}
 	}
 	return -1
+}
+
+// slotOfRest returns the slot of the first key in what is here of an unfinished command, or -1.
+func (b *batch) slotOfRest() int {
+	if b.scanned == len(b.req) || b.scan.Seen() < 2 {
+		return -1
+	}
+	return keySlot(b.req[b.scanned:], b.scan.Args())
 }
 
 // bytesOf are those of a run that is in the request still.

@@ -71,19 +71,21 @@ func (h *handle) isMixedLocked() bool {
 // had of it (replica-serve-stale-data no).
 var masterDown = []byte("-MASTERDOWN ")
 
-// isLoneReadLocked reports whether the batch is a single command that reads, of a client that
-// reads from replicas.
-func (h *handle) isLoneReadLocked() bool {
+// onlyReadsLocked reports whether the batch does nothing else, and is of a client that reads from
+// replicas.
+func (h *handle) onlyReadsLocked() bool {
 	t := h.client.Topology
-	return t != nil && t.Reading() != nil && h.b.effect == command.Read && h.b.replies() == 1
+	return t != nil && t.Reading() != nil && h.b.effect == command.Read
 }
 
-// leaveStaleLocked has such a read that a replica has refused go to the primary, which may be
-// well, or have an heir for which the read waits there: go-redis would ask the same replica
-// again until its tries are used up. It returns how many bytes of p there are then.
-func (h *handle) leaveStaleLocked(p []byte, n int) int {
-	primary := h.client.Topology.FoundStale(h.node.Addr)
-	if primary == "" {
+// leaveStaleLocked notes that a replica has refused to read. A command that came alone goes to the
+// primary, which may be well, or have an heir for which it waits there: go-redis would ask the
+// same replica again until its tries are used up. A pipeline goes there when it is tried again,
+// since the replica turns it away. It returns how many bytes of p there are then.
+func (h *handle) leaveStaleLocked(p []byte, n int, lone bool) int {
+	h.node.refusedReads.Store(time.Now().UnixNano())
+	primary := h.client.Topology.PrimaryOf(h.node.Addr)
+	if primary == "" || !lone {
 		return n
 	}
 	return putMoved(p, n, h.moved(plain, 0, primary))

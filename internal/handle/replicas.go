@@ -9,13 +9,13 @@ import (
 	"github.com/everpool/everpool/pooler"
 )
 
-var errReplicaAway = errors.New("everpool: a replica that is away is asked for a pipeline")
+var errReplicaAway = errors.New("everpool: a replica that is away, or stale, is asked for a pipeline")
 
 // turnedAwayLocked reports whether the handle is asked for by a pipeline whose client
-// shall be told that this replica is away.
+// shall be told that this replica is of no use.
 func (h *handle) turnedAwayLocked() bool {
 	t := h.client.Topology
-	return t != nil && !h.node.Pool.Answers() && t.TurnsAway(h.node.Addr) && callers.Include(callers.PipelineNode)
+	return t != nil && (!h.node.Pool.Answers() || h.node.IsStale()) && t.TurnsAway(h.node.Addr) && callers.Include(callers.PipelineNode)
 }
 
 // turnAway fails the handshake of such a handle.

@@ -297,6 +297,9 @@ func (h *handle) requestLocked(runs []run) pooler.Request {
 		}
 		req.Place = pooler.Place{Places: p, Slot: h.b.slotOf(runs)}
 		if req.Place.Slot < 0 {
+			req.Place.Slot = h.b.slotOfRest()
+		}
+		if req.Place.Slot < 0 {
 			req.Place.Slot = h.placeWithoutKey(runs)
 		}
 	}
@@ -340,7 +343,7 @@ func earlier(a, b time.Time) time.Time {
 func (h *handle) acquire(req pooler.Request) error {
 	if c := h.lease; c != nil {
 		if !c.Unpark() || !h.b.unanswered() && !h.receiving && !c.Ready() {
-			return errKeptGone
+			return errKeptGone // also in the middle of a large command
 		}
 		return nil
 	}

@@ -28,8 +28,8 @@ func (h *handle) SyscallConn() (syscall.RawConn, error) {
 		return noSocket{}, nil
 	}
 	switch c := h.lease; {
-	case h.stale:
-		return nil, errStale
+	case h.unread:
+		return nil, errUnread
 	case h.spentLocked() != nil:
 		return nil, h.spentLocked()
 	case c == nil && away:

@@ -26,8 +26,8 @@ var errKeptGone = errors.New("everpool: the connection that was kept is gone")
 // errQuit: what comes after a QUIT would run in the state that its connection was in.
 var errQuit = errors.New("everpool: QUIT")
 
-// errStale: go-redis leaves a refused transaction after its first reply.
-var errStale = errors.New("everpool: an earlier caller left replies unread")
+// errUnread: go-redis leaves a refused transaction after its first reply.
+var errUnread = errors.New("everpool: an earlier caller left replies unread")
 
 // Write takes a request, or several, or part of one. It returns when they are
 // sent or answered from memory, or when sending needs the rest of a command. It
@@ -55,9 +55,9 @@ func (h *handle) Write(p []byte) (int, error) {
 	case h.b.idle():
 		h.b.begin()
 		h.batches++
-	case h.stale:
+	case h.unread:
 		// Read tells: of a transaction go-redis would keep what Write does.
-		_ = h.fail(&lostError{h.node.Addr, errStale}, pooler.Abandoned)
+		_ = h.fail(&lostError{h.node.Addr, errUnread}, pooler.Abandoned)
 		return len(p), nil
 	}
 	for rest := p; len(rest) > 0; {
@@ -231,9 +231,21 @@ func (h *handle) malformedLocked(err error) error {
 	return &requestError{fmt.Errorf("malformed request: %w", err)}
 }
 
-// flush sends what is due.
+// flush sends what is due. Of a large request that may belong to another node nothing is
+// sent before it is complete.
 func (h *handle) flush() error {
 	complete, part := h.b.due()
+	if part && h.gathersLocked() {
+		return nil
+	}
+	err := h.flushDue(complete, part)
+	if part && errors.Is(err, pooler.ErrElsewhere) && h.gathersLocked() {
+		return nil // the node has gone away meanwhile
+	}
+	return err
+}
+
+func (h *handle) flushDue(complete, part bool) error {
 	if complete {
 		if err := h.send(); err != nil {
 			return err

@@ -121,21 +121,12 @@ func (t *Topology) Reading() pooler.Places {
 	return reading{t}
 }
 
-// staleFor is for how long a replica that has refused to read stands in for nobody: as long as
-// a read waits at the primary by default, which would only be sent back.
-const staleFor = 5 * time.Second
-
-// FoundStale takes note that the replica of the address refuses to read, and returns the
-// address of its primary. See [handle.Topology].
-func (t *Topology) FoundStale(addr string) (primary string) {
-	v := t.view.Load()
-	if v == nil {
-		return ""
+// PrimaryOf returns the address of the replica's primary. See [handle.Topology].
+func (t *Topology) PrimaryOf(addr string) string {
+	if v := t.view.Load(); v != nil {
+		return v.primaryOf(addr)
 	}
-	t.mu.Lock()
-	t.stale[addr] = time.Now()
-	t.mu.Unlock()
-	return v.primaryOf(addr)
+	return ""
 }
 
 // StandIn returns a replica that answers for the slot, of which the address is the owner
@@ -148,10 +139,9 @@ func (t *Topology) StandIn(addr string, slot int) string {
 	standBy := v.standBy(slot)
 	var well, answering []string
 	t.mu.Lock()
-	maps.DeleteFunc(t.stale, func(_ string, at time.Time) bool { return time.Since(at) >= staleFor })
 	for n := range t.nodes {
 		switch addr := n.Base().Addr; {
-		case !slices.Contains(standBy, addr), !t.stale[addr].IsZero():
+		case !slices.Contains(standBy, addr), n.Base().IsStale():
 		case isWell(n):
 			well = append(well, addr)
 		case n.Base().Pool.Answers():

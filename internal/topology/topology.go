@@ -76,7 +76,6 @@ type Topology struct {
 	stirred chan struct{} // capacity 1: something has happened to a node
 
 	saidAway map[string]time.Time // since when a client is told that a replica is away
-	stale    map[string]time.Time // when replicas last refused to read
 }
 
 // Oracle asks members of a topology for a view.
@@ -138,7 +137,6 @@ func New(h Home, name string, o Oracle, w Ways) *Topology {
 	return &Topology{
 		home: h, name: name, oracle: o, ways: w, nodes: make(map[Node]bool), stirred: make(chan struct{}, 1),
 		saidAway: make(map[string]time.Time),
-		stale:    make(map[string]time.Time),
 	}
 }
 
