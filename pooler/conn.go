@@ -91,6 +91,7 @@ type Conn struct {
 // socket is the way to a connection's socket past its net.Conn, where there is one.
 type socket struct {
 	raw    syscall.RawConn // to be looked at, or nil
+	hidden syscall.RawConn // in something that somebody has put around it, where only its end says anything; or nil
 	opaque bool            // bytes on raw are not ours to read (TLS)
 	bare   syscall.RawConn // to be written to directly, or nil
 	peek   peek
@@ -131,6 +132,9 @@ type closing struct {
 func newConn(nc net.Conn, session *Session) *Conn {
 	c := &Conn{nc: nc, session: session, in: newInbox()}
 	c.socket.raw, c.socket.opaque = rawConn(nc)
+	if c.socket.raw == nil {
+		c.socket.hidden = wrappedConn(nc, maxWrappers)
+	}
 	c.socket.bare = bareSocket(nc)
 	return c
 }
@@ -518,7 +522,7 @@ func (c *Conn) checkSocket() bool {
 	if t, ok := c.nc.(*timedConn); ok {
 		return c.checkReadAhead(t)
 	}
-	if c.socket.raw == nil {
+	if c.socket.raw == nil && c.socket.hidden == nil {
 		return true
 	}
 	if !c.readBy.IsZero() && !ahead(c.readBy) {

@@ -6,7 +6,10 @@ import (
 	"errors"
 	"io"
 	"net"
+	"reflect"
 	"syscall"
+
+	"github.com/everpool/everpool/internal/guard"
 )
 
 // rawConn returns the socket of nc to look at, and whether its bytes are
@@ -26,6 +29,36 @@ func rawConn(nc net.Conn) (raw syscall.RawConn, opaque bool) {
 	return raw, opaque
 }
 
+// maxWrappers is how many wrappers of a connection are seen through.
+const maxWrappers = 4
+
+// wrappedConn returns the socket of a connection that somebody has put a struct around, in an
+// exported field or embedded, as is done to count bytes or to set deadlines; or nil.
+func wrappedConn(nc net.Conn, wrappers int) syscall.RawConn {
+	if t, ok := nc.(interface{ NetConn() net.Conn }); ok {
+		nc = t.NetConn()
+	}
+	v := reflect.Indirect(reflect.ValueOf(nc))
+	if v.Kind() != reflect.Struct || wrappers == 0 {
+		return nil
+	}
+	for i := range v.NumField() {
+		field := v.Field(i)
+		if !field.CanInterface() {
+			continue
+		}
+		inner, ok := field.Interface().(net.Conn)
+		if !ok || guard.IsNil(inner) {
+			continue
+		}
+		if raw, _ := rawConn(inner); raw != nil {
+			return raw
+		}
+		return wrappedConn(inner, wrappers-1)
+	}
+	return nil
+}
+
 // peek is a read that doesn't wait. It is kept with the connection, function and
 // all, since a new closure for each look would be three allocations.
 type peek struct {
@@ -43,7 +76,11 @@ func (c *Conn) peekSocket() bool {
 	if p.do == nil {
 		p.do = p.read
 	}
-	p.buf, p.stays = c.in.space(), c.socket.opaque
+	raw, hidden := c.socket.raw, c.socket.raw == nil
+	if hidden {
+		raw = c.socket.hidden
+	}
+	p.buf, p.stays = c.in.space(), c.socket.opaque || hidden
 	if p.stays {
 		p.buf = p.buf[:min(len(p.buf), recordHead)]
 	}
@@ -51,7 +88,7 @@ func (c *Conn) peekSocket() bool {
 	if len(head) == 0 {
 		return true
 	}
-	err := c.socket.raw.Read(p.do)
+	err := raw.Read(p.do)
 	p.buf = nil
 	switch {
 	case err != nil:
@@ -62,6 +99,8 @@ func (c *Conn) peekSocket() bool {
 		c.Fail(CloseRead, p.err)
 	case p.n == 0:
 		c.Fail(ClosePeer, io.EOF)
+	case hidden:
+		return true // whatever it is
 	case !c.socket.opaque:
 		c.in.w += p.n
 		return true

@@ -13,6 +13,10 @@ func rawConn(nc net.Conn) (raw syscall.RawConn, opaque bool) {
 	return nil, opaque
 }
 
+const maxWrappers = 0
+
+func wrappedConn(net.Conn, int) syscall.RawConn { return nil }
+
 func (c *Conn) peekSocket() bool { return true }
 
 type peek struct{}

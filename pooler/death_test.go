@@ -3,6 +3,7 @@
 package pooler_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"net"
@@ -24,11 +25,11 @@ type tcpPeer struct {
 }
 
 func newTCPPeer(t *testing.T, cfg pooler.Config) *tcpPeer {
-	return newTCPPeerBehind(t, cfg, func(*tcpPeer, net.Conn) {})
+	return newTCPPeerBehind(t, cfg, func(_ *tcpPeer, nc net.Conn) net.Conn { return nc })
 }
 
-// newTCPPeerBehind has dialed see each new connection before the pool.
-func newTCPPeerBehind(t *testing.T, cfg pooler.Config, dialed func(*tcpPeer, net.Conn)) *tcpPeer {
+// newTCPPeerBehind gives the pool what dialed makes of each new connection.
+func newTCPPeerBehind(t *testing.T, cfg pooler.Config, dialed func(*tcpPeer, net.Conn) net.Conn) *tcpPeer {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -53,10 +54,10 @@ func newTCPPeerBehind(t *testing.T, cfg pooler.Config, dialed func(*tcpPeer, net
 	}
 	tp.pool, err = pooler.New(pooler.Node{Network: "tcp", Addr: ln.Addr().String(), Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
 		nc, err := new(net.Dialer).DialContext(ctx, network, addr)
-		if err == nil {
-			dialed(tp, nc)
+		if err != nil {
+			return nil, err
 		}
-		return nc, err
+		return dialed(tp, nc), nil
 	}}, cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -173,12 +174,13 @@ func TestARequestThatIsNotToWaitDoesNotWhereAllThatWasIdleIsDead(t *testing.T) {
 // request that was never under way. With the stock pool nobody gets what another one has dialed.
 func TestAConnectionThatIsClosedWhileItIsDialedIsLentToNobody(t *testing.T) {
 	first := true
-	tp := newTCPPeerBehind(t, pooler.Config{HealthCheckInterval: -1}, func(tp *tcpPeer, nc net.Conn) {
+	tp := newTCPPeerBehind(t, pooler.Config{HealthCheckInterval: -1}, func(tp *tcpPeer, nc net.Conn) net.Conn {
 		if first {
 			_ = (<-tp.accepted).Close()
 			tp.arrivedAt(nc)
 		}
 		first = false
+		return nc
 	})
 	c, _ := tp.lease() // a PING is answered
 	if reason := <-tp.closed; reason != pooler.ClosePeer {
@@ -186,6 +188,70 @@ func TestAConnectionThatIsClosedWhileItIsDialedIsLentToNobody(t *testing.T) {
 	}
 	tp.pool.Put(c, pooler.Answered)
 }
+
+// plain is what programs put around a connection, to count its bytes, say.
+type plain struct{ net.Conn }
+
+// buffering reads ahead of those who read from it.
+type buffering struct {
+	Inner net.Conn
+	*bufio.Reader
+	timeout time.Duration
+}
+
+func (b *buffering) Read(p []byte) (int, error)         { return b.Reader.Read(p) }
+func (b *buffering) Write(p []byte) (int, error)        { return b.Inner.Write(p) }
+func (b *buffering) Close() error                       { return b.Inner.Close() }
+func (b *buffering) LocalAddr() net.Addr                { return b.Inner.LocalAddr() }
+func (b *buffering) RemoteAddr() net.Addr               { return b.Inner.RemoteAddr() }
+func (b *buffering) SetDeadline(t time.Time) error      { return b.Inner.SetDeadline(t) }
+func (b *buffering) SetReadDeadline(t time.Time) error  { return b.Inner.SetReadDeadline(t) }
+func (b *buffering) SetWriteDeadline(t time.Time) error { return b.Inner.SetWriteDeadline(t) }
+
+// What somebody has put around a connection hides its socket from go-redis, too, which
+// runs a request again that was lost with it. A request that may not run twice would be
+// unknown each time.
+func TestAPeersCloseIsNoticedThroughWhatIsAroundTheConnection(t *testing.T) {
+	for name, wrap := range map[string]func(net.Conn) net.Conn{
+		"a struct":               func(nc net.Conn) net.Conn { return plain{nc} },
+		"a pointer, which reads": func(nc net.Conn) net.Conn { return &buffering{Inner: nc, Reader: bufio.NewReader(nc)} },
+		"several":                func(nc net.Conn) net.Conn { return &plain{plain{&plain{nc}}} },
+		"beneath TLS":            func(nc net.Conn) net.Conn { return beneath{plain{nc}} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var bare net.Conn
+			tp := newTCPPeerBehind(t, pooler.Config{HealthCheckInterval: -1}, func(_ *tcpPeer, nc net.Conn) net.Conn {
+				bare = nc
+				return wrap(nc)
+			})
+			c, peer := tp.idle()
+			if again := tp.get(); again != c {
+				t.Error("one that is well isn't used again")
+			}
+			tp.pool.Put(c, pooler.Answered)
+			_ = peer.Close()
+			tp.arrivedAt(bare)
+			fresh := tp.get()
+			if fresh == c {
+				t.Error("Get returned a connection that the peer has closed")
+			}
+			tp.pool.Put(fresh, pooler.Answered)
+		})
+	}
+}
+
+// beneath says what it is around, as *tls.Conn does.
+type beneath struct{ hidden net.Conn }
+
+func (b beneath) NetConn() net.Conn                  { return b.hidden }
+func (b beneath) Read(p []byte) (int, error)         { return b.hidden.Read(p) }
+func (b beneath) Write(p []byte) (int, error)        { return b.hidden.Write(p) }
+func (b beneath) Close() error                       { return b.hidden.Close() }
+func (b beneath) LocalAddr() net.Addr                { return b.hidden.LocalAddr() }
+func (b beneath) RemoteAddr() net.Addr               { return b.hidden.RemoteAddr() }
+func (b beneath) SetDeadline(t time.Time) error      { return b.hidden.SetDeadline(t) }
+func (b beneath) SetReadDeadline(t time.Time) error  { return b.hidden.SetReadDeadline(t) }
+func (b beneath) SetWriteDeadline(t time.Time) error { return b.hidden.SetWriteDeadline(t) }
 
 func TestAPeersResetIsNoticedBeforeTheFirstWrite(t *testing.T) {
 	tp := newTCPPeer(t, pooler.Config{HealthCheckInterval: -1})
