@@ -187,7 +187,7 @@ func (p *Pool) settleDial(l *lot, c *Conn, err error, began time.Duration, first
 	switch {
 	case err == nil, ofSession(err), p.closed:
 	case isUnready(err) && p.health.state == StateUp && p.conns.lastID > 0 && (p.servingLocked() > 0 || !p.health.lost):
-		p.unreadyLocked(l, err)
+		p.unreadyLocked(l, err, began)
 	default:
 		p.n.dialErrors++
 		p.dialFailedLocked(err, began)
@@ -195,17 +195,18 @@ func (p *Pool) settleDial(l *lot, c *Conn, err error, began time.Duration, first
 }
 
 // unreadyLocked notes that the server has said on a new connection that it isn't
-// ready, while none was lost. That is no outage, which would be waited for: those who
-// wait for the connection are told, as others are by the replies to what they ask. But
+// ready, while none was lost. That is no outage, which would be waited for: those who have
+// waited for the connection since before it was dialed are told, as others are by the replies
+// to what they ask; those who have come since wait for the next one, which may be told better. But
 // where a connection is about to come back they hear it on that one, from the server: a
 // transaction of which go-redis has left the rest is just being read to its end.
-func (p *Pool) unreadyLocked(l *lot, err error) {
+func (p *Pool) unreadyLocked(l *lot, err error, began time.Duration) {
 	p.n.dialErrors++
 	p.dials.ramp = 1
 	p.health.lastErr = err
 	p.health.unreadyUntil = p.now() + p.cfg.BackoffMax
 	if p.conns.drains == 0 {
-		p.failLotLocked(l, everyone, &Error{Err: ErrNotReady, Node: p.node.Addr, Cause: err})
+		p.failLotLocked(l, began, &Error{Err: ErrNotReady, Node: p.node.Addr, Cause: err})
 	}
 }
 

@@ -73,6 +73,36 @@ func TestAServerThatIsNotReadyIsNoOutage(t *testing.T) {
 	}
 }
 
+// What a server said before a request came isn't what that request is told.
+func TestWhoComesAfterTheDialIsNotToldThatTheServerWasNotReady(t *testing.T) {
+	bubble(t, pooler.Config{SharedConns: -1, MaxOpenConns: 9, HealthCheckInterval: -1}, func(pt *tester) {
+		s := session(1)
+		held := []*pooler.Conn{pt.get(s)}
+		ready := false
+		pt.fake.Handle("SELECT", func(*testkit.FakeConn, []string) []byte {
+			says := []byte("-READONLY\r\n")
+			if ready {
+				says = []byte("+OK\r\n")
+			}
+			time.Sleep(50 * time.Millisecond)
+			return says
+		})
+		told := make(chan error)
+		go func() {
+			c, err := pt.tryGet(pooler.Request{Session: s})
+			if c != nil {
+				pt.put(c)
+			}
+			told <- err
+		}()
+		pt.sleep(10 * time.Millisecond)
+		ready = true
+		held = append(held, pt.get(s))
+		pt.wantErr(<-told, pooler.ErrNotReady)
+		pt.put(held...)
+	})
+}
+
 // The replies of an abandoned request are being read to their end, and the connection is
 // the next request's then: there the server says itself what it is to be told.
 func TestAnAbandonedConnectionIsAwaitedWhereTheServerIsNotReady(t *testing.T) {
