@@ -539,8 +539,8 @@ func TestReadsThatAStaleReplicaRefusesGoToThePrimary(t *testing.T) {
 						late++
 					}
 				}
-				if late > 1 {
-					s.Errorf("%d pipelines asked the replica first, want one, after which go-redis takes it for failing", late)
+				if late > 4 {
+					s.Errorf("%d of 20 pipelines asked the replica first, want the first few, after which go-redis takes it for failing", late)
 				}
 				s.nodes[primary].DownRefused()
 				synctest.Wait()

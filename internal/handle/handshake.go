@@ -169,6 +169,45 @@ func (h *handle) awaitFlight(a session.Answer) error {
 	return &pooler.Error{Err: pooler.ErrWaitTimeout, Node: h.node.Addr}
 }
 
+// outlastsCaller has the handle take in the replies to its handshake before it ends, and
+// reports whether it does: its caller's time is over, and where all callers have less time than
+// a handshake takes none would ever get through. One of a node does so at a time, since it keeps
+// its connection for that long.
+func (h *handle) outlastsCaller() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	c := h.lease
+	if h.closed || h.err != nil || !h.b.shaking || c == nil || c.Mode() != pooler.Counted || !h.b.unanswered() ||
+		h.b.cut || h.sending || h.receiving || h.readBy.IsZero() || time.Now().Before(h.readBy.Time) ||
+		!h.node.finishing.CompareAndSwap(false, true) {
+		return false
+	}
+	h.shake.land() // others needn't wait for it
+	go func() {
+		defer h.node.finishing.Store(false)
+		h.finish()
+		_ = h.leave()
+	}()
+	return true
+}
+
+// finish reads the replies that are owed to the handshake, for as long as a dial may take.
+func (h *handle) finish() {
+	_ = h.SetDeadline(time.Now().Add(h.node.Pool.Config().Limits().DialTimeout))
+	var buf [512]byte
+	for {
+		if _, err := h.Read(buf[:]); err != nil {
+			return
+		}
+		h.mu.Lock()
+		over := h.err != nil || h.b.idle()
+		h.mu.Unlock()
+		if over {
+			return
+		}
+	}
+}
+
 // errChecked: all that the connection was opened for was to see whether the server
 // still accepts what it has accepted from others.
 var errChecked = errors.New("everpool: opened to check a login")

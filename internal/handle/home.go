@@ -39,6 +39,7 @@ type Node struct {
 	Unknown       func()        // is called when a caller is told that an outcome is unknown
 	Left          func(*Client) // is called when go-redis closes a handle of the client
 
+	finishing    atomic.Bool  // a handle takes in the replies to its handshake, whose caller has left
 	refusedReads atomic.Int64 // when it last did, as a stale replica, in Unix nanoseconds; 0: never
 }
 
