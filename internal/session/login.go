@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"math"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/auth"
@@ -55,6 +57,9 @@ type Login struct {
 	provide func(ctx context.Context) (username, password string, err error)
 	id      string // no other's sessions are this login's
 	Token   string // what go-redis has in place of the password; "": it has the password
+
+	mu   sync.Mutex
+	late *question // of one whose time was over
 }
 
 // NewIdentity is the client of the options.
@@ -114,32 +119,91 @@ func (l *Login) Fill(ctx context.Context, frame []byte) ([]byte, error) {
 }
 
 // ask asks the provider. It returns when ctx is done even if the provider doesn't, and
-// a panic of the provider's is an error: it is asked where nobody could recover.
+// a panic of the provider's is an error: it is asked where nobody could recover. An answer
+// for which there was no time is the next one's: else callers with less time than the
+// provider takes would never have one.
 func (l *Login) ask(ctx context.Context) (username, password string, err error) {
 	if l.Token == "" {
 		return l.provide(ctx)
 	}
-	type answer struct {
-		username, password string
-		err                error
+	q := l.left()
+	if q == nil {
+		q = l.begin(ctx)
 	}
-	answered := make(chan answer, 1)
+	select {
+	case <-q.answered:
+		q.cancel()
+		return q.username, q.password, q.err
+	case <-ctx.Done():
+	}
+	if errors.Is(ctx.Err(), context.Canceled) {
+		q.cancel() // nobody will come
+	} else {
+		l.leave(q)
+	}
+	return "", "", context.Cause(ctx)
+}
+
+// question is what a provider was asked.
+type question struct {
+	cancel   context.CancelFunc
+	answered chan struct{} // closed when what follows is known
+	username string
+	password string
+	err      error
+	at       time.Time
+}
+
+const (
+	// answerTime is how long a provider may take, if whoever asks has less time.
+	answerTime = 5 * time.Second
+	// answerKeeps is how long an answer is kept for which nobody had the time.
+	answerKeeps = time.Second
+)
+
+// begin asks the provider, beyond the deadline of ctx.
+func (l *Login) begin(ctx context.Context) *question {
+	q := &question{answered: make(chan struct{})}
+	ctx, q.cancel = context.WithTimeout(context.WithoutCancel(ctx), answerTime)
 	go func() {
-		var a answer
 		defer func() {
 			if r := recover(); r != nil {
-				a = answer{err: fmt.Errorf("everpool: the credentials provider has panicked: %v", r)}
+				q.err = fmt.Errorf("everpool: the credentials provider has panicked: %v", r)
 			}
-			answered <- a
+			q.at = time.Now()
+			close(q.answered)
 		}()
-		a.username, a.password, a.err = l.provide(ctx)
+		q.username, q.password, q.err = l.provide(ctx)
 	}()
-	select {
-	case a := <-answered:
-		return a.username, a.password, a.err
-	case <-ctx.Done():
-		return "", "", context.Cause(ctx)
+	return q
+}
+
+// leave leaves a question to the next one who asks.
+func (l *Login) leave(q *question) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.late = q
+}
+
+// left is the question that was left, if its answer is still to be had, or is new and
+// no error; or nil.
+func (l *Login) left() *question {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	q := l.late
+	l.late = nil
+	if q == nil {
+		return nil
 	}
+	select {
+	case <-q.answered:
+		if q.err != nil || time.Since(q.at) >= answerKeeps {
+			q.cancel()
+			return nil
+		}
+	default:
+	}
+	return q
 }
 
 // streaming notes the newest credentials of a provider that tells go-redis of them.
