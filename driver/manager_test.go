@@ -379,7 +379,9 @@ func TestRemoveEndsWithItsContextWhateverIsUnderWay(t *testing.T) {
 		for range 4 {
 			wg.Go(func() { _ = c.Incr(context.Background(), "n").Err() })
 			wg.Go(func() {
-				_ = m.With(m.Context(), "one", func(ctx context.Context, rdb redis.UniversalClient) error { return rdb.Incr(context.Background(), "n").Err() })
+				_ = m.With(m.Context(), "one", func(ctx context.Context, rdb redis.UniversalClient) error {
+					return rdb.Incr(context.Background(), "n").Err()
+				})
 			})
 		}
 		time.Sleep(10 * time.Millisecond)
