@@ -32,7 +32,7 @@ var unseen = map[string]string{
 	"everpool: the Dialer was asked, not told to dial":         "answers the driver's own question",
 	"everpool: the node doesn't serve just now":                "go-redis drops an idle handle for it, and says nothing",
 	"everpool: the server refuses the session":                 "the same",
-	"everpool: a replica that is away is asked for a pipeline": "the same",
+	"everpool: a replica that is away, or stale, is asked for a pipeline": "the same",
 	"hooks: the operation has panicked":                        "observers see its class; the panic itself goes on",
 }
 
