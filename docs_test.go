@@ -26,14 +26,14 @@ var speaking = []string{
 
 // unseen are texts that no caller, event, log or page ever has, and why.
 var unseen = map[string]string{
-	"everpool: interrupted":                                    "wakes the driver's own reader",
-	"everpool: nothing to receive":                             "a mistake of pooler's callers that the driver doesn't make",
-	"everpool: the rider is on another shared connection":      "the same",
-	"everpool: the Dialer was asked, not told to dial":         "answers the driver's own question",
-	"everpool: the node doesn't serve just now":                "go-redis drops an idle handle for it, and says nothing",
-	"everpool: the server refuses the session":                 "the same",
+	"everpool: interrupted":                                               "wakes the driver's own reader",
+	"everpool: nothing to receive":                                        "a mistake of pooler's callers that the driver doesn't make",
+	"everpool: the rider is on another shared connection":                 "the same",
+	"everpool: the Dialer was asked, not told to dial":                    "answers the driver's own question",
+	"everpool: the node doesn't serve just now":                           "go-redis drops an idle handle for it, and says nothing",
+	"everpool: the server refuses the session":                            "the same",
 	"everpool: a replica that is away, or stale, is asked for a pipeline": "the same",
-	"hooks: the operation has panicked":                        "observers see its class; the panic itself goes on",
+	"hooks: the operation has panicked":                                   "observers see its class; the panic itself goes on",
 }
 
 var verbs = regexp.MustCompile(`%(\[\d+\])?[+#]?[a-zA-Z]`)
