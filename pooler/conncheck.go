@@ -42,12 +42,11 @@ func wrappedConn(nc net.Conn, wrappers int) syscall.RawConn {
 	if v.Kind() != reflect.Struct || wrappers == 0 {
 		return nil
 	}
-	for i := range v.NumField() {
-		field := v.Field(i)
+	for _, field := range v.Fields() {
 		if !field.CanInterface() {
 			continue
 		}
-		inner, ok := field.Interface().(net.Conn)
+		inner, ok := reflect.TypeAssert[net.Conn](field)
 		if !ok || guard.IsNil(inner) {
 			continue
 		}

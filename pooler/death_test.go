@@ -196,7 +196,6 @@ type plain struct{ net.Conn }
 type buffering struct {
 	Inner net.Conn
 	*bufio.Reader
-	timeout time.Duration
 }
 
 func (b *buffering) Read(p []byte) (int, error)         { return b.Reader.Read(p) }
