@@ -330,9 +330,10 @@ func (h *handle) soilLocked(c *pooler.Conn) {
 }
 
 // Close ends the handle. The replies that it still waits for are read and
-// dropped by the pool; those of its handshake it takes in first. It doesn't block. A Read that is under way fails: with
-// ErrUnknownOutcome if what it waits for has been sent and must not run twice. So
-// does a Write that hasn't returned, though its request may have been answered.
+// dropped by the pool; those of its handshake it takes in first. It doesn't block. A
+// Read that is under way fails: with ErrUnknownOutcome if what it waits for has been
+// sent and must not run twice. So does a Write that hasn't returned, though its
+// request may have been answered.
 func (h *handle) Close() error {
 	if h.outlastsCaller() {
 		return nil
