@@ -208,7 +208,7 @@ func (d *Driver) completeBy(c *redis.Options, bad []error) *binding {
 	if !d.cfg.LeaveContextTimeout {
 		c.ContextTimeoutEnabled = true
 	}
-	b.Identity, b.ContextTimeout = session.NewIdentity(c), c.ContextTimeoutEnabled
+	b.Identity, b.ContextTimeout = session.NewIdentity(c, func() context.Context { return b.driver.life() }), c.ContextTimeoutEnabled
 	c.OnConnect = b.Courses.OnConnect(c.OnConnect)
 	c.Dialer = b.connect
 	b.returned = *c

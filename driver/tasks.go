@@ -30,6 +30,19 @@ func (t *tasks) start(f func(context.Context)) bool {
 	return true
 }
 
+// life is a context that ends when the driver is closed.
+func (t *tasks) life() context.Context {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ctx == nil {
+		t.ctx, t.stop = context.WithCancel(context.Background())
+		if t.closed {
+			t.stop()
+		}
+	}
+	return t.ctx
+}
+
 // end stops them, and lets none begin any more.
 func (t *tasks) end() {
 	t.mu.Lock()

@@ -58,13 +58,16 @@ type Login struct {
 	id      string // no other's sessions are this login's
 	Token   string // what go-redis has in place of the password; "": it has the password
 
+	life func() context.Context // ends when nobody will ask any more
+
 	mu   sync.Mutex
 	late *question // of one whose time was over
 }
 
-// NewIdentity is the client of the options.
-func NewIdentity(o *redis.Options) *Identity {
-	c := &Identity{Login: newLogin(o)}
+// NewIdentity is the client of the options. The context that life returns ends with all that
+// the client asks for.
+func NewIdentity(o *redis.Options, life func() context.Context) *Identity {
+	c := &Identity{Login: newLogin(o, life)}
 	switch {
 	case o.OnConnect == nil:
 		c.fixed = math.MaxInt
@@ -76,8 +79,8 @@ func NewIdentity(o *redis.Options) *Identity {
 
 // newLogin makes the login of a client whose options name a provider, or nil, and
 // gives go-redis what it needs of it.
-func newLogin(o *redis.Options) *Login {
-	l := &Login{id: rand.Text()}
+func newLogin(o *redis.Options, life func() context.Context) *Login {
+	l := &Login{id: rand.Text(), life: life}
 	switch {
 	case o.StreamingCredentialsProvider != nil:
 		s := &streaming{provider: o.StreamingCredentialsProvider}
@@ -128,7 +131,7 @@ func (l *Login) ask(ctx context.Context) (username, password string, err error) 
 	}
 	q := l.left()
 	if q == nil {
-		q = l.begin(ctx)
+		q = l.begin()
 	}
 	select {
 	case <-q.answered:
@@ -161,10 +164,11 @@ const (
 	answerKeeps = time.Second
 )
 
-// begin asks the provider, beyond the deadline of ctx.
-func (l *Login) begin(ctx context.Context) *question {
+// begin asks the provider, whatever time whoever asks has.
+func (l *Login) begin() *question {
 	q := &question{answered: make(chan struct{})}
-	ctx, q.cancel = context.WithTimeout(context.WithoutCancel(ctx), answerTime)
+	ctx, cancel := context.WithTimeout(l.life(), answerTime)
+	q.cancel = cancel
 	go func() {
 		defer func() {
 			if r := recover(); r != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -34,7 +35,7 @@ func TestAProviderThatTakesLongIsHeardInTheEnd(t *testing.T) {
 				return "", "", ctx.Err()
 			}
 		}}
-		l := session.NewIdentity(o).Login
+		l := session.NewIdentity(o, t.Context).Login
 		for i := range 20 {
 			frame, err := filled(t, l, 100*time.Millisecond)
 			if late := i%4 < 3; late != errors.Is(err, context.DeadlineExceeded) || !late && !strings.Contains(frame, "secret") {
@@ -55,31 +56,35 @@ func TestAProviderThatTakesLongIsHeardInTheEnd(t *testing.T) {
 // An answer that has waited for long is no longer the newest.
 func TestAnAnswerThatNobodyHasHeardGrowsOld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		password := "old"
-		var fails error
+		var password atomic.Value
+		password.Store("old")
+		var fails atomic.Bool
 		l := session.NewIdentity(&redis.Options{CredentialsProvider: func() (string, string) {
-			said := password
+			said := password.Load().(string)
 			time.Sleep(200 * time.Millisecond)
 			return "", said
-		}}).Login
+		}}, t.Context).Login
 		if _, err := filled(t, l, 100*time.Millisecond); !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatal(err)
 		}
-		password = "new"
+		password.Store("new")
 		time.Sleep(2 * time.Second)
 		if frame, err := filled(t, l, time.Second); err != nil || !strings.Contains(frame, "new") {
 			t.Errorf("%q, %v", frame, err)
 		}
-		fails = errors.New("no answer")
+		fails.Store(true)
 		l = session.NewIdentity(&redis.Options{CredentialsProviderContext: func(context.Context) (string, string, error) {
 			time.Sleep(200 * time.Millisecond)
-			return "", "secret", fails
-		}}).Login
+			if fails.Load() {
+				return "", "", errors.New("no answer")
+			}
+			return "", "secret", nil
+		}}, t.Context).Login
 		if _, err := filled(t, l, 100*time.Millisecond); !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatal(err)
 		}
 		time.Sleep(200 * time.Millisecond)
-		fails = nil
+		fails.Store(false)
 		if _, err := filled(t, l, time.Second); err != nil {
 			t.Errorf("an error that nobody has heard is told: %v", err)
 		}
@@ -94,7 +99,7 @@ func TestAProviderIsLeftWithItsCancelledCaller(t *testing.T) {
 			<-ctx.Done()
 			close(ended)
 			return "", "", ctx.Err()
-		}}).Login
+		}}, t.Context).Login
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, cancel)
 		began := time.Now()
