@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/everpool/everpool/driver"
+	"github.com/everpool/everpool/hooks"
 	"github.com/everpool/everpool/internal/hashslot"
 	"github.com/everpool/everpool/internal/testkit"
 	"github.com/everpool/everpool/internal/testkit/drivertest"
@@ -37,11 +38,25 @@ func crewsOn(t *testing.T, d *driver.Driver, c *testkit.Cluster, more ...func(*r
 		for _, set := range append(sets, more...) {
 			set(o)
 		}
-		rdb := redis.NewClusterClient(d.ClusterOptions(o))
 		// go-redis v9.23.0 writes into a new node's client when its latency probe
-		// (RouteByLatency) has begun and may read there. The driver's lock, which each of
-		// the probe's dials takes later, orders the two.
-		rdb.OnNewNode(func(*redis.Client) { d.Nodes() })
+		// (RouteByLatency) has begun and may read there. The probe waits for that here.
+		var written sync.Map // channels, by clients
+		if o.RouteByLatency {
+			o.NewClient = func(o *redis.Options) *redis.Client {
+				rdb, done := redis.NewClient(o), make(chan struct{})
+				written.Store(rdb, done)
+				rdb.AddHook(hooks.Adapter{Process: func(next redis.ProcessHook) redis.ProcessHook {
+					return func(ctx context.Context, cmd redis.Cmder) error { <-done; return next(ctx, cmd) }
+				}})
+				return rdb
+			}
+		}
+		rdb := redis.NewClusterClient(d.ClusterOptions(o))
+		rdb.OnNewNode(func(node *redis.Client) {
+			if done, ok := written.LoadAndDelete(node); ok {
+				close(done.(chan struct{}))
+			}
+		})
 		return newCrew(t, name, rdb)
 	}
 	tx := crewOf("tx")
