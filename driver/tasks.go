@@ -22,10 +22,7 @@ func (t *tasks) start(f func(context.Context)) bool {
 	if t.closed {
 		return false
 	}
-	if t.ctx == nil {
-		t.ctx, t.stop = context.WithCancel(context.Background())
-	}
-	ctx := t.ctx
+	ctx := t.lifeLocked()
 	t.wg.Go(func() { f(ctx) })
 	return true
 }
@@ -34,6 +31,10 @@ func (t *tasks) start(f func(context.Context)) bool {
 func (t *tasks) life() context.Context {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	return t.lifeLocked()
+}
+
+func (t *tasks) lifeLocked() context.Context {
 	if t.ctx == nil {
 		t.ctx, t.stop = context.WithCancel(context.Background())
 		if t.closed {

@@ -35,11 +35,14 @@ type sighting struct {
 // of them, and returns what is to be flushed of it and of those before it, in uses, for
 // up to n keys.
 func (v *evidence) add(w *window, n int, perSample float64) map[string]uint64 {
-	before := v.ordinary
+	before, ordinary := v.ordinary, w.ordinary()
 	v.windows++
 	v.samples += float64(w.samples)
-	v.ordinary += w.ordinary()
-	keys, few := v.samples/max(1, v.ordinary), w.few(n*countersPerTop)
+	v.ordinary += ordinary
+	keys := v.samples / max(1, v.ordinary)
+	// Whether there are no more keys than are counted is known by how often they have
+	// returned: of many keys a short window samples few, and others than the next one.
+	few := float64(w.samples) <= ordinary*float64(n*countersPerTop)
 	seen := v.byKey()
 	counts := make(map[string]uint64)
 	first := those(w.entries, len(w.entries), isVouched)

@@ -48,12 +48,6 @@ func (w *window) ordinary() float64 {
 	return max(0, min(samples/keys, 2*(samples/keys-1)))
 }
 
-// few reports whether there are no more than n keys, by how often they have returned:
-// of many keys a short window samples few, and others than the next one.
-func (w *window) few(n int) bool {
-	return float64(w.samples) <= w.ordinary()*float64(n)
-}
-
 // standsOut reports whether n samples are more than chance is likely to give to any of so
 // many keys, where those have had the given number of samples each, beyond the first.
 func standsOut(n, others, keys float64) bool {
