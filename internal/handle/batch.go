@@ -383,10 +383,10 @@ func (b *batch) again() bool { return b.all && b.sent == len(b.req) && !b.got }
 // isAsking reports whether what was sent begins with ASKING.
 func (b *batch) isAsking() bool { return len(b.owed) > 0 && b.owed[0].kind == asking }
 
-// replies is how many replies are to come.
-func (b *batch) replies() int {
+// replies is how many replies the runs have.
+func replies(runs []run) int {
 	n := 0
-	for _, r := range b.pending() {
+	for _, r := range runs {
 		n += int(r.n)
 	}
 	return n

@@ -213,7 +213,7 @@ func TestABatchThatIsOverGivesBackWhatIsLent(t *testing.T) {
 			b.allAnswered()
 			switch kept := string(b.req[b.sent:]); {
 			case b.unanswered() || kept != next:
-				t.Errorf("%s, %s: %d replies to come, %q to be sent", cmd[0], name, b.replies(), kept)
+				t.Errorf("%s, %s: %d replies to come, %q to be sent", cmd[0], name, replies(b.pending()), kept)
 			case next == "" && cap(b.req) > keepBuffer:
 				t.Errorf("%s, %s: %d bytes are kept", cmd[0], name, cap(b.req))
 			}

@@ -26,7 +26,7 @@ func (h *handle) Read(p []byte) (n int, err error) {
 	defer h.mu.Unlock()
 	first, answered := !h.b.got, h.b.answered
 	mixed, reads := first && h.isMixedLocked(), first && h.onlyReadsLocked()
-	lone := reads && h.b.replies() == 1
+	lone := reads && replies(h.b.pending())+replies(h.b.plan) == 1 // the plan's may be sent by this Read
 	for n == 0 && err == nil {
 		n, err = h.readSome(p)
 	}
@@ -306,7 +306,7 @@ func (h *handle) repeat(why pooler.Again) error {
 	} else if err := h.replace(h.requestLocked(h.b.pending()), why); err != nil {
 		return err
 	}
-	replies := h.b.replies()
+	replies := replies(h.b.pending())
 	c := h.lease
 	c.Owe(replies)
 	_, err := h.sendOn(c, h.b.req)
