@@ -279,8 +279,12 @@ func (l *lane) lead(r *Rider) {
 		owner := l.deliver()
 		dead := l.conn.Err() != nil
 		if r.hasEnough() || dead {
-			if n := int64(l.head.Load() - first); n != l.company.Load() {
+			head := l.head.Load()
+			if n := int64(head - first); n != l.company.Load() {
 				l.company.Store(n)
+			}
+			if head/trialLooks != first/trialLooks {
+				l.group.trial.note(l.now(), l.answered())
 			}
 			l.stepDown(r)
 			return
@@ -307,10 +311,10 @@ func (l *lane) succeed(r *Rider) {
 // isOneOfFew reports whether the leader, which is alone here while there are others on
 // other lanes, had better let one of them run before it reads: its reply is often there
 // then, and both are spared a sleep. Every second time only: who does sleep is looked for
-// when no other can run.
+// when no other can run. Not where few had better share lanes: it costs what that saves.
 func (l *lane) isOneOfFew() bool {
 	head := l.head.Load()
-	if head%2 != 0 || l.tail.Load() != head+1 {
+	if head%2 != 0 || l.tail.Load() != head+1 || l.group.trial.together.Load() {
 		return false
 	}
 	for _, o := range *l.group.lanes.Load() {

@@ -167,6 +167,25 @@ func TestFewCallersMeetAtMostSixOthers(t *testing.T) {
 	}
 }
 
+// Where sharing is faster, two have a lane each, and four share two.
+func TestFewCallersShareWhereThatIsFaster(t *testing.T) {
+	for busy, few := range map[int]bool{1: true, 3: false, 5: false} {
+		s := &Lanes{pool: &Pool{cfg: Config{SharedConns: 8}}}
+		s.trial.together.Store(true)
+		inFlight := make([]int, 8)
+		for i := range busy {
+			inFlight[i] = 1
+		}
+		r, at := NewRider(), 0
+		for range 100 {
+			at, _ = s.choose(r, lanesWith(s, inFlight...))
+		}
+		if got := at >= busy; got != few {
+			t.Errorf("beside %d others it goes to lane %d", busy, at)
+		}
+	}
+}
+
 // A leader that is alone on its lane lets others run before it reads, if there are others,
 // and not always: netpoll is only asked when none can run.
 func TestALeaderLetsOthersRunIfItIsOneOfFew(t *testing.T) {
@@ -174,15 +193,18 @@ func TestALeaderLetsOthersRunIfItIsOneOfFew(t *testing.T) {
 		name     string
 		inFlight []int
 		answered uint64
+		together bool
 		want     bool
 	}{
-		{"alone", []int{1, 0}, 0, false},
-		{"beside another lane", []int{1, 1}, 0, true},
-		{"every second time", []int{1, 1}, 1, false},
-		{"the time after that", []int{1, 1}, 2, true},
-		{"with others on its lane", []int{2, 1}, 0, false},
+		{"alone", []int{1, 0}, 0, false, false},
+		{"beside another lane", []int{1, 1}, 0, false, true},
+		{"every second time", []int{1, 1}, 1, false, false},
+		{"the time after that", []int{1, 1}, 2, false, true},
+		{"with others on its lane", []int{2, 1}, 0, false, false},
+		{"where few had better share", []int{1, 1}, 0, true, false},
 	} {
 		s := &Lanes{pool: &Pool{}}
+		s.trial.together.Store(c.together)
 		lanes := lanesWith(s, c.inFlight...)
 		s.lanes.Store(&lanes)
 		lanes[0].head.Store(c.answered)

@@ -19,6 +19,7 @@ type Lanes struct {
 	unused  bool        // the last lane went since nobody used it; guarded by Pool.mu
 	sizes   sizes
 	deaths  atomic.Uint32 // lanes that the peer has closed
+	trial   trial
 }
 
 // Submit sends the exchange on one of the connections; its request is not kept.
@@ -76,8 +77,20 @@ func (s *Lanes) Answered(r *Rider, size int64) { s.sizes.note(r.like, size) }
 // lanesOfMany is how many of a session's lanes many callers use.
 func lanesOfMany(limit int) int { return max(min(limit, 2), limit/4) }
 
-// metByFew is how many exchanges under way few callers meet at most, in eighths.
-const metByFew = 44
+// metByFew is how many exchanges under way few callers meet at most, in eighths, where each
+// gets a lane, and metByTwo where only two do, or three.
+const (
+	metByFew = 44
+	metByTwo = 12
+)
+
+// met is how many exchanges under way those meet at most who get a lane each, in eighths.
+func (s *Lanes) met() int {
+	if s.trial.together.Load() {
+		return metByTwo
+	}
+	return min(8*s.pool.cfg.SharedConns-4, metByFew)
+}
 
 // seat is which of the lanes the rider's requests go to while nobody is on it.
 func (s *Lanes) seat(r *Rider, lanes []*lane) int {
@@ -85,9 +98,9 @@ func (s *Lanes) seat(r *Rider, lanes []*lane) int {
 }
 
 // choose returns which lane the rider's request goes to, and whether there had
-// better be one more. Few callers get a lane each: none waits for another's reply,
-// nor to be woken by another. Many share the first ones, since what goes together
-// costs least.
+// better be one more. Few callers get a lane each, where that is the faster: none waits
+// for another's reply, nor to be woken by another. Many share the first ones, since what
+// goes together costs least.
 func (s *Lanes) choose(r *Rider, lanes []*lane) (at int, more bool) {
 	limit := s.pool.cfg.SharedConns
 	most := lanesOfMany(limit)
@@ -108,7 +121,7 @@ func (s *Lanes) choose(r *Rider, lanes []*lane) (at int, more bool) {
 	}
 	// What each meets itself decides: one count of all would cost more than it tells.
 	r.others += others - (r.others+7)/8
-	few := r.others < min(8*limit-4, metByFew)
+	few := r.others < s.met()
 	switch {
 	case own == 0:
 		return at, false
