@@ -123,8 +123,8 @@ type tenure struct {
 type slot struct {
 	rider atomic.Pointer[Rider]
 	n     int32
-	like  likeness // what the request is known by
-	since uint32   // Lanes.deaths when it was submitted
+	known features // what the request is known by
+	since uint16   // Lanes.deaths when it was submitted
 	tx    bool     // a whole transaction
 	reads bool     // changes nothing, so its reply may be of any size
 }
@@ -153,8 +153,8 @@ type Exchange struct {
 	// Deadline ends waiting for room, and writing; zero: it doesn't.
 	Deadline time.Time
 
-	like likeness
-	by   time.Duration // Deadline, since Pool.start; see due
+	known features
+	by    time.Duration // Deadline, since Pool.start; see due
 }
 
 // due is the deadline since the pool's start, 0: none. Of those that go out with
@@ -362,7 +362,7 @@ func (l *lane) handOut() *Rider {
 		}
 		full := l.deliverTo(r, s)
 		if l.inbound.left > 0 {
-			l.foresee(s.like)
+			l.foresee(s.known)
 		}
 		switch {
 		case c.Err() != nil:
@@ -377,6 +377,7 @@ func (l *lane) handOut() *Rider {
 			l.pool.nodeChanged(c)
 		}
 		if l.inbound.dropped > 0 && l.inbound.dropped+c.in.bulkLeft() > drainLimit && !l.deserted.Load() {
+			l.group.sizes.blame(s.known.name)
 			l.pool.letGo(l, head, errForsaken, l.endForsaken)
 		}
 		if l.inbound.left > 0 {
@@ -437,7 +438,7 @@ func (l *lane) deliverTo(r *Rider, s *slot) (full bool) {
 		}
 	}
 	if l.inbound.left == 0 {
-		l.group.sizes.note(s.like, l.inbound.size)
+		l.group.sizes.answered(s.known, l.inbound.size, !r.closed || r == &ghost)
 		l.inbound.size = 0
 		l.window.note(r.closed, l.head.Load()+1, l.tail.Load(), l)
 		s.rider.Store(nil) // before r can go anywhere else

@@ -155,7 +155,7 @@ func (l *lane) boardLocked(r *Rider, x *Exchange) error {
 	l.outbox.appended += int64(len(x.Request))
 	tail := l.tail.Load()
 	s := &l.slots[tail%maxExchanges]
-	s.n, s.like, s.since, s.tx, s.reads = int32(x.Replies), x.like, l.group.deaths.Load(), x.Transaction, x.Reads
+	s.n, s.known, s.since, s.tx, s.reads = int32(x.Replies), x.known, uint16(l.group.deaths.Load()), x.Transaction, x.Reads
 	s.rider.Store(r)
 	l.conn.Owe(x.Replies)
 	l.tail.Store(tail + 1)

@@ -33,7 +33,7 @@ type Rider struct {
 
 	ticket      uint32   // chooses among lanes; the submitter's
 	others      int      // exchanges under way that it meets, in eighths, with a decay; the submitter's
-	like        likeness // of the request that was refused as large; the submitter's
+	known       features // of the request that was refused as large; the submitter's
 	mu          sync.Mutex
 	lane        *lane // of the last exchange
 	state       riderState

@@ -37,8 +37,8 @@ func (s *Lanes) Submit(r *Rider, x Exchange) error {
 		}
 		return ErrNotShared
 	}
-	if x.like = likenessOf(x.Request); x.Leaves && s.sizes.level(x.like) == large {
-		r.like = x.like
+	if x.known = featuresOf(x.Request, x.Replies); x.Leaves && s.sizes.isLarge(x.known) {
+		r.known = x.known
 		return ErrLarge
 	}
 	if r.ticket == 0 {
@@ -72,7 +72,7 @@ func (s *Lanes) Submit(r *Rider, x Exchange) error {
 
 // Answered notes how many bytes of replies the rider's request had on another
 // connection, which Submit has refused with [ErrLarge].
-func (s *Lanes) Answered(r *Rider, size int64) { s.sizes.note(r.like, size) }
+func (s *Lanes) Answered(r *Rider, size int64) { s.sizes.answered(r.known, size, true) }
 
 // lanesOfMany is how many of a session's lanes many callers use.
 func lanesOfMany(limit int) int { return max(min(limit, 2), limit/4) }

@@ -1,6 +1,7 @@
 package pooler
 
 import (
+	"bytes"
 	"hash/maphash"
 	"sync/atomic"
 )
@@ -15,6 +16,10 @@ const (
 	// less is short, and pipelines of small values cost more on leases.
 	largeSize = 128 << 10
 
+	// unwantedSize is from what size on those are whose caller has left: others wait behind
+	// them for nothing at all.
+	unwantedSize = 16 << 10
+
 	// likeUpTo is how much of a request tells it from others.
 	likeUpTo = 256
 )
@@ -27,6 +32,56 @@ var likeSeed = maphash.MakeSeed()
 
 func likenessOf(request []byte) likeness {
 	return likeness(maphash.Bytes(likeSeed, request[:min(len(request), likeUpTo)])) &^ levels
+}
+
+// kin is what requests have in common that aren't alike: the hash of how they begin. 0:
+// nothing is known of that.
+type kin uint16
+
+func kinOf(beginning []byte) kin { return kin(maphash.Bytes(likeSeed, beginning)) }
+
+// like is where the table has what is remembered of them all.
+func (k kin) like() likeness {
+	if k == 0 {
+		return 0
+	}
+	return likeness(k)<<16 | likeness(k)<<2
+}
+
+// features are all that a request is known by: itself, its command and the argument behind
+// it, which is a key as a rule, and the command alone. So the size of what GETRANGE says of
+// a key is known whatever the range, and that of MGET if it is the same for all keys.
+type features struct {
+	request   likeness
+	key, name kin
+}
+
+// featuresOf are those of a request with so many replies. Pipelines are only like themselves.
+func featuresOf(request []byte, replies int) features {
+	f := features{request: likenessOf(request)}
+	begin := bytes.IndexByte(request, '\n') + 1 // "*2\r\n"
+	name := endOfArgument(request, begin)
+	if replies != 1 || name == 0 {
+		return f
+	}
+	f.name = kinOf(request[begin:name])
+	if key := endOfArgument(request, name); key > 0 && key < len(request) {
+		f.key = kinOf(request[begin:key])
+	}
+	return f
+}
+
+// endOfArgument is where the argument ends that begins there, 0: there is none within
+// likeUpTo.
+func endOfArgument(request []byte, at int) int {
+	n, i := 0, at+1 // "$3\r\nGET\r\n"
+	for ; i < len(request) && request[i] >= '0' && request[i] <= '9' && n < likeUpTo; i++ {
+		n = 10*n + int(request[i]-'0')
+	}
+	if end := i + 2 + n + 2; i > at+1 && end <= min(len(request), likeUpTo) {
+		return end
+	}
+	return 0
 }
 
 // The level is what is remembered of a request: how often lately a lane died under it
@@ -48,14 +103,17 @@ const (
 // sizes is the table of the requests that are remembered, which a newcomer finds a
 // place in if another one there is remembered for no more. It has no lock: of two that
 // write to it at a time, what one has to say may be lost, and is learned again.
-type sizes [likeSets][likeWays]atomic.Uint32
+type sizes struct {
+	used  atomic.Bool // something is remembered, or was
+	table [likeSets][likeWays]atomic.Uint32
+}
 
 // places are where the request may be.
-func (s *sizes) places(x likeness) *[likeWays]atomic.Uint32 { return &s[x>>2%likeSets] }
+func (s *sizes) places(x likeness) *[likeWays]atomic.Uint32 { return &s.table[x>>2%likeSets] }
 
 // find returns the place where the request is, or nil.
 func (s *sizes) find(x likeness) *atomic.Uint32 {
-	if x == 0 {
+	if x == 0 || !s.used.Load() {
 		return nil
 	}
 	places := s.places(x)
@@ -77,11 +135,15 @@ func (s *sizes) level(x likeness) likeness {
 
 // raise has the request remembered with that level at least.
 func (s *sizes) raise(x, level likeness) {
+	if x == 0 {
+		return
+	}
+	s.used.Store(true)
 	at := s.find(x)
 	if at == nil {
 		at = s.weakest(x)
 	}
-	if is := likeness(at.Load()); x != 0 && is != x|level && is&levels <= level {
+	if is := likeness(at.Load()); is != x|level && is&levels <= level {
 		at.Store(uint32(x | level))
 	}
 }
@@ -115,12 +177,40 @@ func (s *sizes) note(x likeness, size int64) {
 	}
 }
 
+// answered notes of the replies to a request how large they were, of its kin too. wanted:
+// its caller was there. Of a command alone it takes three large ones in a row: most are of
+// small and of large values in turn.
+func (s *sizes) answered(f features, size int64, wanted bool) {
+	switch {
+	case !wanted && size >= unwantedSize:
+		size = max(size, largeSize)
+	case size < largeSize && !s.used.Load():
+		return
+	}
+	s.note(f.request, size)
+	s.note(f.key.like(), size)
+	if size < largeSize {
+		s.note(f.name.like(), size)
+	} else {
+		s.blame(f.name)
+	}
+}
+
+// blame notes that the command had a large reply.
+func (s *sizes) blame(name kin) { s.raise(name.like(), min(s.level(name.like())+1, large)) }
+
+// isLarge reports whether a large reply is to be expected.
+func (s *sizes) isLarge(f features) bool {
+	return s.used.Load() && (s.level(f.request) == large || s.level(f.key.like()) == large || s.level(f.name.like()) == large)
+}
+
 // foresee notes of the exchange whose replies are coming in how large they will be,
 // as far as the server has said: whoever asks for the same meanwhile knows it, and if
 // its caller has left nobody will read them to their end.
-func (l *lane) foresee(x likeness) {
+func (l *lane) foresee(f features) {
 	if size := l.inbound.size + l.conn.in.bulkLeft(); size >= largeSize {
-		l.group.sizes.raise(x, large)
+		l.group.sizes.raise(f.request, large)
+		l.group.sizes.raise(f.key.like(), large)
 	}
 }
 
@@ -136,9 +226,9 @@ func (l *lane) suspect(tail uint64) {
 	seen := make(map[likeness]bool) // many may have asked for the same
 	for i := l.head.Load(); i != tail; i++ {
 		s := &l.slots[i%maxExchanges]
-		if s.reads && s.since == deaths && s.rider.Load() != nil && !seen[s.like] {
-			seen[s.like] = true
-			l.group.sizes.raise(s.like, min(l.group.sizes.level(s.like)+1, large))
+		if x := s.known.request; s.reads && s.since == uint16(deaths) && s.rider.Load() != nil && !seen[x] {
+			seen[x] = true
+			l.group.sizes.raise(x, min(l.group.sizes.level(x)+1, large))
 		}
 	}
 }
@@ -155,9 +245,10 @@ func (p *Pool) forgetSizesLocked() {
 }
 
 func (s *sizes) forget() {
-	for i := range s {
-		for j := range s[i] {
-			s[i][j].Store(0)
+	s.used.Store(false)
+	for i := range s.table {
+		for j := range s.table[i] {
+			s.table[i][j].Store(0)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package pooler
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 )
 
@@ -71,7 +72,7 @@ func TestARequestIsForgottenAfterThreeSmallReplies(t *testing.T) {
 			break
 		}
 	}
-	if *s != (sizes{}) {
+	if s.table != (sizes{}).table {
 		t.Error("something is left of it")
 	}
 }
@@ -89,19 +90,83 @@ func TestWhatHasNoLikenessIsNotRemembered(t *testing.T) {
 	s.note(0, largeSize)
 	s.note(0, 1)
 	s.raise(0, twice)
-	if s.level(0) != unsuspected || *s != (sizes{}) {
+	if s.level(0) != unsuspected || s.table != (sizes{}).table {
 		t.Errorf("level %d", s.level(0))
 	}
 }
 
+// request is one with these arguments.
+func request(args ...string) []byte {
+	b := fmt.Appendf(nil, "*%d\r\n", len(args))
+	for _, a := range args {
+		b = fmt.Appendf(b, "$%d\r\n%s\r\n", len(a), a)
+	}
+	return b
+}
+
+// What differs in its later arguments is of one key, what differs in the key of one command.
+func TestFeaturesOfARequest(t *testing.T) {
+	long := strings.Repeat("x", likeUpTo)
+	of := func(args ...string) features { return featuresOf(request(args...), 1) }
+	for _, c := range []struct {
+		a, b                features
+		request, key, named bool // alike, and known
+	}{
+		{of("GETRANGE", "k", "0", "1"), of("GETRANGE", "k", "0", "2"), false, true, true},
+		{of("GETRANGE", "k", "0", "1"), of("GETRANGE", "other", "0", "1"), false, false, true},
+		{of("GETRANGE", "k", "0", "1"), of("SUBSTR", "k", "0", "1"), false, false, false},
+		{of("MGET", "a", "b"), of("MGET", "a", "b", "c"), false, true, true},
+		{of("GET", "k"), of("GET", "k"), true, false, true}, // its key says no more than all of it
+		{of("PING"), of("PING"), true, false, true},
+		{of("GETRANGE", long, "0", "1"), of("GETRANGE", long, "0", "1"), true, false, true},
+		{of(long, "0", "1"), of(long, "0", "1"), true, false, false},
+		{featuresOf(request("GET", "k"), 2), featuresOf(request("GET", "k"), 2), true, false, false}, // a pipeline
+		{featuresOf([]byte("PING\r\n"), 1), featuresOf([]byte("PING\r\n"), 1), true, false, false},
+		{featuresOf(nil, 1), featuresOf([]byte("*1\r\n$9"), 1), false, false, false},
+		{featuresOf([]byte("*1\r\n$\r\n\r\n"), 1), featuresOf([]byte("*1\r\n$\r\n\r\n"), 1), true, false, false},
+	} {
+		request, key, named := c.a.request == c.b.request, c.a.key == c.b.key && c.a.key != 0, c.a.name == c.b.name && c.a.name != 0
+		if request != c.request || key != c.key || named != c.named {
+			t.Errorf("%v and %v are alike: request %v, key %v, name %v; want %v, %v, %v", c.a, c.b, request, key, named, c.request, c.key, c.named)
+		}
+	}
+}
+
+// One large reply tells of all ranges of a key, and three in a row of all keys. A small one
+// takes that back.
+func TestALargeReplyTellsOfTheNextLikeIt(t *testing.T) {
+	s := new(sizes)
+	of := func(args ...string) features { return featuresOf(request(args...), 1) }
+	want := func(f features, large bool) {
+		t.Helper()
+		if got := s.isLarge(f); got != large {
+			t.Errorf("is large: %v, want %v", got, large)
+		}
+	}
+	s.answered(of("GETRANGE", "big", "0", "-1"), largeSize, true)
+	want(of("GETRANGE", "big", "0", "-2"), true)
+	want(of("GETRANGE", "other", "0", "-1"), false)
+	s.answered(of("GETRANGE", "big", "0", "1"), 1, true)
+	want(of("GETRANGE", "big", "0", "-2"), false)
+
+	s.answered(of("MGET", "a", "b"), largeSize, true)
+	s.answered(of("MGET", "c", "d"), 1, true)
+	for i := range 3 {
+		want(of("MGET", "z", "y"), false)
+		s.answered(of("MGET", fmt.Sprint("k", i), "l"), unwantedSize, false)
+	}
+	want(of("MGET", "z", "y"), true)
+	s.answered(of("MGET", "z", "y"), 1, true)
+	want(of("MGET", "y", "z"), false)
+}
+
 func BenchmarkTheLookAtARequest(b *testing.B) {
 	s := new(sizes)
-	request := []byte("*2\r\n$3\r\nGET\r\n$9\r\nuser:1234\r\n")
+	request := request("GET", "user:1234")
 	b.ReportAllocs()
 	for b.Loop() {
-		x := likenessOf(request)
-		if s.level(x) < large {
-			s.note(x, 32)
+		if f := featuresOf(request, 1); !s.isLarge(f) {
+			s.answered(f, 32, true)
 		}
 	}
 }
