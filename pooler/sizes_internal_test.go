@@ -160,6 +160,31 @@ func TestALargeReplyTellsOfTheNextLikeIt(t *testing.T) {
 	want(of("MGET", "y", "z"), false)
 }
 
+// What went on elsewhere was wanted: its caller has had its reply there.
+func TestTheReplyToWhatHasGoneElsewhereIsNotUnwanted(t *testing.T) {
+	for rider, large := range map[*Rider]bool{&ghost: false, {closed: true}: true} {
+		l, far := testLane(t)
+		l.group.lanes.Store(&[]*lane{l})
+		r, f := NewRider(), featuresOf(request("GET", "k"), 1)
+		l.mu.Lock()
+		if err := l.boardLocked(r, &Exchange{Request: request("GET", "k"), Replies: 1, known: f}); err != nil {
+			t.Fatal(err)
+		}
+		l.mu.Unlock()
+		l.slots[0].rider.Store(rider)
+		reply := fmt.Appendf(nil, "$%d\r\n%s\r\n", unwantedSize, strings.Repeat("x", unwantedSize))
+		go func() { _, _ = far.Write(reply) }()
+		for l.inFlight() > 0 {
+			l.fill(r)
+			l.deliver()
+		}
+		if got := l.group.sizes.isLarge(f); got != large {
+			t.Errorf("large: %v, want %v", got, large)
+		}
+		l.watch.stop()
+	}
+}
+
 func BenchmarkTheLookAtARequest(b *testing.B) {
 	s := new(sizes)
 	request := request("GET", "user:1234")

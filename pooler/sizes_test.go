@@ -1,6 +1,7 @@
 package pooler_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -184,6 +185,26 @@ func TestWhatFollowsOnALaneStaysThere(t *testing.T) {
 	})
 }
 
+// Where each asks for other keys, and leaves before all of its reply has come, it is the
+// command that is known after three.
+func TestTheCommandIsKnownWhoseLargeRepliesNobodyWaitsFor(t *testing.T) {
+	byHand(t, pooler.Config{SharedConns: 1, SilenceAfter: -1}, 8<<20, func(pt *tester, h *hand) {
+		defer h.end()
+		for i := range 3 {
+			sh, w := pt.share(pt.plain), h.wire(i)
+			large := pt.ride(sh, read("MGET", fmt.Sprint("a", i), "b"))
+			small := pt.ride(sh, again("GET", "small"))
+			w.hear(large, small)
+			pt.leave(large)
+			w.say("*2\r\n" + bigReply("a", "3000000")[:1_100_000])
+			small.wantLost(true)
+		}
+		sh := pt.share(pt.plain)
+		pt.wantLarge(sh, read("GET", "k"), false)
+		pt.wantLarge(sh, read("MGET", "c", "d"), true)
+	})
+}
+
 // A request that has waited for a lane, and is refused there, goes on with a lease: it is
 // one request.
 func TestARequestThatIsRefusedAsLargeIsCountedOnce(t *testing.T) {
@@ -244,14 +265,14 @@ func TestALargeReplyIsKnownHoweverItComes(t *testing.T) {
 				byHand(t, pooler.Config{SharedConns: 1, SilenceAfter: -1}, 1<<20, func(pt *tester, h *hand) {
 					defer h.end()
 					sh := pt.share(pt.plain)
-					r := pt.ride(sh, read("GET", "k"))
+					r := pt.ride(sh, read("GETRANGE", "k", "0", "-1"))
 					small := pt.ride(sh, read("GET", "small")) // has the reply read if its caller has left
 					h.wire(0).hear(r, small)
 					if left {
 						pt.leave(r)
 					}
 					h.wire(0).say(reply.said)
-					pt.wantLarge(sh, read("GET", "k"), reply.large || left && reply.unwanted)
+					pt.wantLarge(sh, read("GETRANGE", "k", "0", "-2"), reply.large || left && reply.unwanted)
 				})
 			})
 		}
