@@ -92,6 +92,19 @@ func (tp *tcpPeer) lease() (*pooler.Conn, net.Conn) {
 	return c, peer
 }
 
+// share opens a lane, and returns the peer's end of it.
+func (tp *tcpPeer) share() (*pooler.Lanes, net.Conn) {
+	tp.Helper()
+	sh, err := tp.pool.Share(tp.Context(), pooler.Request{Session: tp.plain})
+	if err != nil {
+		tp.Fatal(err)
+	}
+	peer := <-tp.accepted
+	tp.Cleanup(func() { _ = peer.Close() })
+	_ = tp.pool.Stats() // what has opened the lane is done: it says whether the pool serves last
+	return sh, peer
+}
+
 // idle leaves one connection idle and returns both of its ends.
 func (tp *tcpPeer) idle() (*pooler.Conn, net.Conn) {
 	tp.Helper()
@@ -372,19 +385,15 @@ func TestNoRequestGetsAConnectionThatThePeerHasClosedHoweverRecently(t *testing.
 // A look before a request is for that request: what is closed later is seen before a later one.
 func TestALookAtALaneHoldsForTheNextRequestAlone(t *testing.T) {
 	tp := newTCPPeer(t, pooler.Config{SharedConns: 1})
-	sh, err := tp.pool.Share(t.Context(), pooler.Request{Session: tp.plain})
-	if err != nil {
-		t.Fatal(err)
-	}
-	peer, r := <-tp.accepted, pooler.NewRider()
-	defer peer.Close()
+	sh, peer := tp.share()
+	r := pooler.NewRider()
 	tp.pool.Look(sh, r)
 	if !tp.pool.Serves() {
 		t.Error("it doesn't serve, with a connection that is open")
 	}
 	time.Sleep(2 * time.Millisecond)
 	_ = peer.(*net.TCPConn).CloseWrite() // on loopback it is there at once
-	if err = sh.Submit(r, ask("GET")); !errors.Is(err, pooler.ErrNotShared) {
+	if err := sh.Submit(r, ask("GET")); !errors.Is(err, pooler.ErrNotShared) {
 		t.Errorf("Submit: %v, want ErrNotShared", err)
 	}
 	if tp.pool.Serves() {
@@ -403,13 +412,8 @@ func TestALookFindsThatThePeerHasClosedWhatNobodyUses(t *testing.T) {
 				c, peer = tp.lease()
 				tp.pool.Put(c, pooler.Answered)
 			} else {
-				var err error
-				if sh, err = tp.pool.Share(t.Context(), pooler.Request{Session: tp.plain}); err != nil {
-					t.Fatal(err)
-				}
-				peer = <-tp.accepted
+				sh, peer = tp.share()
 			}
-			defer peer.Close()
 			_ = peer.(*net.TCPConn).CloseWrite()
 			if !tp.pool.Serves() {
 				t.Error("it is known before somebody looks")
