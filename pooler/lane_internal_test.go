@@ -29,6 +29,28 @@ func TestLooksDoNotPileUpBehindTheLock(t *testing.T) {
 	}
 }
 
+// A writer whose request is answered already hasn't ended its write yet. A look that meets that
+// is followed by one at the writer's deadline, which is far away; the silence of what comes
+// meanwhile is noticed in time.
+func TestASilenceIsNoticedWhateverElseIsDueLater(t *testing.T) {
+	l, _ := testLane(t)
+	defer l.watch.stop()
+	l.pool.cfg.SilenceAfter = time.Minute
+	l.writeBy = time.Hour
+	l.onWatch()
+	if at := time.Duration(l.watch.at.Load()); at != time.Hour {
+		t.Fatalf("the next look is at %v", at)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.boardLocked(NewRider(), &Exchange{Request: ping, Replies: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if at := time.Duration(l.watch.at.Load()); at > time.Minute {
+		t.Errorf("the next look is at %v", at)
+	}
+}
+
 // A lane that is retired while it is idle may have let somebody in who hasn't run
 // yet, and others may be behind: all are called, to go elsewhere.
 func TestRetiringAnIdleLaneCallsWhoeverWaitsForRoom(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 // all of them, which a lane without exchanges doesn't have.
 type watch struct {
 	at     atomic.Int64 // when it goes off, since Pool.start; 0: it doesn't
+	listen atomic.Bool  // it goes off in time to notice a silence
 	reads  atomic.Int64 // that brought bytes
 	mu     sync.Mutex   // taken under Lane.mu and Rider.mu
 	timer  *time.Timer
@@ -68,9 +69,10 @@ func (w *watch) by(l *lane, d time.Duration) {
 
 // start begins to watch for silence when a lane has become busy. Lane.mu is held.
 func (w *watch) start(l *lane) {
-	if w.at.Load() != 0 || l.pool.cfg.SilenceAfter == 0 {
+	if w.listen.Load() || l.pool.cfg.SilenceAfter == 0 {
 		return
 	}
+	w.listen.Store(true)
 	now := l.pool.now()
 	w.elders.look(l.head.Load(), l.tail.Load(), now)
 	w.mu.Lock()
@@ -108,6 +110,7 @@ func (l *lane) onWatch() {
 	// Who comes from here on sets it anew; who came before is seen below. Not
 	// sooner: while a look waits for the lock, others would be begun.
 	w.at.Store(0)
+	w.listen.Store(false)
 	now := l.pool.now()
 	w.elders.look(l.head.Load(), l.tail.Load(), now)
 	var next time.Duration
@@ -156,6 +159,7 @@ func (l *lane) onWatch() {
 	}
 
 	if limit := l.pool.cfg.SilenceAfter; busy && limit > 0 {
+		w.listen.Store(true)
 		soonest(l.listen(now, limit))
 	}
 	w.by(l, next)
