@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"io"
 	"fmt"
 	"maps"
 	"slices"
@@ -315,6 +316,9 @@ func (n *node) answers(ctx context.Context) error {
 	o.Network, o.Addr = n.key.network, n.key.addr
 	c := redis.NewClient(&o)
 	err := c.Ping(ctx).Err()
+	if errors.Is(err, io.EOF) { // the end of a connection says nothing of the node
+		err = c.Ping(ctx).Err()
+	}
 	if isRefusal(err) {
 		err = nil
 	}
