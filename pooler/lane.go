@@ -80,6 +80,7 @@ type lane struct {
 
 	shut      atomic.Bool // closed, or about to be
 	deserted  atomic.Bool // given up: what may go elsewhere has left it
+	writes    atomic.Bool // while reads and writes go on different lanes: it is for writes
 	desertedN int64       // watch.reads at that time; set before it
 	tenure    tenure
 
@@ -384,6 +385,9 @@ func (l *lane) handOut() *Rider {
 			continue
 		}
 		l.head.Store(head + 1)
+		if !s.reads && l.group.split.on.Load() {
+			l.group.split.on.Store(false)
+		}
 		if l.crowded.Load() {
 			l.makeRoom()
 		}

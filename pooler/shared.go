@@ -20,6 +20,7 @@ type Lanes struct {
 	sizes   sizes
 	deaths  atomic.Uint32 // lanes that the peer has closed
 	trial   trial
+	split   split
 }
 
 // Submit sends the exchange on one of the connections; its request is not kept.
@@ -49,6 +50,9 @@ func (s *Lanes) Submit(r *Rider, x Exchange) error {
 		return ErrNotShared
 	}
 	at, more := s.choose(r, lanes)
+	if s.split.on.Load() {
+		at, more = s.split.choose(at, lanes, x.Reads)
+	}
 	for i := range lanes {
 		l := lanes[(at+i)%len(lanes)]
 		if i < len(lanes)-1 && l.large.Load() {

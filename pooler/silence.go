@@ -23,6 +23,7 @@ type doubts struct {
 	running atomic.Int32  // on so many new connections
 	began   time.Duration // when the last one did
 	since   time.Duration // when the first of them did
+	early   *asking       // whether writes are held back; nil: nothing is asked about that
 }
 
 // dueLocked reports whether another connection is to be opened to ask: each may have fallen
@@ -42,11 +43,15 @@ func (p *Pool) doubt(l *lane) {
 	p.mu.Lock()
 	defer p.unlock()
 	now := p.now()
-	if p.closed || !p.doubts.dueLocked(now, p.cfg.SilenceAfter) || p.health.state != StateUp || l.conn.lane != l || l.deserted.Load() || l.isSlow() {
+	if !p.doubts.dueLocked(now, p.cfg.SilenceAfter) || !p.mayDoubtLocked(l) {
 		return
 	}
-	lot := p.lotLocked(l.group.session)
-	if p.fullLocked() && !p.evictLocked(nil) {
+	a := p.doubts.early // may do
+	p.doubts.early = nil
+	switch {
+	case a != nil:
+		a.doubts = true
+	case p.fullLocked() && !p.evictLocked(nil):
 		if spare := p.spareLaneLocked(); spare != nil && spare.inFlight() == 0 {
 			p.giveUpLocked(spare, errSilent) // there is at the next look
 		}
@@ -57,21 +62,61 @@ func (p *Pool) doubt(l *lane) {
 	}
 	p.doubts.began = now
 	p.note(Event{Kind: EventSilent})
+	if a == nil {
+		p.askOnNewLocked(l, &asking{doubts: true})
+	}
+}
+
+// askEarly asks the server as doubt does, if the lane holds reads up and has been silent for
+// long enough for that.
+func (p *Pool) askEarly(l *lane, silent time.Duration) {
+	p.mu.Lock()
+	defer p.unlock()
+	if p.doubts.early == nil && p.doubts.running.Load() == 0 && silent >= l.group.split.early(p.now(), p.cfg.SilenceAfter) && p.mayDoubtLocked(l) && !p.fullLocked() {
+		p.doubts.early = new(asking)
+		p.askOnNewLocked(l, p.doubts.early)
+	}
+}
+
+// asking is a new connection on which the server is asked. Guarded by Pool.mu.
+type asking struct {
+	doubts bool // whether silent lanes are dead; else whether writes are held back
+}
+
+// mayDoubtLocked reports whether it says something that the lane is silent.
+func (p *Pool) mayDoubtLocked(l *lane) bool {
+	return !p.closed && p.health.state == StateUp && l.conn.lane == l && !l.deserted.Load() && !l.isSlow()
+}
+
+func (p *Pool) askOnNewLocked(l *lane, a *asking) {
+	lot := p.lotLocked(l.group.session)
 	p.beginDialLocked(lot)
-	p.wg.Go(func() { p.settleDoubt(lot) })
+	p.wg.Go(func() { p.settleDoubt(lot, a) })
 }
 
 // settleDoubt opens the connection and draws the conclusions.
-func (p *Pool) settleDoubt(lot *lot) {
+func (p *Pool) settleDoubt(lot *lot, a *asking) {
 	began := p.now()
 	c, err := p.open(lot.session, true)
-	if err == nil {
+	p.mu.Lock()
+	if p.doubts.early == a {
+		p.doubts.early = nil
+	}
+	doubts := a.doubts
+	p.mu.Unlock()
+	if doubts && err == nil {
 		err = p.askAgain(c)
 	}
 	p.settleDial(lot, c, err, began, func() {
-		p.doubts.running.Add(-1)
-		if err == nil {
+		if doubts {
+			p.doubts.running.Add(-1)
+		}
+		switch {
+		case err != nil:
+		case doubts:
 			p.condemnLocked(began, c.isBusy())
+		default:
+			p.splitLocked(lot, began, p.now())
 		}
 	})
 }
@@ -123,10 +168,11 @@ func (p *Pool) leaveSilentLocked(since time.Duration) (silent []*lane) {
 }
 
 // closeUnusedLocked ends what nobody uses, lane or not: what leaves silent lanes would
-// come there, and nobody knows whether it still works.
+// come there, and nobody knows whether it still works; but of lanes that reads have just been
+// moved to.
 func (p *Pool) closeUnusedLocked() {
 	for c := range p.conns.all {
-		if l := c.lane; l != nil && !l.deserted.Load() && l.inFlight() == 0 {
+		if l := c.lane; l != nil && !l.deserted.Load() && l.inFlight() == 0 && !l.isForReads() {
 			p.giveUpLocked(l, errSilent)
 		}
 	}
@@ -149,6 +195,16 @@ func (p *Pool) giveUpLocked(l *lane, cause error) {
 // mayGoLocked reports whether nothing of what the rider waits for has come, and all
 // of it may be sent again.
 func (r *Rider) mayGoLocked() bool { return r.trip.again && !r.trip.began }
+
+// mayGo reports the same of a rider that may be none, or have left.
+func (r *Rider) mayGo() bool {
+	if r == nil {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !r.closed && r.mayGoLocked()
+}
 
 // silentSince reports whether the lane owes replies and nothing has been heard
 // from it since before the given time. A request that may take long on its own

@@ -72,7 +72,7 @@ type LaneStats struct {
 	Conn      uint64        // the number of the connection, see [Conn.ID]
 	InFlight  int           // exchanges whose replies are to come, those included whose callers have left
 	Forsaken  int           // replies to come whose callers have left; with 64 of them nothing more is let on
-	Oldest    time.Duration // for how long the first of them has been under way at least, as far as looks each SilenceAfter tell; 0: since the last one
+	Oldest    time.Duration // for how long the first of them has been under way at least, as far as looks each 25 ms tell (SilenceAfter, if that is less); 0: since the last one
 	Silence   time.Duration // for how long replies have been owed and nothing was heard
 	Unwritten int           // bytes of requests that wait to be written; not those that are being written
 	Entering  int           // requests that wait for room on it

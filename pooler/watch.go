@@ -78,7 +78,7 @@ func (w *watch) start(l *lane) {
 	w.mu.Lock()
 	w.heardN, w.quiet = w.reads.Load(), now
 	w.mu.Unlock()
-	w.by(l, now+l.pool.cfg.SilenceAfter)
+	w.by(l, now+min(heldAfter, l.pool.cfg.SilenceAfter))
 }
 
 // stop ends the watch.
@@ -180,7 +180,10 @@ func (l *lane) listen(now, limit time.Duration) (next time.Duration) {
 	w.mu.Unlock()
 	switch {
 	case now < due:
-		return min(due, now+limit/2)
+		if !unread && l.holdsReadsUp() {
+			l.pool.askEarly(l, now-(due-limit))
+		}
+		return min(due, now+min(heldAfter, limit/2))
 	case unread:
 		return now + stragglers
 	}
