@@ -56,6 +56,9 @@ type features struct {
 	key, name kin
 }
 
+// likes are where the table has what is remembered of each.
+func (f features) likes() [3]likeness { return [...]likeness{f.request, f.key.like(), f.name.like()} }
+
 // featuresOf are those of a request with so many replies. Pipelines are only like themselves.
 func featuresOf(request []byte, replies int) features {
 	f := features{request: likenessOf(request)}
@@ -201,7 +204,15 @@ func (s *sizes) blame(name kin) { s.raise(name.like(), min(s.level(name.like())+
 
 // isLarge reports whether a large reply is to be expected.
 func (s *sizes) isLarge(f features) bool {
-	return s.used.Load() && (s.level(f.request) == large || s.level(f.key.like()) == large || s.level(f.name.like()) == large)
+	if !s.used.Load() {
+		return false
+	}
+	for _, x := range f.likes() {
+		if s.level(x) == large {
+			return true
+		}
+	}
+	return false
 }
 
 // foresee notes of the exchange whose replies are coming in how large they will be,
@@ -226,9 +237,14 @@ func (l *lane) suspect(tail uint64) {
 	seen := make(map[likeness]bool) // many may have asked for the same
 	for i := l.head.Load(); i != tail; i++ {
 		s := &l.slots[i%maxExchanges]
-		if x := s.known.request; s.reads && s.since == uint16(deaths) && s.rider.Load() != nil && !seen[x] {
-			seen[x] = true
-			l.group.sizes.raise(x, min(l.group.sizes.level(x)+1, large))
+		if !s.reads || s.since != uint16(deaths) || s.rider.Load() == nil {
+			continue
+		}
+		for _, x := range s.known.likes() {
+			if !seen[x] {
+				seen[x] = true
+				l.group.sizes.raise(x, min(l.group.sizes.level(x)+1, large))
+			}
 		}
 	}
 }

@@ -88,7 +88,7 @@ func TestARequestUnderWhichThreeLanesDiedRidesNoMore(t *testing.T) {
 				pt.settle()
 				pt.wantLarge(pt.share(pt.plain), death.x, death.last)
 				other := death.x
-				other.Request = read("GET", "another").Request
+				other.Request = read("STRLEN", "k").Request
 				pt.wantLarge(pt.share(pt.plain), other, false)
 			})
 		})
@@ -112,6 +112,24 @@ func TestASmallReplyClearsARequestUnderWhichALaneDied(t *testing.T) {
 			r.wantReply(":1\r\n")
 		}
 		pt.wantLarge(pt.share(pt.plain), x, false)
+	})
+}
+
+// So are all that ask for the same key, whatever the numbers.
+func TestAKeyIsSuspectedUnderWhichThreeLanesDied(t *testing.T) {
+	byHand(t, pooler.Config{SharedConns: 1}, 0, func(pt *tester, h *hand) {
+		defer h.end()
+		for i := range 3 {
+			h.die(i, closes, read("GETRANGE", "k", "0", fmt.Sprint(i)), read("GETRANGE", fmt.Sprint("other", i), "0", "1"))
+			sh := pt.share(pt.plain) // what the command alone is suspected of is taken back
+			r := pt.ride(sh, read("GETRANGE", fmt.Sprint("small", i), "0", "1"))
+			h.wire(i + 1).hear(r)
+			h.wire(i + 1).say(":1\r\n")
+			r.wantReply(":1\r\n")
+		}
+		sh := pt.share(pt.plain)
+		pt.wantLarge(sh, read("GETRANGE", "k", "0", "9"), true)
+		pt.wantLarge(sh, read("GETRANGE", "other0", "0", "9"), false)
 	})
 }
 

@@ -11,8 +11,10 @@ const (
 	trialLead = 5
 
 	// trialWindow is how long each way is looked at for a comparison, at least, and trialRest
-	// how long none is made after one that the way which is used has won: so no more than a
-	// fiftieth of the time is spent in the slower one.
+	// how long none is made after one that the way which is used has won. With 30,000 calls a
+	// second, and one way clearly the faster, a fiftieth of the time is spent in the slower
+	// one. It is more with fewer calls, which are too few for it to matter: windows are as
+	// long as it takes a lane to answer trialLooks.
 	trialWindow = 4 * time.Millisecond
 	trialRest   = 200 * time.Millisecond
 
@@ -24,7 +26,7 @@ const (
 // or share the first ones. Where processors halt while nothing runs, and are slow to wake, a
 // lane each is better by a third, since always somebody is awake; where system calls are dear,
 // or other programs have the processors, the same is worse by a third. Neither can be known
-// but by measuring. Its methods are safe for concurrent use.
+// but by measuring. Where both are alike it goes to and fro. Its methods are safe for concurrent use.
 type trial struct {
 	// together says that few share lanes just now.
 	together atomic.Bool

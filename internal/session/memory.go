@@ -175,7 +175,12 @@ func (m *Memory) Ask(s *State, frame []byte, who *Identity, turn <-chan struct{}
 		case k.to.Pool.Dead():
 			m.forgetLocked(k.to)
 		case !m.checks(s, k) || who.isLetInto(k.to):
-			if f, ok := s.flights[flightKey{who, string(frame)}]; ok && a.awaits(f, turn) {
+			key := flightKey{who, string(frame)}
+			switch f := s.flights[key]; {
+			case f == nil:
+			case f.next != nil && f.next == turn: // the reply to one that was given up has come since
+				s.landLocked(key)
+			case a.awaits(f, turn):
 				return a // until the connection that has taken the step is there for the next
 			}
 			return Answer{To: k.to, Reply: k.reply}
@@ -257,10 +262,15 @@ func (m *Memory) Finish(s *State, frame []byte, who *Identity) {
 		f.passOn()
 		return
 	}
-	delete(s.flights, key)
-	for _, ch := range f.line {
+	s.landLocked(key)
+}
+
+// landLocked has all go on who wait for the step.
+func (s *State) landLocked(key flightKey) {
+	for _, ch := range s.flights[key].line {
 		close(ch)
 	}
+	delete(s.flights, key)
 }
 
 // knowsLocked reports whether the command needn't be sent.

@@ -88,3 +88,31 @@ func TestAStepInVainIsTakenByTheNextInTheLine(t *testing.T) {
 		t.Errorf("it leads to %v, with %d steps under way", a.To, len(m.root.flights))
 	}
 }
+
+// The reply to a step that was given up may come yet, and is known before the next handle has
+// taken its turn: that one needn't take the step, and all others go on with it. Its turn was
+// left behind, so that nobody did for a second.
+func TestAStepThatIsKnownBeforeItsTurnIsTakenKeepsNobody(t *testing.T) {
+	m, who := NewMemory(), &Identity{}
+	frame := []byte("*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n")
+	ask := func(turn <-chan struct{}) Answer { return m.Ask(m.root, frame, who, turn) }
+	if ask(nil).Wait != nil {
+		t.Fatal("the first one waits")
+	}
+	first, second := ask(nil), ask(nil)
+	m.Finish(m.root, frame, who) // by a handle that takes in the reply yet
+	m.Extend(m.root, frame, []byte("+OK\r\n"), command.SlotProto, who)
+	<-first.Wait
+	if a := ask(first.Wait); a.Wait != nil || a.Reply == nil {
+		t.Errorf("whose turn it is waits: %v, or takes the step: %v", a.Wait != nil, a.Reply == nil)
+	}
+	select {
+	case <-second.Wait:
+	default:
+		t.Error("the next one waits")
+	}
+	if a := ask(nil); a.Wait != nil || a.Reply == nil {
+		t.Errorf("a later one waits: %v, or takes the step: %v", a.Wait != nil, a.Reply == nil)
+	}
+	m.GiveUp(m.root, frame, who, first.Wait)
+}
