@@ -384,10 +384,10 @@ func (l *lane) handOut() *Rider {
 		if l.inbound.left > 0 {
 			continue
 		}
-		l.head.Store(head + 1)
 		if !s.reads && l.group.split.on.Load() {
-			l.group.split.on.Store(false)
+			l.group.split.on.Store(false) // a write is answered
 		}
+		l.head.Store(head + 1)
 		if l.crowded.Load() {
 			l.makeRoom()
 		}
@@ -656,7 +656,7 @@ func (l *lane) retire() {
 func (l *lane) pingLocked() (r *Rider, write bool) {
 	r = NewRider()
 	r.own = true
-	_ = l.boardLocked(r, &Exchange{Request: ping, Replies: 1, First: len(ping)}) // it has nothing that could be lost
+	_ = l.boardLocked(r, &Exchange{Request: ping, Replies: 1, First: len(ping), Reads: true}) // it has nothing that could be lost
 	l.outbox.add(ping)
 	write = !l.outbox.writing
 	l.outbox.writing = true

@@ -95,10 +95,10 @@ func TestFewCallersLearnNothingFromWhatIsNotAnswered(t *testing.T) {
 	}
 }
 
-// The leaders of the lanes tell it.
-func TestLeadersTellTheTrial(t *testing.T) {
+// pingedLane is a lane whose PINGs are answered.
+func pingedLane(t *testing.T) *lane {
 	l, far := testLane(t)
-	defer l.watch.stop()
+	t.Cleanup(l.watch.stop)
 	l.group.lanes.Store(&[]*lane{l})
 	l.pool.cfg.HealthCheckTimeout = time.Minute
 	go func() {
@@ -110,6 +110,22 @@ func TestLeadersTellTheTrial(t *testing.T) {
 			_, _ = io.WriteString(far, "+PONG\r\n")
 		}
 	}()
+	return l
+}
+
+// A lane's own PING is no write that is answered.
+func TestAPingDoesNotEndThatReadsAndWritesAreApart(t *testing.T) {
+	l := pingedLane(t)
+	l.group.split.on.Store(true)
+	l.check()
+	if l.head.Load() != 1 || !l.group.split.on.Load() {
+		t.Errorf("%d answered, apart: %v", l.head.Load(), l.group.split.on.Load())
+	}
+}
+
+// The leaders of the lanes tell it.
+func TestLeadersTellTheTrial(t *testing.T) {
+	l := pingedLane(t)
 	for range 2 * trialLooks {
 		l.check()
 	}
