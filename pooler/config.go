@@ -90,7 +90,10 @@ type Config struct {
 	// and still nothing comes on the silent one, that one is given up. A server
 	// that answers neither is waited for, and so is one that can't be asked: in a
 	// pool with MaxOpenConns connections, none of them idle in another session,
-	// there is no room for a new one. 0: 200 milliseconds. -1: off.
+	// there is no room for a new one. Reads that wait behind a write there, which a
+	// server may hold back (CLIENT PAUSE), have it asked after 25 milliseconds, and
+	// leave if it answers; more seldom where that costs dials in vain. 0: 200
+	// milliseconds. -1: off, for both.
 	SilenceAfter time.Duration
 
 	// FailFastAfter is how long requests wait for a node that can't be

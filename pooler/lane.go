@@ -378,7 +378,7 @@ func (l *lane) handOut() *Rider {
 			l.pool.nodeChanged(c)
 		}
 		if l.inbound.dropped > 0 && l.inbound.dropped+c.in.bulkLeft() > drainLimit && !l.deserted.Load() {
-			l.group.sizes.blame(s.known.name)
+			l.group.sizes.blame(s.known.name.like())
 			l.pool.letGo(l, head, errForsaken, l.endForsaken)
 		}
 		if l.inbound.left > 0 {

@@ -173,27 +173,20 @@ func TestARiderForgetsACrowd(t *testing.T) {
 
 // Whoever meets seven others had better share, though there are idle lanes.
 func TestFewCallersMeetAtMostSixOthers(t *testing.T) {
-	for busy, few := range map[int]bool{2: true, 5: true, 7: false} {
-		s := &Lanes{pool: &Pool{cfg: Config{SharedConns: 8}}}
-		inFlight := make([]int, 8)
-		for i := range busy {
-			inFlight[i] = 1
-		}
-		r, at := NewRider(), 0
-		for range 100 {
-			at, _ = s.choose(r, lanesWith(s, inFlight...))
-		}
-		if got := at >= busy; got != few {
-			t.Errorf("beside %d others it goes to lane %d", busy, at)
-		}
-	}
+	wantLaneOfItsOwn(t, false, map[int]bool{2: true, 5: true, 7: false})
 }
 
 // Where sharing is faster, two have a lane each, and four share two.
 func TestFewCallersShareWhereThatIsFaster(t *testing.T) {
-	for busy, few := range map[int]bool{1: true, 3: false, 5: false} {
+	wantLaneOfItsOwn(t, true, map[int]bool{1: true, 3: false, 5: false})
+}
+
+// wantLaneOfItsOwn says beside how many others, each with a lane of eight, a caller gets one.
+func wantLaneOfItsOwn(t *testing.T, together bool, beside map[int]bool) {
+	t.Helper()
+	for busy, own := range beside {
 		s := &Lanes{pool: &Pool{cfg: Config{SharedConns: 8}}}
-		s.trial.together.Store(true)
+		s.trial.together.Store(together)
 		inFlight := make([]int, 8)
 		for i := range busy {
 			inFlight[i] = 1
@@ -202,7 +195,7 @@ func TestFewCallersShareWhereThatIsFaster(t *testing.T) {
 		for range 100 {
 			at, _ = s.choose(r, lanesWith(s, inFlight...))
 		}
-		if got := at >= busy; got != few {
+		if got := at >= busy; got != own {
 			t.Errorf("beside %d others it goes to lane %d", busy, at)
 		}
 	}

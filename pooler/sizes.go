@@ -107,7 +107,7 @@ const (
 // place in if another one there is remembered for no more. It has no lock: of two that
 // write to it at a time, what one has to say may be lost, and is learned again.
 type sizes struct {
-	used  atomic.Bool // something is remembered, or was
+	used  atomic.Bool // something is remembered, or was; else the table needn't be looked at
 	table [likeSets][likeWays]atomic.Uint32
 }
 
@@ -116,7 +116,7 @@ func (s *sizes) places(x likeness) *[likeWays]atomic.Uint32 { return &s.table[x>
 
 // find returns the place where the request is, or nil.
 func (s *sizes) find(x likeness) *atomic.Uint32 {
-	if x == 0 || !s.used.Load() {
+	if x == 0 {
 		return nil
 	}
 	places := s.places(x)
@@ -195,12 +195,12 @@ func (s *sizes) answered(f features, size int64, wanted bool) {
 	if size < largeSize {
 		s.note(f.name.like(), size)
 	} else {
-		s.blame(f.name)
+		s.blame(f.name.like())
 	}
 }
 
-// blame notes that the command had a large reply.
-func (s *sizes) blame(name kin) { s.raise(name.like(), min(s.level(name.like())+1, large)) }
+// blame takes it one up.
+func (s *sizes) blame(x likeness) { s.raise(x, min(s.level(x)+1, large)) }
 
 // isLarge reports whether a large reply is to be expected.
 func (s *sizes) isLarge(f features) bool {
@@ -243,7 +243,7 @@ func (l *lane) suspect(tail uint64) {
 		for _, x := range s.known.likes() {
 			if !seen[x] {
 				seen[x] = true
-				l.group.sizes.raise(x, min(l.group.sizes.level(x)+1, large))
+				l.group.sizes.blame(x)
 			}
 		}
 	}
