@@ -226,6 +226,43 @@ func TestReplicasTakeOver(t *testing.T) {
 	}
 }
 
+// A primary isn't killed while a replica doesn't get what it acknowledges, though that
+// replica's link to another server is up.
+func TestAPrimaryLivesUntilItsReplicasHaveEverything(t *testing.T) {
+	testkit.Start(t, testkit.Redis).Close() // skips the test, or fails it
+	top, err := startGroup(t.Context(), testkit.Redis)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(top.close)
+	g := top.(*group)
+	for _, s := range g.sentinels { // it mends what follows
+		s.Freeze()
+	}
+	primary := g.nodes[0]
+	if err := follow(t.Context(), g.nodes[2], g.nodes[1]); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Await(t, "both replicas' links are up", func() bool { return len(replicasInSync(t.Context(), g.nodes)) == followers })
+	isCut := false
+	cut := func(addr string, on bool) { isCut = on && addr == primary.Addr }
+	if err := leave(t.Context(), primary, 1, cut); err != nil || !isCut {
+		t.Errorf("it wasn't left when its one replica had everything: %v, and clients are kept from it: %t", err, isCut)
+	}
+	notLeft := func(replicas int, why string) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		if err := leave(ctx, primary, replicas, cut); !errors.Is(err, context.DeadlineExceeded) || isCut {
+			t.Errorf("it was left %s: %v, and clients are kept from it: %t", why, err, isCut)
+		}
+	}
+	notLeft(followers, "with one replica of its own")
+	g.nodes[1].Freeze()
+	primary.Do(t, "SET", "k", "v")
+	notLeft(1, "before its replica had everything")
+}
+
 // wantReport fails the test unless the report has all of the run and needs no network.
 func wantReport(t *testing.T, file string) {
 	t.Helper()

@@ -105,7 +105,7 @@ func (in *injector) befall(ctx context.Context, f fault) error {
 
 // kill takes a server away for a while.
 func (in *injector) kill(ctx context.Context, length time.Duration) error {
-	addr, revive, err := in.top.kill(ctx)
+	addr, revive, err := in.top.kill(ctx, in.cut)
 	if err != nil {
 		return err
 	}

@@ -126,9 +126,12 @@ func (g *group) admin(ctx context.Context) (redis.UniversalClient, error) {
 
 // kill kills the master. It is started again as a replica of the one that the sentinels
 // have elected: as a master it would take writes that are lost when they find it.
-func (g *group) kill(ctx context.Context) (string, func(context.Context) error, error) {
+func (g *group) kill(ctx context.Context, cut func(string, bool)) (string, func(context.Context) error, error) {
 	master, err := g.settled(ctx)
 	if err != nil {
+		return "", nil, err
+	}
+	if err := leave(ctx, master, followers, cut); err != nil {
 		return "", nil, err
 	}
 	master.Kill()
@@ -169,13 +172,10 @@ func (g *group) failover(ctx context.Context, cut func(addr string, on bool)) er
 	if err != nil {
 		return err
 	}
-	cut(master.Addr, true)
-	defer cut(master.Addr, false)
-	// What clients wrote last must be in the one that is promoted.
-	err = await(ctx, "replicas have what was written last", func() bool { return g.caughtUp(ctx, master) })
-	if err != nil {
+	if err := leave(ctx, master, followers, cut); err != nil {
 		return err
 	}
+	defer cut(master.Addr, false)
 	if err := order(ctx, g.sentinels[0], "SENTINEL", "FAILOVER", groupName); err != nil {
 		return err
 	}
@@ -184,11 +184,4 @@ func (g *group) failover(ctx context.Context, cut func(addr string, on bool)) er
 		return err
 	}
 	return follow(ctx, master, heir)
-}
-
-// caughtUp says whether all replicas have acknowledged all that the master has sent.
-func (g *group) caughtUp(ctx context.Context, master *testkit.Server) bool {
-	info, err := master.Call(ctx, "INFO", "replication")
-	offset := field(info, "master_repl_offset")
-	return err == nil && strings.Count(info, ",offset="+offset+",") == followers
 }

@@ -20,8 +20,9 @@ type servers interface {
 	// admin opens a client that asks the servers past all faults.
 	admin(ctx context.Context) (redis.UniversalClient, error)
 	can(kind faultKind) bool
-	// kill kills a server, and returns its address and how to start it again.
-	kill(ctx context.Context) (addr string, revive func(context.Context) error, err error)
+	// kill kills a server, and returns its address and how to start it again. Where
+	// replicas succeed it, it keeps clients from the server with cut before that.
+	kill(ctx context.Context, cut func(addr string, on bool)) (addr string, revive func(context.Context) error, err error)
 	// failover has a replica take over. With cut it keeps clients from a server meanwhile.
 	failover(ctx context.Context, cut func(addr string, on bool)) error
 	close()
@@ -88,7 +89,7 @@ func (s *single) can(kind faultKind) bool { return kind != faultFailover }
 func (s *single) failover(context.Context, func(string, bool)) error { return errors.ErrUnsupported }
 func (s *single) close()                                             { s.Close() }
 
-func (s *single) kill(context.Context) (string, func(context.Context) error, error) {
+func (s *single) kill(context.Context, func(string, bool)) (string, func(context.Context) error, error) {
 	s.Kill()
 	return s.Addr, s.RestartContext, nil
 }
@@ -122,7 +123,7 @@ func (e *embedded) can(kind faultKind) bool { return kind != faultFailover }
 func (e *embedded) failover(context.Context, func(string, bool)) error { return errors.ErrUnsupported }
 func (e *embedded) close()                                             { e.server.Close() }
 
-func (e *embedded) kill(context.Context) (string, func(context.Context) error, error) {
+func (e *embedded) kill(context.Context, func(string, bool)) (string, func(context.Context) error, error) {
 	e.server.Close()
 	return e.addr, func(context.Context) error { return e.server.Restart() }, nil
 }
