@@ -3,6 +3,7 @@ package driver_test
 import (
 	"io"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -284,4 +285,44 @@ func TestAQuitOrResetTooLargeToGatherIsRefusedBeforeAByteIsSent(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A client that asks about its writes has them on connections of their own: on shared ones
+// each of its callers would wait for as long as the server holds back what the others ask.
+func TestCallersWhoAskAboutTheirWritesDoNotWaitForEachOther(t *testing.T) {
+	const callers = 4
+	inBothLabs(t, driver.Config{}, func(t *lab) {
+		var held atomic.Int32 // of so many the answers are held back, until all have asked
+		all := make(chan struct{})
+		t.f.Handle("WAIT", func(_ *testkit.FakeConn, args []string) []byte {
+			if args[1] == "1" {
+				return testkit.ReplyInt(1)
+			}
+			if held.Add(1) == callers {
+				close(all)
+			}
+			<-all
+			return testkit.ReplyInt(2)
+		})
+		var handles []*virtual
+		for range callers {
+			handles = append(handles, t.handle())
+		}
+		for range callers { // the first ones find that out
+			for _, h := range handles {
+				h.do("SET k v", "+OK")
+				h.do("WAIT 1 0", ":1")
+				synctest.Wait()
+			}
+		}
+		for _, h := range handles {
+			h.do("SET k v", "+OK")
+		}
+		for _, h := range handles {
+			h.send("WAIT 2 0")
+		}
+		for _, h := range handles {
+			h.want(":2")
+		}
+	})
 }

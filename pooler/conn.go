@@ -85,6 +85,7 @@ type Conn struct {
 	checked   time.Duration // when it last proved to be alive
 	lease     lease
 	wanted    waiterList // requests that only this connection can serve
+	user      *Rider     // that had it last, by a lease; nil: none did
 	lane      *lane      // that it is shared by
 }
 

@@ -33,7 +33,7 @@ func (p *Pool) growLocked() {
 			return
 		}
 		if c := p.freshLocked(l); c != nil {
-			l.dialing++
+			l.begin()
 			p.wg.Go(func() { p.raise(l, c) })
 			continue
 		}
@@ -146,7 +146,7 @@ func (p *Pool) raise(l *lot, c *Conn) {
 
 func (p *Pool) beginDialLocked(l *lot) {
 	p.dials.running++
-	l.dialing++
+	l.begin()
 	p.n.dials++
 }
 

@@ -124,7 +124,8 @@ func asInt(so bool) int {
 // use is when the pool was used, and what looks after what isn't. Guarded by Pool.mu.
 type use struct {
 	last    time.Duration
-	drained bool // and not asked for since
+	asked   time.Duration // when a request last asked about an earlier one; 0: never
+	drained bool          // and not asked for since
 	tick    alarm
 }
 
@@ -147,6 +148,7 @@ type lot struct {
 	riders  waiterList // those who wait for a lane: one serves them all
 	shared  *Lanes
 	more    bool // another lane is wanted, when there is room
+	another bool // another connection is wanted, when there is room: see pickLocked
 	dialing int
 	streams int // of waiters
 
@@ -165,8 +167,14 @@ func (l *lot) needs() int {
 	if l.riders.n > 0 || l.more {
 		n++
 	}
+	if l.another {
+		n++
+	}
 	return n
 }
+
+// begin notes that a connection is being opened.
+func (l *lot) begin() { l.another, l.dialing = false, l.dialing+1 }
 
 // first returns the waiter that is served next, or nil.
 func (l *lot) first() *waiter {
@@ -314,7 +322,7 @@ func (p *Pool) lease(ctx context.Context, r Request) (*Conn, error) {
 			p.unlock()
 			return nil, err
 		}
-		c := p.takeIdleLocked(r)
+		c := p.takeIdleLocked(r, now)
 		switch {
 		case c == nil && r.NoWait && p.wouldWaitLocked(r): // what was idle was dead
 			p.failLocked(r.account, ErrElsewhere)
@@ -325,6 +333,7 @@ func (p *Pool) lease(ctx context.Context, r Request) (*Conn, error) {
 			return w.conn, err
 		}
 		p.leaseLocked(c, r.Name, r.Blocking, now)
+		c.user = r.Rider
 		p.setBeyondLocked(c, r.Stream)
 		c.lease.account = r.account
 		p.later.grow = p.later.grow || p.lackLocked() != nil
@@ -357,8 +366,9 @@ func (p *Pool) refuseLocked(r Request) error {
 }
 
 // takeIdleLocked takes an idle connection for the request off its list.
-func (p *Pool) takeIdleLocked(r Request) *Conn {
+func (p *Pool) takeIdleLocked(r Request, now time.Duration) *Conn {
 	if r.Want != nil {
+		p.use.asked = max(now, 1)
 		if r.Want.place != placeIdle {
 			return nil
 		}
@@ -366,13 +376,12 @@ func (p *Pool) takeIdleLocked(r Request) *Conn {
 		return r.Want
 	}
 	l := p.lotLocked(r.Session)
-	n := len(l.idle)
-	if n == 0 {
+	i := p.pickLocked(l, r.Rider, now)
+	if i < 0 {
 		return nil
 	}
-	c := l.idle[n-1]
-	l.idle[n-1] = nil
-	l.idle = l.idle[:n-1]
+	c := l.idle[i]
+	l.idle = slices.Delete(l.idle, i, i+1)
 	p.conns.idle--
 	return c
 }

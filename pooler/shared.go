@@ -228,7 +228,7 @@ func orNew(r *Rider) *Rider {
 // and gives it to whoever wants it by then. It returns the connection, which may be
 // anything afterwards, or nil if there is none.
 func (p *Pool) offerIdleLocked(r Request, now time.Duration) *Conn {
-	c := p.takeIdleLocked(r)
+	c := p.takeIdleLocked(r, now)
 	if c == nil {
 		return nil
 	}

@@ -66,7 +66,7 @@ func (p *Pool) tellWait(waited *time.Duration, d time.Duration, err error) {
 func (p *Pool) enqueueLocked(r Request, share bool, now time.Duration) *waiter {
 	w := p.queue.take()
 	w.since, w.name, w.blocking, w.session = now, r.Name, r.Blocking, r.Session
-	w.place, w.account = r.Place, r.account
+	w.place, w.account, w.rider = r.Place, r.account, r.Rider
 	w.stream = r.Stream && r.Want == nil && !share
 	switch {
 	case r.Want != nil:
@@ -196,6 +196,7 @@ func (p *Pool) wakeLocked(w *waiter, c *Conn, err error, now time.Duration) {
 	p.n.waitDuration += w.waited
 	if c != nil {
 		p.leaseLocked(c, w.name, w.blocking, now)
+		c.user = w.rider
 		p.setBeyondLocked(c, w.stream)
 		c.lease.account = w.account
 	}

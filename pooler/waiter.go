@@ -26,6 +26,7 @@ type waiter struct {
 	stream   bool
 	place    Place
 	account  account // where its end is counted, nil: among the leases
+	rider    *Rider  // that it is for, or nil
 
 	in         *waiterList
 	prev, next *waiter

@@ -101,6 +101,8 @@ type Client struct {
 	Topology Topology // of the client's nodes; nil: each is on its own
 	Courses  *Courses // nil: the client reads no pushes
 
+	asked int32 // so many of its next writes go on connections of their own, see mayAsk; atomic
+
 	Tracks         bool // client-side caching looks at connections through SyscallConn
 	ContextTimeout bool // contexts' deadlines bound replies, too
 }

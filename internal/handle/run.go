@@ -1,7 +1,9 @@
 package handle
 
 import (
+	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/everpool/everpool/internal/command"
 	"github.com/everpool/everpool/pooler"
@@ -78,6 +80,22 @@ func asksEarlier(pieces ...[]run) bool {
 	}
 	return false
 }
+
+// askedFor is how many writes of a client go on connections of their own after it has asked
+// about one.
+const askedFor = 1024
+
+// asks notes that the client asks about an earlier write.
+func (c *Client) asks() { atomic.StoreInt32(&c.asked, askedFor) }
+
+// mayAsk reports whether the commands had better not share a connection, since the client may
+// ask about them: its question goes on the same connection, which nobody shares then for as long
+// as the server holds the answer back.
+func (c *Client) mayAsk(runs []run) bool {
+	return atomic.LoadInt32(&c.asked) > 0 && slices.ContainsFunc(runs, writes) && atomic.AddInt32(&c.asked, -1) >= 0
+}
+
+func writes(r run) bool { return r.effect != command.Read }
 
 func isSlow(f *command.Facts) bool { return f.Info != nil && f.Info.Module }
 

@@ -21,7 +21,7 @@ func (h *handle) send() error {
 		h.redirect()
 		return nil
 	}
-	share := h.node.Shares && h.lease == nil && !h.keepsLocked() && h.b.shareable() && (h.ride.under || !h.b.bulky())
+	share := h.node.Shares && h.lease == nil && !h.keepsLocked() && h.b.shareable() && (h.ride.under || !h.b.bulky()) && !h.client.mayAsk(h.b.plan)
 	if h.ride.under && !share {
 		if err := h.alight(); err != nil {
 			return err
@@ -305,6 +305,7 @@ func (h *handle) requestLocked(runs []run) pooler.Request {
 	}
 	if asksEarlier(runs) {
 		req.Want = h.wrote.on
+		h.client.asks()
 	}
 	for i := range runs {
 		r := &runs[i]
