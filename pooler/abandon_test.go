@@ -128,21 +128,39 @@ func TestCloseDoesNotWaitForLateReplies(t *testing.T) {
 	})
 }
 
-// What is announced to be more than that isn't read at all.
+// What is announced to be more than that isn't read at all, in one piece or in many.
 func TestALateReplyThatIsAnnouncedTooLargeIsNotAwaited(t *testing.T) {
-	for _, size := range []string{"3000000", "1000000"} {
+	for said, open := range map[string]int{
+		"$3000000\r\n": 0, "$1000000\r\n": 1,
+		"*30\r\n$100000\r\n": 0, "*9\r\n$100000\r\n": 1,
+		"*2000\r\n" + bigReply("a", "1000"): 0, "*900\r\n" + bigReply("a", "1000"): 1,
+	} {
 		byHand(t, pooler.Config{}, 0, func(pt *tester, h *hand) {
 			c := pt.get(pt.plain)
 			pt.send(c, "GET", "k")
 			pt.abandon(c)
 			h.wire(0).hear(&ride{x: ask("GET", "k")})
-			h.wire(0).say("$" + size + "\r\n")
-			if size == "1000000" {
-				pt.wantOpen(1)
-				return
+			h.wire(0).say(said)
+			pt.wantOpen(open)
+			pt.wantCloses(pooler.CloseAbandoned, int64(1-open))
+		})
+	}
+}
+
+func TestLateRepliesToAPipelineThatWillBeTooLargeAreNotAwaited(t *testing.T) {
+	for size, open := range map[string]int{"400000": 0, "300000": 1} {
+		byHand(t, pooler.Config{}, 0, func(pt *tester, h *hand) {
+			c := pt.get(pt.plain)
+			for range 3 {
+				pt.send(c, "GET", "k")
 			}
-			pt.wantOpen(0)
-			pt.wantCloses(pooler.CloseAbandoned, 1)
+			pt.abandon(c)
+			for range 3 {
+				h.wire(0).hear(&ride{x: ask("GET", "k")})
+			}
+			h.wire(0).say("$" + size + "\r\n")
+			pt.wantOpen(open)
+			pt.wantCloses(pooler.CloseAbandoned, int64(1-open))
 		})
 	}
 }

@@ -578,17 +578,21 @@ func (c *Conn) Socket() (syscall.RawConn, error) {
 	return c.socket.raw, nil
 }
 
-// discard receives and drops replies until none is owed.
-func (c *Conn) discard(ctx context.Context, deadline time.Time, limit int) bool {
+// discard receives and drops replies until none is owed. It reports false, as soon as that is
+// foreseen, if they are more than limit bytes.
+func (c *Conn) discard(ctx context.Context, deadline time.Time, limit int64) bool {
 	if c.in.scratch == nil {
 		c.in.scratch = make([]byte, 64+512)
 	}
-	for c.owed.Load() > 0 {
+	dropped := int64(0)
+	for all := c.owed.Load(); c.owed.Load() > 0; {
 		n, _, err := c.Receive(c.in.scratch, deadline)
 		if errors.Is(err, ErrInterrupted) && ctx.Err() == nil {
 			continue // left over from the one who abandoned it
 		}
-		if limit -= n; err != nil || int64(limit) < c.in.bulkLeft() {
+		dropped += int64(n)
+		left := c.owed.Load()
+		if err != nil || dropped+c.in.rest(dropped, all-left, left) > limit {
 			return false
 		}
 	}

@@ -2,6 +2,7 @@ package pooler
 
 import (
 	"bytes"
+	"math"
 
 	"github.com/everpool/everpool/internal/resp"
 )
@@ -96,6 +97,22 @@ func (in *inbox) bulkLeft() int64 {
 		return 0
 	}
 	return in.scan.BulkRemaining()
+}
+
+// rest is about how much is to come of so many replies, as far as those before tell, which
+// were done and what has come of all.
+func (in *inbox) rest(came, done, left int64) int64 {
+	if in.dropping() {
+		return 0
+	}
+	rest := in.scan.Remaining()
+	if in.scan.InFrame() {
+		left, done = left-1, done+1
+	}
+	if left > 0 {
+		rest += int64(min(float64(left)*float64(came+rest)/float64(max(done, 1)), math.MaxInt64/4))
+	}
+	return rest
 }
 
 // errorHead is how much of an error reply is remembered: a redirection to the longest

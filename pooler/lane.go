@@ -377,7 +377,7 @@ func (l *lane) handOut() *Rider {
 		if c.changed {
 			l.pool.nodeChanged(c)
 		}
-		if l.inbound.dropped > 0 && l.inbound.dropped+c.in.bulkLeft() > drainLimit && !l.deserted.Load() {
+		if l.inbound.dropped > 0 && l.inbound.dropped+l.rest() > drainLimit && !l.deserted.Load() {
 			l.group.sizes.blame(s.known.name.like())
 			l.pool.letGo(l, head, errForsaken, l.endForsaken)
 		}
@@ -392,11 +392,21 @@ func (l *lane) handOut() *Rider {
 			l.makeRoom()
 		}
 	}
-	if l.inbound.left > 0 && c.in.bulkLeft() >= largeReply {
+	switch s := &l.slots[l.head.Load()%maxExchanges]; {
+	case l.inbound.left == 0:
+	case c.in.bulkLeft() >= largeReply:
 		l.large.Store(true)
-		return l.slots[l.head.Load()%maxExchanges].rider.Load()
+		return s.rider.Load()
+	case l.inbound.size+l.rest() >= largeSize:
+		l.large.Store(true)
 	}
 	return nil
+}
+
+// rest is about how much of the replies to the first exchange is still to come.
+func (l *lane) rest() int64 {
+	all, left := l.slots[l.head.Load()%maxExchanges].n, l.inbound.left
+	return l.conn.in.rest(l.inbound.size, int64(all-left), int64(left))
 }
 
 // deliverTo hands r what is buffered of its exchange. It reports whether r has no
@@ -432,7 +442,6 @@ func (l *lane) deliverTo(r *Rider, s *slot) (full bool) {
 		if done {
 			l.inbound.left--
 			r.trip.owed--
-			l.large.Store(false)
 			if r.closed && r != &ghost {
 				l.forsaken.Add(-1)
 			}
@@ -442,6 +451,7 @@ func (l *lane) deliverTo(r *Rider, s *slot) (full bool) {
 		}
 	}
 	if l.inbound.left == 0 {
+		l.large.Store(false)
 		l.group.sizes.answered(s.known, l.inbound.size, !r.closed || r == &ghost)
 		l.inbound.size = 0
 		l.window.note(r.closed, l.head.Load()+1, l.tail.Load(), l)

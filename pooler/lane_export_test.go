@@ -19,3 +19,13 @@ func (r *Rider) Owed() int {
 	defer r.mu.Unlock()
 	return r.trip.owed
 }
+
+// HeldUp is how many lanes others had better not wait on, for the large replies that come there.
+func (s *Lanes) HeldUp() (n int) {
+	for _, l := range *s.lanes.Load() {
+		if l.large.Load() {
+			n++
+		}
+	}
+	return n
+}

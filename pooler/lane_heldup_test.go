@@ -3,6 +3,7 @@ package pooler_test
 import (
 	"fmt"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -56,6 +57,74 @@ func TestBehindALargeReplyThatNobodyWaitsForReadsLeaveAndWritesGetTheirs(t *test
 				pt.wantCloses(pooler.CloseAbandoned, 0)
 			})
 		})
+	}
+}
+
+// What those before tell of the replies to come is enough: the connection isn't read until so
+// much has come.
+func TestRepliesThatWillBeLargeAndThatNobodyWaitsForAreNotReadToTheirEnd(t *testing.T) {
+	part := bigReply("part", "100000")
+	for name, c := range map[string]struct {
+		said     string
+		of       int // commands
+		heldUp   bool
+		switched bool // the reply is an array
+	}{
+		"a pipeline":       {part + part[:20], 40, true, false},
+		"of less":          {part + part[:20], 9, false, false},
+		"an array":         {"*40\r\n" + part, 1, true, true},
+		"one of less":      {"*9\r\n" + part, 1, false, true},
+		"the first string": {part[:20], 40, true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			byHand(t, pooler.Config{SharedConns: 1, SilenceAfter: -1}, 8<<20, func(pt *tester, h *hand) {
+				defer h.end()
+				sh, w := pt.share(pt.plain), h.wire(0)
+				x := again("MGET", "many")
+				if !c.switched {
+					x = pipeline(slices.Repeat([][]string{{"GET", "large"}}, c.of)...)
+					x.Again = true
+				}
+				large := pt.ride(sh, x)
+				read := pt.ride(sh, again("GET", "small"))
+				w.hear(large, read)
+				pt.leave(large)
+				w.say(c.said)
+				if c.heldUp {
+					read.wantLost(true)
+				} else {
+					read.wantWaiting()
+				}
+			})
+		})
+	}
+}
+
+// Others had better not wait behind what is large in many pieces either.
+func TestALaneOnWhichManyRepliesComeThatAreLargeTogetherIsLeftAloneUntilTheyHave(t *testing.T) {
+	byHand(t, pooler.Config{SharedConns: 1, SilenceAfter: -1}, 8<<20, func(pt *tester, h *hand) {
+		sh, w := pt.share(pt.plain), h.wire(0)
+		part := bigReply("part", "20000")
+		large := pt.ride(sh, pipeline(slices.Repeat([][]string{{"GET", "part"}}, 10)...))
+		w.hear(large)
+		w.say(part[:3])
+		pt.wantHeldUp(sh, 0)
+		w.say(part[3:])
+		pt.wantHeldUp(sh, 1)
+		w.say(repeated(part, 8))
+		pt.wantHeldUp(sh, 1)
+		w.say(part)
+		large.wantReply(repeated(part, 10))
+		pt.wantHeldUp(sh, 0)
+	})
+}
+
+// wantHeldUp says how many lanes others had better not wait on.
+func (pt *tester) wantHeldUp(sh *pooler.Lanes, want int) {
+	pt.Helper()
+	pt.settle()
+	if got := sh.HeldUp(); got != want {
+		pt.Errorf("%d lanes are held up by large replies, want %d", got, want)
 	}
 }
 

@@ -3,6 +3,7 @@ package pooler
 import (
 	"bytes"
 	"hash/maphash"
+	"math/bits"
 	"sync/atomic"
 )
 
@@ -50,7 +51,8 @@ func (k kin) like() likeness {
 
 // features are all that a request is known by: itself, its command and the argument behind
 // it, which is a key as a rule, and the command alone. So the size of what GETRANGE says of
-// a key is known whatever the range, and that of MGET if it is the same for all keys.
+// a key is known whatever the range, and that of MGET if it is the same for all keys. The
+// command of a pipeline is its first one, with about so many replies.
 type features struct {
 	request   likeness
 	key, name kin
@@ -59,15 +61,19 @@ type features struct {
 // likes are where the table has what is remembered of each.
 func (f features) likes() [3]likeness { return [...]likeness{f.request, f.key.like(), f.name.like()} }
 
-// featuresOf are those of a request with so many replies. Pipelines are only like themselves.
+// featuresOf are those of a request with so many replies.
 func featuresOf(request []byte, replies int) features {
 	f := features{request: likenessOf(request)}
 	begin := bytes.IndexByte(request, '\n') + 1 // "*2\r\n"
 	name := endOfArgument(request, begin)
-	if replies != 1 || name == 0 {
+	if name == 0 {
 		return f
 	}
 	f.name = kinOf(request[begin:name])
+	if replies != 1 {
+		f.name += kin(bits.Len(uint(replies))) << 8
+		return f
+	}
 	if key := endOfArgument(request, name); key > 0 && key < len(request) {
 		f.key = kinOf(request[begin:key])
 	}
@@ -99,27 +105,30 @@ const (
 )
 
 const (
-	likeSets = 64
+	likeSets = 1 << 10
 	likeWays = 8
 )
+
+// likeTable has room for some thousand requests in 32 KiB.
+type likeTable [likeSets][likeWays]atomic.Uint32
 
 // sizes is the table of the requests that are remembered, which a newcomer finds a
 // place in if another one there is remembered for no more. It has no lock: of two that
 // write to it at a time, what one has to say may be lost, and is learned again.
 type sizes struct {
-	used  atomic.Bool // something is remembered, or was; else the table needn't be looked at
-	table [likeSets][likeWays]atomic.Uint32
+	table atomic.Pointer[likeTable] // nil: nothing is remembered
 }
 
 // places are where the request may be.
-func (s *sizes) places(x likeness) *[likeWays]atomic.Uint32 { return &s.table[x>>2%likeSets] }
+func (t *likeTable) places(x likeness) *[likeWays]atomic.Uint32 { return &t[x>>2%likeSets] }
 
 // find returns the place where the request is, or nil.
 func (s *sizes) find(x likeness) *atomic.Uint32 {
-	if x == 0 {
+	t := s.table.Load()
+	if x == 0 || t == nil {
 		return nil
 	}
-	places := s.places(x)
+	places := t.places(x)
 	for i := range places {
 		if likeness(places[i].Load())&^levels == x {
 			return &places[i]
@@ -141,20 +150,29 @@ func (s *sizes) raise(x, level likeness) {
 	if x == 0 {
 		return
 	}
-	s.used.Store(true)
 	at := s.find(x)
 	if at == nil {
-		at = s.weakest(x)
+		at = s.made().weakest(x)
 	}
 	if is := likeness(at.Load()); is != x|level && is&levels <= level {
 		at.Store(uint32(x | level))
 	}
 }
 
+// made returns the table, which there is from now on.
+func (s *sizes) made() *likeTable {
+	if t := s.table.Load(); t != nil {
+		return t
+	}
+	t := new(likeTable)
+	s.table.Store(t)
+	return t
+}
+
 // weakest returns the place that a newcomer may take.
-func (s *sizes) weakest(x likeness) *atomic.Uint32 {
-	places := s.places(x)
-	weakest := &places[x>>8%likeWays] // not always the same, if all are alike
+func (t *likeTable) weakest(x likeness) *atomic.Uint32 {
+	places := t.places(x)
+	weakest := &places[x>>12%likeWays] // not always the same, if all are alike
 	for i := range places {
 		if at := &places[i]; likeness(at.Load())&levels < likeness(weakest.Load())&levels {
 			weakest = at
@@ -187,7 +205,7 @@ func (s *sizes) answered(f features, size int64, wanted bool) {
 	switch {
 	case !wanted && size >= unwantedSize:
 		size = max(size, largeSize)
-	case size < largeSize && !s.used.Load():
+	case size < largeSize && s.table.Load() == nil:
 		return
 	}
 	s.note(f.request, size)
@@ -204,7 +222,7 @@ func (s *sizes) blame(x likeness) { s.raise(x, min(s.level(x)+1, large)) }
 
 // isLarge reports whether a large reply is to be expected.
 func (s *sizes) isLarge(f features) bool {
-	if !s.used.Load() {
+	if s.table.Load() == nil {
 		return false
 	}
 	for _, x := range f.likes() {
@@ -219,7 +237,7 @@ func (s *sizes) isLarge(f features) bool {
 // as far as the server has said: whoever asks for the same meanwhile knows it, and if
 // its caller has left nobody will read them to their end.
 func (l *lane) foresee(f features) {
-	if size := l.inbound.size + l.conn.in.bulkLeft(); size >= largeSize {
+	if l.inbound.size+l.rest() >= largeSize {
 		l.group.sizes.raise(f.request, large)
 		l.group.sizes.raise(f.key.like(), large)
 	}
@@ -260,14 +278,7 @@ func (p *Pool) forgetSizesLocked() {
 	}
 }
 
-func (s *sizes) forget() {
-	s.used.Store(false)
-	for i := range s.table {
-		for j := range s.table[i] {
-			s.table[i][j].Store(0)
-		}
-	}
-}
+func (s *sizes) forget() { s.table.Store(nil) }
 
 // peerClosed reports whether the connection is dead because the peer has closed it, or
 // the network has lost it: from here these are the same.

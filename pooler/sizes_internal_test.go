@@ -72,7 +72,7 @@ func TestARequestIsForgottenAfterThreeSmallReplies(t *testing.T) {
 			break
 		}
 	}
-	if s.table != (sizes{}).table {
+	if at := s.find(x[0]); at != nil {
 		t.Error("something is left of it")
 	}
 }
@@ -90,7 +90,7 @@ func TestWhatHasNoLikenessIsNotRemembered(t *testing.T) {
 	s.note(0, largeSize)
 	s.note(0, 1)
 	s.raise(0, twice)
-	if s.level(0) != unsuspected || s.table != (sizes{}).table {
+	if s.level(0) != unsuspected || s.table.Load() != nil {
 		t.Errorf("level %d", s.level(0))
 	}
 }
@@ -120,7 +120,10 @@ func TestFeaturesOfARequest(t *testing.T) {
 		{of("PING"), of("PING"), true, false, true},
 		{of("GETRANGE", long, "0", "1"), of("GETRANGE", long, "0", "1"), true, false, true},
 		{of(long, "0", "1"), of(long, "0", "1"), true, false, false},
-		{featuresOf(request("GET", "k"), 2), featuresOf(request("GET", "k"), 2), true, false, false}, // a pipeline
+		{featuresOf(request("GET", "k"), 9), featuresOf(request("GET", "k"), 9), true, false, true}, // a pipeline
+		{featuresOf(request("GET", "k"), 9), featuresOf(request("GET", "other"), 12), false, false, true},
+		{featuresOf(request("GET", "k"), 9), featuresOf(request("GET", "k"), 2), true, false, false},
+		{featuresOf(request("GET", "k"), 9), of("GET", "k"), true, false, false},
 		{featuresOf([]byte("PING\r\n"), 1), featuresOf([]byte("PING\r\n"), 1), true, false, false},
 		{featuresOf(nil, 1), featuresOf([]byte("*1\r\n$9"), 1), false, false, false},
 		{featuresOf([]byte("*1\r\n$\r\n\r\n"), 1), featuresOf([]byte("*1\r\n$\r\n\r\n"), 1), true, false, false},

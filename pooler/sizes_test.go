@@ -223,6 +223,34 @@ func TestTheCommandIsKnownWhoseLargeRepliesNobodyWaitsFor(t *testing.T) {
 	})
 }
 
+// So are pipelines, by their first command and about how many there are.
+func TestPipelinesAreKnownWhoseRepliesAreLargeTogether(t *testing.T) {
+	of := func(key string, n int) pooler.Exchange {
+		var all [][]string
+		for i := range n {
+			all = append(all, []string{"GET", fmt.Sprint(key, i)})
+		}
+		x := pipeline(all...)
+		x.Again, x.Reads, x.Leaves = true, true, true
+		return x
+	}
+	byHand(t, pooler.Config{SharedConns: 1, SilenceAfter: -1}, 8<<20, func(pt *tester, h *hand) {
+		defer h.end()
+		sh, w := pt.share(pt.plain), h.wire(0)
+		for i := range 3 {
+			r := pt.submit(sh, of(fmt.Sprint("a", i), 10))
+			small := pt.ride(sh, again("GET", "small"))
+			w.hear(r, small)
+			pt.leave(r)
+			w.say(repeated(bigReply("v", "30000"), 10) + ":1\r\n")
+			small.wantReply(":1\r\n")
+		}
+		pt.wantLarge(sh, of("k", 12), true)
+		pt.wantLarge(sh, of("k", 3), false)
+		pt.wantLarge(sh, read("GET", "k"), false)
+	})
+}
+
 // A request that has waited for a lane, and is refused there, goes on with a lease: it is
 // one request.
 func TestARequestThatIsRefusedAsLargeIsCountedOnce(t *testing.T) {
@@ -274,6 +302,7 @@ func TestALargeReplyIsKnownHoweverItComes(t *testing.T) {
 		"a string that isn't large": {bigReply("large", "131000"), false, true},
 		"many in an array":          {"*80\r\n" + repeated(bigReply("part", "2000"), 80), true, true},
 		"most of these":             {"*80\r\n" + repeated(bigReply("part", "2000"), 70), true, true},
+		"the first of these":        {"*80\r\n" + bigReply("part", "2000"), true, true},
 		"fewer":                     {"*40\r\n" + repeated(bigReply("part", "2000"), 40), false, true},
 		"few":                       {"*8\r\n" + repeated(bigReply("part", "1900"), 8), false, false},
 		"after a push":              {">2\r\n$1\r\na\r\n" + bigReply("push", "200000") + ":1\r\n", false, false},

@@ -1,5 +1,7 @@
 package resp
 
+import "math"
+
 // state is what a scanner expects next.
 type state uint8
 
@@ -47,6 +49,8 @@ type ReplyScanner struct {
 	within bool    // a frame has begun and not ended
 	attr   int     // depth of the open attribute, 0: none is open
 	left   []int32 // values still to come, per open aggregate
+	began  int64   // where in the stream the current reply did
+	values int32   // of its outermost aggregate
 }
 
 // keepDepth is for how many aggregates inside each other a scanner keeps memory. More come
@@ -113,6 +117,21 @@ func (s *ReplyScanner) BulkRemaining() int64 {
 		return 0
 	}
 	return s.num
+}
+
+// Remaining returns about how many bytes of the current reply are still to come: of an
+// aggregate's values it takes those to come for as large as those before them.
+func (s *ReplyScanner) Remaining() int64 {
+	rest := s.BulkRemaining()
+	if len(s.left) == 0 {
+		return rest
+	}
+	more := s.left[0]
+	if s.state != atType || len(s.left) > 1 {
+		more-- // one has begun
+	}
+	each := float64(s.offset-s.began+rest) / float64(max(s.values-more, 1))
+	return rest + int64(min(float64(more)*each, math.MaxInt64/4))
 }
 
 // Skip advances over n bytes of a bulk string's body without looking at them. It
@@ -224,6 +243,9 @@ func (s *ReplyScanner) begin(c byte) reason {
 	}
 	if len(s.left) == 0 {
 		s.kind = c
+		if !s.within {
+			s.began = s.offset
+		}
 	}
 	s.within = true
 	s.typ, s.state, s.line, s.num = c, next, 0, 0
@@ -337,7 +359,11 @@ func (s *ReplyScanner) open() bool {
 		}
 		return s.complete()
 	}
-	s.left = append(s.left, int32(elements(s.typ, s.num)))
+	if n := int32(elements(s.typ, s.num)); len(s.left) == 0 {
+		s.left, s.values = append(s.left, n), n
+	} else {
+		s.left = append(s.left, n)
+	}
 	if s.typ == '|' {
 		s.attr = len(s.left)
 	}
