@@ -290,6 +290,31 @@ func TestAClientIDAskedInOnConnectPinsNothing(t *testing.T) {
 	}
 }
 
+// What a connection says of itself that no handle keeps is true of each of them, so nobody has
+// to keep one: more callers than connections would wait for them in vain.
+func TestAWordOfOnConnectThatLeavesNothingBehindPinsNothing(t *testing.T) {
+	for _, words := range [][]any{
+		{"CLIENT", "TRACKINGINFO"}, {"CLIENT", "GETREDIR"}, {"CLIENT", "TRACKING", "OFF"}, {"CLIENT", "REPLY", "ON"},
+	} {
+		inBothLabs(t, driver.Config{Pool: pooler.Config{MaxOpenConns: 4}}, func(t *lab) {
+			t.answers("+DONE\r\n", "CLIENT TRACKINGINFO", "CLIENT GETREDIR", "CLIENT TRACKING", "CLIENT REPLY")
+			rdb := t.client(func(o *redis.Options) {
+				o.OnConnect = func(ctx context.Context, c *redis.Conn) error { return c.Do(ctx, words...).Err() }
+			})
+			for range 16 {
+				conn := rdb.Conn()
+				defer conn.Close()
+				if err := conn.Ping(t.Context()).Err(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if s := t.stats(); s.Pinned != 0 || s.Closes[pooler.CloseState] != 0 {
+				t.Errorf("%v: %d pinned, closes %v", words, s.Pinned, s.Closes)
+			}
+		})
+	}
+}
+
 // hello authenticates by HELLO.
 func (v *virtual) hello(user, password string) {
 	v.l.Helper()

@@ -26,7 +26,7 @@ func TestThePinningTableForWhatLeavesNothingBehind(t *testing.T) {
 		"BLPOP q 0", "BRPOP q 0", "BRPOPLPUSH q r 0", "BLMOVE q r LEFT LEFT 0", "BLMPOP 0 1 q LEFT",
 		"BZPOPMIN q 0", "BZPOPMAX q 0", "BZMPOP 0 1 q MIN",
 		"XREAD BLOCK 0 STREAMS s 0", "XREADGROUP GROUP g c block 0 STREAMS s 0", "TS.READ BLOCK 0 STREAMS s 0",
-		"WAIT 0 0", "WAITAOF 0 0 0", "CLIENT GETNAME", "CLIENT KILL 1.2.3.4:5", "CLIENT PAUSE 0", "CLIENT UNPAUSE",
+		"WAIT 0 0", "WAITAOF 0 0 0", "CLIENT GETNAME", "CLIENT GETREDIR", "CLIENT TRACKINGINFO", "CLIENT TRACKING OFF", "CLIENT REPLY ON", "CLIENT KILL 1.2.3.4:5", "CLIENT PAUSE 0", "CLIENT UNPAUSE",
 		"CLIENT UNBLOCK 7", "MIGRATE h 1 k 0 1", "SAVE", "DEBUG SLEEP 0", "SHUTDOWN", "FAILOVER",
 		"SCRIPT KILL", "FUNCTION KILL", "KEYS *", "SMEMBERS s", "HGETALL h", "LRANGE l 0 -1", "SORT l",
 		"CLIENT MAINT_NOTIFICATIONS ON", // it is refused
@@ -34,7 +34,7 @@ func TestThePinningTableForWhatLeavesNothingBehind(t *testing.T) {
 		t.Run(request, func(t *testing.T) {
 			inBothLabs(t, one(), func(t *lab) {
 				t.answers("+DONE\r\n", "AUTH", "BLPOP", "BRPOP", "BRPOPLPUSH", "BLMOVE", "BLMPOP", "BZPOPMIN", "BZPOPMAX", "BZMPOP",
-					"XREAD", "XREADGROUP", "TS.READ", "WAITAOF", "CLIENT KILL", "CLIENT PAUSE", "CLIENT UNPAUSE", "CLIENT UNBLOCK",
+					"XREAD", "XREADGROUP", "TS.READ", "WAITAOF", "CLIENT GETREDIR", "CLIENT TRACKINGINFO", "CLIENT TRACKING", "CLIENT REPLY", "CLIENT KILL", "CLIENT PAUSE", "CLIENT UNPAUSE", "CLIENT UNBLOCK",
 					"MIGRATE", "SAVE", "DEBUG", "SHUTDOWN", "FAILOVER", "SCRIPT", "FUNCTION", "KEYS", "SMEMBERS", "HGETALL", "SORT")
 				a := t.handle()
 				commands := strings.Split(request, "|")
@@ -61,8 +61,8 @@ func TestThePinningTableForWhatKeepsItsConnectionForLife(t *testing.T) {
 	for request, pin := range map[string]string{
 		"SUBSCRIBE a b": "pubsub", "PSUBSCRIBE a*": "pubsub", "SSUBSCRIBE a": "pubsub", "UNSUBSCRIBE": "pubsub",
 		"SUNSUBSCRIBE a": "pubsub", "MONITOR": "monitor", "SYNC": "sync", "PSYNC ? -1": "sync", "REPLCONF ACK 0": "sync",
-		"SCRIPT DEBUG YES": "script-debug", "CLIENT REPLY ON": "reply", "CLIENT TRACKING ON": "tracking",
-		"CLIENT CACHING YES": "tracking", "CLIENT TRACKINGINFO": "tracking", "CLIENT GETREDIR": "tracking",
+		"SCRIPT DEBUG YES": "script-debug", "CLIENT REPLY OFF": "reply", "CLIENT TRACKING ON": "tracking",
+		"CLIENT CACHING YES":            "tracking",
 		"CLIENT MAINT_NOTIFICATIONS ON": "maint", "CLIENT ID": "client-id", "CLIENT INFO": "client-id",
 		"HIMPORT PREPARE": "himport", "NOSUCH a": "unknown", "CLIENT SETINFO LIB-ELSE x": "session",
 		"MULTI|SELECT 1|EXEC": "session", "MULTI|AUTH secret|EXEC": "session", "MULTI|READONLY|EXEC": "session",

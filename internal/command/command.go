@@ -33,9 +33,9 @@ const (
 	PinWatch           // WATCH, until EXEC, DISCARD or UNWATCH is answered
 	PinPubSub          // the SUBSCRIBE family
 	PinMonitor         // MONITOR
-	PinTracking        // CLIENT TRACKING, CACHING, TRACKINGINFO, GETREDIR
+	PinTracking        // CLIENT TRACKING, CACHING
 	PinMaint           // CLIENT MAINT_NOTIFICATIONS, when accepted
-	PinReply           // CLIENT REPLY: it changes the number of replies
+	PinReply           // CLIENT REPLY OFF or SKIP: it changes the number of replies
 	PinClientID        // CLIENT ID, CLIENT INFO: who asked keeps that connection
 	PinScriptDebug     // SCRIPT DEBUG
 	PinSync            // SYNC, PSYNC, REPLCONF: the connection becomes a replica's

@@ -58,11 +58,13 @@ func TestWhatChangesTheNumberOfRepliesPins(t *testing.T) {
 	classes(t, command.Pinning, command.PinMonitor, "MONITOR")
 	classes(t, command.Pinning, command.PinSync, "SYNC/PSYNC ? -1/REPLCONF capa eof")
 	classes(t, command.Pinning, command.PinScriptDebug, "SCRIPT DEBUG YES")
-	classes(t, command.Pinning, command.PinReply, "CLIENT REPLY OFF/client reply skip/CLIENT REPLY ON")
+	classes(t, command.Pinning, command.PinReply, "CLIENT REPLY OFF/client reply skip/CLIENT REPLY")
+	classes(t, command.Exclusive, command.PinNone, "CLIENT REPLY ON/client reply on")
 }
 
 func TestTrackingAndMaintenanceNotificationsPin(t *testing.T) {
-	classes(t, command.Pinning, command.PinTracking, "CLIENT TRACKING ON/CLIENT TRACKING OFF/CLIENT CACHING YES/CLIENT TRACKINGINFO/CLIENT GETREDIR")
+	classes(t, command.Pinning, command.PinTracking, "CLIENT TRACKING ON/CLIENT TRACKING ON OFF/CLIENT TRACKING/CLIENT CACHING YES")
+	classes(t, command.Exclusive, command.PinNone, "CLIENT TRACKING OFF/client tracking off/CLIENT TRACKINGINFO/CLIENT GETREDIR")
 	classes(t, command.Pinning, command.PinMaint, "CLIENT MAINT_NOTIFICATIONS ON")
 }
 

@@ -10,6 +10,8 @@ const (
 	ruleNone rule = iota
 	ruleHello
 	ruleSetInfo
+	ruleReply
+	ruleTracking
 	ruleXRead
 	ruleTSRead
 	ruleSet
@@ -32,6 +34,10 @@ func (a *args) apply(r rule, f *Facts) {
 		a.hello(f)
 	case ruleSetInfo:
 		a.setInfo(f)
+	case ruleReply:
+		a.changesNothing("ON", f)
+	case ruleTracking:
+		a.changesNothing("OFF", f)
 	case ruleXRead:
 		a.mayBlock(1, f)
 	case ruleTSRead:
@@ -111,6 +117,14 @@ func (a *args) setInfo(f *Facts) {
 }
 
 func (f *Facts) unrecordable() { f.Class, f.Pin, f.Slots = Pinning, PinSession, 0 }
+
+// changesNothing: with that word a connection stays as each is that no handle keeps. One that
+// is kept for what was said before stays kept.
+func (a *args) changesNothing(word string, f *Facts) {
+	if a.total == 3 && a.seen(2) && is(a.at(2), word) {
+		f.Class, f.Pin = Exclusive, PinNone
+	}
+}
 
 // mayBlock reads the options from argument i up to STREAMS or the end. Only if
 // it knows all of them, and none is BLOCK, the command doesn't block.

@@ -14,13 +14,13 @@ var classes = map[string]string{
 	"Local": `QUIT`,
 	"Exclusive": `WAIT WAITAOF MIGRATE SAVE DEBUG SHUTDOWN FAILOVER SCRIPT|KILL
 		FUNCTION|KILL CLIENT|KILL CLIENT|PAUSE CLIENT|UNPAUSE CLIENT|UNBLOCK
-		CLIENT|GETNAME EXEC DISCARD UNWATCH`,
+		CLIENT|GETNAME CLIENT|TRACKINGINFO CLIENT|GETREDIR EXEC DISCARD UNWATCH`,
 	"Pinning/Multi":  `MULTI`,
 	"Pinning/Watch":  `WATCH`,
 	"Pinning/PubSub": `SUBSCRIBE PSUBSCRIBE SSUBSCRIBE UNSUBSCRIBE PUNSUBSCRIBE SUNSUBSCRIBE`,
 
 	"Pinning/Monitor":     `MONITOR`,
-	"Pinning/Tracking":    `CLIENT|TRACKING CLIENT|CACHING CLIENT|TRACKINGINFO CLIENT|GETREDIR`,
+	"Pinning/Tracking":    `CLIENT|TRACKING CLIENT|CACHING`,
 	"Pinning/Maint":       `CLIENT|MAINT_NOTIFICATIONS`,
 	"Pinning/Reply":       `CLIENT|REPLY`,
 	"Pinning/ClientID":    `CLIENT|ID CLIENT|INFO`,
@@ -76,6 +76,7 @@ var effects = map[string]string{
 // rules says whose arguments decide; see the package's rules.go.
 var rules = map[string]string{
 	"HELLO": "Hello", "CLIENT SETINFO": "SetInfo", "ACL LOG": "ACLLog",
+	"CLIENT REPLY": "Reply", "CLIENT TRACKING": "Tracking",
 	"XREAD": "XRead", "XREADGROUP": "XRead", "TS.READ": "TSRead",
 	"SET": "Set", "GETEX": "GetEx", "HGETEX": "HGetEx", "HSETEX": "HSetEx",
 	"ZADD": "AddScored", "GEOADD": "AddScored", "JSON.SET": "JSONSet",
