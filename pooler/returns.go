@@ -7,7 +7,7 @@ import "time"
 // the rider that has had it last, for a moment, as long as there is another. Else those who ask
 // would wait for each other, each for as long as the server holds its answer back. No request
 // waits because of that: where all idle ones are left to others it gets one of these, and one
-// more connection is opened for the next.
+// more connection is opened for the next. Another lane is no request, and gets a new one.
 
 // returnFor is how long an idle connection is left to the rider that has had it, and for how
 // long after a request has asked about an earlier one they are.
@@ -18,9 +18,8 @@ func (p *Pool) returningLocked(now time.Duration) bool {
 	return p.use.asked > 0 && now-p.use.asked < returnFor
 }
 
-// pickLocked returns which of the lot's idle connections the rider gets: its own, or else the
-// one last used of those that are left to nobody; -1: none. For a lane, which has no rider, none
-// is taken that is left to one.
+// pickLocked returns which of the lot's idle connections the rider gets, -1 if there is none:
+// its own, or else the one last used of those that are left to nobody.
 func (p *Pool) pickLocked(l *lot, r *Rider, now time.Duration) int {
 	last := len(l.idle) - 1
 	if last < 0 || !p.returningLocked(now) {
@@ -29,14 +28,14 @@ func (p *Pool) pickLocked(l *lot, r *Rider, now time.Duration) int {
 	free := -1
 	for i := last; i >= 0; i-- {
 		c := l.idle[i]
-		if r != nil && c.user == r {
+		if c.user == r {
 			return i
 		}
 		if free < 0 && (c.user == nil || now-c.idleSince >= returnFor) {
 			free = i
 		}
 	}
-	if free >= 0 || r == nil {
+	if free >= 0 {
 		return free
 	}
 	l.another, p.later.grow = true, true

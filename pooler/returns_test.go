@@ -106,15 +106,28 @@ func TestAConnectionThatIsLeftToAnotherIsTakenWhereNoneCanBeOpened(t *testing.T)
 	})
 }
 
-// Nor do lanes take what is left to somebody.
-func TestALaneTakesNoConnectionThatIsLeftToARider(t *testing.T) {
-	bubble(t, pooler.Config{MaxOpenConns: 3, SharedConns: 2}, func(pt *tester) {
+// Nor does another lane take what is left to somebody.
+func TestAnotherLaneTakesNoConnectionThatIsLeftToARider(t *testing.T) {
+	bubble(t, pooler.Config{MaxOpenConns: 4, SharedConns: 2}, func(pt *tester) {
+		sh := pt.share(pt.plain)
 		a := pooler.NewRider()
 		ofA := pt.of(a)
 		pt.put(ofA)
 		pt.ask(a, ofA)
-		pt.share(pt.plain)
+		pt.load(sh, 2)
+		pt.wantLanes(2)
 		pt.ask(a, ofA)
-		pt.wantLanes(1) // it is another one's, or it had to end for that
+		pt.wantLanes(2) // none of them is on that connection: it had to end for the question
+	})
+}
+
+// Nor does a request that has no rider wait for one, in a full pool.
+func TestARequestWithoutARiderTakesWhatIsLeftToOthersWhereNothingElseIs(t *testing.T) {
+	bubble(t, pooler.Config{MaxOpenConns: 1}, func(pt *tester) {
+		a := pooler.NewRider()
+		ofA := pt.of(a)
+		pt.put(ofA)
+		pt.ask(a, ofA)
+		pt.put(pt.get(pt.plain))
 	})
 }

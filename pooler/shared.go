@@ -322,7 +322,7 @@ func (p *Pool) growShared(s *Lanes, callers int) {
 			return
 		}
 		l.more = true
-		if p.offerIdleLocked(Request{Session: s.session}, p.now()) == nil {
+		if now := p.now(); p.returningLocked(now) || p.offerIdleLocked(Request{Session: s.session}, now) == nil {
 			p.later.grow = true
 			return
 		}
