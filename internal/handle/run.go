@@ -90,7 +90,7 @@ func (c *Client) asks() { atomic.StoreInt32(&c.asked, askedFor) }
 
 // mayAsk reports whether the commands had better not share a connection, since the client may
 // ask about them: its question goes on the same connection, which nobody shares then for as long
-// as the server holds the answer back.
+// as the server holds the answer back. Each time that it does is one of the writes of askedFor.
 func (c *Client) mayAsk(runs []run) bool {
 	return atomic.LoadInt32(&c.asked) > 0 && slices.ContainsFunc(runs, writes) && atomic.AddInt32(&c.asked, -1) >= 0
 }
