@@ -35,7 +35,15 @@ func beBusy(t *testing.T, server *testkit.Server, n int) time.Duration {
 // A server that is busy with somebody's script is waited for: its silence costs
 // no connection and no call.
 func TestABusyServerCostsNoSharedConnection(t *testing.T) {
-	testkit.Works(t)
+	for name, writesOf8 := range map[string]int{"reads": 0, "mixed": 1, "writes": 8} {
+		t.Run(name, func(t *testing.T) {
+			testkit.Works(t)
+			silenceCostsNothing(t, writesOf8)
+		})
+	}
+}
+
+func silenceCostsNothing(t *testing.T, writesOf8 int) {
 	const timeout = time.Minute // not a bound: the script takes about two seconds
 	server := testkit.Start(t, testkit.Redis, testkit.WithArgs("--lua-time-limit", "0"))
 	const sample = 10_000_000
@@ -43,10 +51,11 @@ func TestABusyServerCostsNoSharedConnection(t *testing.T) {
 	var silences atomic.Int64
 	cfg := driver.Config{Pool: pooler.Config{OnEvent: countSilences(&silences)}}
 	s := ourSide(t, cfg, redis.Options{Addr: server.Addr, ReadTimeout: timeout, WriteTimeout: timeout})
+	server.Do(t, "SET", "counter:"+s.name, "0")
 	s.warm(t, callers)
 	stop := make(chan struct{})
 	saw := new(split)
-	wg := s.driveSplit(t, stop, callers, saw)
+	wg := s.driveSplit(t, stop, callers, writesOf8, saw)
 	s.grown(t)
 	before, arrived := s.stats(t), accepted(t, server)
 
@@ -61,7 +70,10 @@ func TestABusyServerCostsNoSharedConnection(t *testing.T) {
 	if n := saw.writes.never.Load() + saw.writes.unknown.Load(); n != 0 {
 		t.Errorf("%d INCR failed or ended unknown", n)
 	}
-	if n, asked := st.Dials-before.Dials, silences.Load(); n > asked || arrived > asked {
+	// Where reads wait behind writes another connection is opened earlier, to ask whether
+	// writes are held back, which a busy machine gives reason for, too.
+	asks := writesOf8 == 0 || writesOf8 == 8
+	if n, asked := st.Dials-before.Dials, silences.Load(); asks && (n > asked || arrived > asked) {
 		t.Errorf("%d dials, %d new connections at the server; want those that have asked, %d", n, arrived, asked)
 	}
 	if len(st.Closes) != 0 {

@@ -340,11 +340,11 @@ func (s side) grown(tb testing.TB) {
 // split is what callers have seen whose reads and writes are told apart.
 type split struct{ reads, writes tally }
 
-// driveSplit has n callers work until stop: each 8th call an INCR of the
+// driveSplit has n callers work until stop: so many of 8 calls are INCRs of the
 // counter, the rest ECHOes of a payload that no other call has.
-func (s side) driveSplit(tb testing.TB, stop <-chan struct{}, n int, saw *split) *sync.WaitGroup {
+func (s side) driveSplit(tb testing.TB, stop <-chan struct{}, n, writesOf8 int, saw *split) *sync.WaitGroup {
 	return repeat(tb, stop, n, func(id, i int) {
-		if i%8 == 0 {
+		if i%8 < writesOf8 {
 			saw.writes.incr(saw.writes.call(func() error { return s.rdb.Incr(context.Background(), "counter:"+s.name).Err() }))
 		} else {
 			s.echoOnce(saw, fmt.Sprintf("%d-%d", id, i))

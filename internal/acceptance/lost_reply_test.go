@@ -109,7 +109,7 @@ func TestALostSharedReplyHarmsNobodyElse(t *testing.T) {
 	s.warm(t, callers)
 	stop := make(chan struct{})
 	saw, bait := new(split), new(tally)
-	wg := s.driveSplit(t, stop, callers, saw)
+	wg := s.driveSplit(t, stop, callers, 1, saw)
 	for range 20 {
 		// A read that is hit again whenever it is tried may fail in the end, on a
 		// machine that is slow enough: so everybody gets something in between.

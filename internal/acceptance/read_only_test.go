@@ -34,7 +34,7 @@ func TestAReadOnlyPrimaryHasItsConnectionsRetired(t *testing.T) {
 			before := s.stats(t)
 			stop := make(chan struct{})
 			saw := new(split)
-			wg := s.driveSplit(t, stop, callers, saw)
+			wg := s.driveSplit(t, stop, callers, 1, saw)
 			pause(200 * time.Millisecond)
 			turned := time.Now()
 			_, port, _ := strings.Cut(primary.Addr, ":")

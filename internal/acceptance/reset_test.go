@@ -20,7 +20,7 @@ func TestResetsOfSharedConnectionsFailNoRead(t *testing.T) {
 	s.warm(t, callers)
 	stop := make(chan struct{})
 	saw := new(split)
-	wg := s.driveSplit(t, stop, callers, saw)
+	wg := s.driveSplit(t, stop, callers, 1, saw)
 	length := 5 * time.Second
 	if secondRun || testkit.Race {
 		length = 2 * time.Second

@@ -22,7 +22,7 @@ func TestSilentSharedConnectionsFailNoRead(t *testing.T) {
 	before := s.stats(t).Dials
 	stop := make(chan struct{})
 	saw := new(split)
-	wg := s.driveSplit(t, stop, callers, saw)
+	wg := s.driveSplit(t, stop, callers, 1, saw)
 	pause(200 * time.Millisecond)
 	const rounds = 2
 	for range rounds {
@@ -86,7 +86,7 @@ func TestASilenceThatSwallowsItsProbeFailsNoRead(t *testing.T) {
 	s.warm(t, 16)
 	stop := make(chan struct{})
 	saw := new(split)
-	wg := s.driveSplit(t, stop, 16, saw)
+	wg := s.driveSplit(t, stop, 16, 1, saw)
 	pause(100 * time.Millisecond)
 	arrived := proxy.Accepted()
 	proxy.Silence(true)

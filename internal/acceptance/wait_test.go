@@ -108,7 +108,7 @@ func TestWaitFollowsTheWriteToItsSharedConnection(t *testing.T) {
 	early := s.stats(t).Dials
 	stop := make(chan struct{})
 	saw := new(split)
-	wg := s.driveSplit(t, stop, 16, saw)
+	wg := s.driveSplit(t, stop, 16, 1, saw)
 	var gone, waits atomic.Int64
 	var slowest atomic.Int64
 	var waiters sync.WaitGroup
