@@ -31,7 +31,7 @@ func (p *Pool) Await(ctx context.Context, r Request, limit time.Duration) error 
 		p.unlock()
 		return nil
 	case p.health.state == StateUp:
-		p.contactLocked(p.probeLotLocked(), now)
+		p.contactLocked(p.probeLotLocked())
 	}
 	if err := p.elsewhereLocked(r.Place); err != nil {
 		p.startProbeLocked()
@@ -63,15 +63,19 @@ func (p *Pool) Await(ctx context.Context, r Request, limit time.Duration) error 
 }
 
 // contactLocked dials a node that has never answered, or has closed all connections, unless
-// that is under way. It counts as not well from here on; once the dial has failed it is the
-// prober's work.
-func (p *Pool) contactLocked(l *lot, now time.Duration) {
-	if p.health.downTime.IsZero() || p.dials.running == 0 {
-		p.health.downAt, p.health.downTime = now, time.Now()
-	}
+// that is under way. Once the dial has failed it is the prober's work.
+func (p *Pool) contactLocked(l *lot) {
 	if p.dials.running == 0 {
 		p.beginDialLocked(l)
 		p.wg.Go(func() { p.dial(l) })
+	}
+}
+
+// notWellLocked notes that a node that is up isn't known to be well from here on: it has
+// stopped serving, or is dialed while it doesn't serve.
+func (p *Pool) notWellLocked() {
+	if h := &p.health; h.state == StateUp {
+		h.downAt, h.downTime = p.now(), time.Now()
 	}
 }
 
@@ -136,6 +140,9 @@ func (p *Pool) answersLocked() bool {
 // node once it serves.
 func (p *Pool) settleServesLocked() {
 	serves := p.servesLocked()
+	if !serves && p.health.serves.Load() {
+		p.notWellLocked()
+	}
 	settle(&p.health.serves, serves)
 	settle(&p.health.answers, p.answersLocked())
 	settle(&p.health.ill, p.illnessLocked().Ill())

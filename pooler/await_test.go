@@ -271,3 +271,39 @@ func TestANodeThatHasClosedAllConnectionsIsAwaited(t *testing.T) {
 		})
 	}
 }
+
+// Who awaits a node that has closed all connections isn't told of an outage that was over long
+// ago, whether it is dialed already, since connections are to be kept idle, or for that caller.
+func TestANodeIsAwaitedHoweverLongAgoItWasDown(t *testing.T) {
+	for name, keepIdle := range map[string]int{"dialed already": 1, "not dialed": 0} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, pooler.Config{MinIdleConns: keepIdle, HealthCheckInterval: -1, MaxOpenConns: 4}, func(pt *tester) {
+				pt.fake.DownRefused()
+				done := pt.awaitNode(pt.Context(), 0)
+				time.Sleep(100 * time.Millisecond)
+				pt.fake.Up()
+				if err := <-done; err != nil {
+					pt.Fatal(err)
+				}
+				time.Sleep(time.Hour)
+				pt.wantState(pooler.StateUp)
+				c := pt.get(pt.plain)
+				pt.fake.HangDials(true)
+				c.Fail(pooler.CloseRead, errors.New("lost"))
+				pt.fail(c)
+				if keepIdle == 0 {
+					time.Sleep(time.Hour)
+				}
+				if n := pt.pool.Stats().Dialing; n != keepIdle || pt.pool.Serves() {
+					pt.Fatalf("%d dials, serves %t; want %d", n, pt.pool.Serves(), keepIdle)
+				}
+				done = pt.awaitNode(pt.Context(), 0)
+				time.Sleep(100 * time.Millisecond)
+				pt.fake.HangDials(false)
+				if err := <-done; err != nil {
+					pt.Errorf("it was told: %v", err)
+				}
+			})
+		})
+	}
+}

@@ -145,6 +145,9 @@ func (p *Pool) raise(l *lot, c *Conn) {
 }
 
 func (p *Pool) beginDialLocked(l *lot) {
+	if p.dials.running == 0 && !p.servesLocked() {
+		p.notWellLocked()
+	}
 	p.dials.running++
 	l.begin()
 	p.n.dials++
