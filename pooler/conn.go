@@ -406,8 +406,12 @@ func (c *Conn) take(p []byte) (n int, done bool, err error) {
 	if done {
 		c.in.sawReply = true
 		c.owed.Add(-1)
-		if len(c.in.errHead) > 0 && c.pool != nil && c.pool.saysChanged(c.complaint(), c.session) {
+		switch {
+		case c.pool == nil:
+		case len(c.in.errHead) > 0 && c.pool.saysChanged(c.complaint(), c.session):
 			c.changed = true
+		case c.id > 0: // nobody's handshake
+			settle(&c.pool.health.unproven, false)
 		}
 	}
 	return n, done, nil

@@ -187,11 +187,15 @@ func (p *Pool) settleDial(l *lot, c *Conn, err error, began time.Duration, first
 	defer p.unlock()
 	first()
 	p.endDialLocked(l, c, err, began)
+	unready := isUnready(err) && p.health.state == StateUp && p.conns.lastID > 0
 	switch {
 	case err == nil, ofSession(err), p.closed:
-	case isUnready(err) && p.health.state == StateUp && p.conns.lastID > 0 && (p.servingLocked() > 0 || !p.health.lost):
+	case unready && !p.restartedLocked():
 		p.unreadyLocked(l, err, began)
 	default:
+		if unready && len(p.conns.all) > 0 {
+			p.retireNodeLocked(p.conns.lastID) // they are told the same
+		}
 		p.n.dialErrors++
 		p.dialFailedLocked(err, began)
 	}

@@ -36,6 +36,8 @@ type health struct {
 	probed   time.Duration // when the last probe began
 	slow     bool          // the last failed dial has taken long, or the probe under way does
 	lost     bool          // a connection was, and no dial has been answered since
+	lostAt   time.Duration // when the last one was
+	unproven atomic.Bool   // since then it has not answered other than that it isn't ready
 	failFast *time.Timer
 	serves   atomic.Bool // servesLocked, for those without the lock
 	answers  atomic.Bool // answersLocked, likewise
@@ -50,6 +52,26 @@ func (h *health) stopLocked() {
 	if h.failFast != nil {
 		h.failFast.Stop()
 	}
+}
+
+// loseLocked notes that a connection was lost.
+func (h *health) loseLocked(now time.Duration) {
+	h.lost, h.lostAt = true, now
+	settle(&h.unproven, true)
+}
+
+// restartedLocked reports whether the peer has closed all connections and has said nothing
+// since but that it isn't ready. Where it just isn't, what it says is a reply as any.
+func (p *Pool) restartedLocked() bool {
+	if !p.health.unproven.Load() {
+		return false
+	}
+	for c := range p.conns.all {
+		if c.created < p.health.lostAt && c.lease.pin == "" {
+			return false
+		}
+	}
+	return true
 }
 
 // setStateLocked changes the state and tells of it.
@@ -246,6 +268,7 @@ func (p *Pool) recoverLocked(l *lot, c *Conn, err error, began time.Duration) {
 	p.dials.ramp = 1
 	p.endDialLocked(l, c, err, began)
 	if !p.closed {
+		settle(&p.health.unproven, false)
 		p.setStateLocked(StateUp, nil)
 	}
 }

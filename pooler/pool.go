@@ -590,7 +590,8 @@ func (p *Pool) closeLocked(c *Conn, reason CloseReason, err error) {
 	p.conns.remove(c)
 	p.n.closes[reason]++
 	if reason == ClosePeer || reason == CloseRead || reason == CloseWrite {
-		p.dials.ramp, p.health.lost = 1, true // the node may be gone; one dial finds out as well as many
+		p.dials.ramp = 1 // the node may be gone; one dial finds out as well as many
+		p.health.loseLocked(p.now())
 	}
 	p.n.pushes += c.pushDropped.Swap(0)
 	p.note(Event{Kind: EventClose, Conn: c.id, Reason: reason, Err: err})

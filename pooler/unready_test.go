@@ -1,6 +1,7 @@
 package pooler_test
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -198,6 +199,63 @@ func TestAServerThatLoadsItsDataAfterARestartIsAnOutage(t *testing.T) {
 				}
 				pt.saysNotReady("")
 				pt.put(w.await().wantConn())
+			})
+		})
+	}
+}
+
+// What a server says on the first connection after it has closed all others is that it has
+// restarted, if it isn't ready, unless something else was heard from it since.
+func TestAServerThatIsNotReadyAfterItHasClosedAllConnectionsIsAnOutage(t *testing.T) {
+	for name, tt := range map[string]struct {
+		stays  bool // a connection does
+		serves bool // at first
+		outage bool
+	}{
+		"at once":              {outage: true},
+		"one connection stays": {stays: true},
+		"later":                {serves: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, pooler.Config{SharedConns: -1, MaxOpenConns: 9, HealthCheckInterval: -1}, func(pt *tester) {
+				lost, kept := pt.get(pt.plain), pt.get(pt.plain)
+				pt.sleep(time.Minute)
+				lost.Fail(pooler.CloseRead, errors.New("lost"))
+				pt.fail(lost)
+				if !tt.stays {
+					kept.Fail(pooler.CloseRead, errors.New("lost"))
+					pt.fail(kept)
+				}
+				c := pt.get(pt.plain)
+				if c == kept {
+					pt.Fatal("a connection that was held")
+				}
+				if tt.serves {
+					pt.do(c, "SET", "a", "b")
+					pt.sleep(time.Second)
+				}
+				pt.saysNotReady(changes[1])
+				if got := pt.do(c, "SET", "a", "b"); got != changes[1] {
+					pt.Errorf("received %q", got)
+				}
+				pt.put(c)
+				pt.settle()
+				if up := pt.pool.Stats().State == pooler.StateUp; up == tt.outage || pt.pool.Serves() == tt.outage {
+					pt.Errorf("up %t, serves %t", up, pt.pool.Serves())
+				}
+				if tt.outage {
+					done := pt.awaitNode(pt.Context(), 0)
+					pt.sleep(time.Second)
+					pt.wantAwaiting(1)
+					pt.saysNotReady("")
+					if err := <-done; err != nil {
+						pt.Error(err)
+					}
+					pt.wantState(pooler.StateUp)
+				}
+				if tt.stays {
+					pt.put(kept)
+				}
 			})
 		})
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -145,19 +146,67 @@ func TestAReplicaSurvivesARestart(t *testing.T) {
 	})
 }
 
+// slowToLoad starts a server that says LOADING for a while after a restart.
+func slowToLoad(t *testing.T) *testkit.Server {
+	server := testkit.Start(t, testkit.Redis, testkit.WithArgs("--appendonly", "yes", "--enable-debug-command", "yes",
+		"--loading-process-events-interval-bytes", "65536", "--aof-use-rdb-preamble", "yes"))
+	server.Do(t, "SET", "constant", "value")
+	server.Do(t, "DEBUG", "POPULATE", "50000", "filler", "1000")
+	server.Do(t, "BGREWRITEAOF")
+	testkit.Await(t, "the data is on disk", func() bool {
+		info := server.Do(t, "INFO", "persistence")
+		return strings.Contains(info, "aof_rewrite_in_progress:0") && strings.Contains(info, "aof_rewrite_scheduled:0")
+	})
+	return server
+}
+
+// Nor was it away for a client that has asked nothing meanwhile; its connections are closed.
+func TestCallersWaitForAServerThatHasRestartedUnnoticed(t *testing.T) {
+	testkit.Waits(t)
+	drivertest.BothWays(t, func(t *testing.T, shared int) {
+		server := slowToLoad(t)
+		s := ourSide(t, driver.Config{Pool: pooler.Config{SharedConns: shared, MaxOpenConns: sockets}}, redis.Options{Addr: server.Addr})
+		s.warm(t, sockets)
+		s.settled(t)
+		server.Kill()
+		server.StartAgain(t)
+		raw := redis.NewClient(&redis.Options{Addr: server.Addr, MaxRetries: -1})
+		defer raw.Close()
+		testkit.Await(t, "the server answers", func() bool {
+			err := raw.Ping(t.Context()).Err()
+			return err == nil || redis.IsLoadingError(err)
+		})
+		if err := raw.Ping(t.Context()).Err(); !redis.IsLoadingError(err) {
+			t.Errorf("the server said %v, so nothing was tested", err)
+		}
+		var wg sync.WaitGroup
+		for i := range callers {
+			wg.Go(func() {
+				var err error
+				if i%2 == 0 {
+					err = s.rdb.Get(t.Context(), "constant").Err()
+				} else {
+					err = s.rdb.Incr(t.Context(), "counter").Err()
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if n := server.Do(t, "GET", "counter"); n != fmt.Sprint(callers/2) {
+			t.Errorf("%s of %d INCR have run", n, callers/2)
+		}
+		st := s.settled(t)
+		t.Logf("%d dials, %d resent, closes %v", st.Dials, st.Resent, st.Closes)
+	})
+}
+
 // While the server loads its data it isn't back yet: callers go on waiting.
 func TestCallersWaitWhileTheServerLoads(t *testing.T) {
 	testkit.Waits(t)
 	drivertest.BothWays(t, func(t *testing.T, shared int) {
-		server := testkit.Start(t, testkit.Redis, testkit.WithArgs("--appendonly", "yes", "--enable-debug-command", "yes",
-			"--loading-process-events-interval-bytes", "65536", "--aof-use-rdb-preamble", "yes"))
-		server.Do(t, "SET", "constant", "value")
-		server.Do(t, "DEBUG", "POPULATE", "50000", "filler", "1000")
-		server.Do(t, "BGREWRITEAOF")
-		testkit.Await(t, "the data is on disk", func() bool {
-			info := server.Do(t, "INFO", "persistence")
-			return strings.Contains(info, "aof_rewrite_in_progress:0") && strings.Contains(info, "aof_rewrite_scheduled:0")
-		})
+		server := slowToLoad(t)
 		s := ourSide(t, driver.Config{Pool: pooler.Config{SharedConns: shared, MaxOpenConns: sockets}}, redis.Options{Addr: server.Addr})
 		s.warm(t, sockets)
 		stop := make(chan struct{})
