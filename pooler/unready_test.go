@@ -209,11 +209,13 @@ func TestAServerThatLoadsItsDataAfterARestartIsAnOutage(t *testing.T) {
 func TestAServerThatIsNotReadyAfterItHasClosedAllConnectionsIsAnOutage(t *testing.T) {
 	for name, tt := range map[string]struct {
 		stays  bool // a connection does
+		away   bool // it accepts none for a while
 		serves bool // at first
 		outage bool
 	}{
 		"at once":              {outage: true},
 		"one connection stays": {stays: true},
+		"after an outage":      {away: true},
 		"later":                {serves: true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -226,10 +228,16 @@ func TestAServerThatIsNotReadyAfterItHasClosedAllConnectionsIsAnOutage(t *testin
 					kept.Fail(pooler.CloseRead, errors.New("lost"))
 					pt.fail(kept)
 				}
-				c := pt.get(pt.plain)
-				if c == kept {
-					pt.Fatal("a connection that was held")
+				if tt.away {
+					pt.fake.DownRefused()
+					done := pt.awaitNode(pt.Context(), 0)
+					pt.sleep(time.Second)
+					pt.fake.Up()
+					if err := <-done; err != nil {
+						pt.Fatal(err)
+					}
 				}
+				c := pt.get(pt.plain)
 				if tt.serves {
 					pt.do(c, "SET", "a", "b")
 					pt.sleep(time.Second)
@@ -246,7 +254,9 @@ func TestAServerThatIsNotReadyAfterItHasClosedAllConnectionsIsAnOutage(t *testin
 				if tt.outage {
 					done := pt.awaitNode(pt.Context(), 0)
 					pt.sleep(time.Second)
-					pt.wantAwaiting(1)
+					if n := pt.pool.Stats().Awaiting; n != 1 {
+						pt.Errorf("%d await it", n)
+					}
 					pt.saysNotReady("")
 					if err := <-done; err != nil {
 						pt.Error(err)
