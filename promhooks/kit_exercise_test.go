@@ -20,7 +20,7 @@ func exercise(tb testing.TB, reg *prometheus.Registry) *promcheck.Traffic {
 	tb.Helper()
 	s := testkit.Start(tb, testkit.Redis)
 	proxy := testkit.NewProxy(tb, s.Addr)
-	tracker := must(hotkey.New(hotkey.Config{ReadSampleRate: 1, WriteSampleRate: 1, Window: 100 * time.Millisecond}))(tb)
+	tracker := must(hotkey.New(hotkey.Config{ReadSampleRate: 1, WriteSampleRate: 1, Window: time.Second}))(tb)
 	tb.Cleanup(func() { tracker.Close() })
 	if err := reg.Register(must(tracker.Collector(hotkey.CollectorConfig{Client: "test", Salt: "of the test"}))(tb)); err != nil {
 		tb.Fatal(err)

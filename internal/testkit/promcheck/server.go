@@ -24,11 +24,11 @@ type Server struct {
 	log    bytes.Buffer
 }
 
-// Start starts one that scrapes the target every quarter of a second, with our alerts.
+// Start starts one that scrapes the target every second, with our alerts.
 func Start(tb testing.TB, target string, flags ...string) *Server {
 	tb.Helper()
 	return StartWith(tb, fmt.Sprintf(`
-global: {scrape_interval: 250ms, scrape_timeout: 250ms, evaluation_interval: 1s}
+global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}
 rule_files: [%q]
 scrape_configs: [{job_name: test, static_configs: [{targets: [%q]}]}]
 `, filepath.Join(Dashboards(tb), "alerts.yml"), target), flags...)
