@@ -57,7 +57,7 @@ func (b *binding) connect(ctx context.Context, network, addr string) (net.Conn, 
 		if n, err = b.nodeFor(network, addr); err != nil {
 			return handle.NewBroken(err, network, addr), nil
 		}
-		if n == was { // go-redis asks for the address again after an error of a dial
+		if n == was && n.Pool.Illness().Ill() { // go-redis asks for the address again after an error of a dial
 			n.drop(&b.Client)
 			return nil, newDialError(network, addr, &pooler.Error{Err: pooler.ErrElsewhere, Node: addr})
 		}

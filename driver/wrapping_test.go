@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -89,4 +90,37 @@ func ExampleConfig_newPooler() {
 	rdb := redis.NewClient(d.Options(&redis.Options{Addr: "localhost:6379"}))
 	defer rdb.Close()
 	// Output:
+}
+
+// fickle sends a caller elsewhere, and is well by the time that the caller asks where.
+type fickle struct {
+	pooler.Pooler
+	sent *atomic.Int64
+}
+
+func (f fickle) Await(ctx context.Context, r pooler.Request, limit time.Duration) error {
+	if f.sent.Add(1) == 1 {
+		return &pooler.Error{Err: pooler.ErrElsewhere}
+	}
+	return f.Pooler.Await(ctx, r, limit)
+}
+
+// What a node was ill for may be over when its heir is looked for: a subscription isn't told
+// that it belongs elsewhere, where there is nowhere else.
+func TestASubscriptionStaysWithANodeThatIsWellByThen(t *testing.T) {
+	var sent atomic.Int64
+	cfg := driver.Config{NewPooler: func(n pooler.Node, c pooler.Config) (pooler.Pooler, error) {
+		p, err := pooler.New(n, c)
+		return fickle{p, &sent}, err
+	}}
+	inLab(t, cfg, func(t *lab) {
+		sub := t.client().Subscribe(t.Context(), "channel")
+		defer sub.Close()
+		if _, err := sub.Receive(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if n := sent.Load(); n != 2 {
+			t.Errorf("the node was awaited %d times, want twice", n)
+		}
+	})
 }
