@@ -99,7 +99,7 @@ type fickle struct {
 }
 
 func (f fickle) Await(ctx context.Context, r pooler.Request, limit time.Duration) error {
-	if f.sent.Add(1) == 1 {
+	if f.sent.Add(1) <= 2 { // go-redis comes twice
 		return &pooler.Error{Err: pooler.ErrElsewhere}
 	}
 	return f.Pooler.Await(ctx, r, limit)
@@ -119,8 +119,8 @@ func TestASubscriptionStaysWithANodeThatIsWellByThen(t *testing.T) {
 		if _, err := sub.Receive(t.Context()); err != nil {
 			t.Error(err)
 		}
-		if n := sent.Load(); n != 2 {
-			t.Errorf("the node was awaited %d times, want twice", n)
+		if n := sent.Load(); n != 3 {
+			t.Errorf("the node was awaited %d times, want three", n)
 		}
 	})
 }
