@@ -1086,28 +1086,36 @@ func TestAFullBatchIsNotFollowed(t *testing.T) {
 	})
 }
 
-// Callers that call again in a loop are in one batch, not in two by turns.
+// Callers that call again in a loop are in one batch, not in two by turns. Who has lost the
+// processor to another program on the way back comes late, and the batches are thin from there
+// on: it takes one crowd to whom that doesn't happen.
 func TestCallersThatComeBackAreTogether(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // who is woken runs before who yields
-	const callers, calls = 20, 100
-	var s server
-	g, c := newTestChain(&s)
-	c.lines[0].armed = true // no flight for having waited long
-	s.hold()
-	var w crowd
-	for range callers {
-		w.wg.Go(func() {
-			for range calls {
-				call(background, c, "get", "key")
-			}
-		})
+	const callers, calls = 20, 20
+	var said []string
+	for range 25 {
+		var s server
+		g, c := newTestChain(&s)
+		c.lines[0].armed = true // no flight for having waited long
+		s.hold()
+		var w crowd
+		for range callers {
+			w.wg.Go(func() {
+				for range calls {
+					call(background, c, "get", "key")
+				}
+			})
+		}
+		awaitWaiting(t, &c.lines[0], callers-1)
+		s.release()
+		w.wg.Wait()
+		n := g.Stats()
+		if n.Gathered >= n.Batches*(callers-5) {
+			return
+		}
+		said = append(said, fmt.Sprintf("%d in %d", n.Gathered, n.Batches))
 	}
-	awaitWaiting(t, &c.lines[0], callers-1)
-	s.release()
-	w.wg.Wait()
-	if n := g.Stats(); n.Gathered < n.Batches*(callers-5) {
-		t.Errorf("%d commands in %d batches of %d callers", n.Gathered, n.Batches, callers)
-	}
+	t.Errorf("commands in batches of %d callers: %s", callers, strings.Join(said, ", "))
 }
 
 // Callers who are together now and then only go straight on, until it's worth another
