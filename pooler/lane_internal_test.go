@@ -2,7 +2,10 @@ package pooler
 
 import (
 	"bytes"
+	"errors"
+	"io"
 	"net"
+	"os"
 	"runtime"
 	"sync"
 	"testing"
@@ -143,6 +146,49 @@ func testLane(t *testing.T) (l *lane, far net.Conn) {
 	t.Cleanup(func() { _, _ = near.Close(), far.Close() })
 	p := &Pool{start: time.Now()}
 	return newLane(p, newConn(near, nil), &Lanes{pool: p}), far
+}
+
+// A process that was stopped, or had no processor, reads first what has come meanwhile: nobody's
+// time is over for that. Where nothing has come it is, at the next look.
+func TestALookThatComesLateIsPutOffOnce(t *testing.T) {
+	const limit, late = time.Second, 100 * time.Millisecond
+	for _, answered := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			l, far := testLane(t)
+			defer l.watch.stop()
+			l.group.lanes.Store(&[]*lane{l})
+			go func() { _, _ = io.Copy(io.Discard, far) }()
+			r := NewRider()
+			defer r.Close()
+			if ok, err := l.submit(r, &Exchange{Request: ping, Replies: 1}); !ok || err != nil {
+				t.Fatal(ok, err)
+			}
+			began := time.Now()
+			done := make(chan error)
+			go func() {
+				var reply [16]byte
+				_, _, err := r.Receive(reply[:], began.Add(limit))
+				done <- err
+			}()
+			synctest.Wait()
+			if l.watch.at.Load() == 0 {
+				t.Fatal("nobody looks")
+			}
+			l.watch.at.Add(-int64(late)) // the timer goes off when it would have
+			if answered {
+				time.Sleep(limit + lateLook/2)
+				_, _ = io.WriteString(far, "+PONG\r\n")
+			}
+			err := <-done
+			switch took := time.Since(began); {
+			case answered && err != nil:
+				t.Errorf("what came before the next look wasn't read: %v", err)
+			case !answered && (!errors.Is(err, os.ErrDeadlineExceeded) || took != limit+lateLook):
+				t.Errorf("after %v: %v", took, err)
+			}
+			_, _ = l.conn.nc.Close(), far.Close()
+		})
+	}
 }
 
 // lanesWith returns lanes with so many exchanges under way.

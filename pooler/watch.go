@@ -16,6 +16,7 @@ type watch struct {
 	mu     sync.Mutex   // taken under Lane.mu and Rider.mu
 	timer  *time.Timer
 	over   bool
+	putOff bool          // the last look came late, and has left all to the next one
 	heardN int64         // reads at the last look
 	quiet  time.Duration // since when nothing was heard, as far as the looks tell
 	elders elders
@@ -103,9 +104,30 @@ func (l *lane) silence() (owes bool, since time.Duration) {
 	return true, w.quiet
 }
 
+// lateLook is by how much a look comes late from which on what has come meanwhile is to be read
+// first, and how much time there is for that: the process was stopped, or had no processor.
+const lateLook = 20 * time.Millisecond
+
+// isLate puts a look off that comes late, once. Nobody was able to read what was answered in
+// time, and the timers of a process that goes on are mostly faster than its readers.
+func (w *watch) isLate(now time.Duration) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	at := time.Duration(w.at.Load())
+	w.putOff = !w.over && !w.putOff && at > 0 && now-at > lateLook
+	if w.putOff {
+		w.at.Store(int64(now + lateLook))
+		w.timer.Reset(lateLook)
+	}
+	return w.putOff
+}
+
 // onWatch wakes those whose time is over, and has a lane that is silent probed.
 func (l *lane) onWatch() {
 	w := &l.watch
+	if w.isLate(l.pool.now()) {
+		return
+	}
 	l.mu.Lock()
 	// Who comes from here on sets it anew; who came before is seen below. Not
 	// sooner: while a look waits for the lock, others would be begun.
