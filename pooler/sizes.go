@@ -18,7 +18,8 @@ const (
 	largeSize = 128 << 10
 
 	// unwantedSize is from what size on those are whose caller has left: others wait behind
-	// them for nothing at all.
+	// them for nothing at all. And those of a server that bounds what it keeps for a client, for
+	// which they add up.
 	unwantedSize = 16 << 10
 
 	// likeUpTo is how much of a request tells it from others.
@@ -95,7 +96,8 @@ func endOfArgument(request []byte, at int) int {
 
 // The level is what is remembered of a request: how often lately a lane died under it
 // before it was answered, up to three times, or that its reply was large, which is as
-// much. A small reply takes it one down.
+// much. A small reply takes it one down, and one between small and large from the highest
+// alone.
 const (
 	unsuspected likeness = iota
 	once
@@ -116,7 +118,16 @@ type likeTable [likeSets][likeWays]atomic.Uint32
 // place in if another one there is remembered for no more. It has no lock: of two that
 // write to it at a time, what one has to say may be lost, and is learned again.
 type sizes struct {
-	table atomic.Pointer[likeTable] // nil: nothing is remembered
+	table   atomic.Pointer[likeTable] // nil: nothing is remembered
+	bounded atomic.Bool               // the server closes connections for what it keeps for them
+}
+
+// largeFrom is from what size on replies are large.
+func (s *sizes) largeFrom() int64 {
+	if s.bounded.Load() {
+		return unwantedSize
+	}
+	return largeSize
 }
 
 // places are where the request may be.
@@ -183,7 +194,7 @@ func (t *likeTable) weakest(x likeness) *atomic.Uint32 {
 
 // note notes of the replies to a request how large they were.
 func (s *sizes) note(x likeness, size int64) {
-	if size >= largeSize {
+	if size >= s.largeFrom() {
 		s.raise(x, large)
 		return
 	}
@@ -191,9 +202,11 @@ func (s *sizes) note(x likeness, size int64) {
 	if at == nil {
 		return
 	}
-	if level := likeness(at.Load()) & levels; level > once {
+	switch level := likeness(at.Load()) & levels; {
+	case size >= unwantedSize && level < large: // it may have added up
+	case level > once:
 		at.Store(uint32(x | level - 1))
-	} else {
+	default:
 		at.Store(0)
 	}
 }
@@ -205,12 +218,12 @@ func (s *sizes) answered(f features, size int64, wanted bool) {
 	switch {
 	case !wanted && size >= unwantedSize:
 		size = max(size, largeSize)
-	case size < largeSize && s.table.Load() == nil:
+	case size < s.largeFrom() && s.table.Load() == nil:
 		return
 	}
 	s.note(f.request, size)
 	s.note(f.key.like(), size)
-	if size < largeSize {
+	if size < s.largeFrom() {
 		s.note(f.name.like(), size)
 	} else {
 		s.blame(f.name.like())
@@ -237,7 +250,7 @@ func (s *sizes) isLarge(f features) bool {
 // as far as the server has said: whoever asks for the same meanwhile knows it, and if
 // its caller has left nobody will read them to their end.
 func (l *lane) foresee(f features) {
-	if l.inbound.size+l.rest() >= largeSize {
+	if l.inbound.size+l.rest() >= l.group.sizes.largeFrom() {
 		l.group.sizes.raise(f.request, large)
 		l.group.sizes.raise(f.key.like(), large)
 	}
@@ -262,6 +275,9 @@ func (l *lane) suspect(tail uint64) {
 			if !seen[x] {
 				seen[x] = true
 				l.group.sizes.blame(x)
+				if l.group.sizes.level(x) == large {
+					l.group.sizes.bounded.Store(true)
+				}
 			}
 		}
 	}
@@ -278,7 +294,10 @@ func (p *Pool) forgetSizesLocked() {
 	}
 }
 
-func (s *sizes) forget() { s.table.Store(nil) }
+func (s *sizes) forget() {
+	s.table.Store(nil)
+	s.bounded.Store(false)
+}
 
 // peerClosed reports whether the connection is dead because the peer has closed it, or
 // the network has lost it: from here these are the same.

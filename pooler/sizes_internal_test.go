@@ -67,13 +67,51 @@ func TestARequestIsForgottenAfterThreeSmallReplies(t *testing.T) {
 	s.note(x[0], largeSize)
 	s.note(x[0], largeSize)
 	for want := large - 1; ; want-- {
-		s.note(x[0], largeSize-1)
+		s.note(x[0], unwantedSize-1)
 		if s.wantLevels(t, x, want); want == unsuspected {
 			break
 		}
 	}
 	if at := s.find(x[0]); at != nil {
 		t.Error("something is left of it")
+	}
+}
+
+// Lanes die under what adds up, too. Each such reply is no proof that they didn't.
+func TestAReplyOfMediumSizeClearsNothingThatLanesDiedUnder(t *testing.T) {
+	s, x := new(sizes), crowd(1)
+	for _, want := range []likeness{once, twice} {
+		s.blame(x[0])
+		s.note(x[0], unwantedSize)
+		s.note(x[0], largeSize-1)
+		s.wantLevels(t, x, want)
+	}
+	s.note(x[0], largeSize)
+	s.note(x[0], largeSize-1)
+	s.note(x[0], largeSize-1)
+	s.wantLevels(t, x, twice)
+	s.note(x[0], unwantedSize-1)
+	s.wantLevels(t, x, once)
+}
+
+// From then on that it is known that lanes die of what they are asked, replies are large
+// that add up, until the node was away.
+func TestRepliesOfMediumSizeAreLargeWhereTheServerBoundsThem(t *testing.T) {
+	s, x := new(sizes), features{request: crowd(1)[0]}
+	s.bounded.Store(true)
+	s.answered(x, unwantedSize-1, true)
+	if s.isLarge(x) {
+		t.Error("a small one is large")
+	}
+	s.answered(x, unwantedSize, true)
+	s.answered(x, unwantedSize, true)
+	if !s.isLarge(x) {
+		t.Error("it isn't large")
+	}
+	s.forget()
+	s.answered(x, unwantedSize, true)
+	if s.isLarge(x) {
+		t.Error("after the node was away it is large")
 	}
 }
 

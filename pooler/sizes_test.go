@@ -2,6 +2,7 @@ package pooler_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -91,6 +92,26 @@ func TestARequestUnderWhichThreeLanesDiedRidesNoMore(t *testing.T) {
 				other.Request = read("STRLEN", "k").Request
 				pt.wantLarge(pt.share(pt.plain), other, false)
 			})
+		})
+	}
+}
+
+// Where lanes die of what is asked, what others ask is kept apart that adds up.
+func TestWhereLanesDieRepliesOfMediumSizeAreKeptApart(t *testing.T) {
+	for deaths, want := range map[int]bool{2: false, 3: true} {
+		byHand(t, pooler.Config{SharedConns: 1}, 0, func(pt *tester, h *hand) {
+			defer h.end()
+			for i := range deaths {
+				h.die(i, closes, read("GET", "k"))
+			}
+			medium := strings.Repeat("x", 20<<10)
+			reply := fmt.Sprintf("$%d\r\n%s\r\n", len(medium), medium)
+			x := read("DUMP", "other")
+			r := pt.ride(pt.share(pt.plain), x)
+			h.wire(deaths).hear(r)
+			h.wire(deaths).say(reply)
+			r.wantReply(reply)
+			pt.wantLarge(pt.share(pt.plain), x, want)
 		})
 	}
 }
