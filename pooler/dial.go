@@ -421,7 +421,7 @@ func (c *Conn) lastWords(err error) error {
 	}
 	n, told := c.read(c.in.own, time.Now().Add(lateDial))
 	if n > 0 && c.in.own[0] == '-' {
-		told = condition(c.in.own[:n])
+		told = condition(c.in.own[:n], "")
 	} else if !isMistake(told) {
 		told = nil
 	}

@@ -2,6 +2,7 @@ package pooler
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -105,10 +106,10 @@ func (s *Session) replay(ctx context.Context) (all []byte, err error) {
 	return all, nil
 }
 
-// unreadyError is an answer of a server that can't serve just now, by its class.
-type unreadyError string
+// unreadyError is an answer of a server that can't serve just now.
+type unreadyError struct{ class, says string }
 
-func (e unreadyError) Error() string { return string(e) + " the server is not ready" }
+func (e unreadyError) Error() string { return cmp.Or(e.says, e.class+" the server is not ready") }
 
 func isUnready(err error) bool {
 	_, ok := errors.AsType[unreadyError](err)
@@ -138,9 +139,9 @@ func (s *Session) bring(c *Conn, replay []byte, deadline time.Time) error {
 		if kind == replyKind(st.Reply) || st.Optional || refused != nil {
 			continue
 		}
-		// Only the class of an error is kept: its text may repeat what was
+		// Only the class of a refusal is kept: its text may repeat what was
 		// sent.
-		if refused = condition(head); refused == nil {
+		if refused = condition(head, c.saysWithout(replay)); refused == nil {
 			refused = refusedError{errorClass(head), i}
 		}
 	}
@@ -187,7 +188,7 @@ func (c *Conn) ping(deadline time.Time) error {
 	if kind != '-' || c.isBusy() {
 		return nil
 	}
-	return condition(head) // NOAUTH, NOPERM: it lives
+	return condition(head, c.saysWithout(nil)) // NOAUTH, NOPERM: it lives
 }
 
 // classBusy is the class of the errors of a server that a script keeps busy.
@@ -198,12 +199,27 @@ func (c *Conn) isBusy() bool { return errorClass(c.complaint()) == classBusy }
 
 var errMaxClients = errors.New("the server has its max number of clients")
 
+// saysWithout is the whole of the last error reply, or "" if it has more than is remembered, or
+// anything of what was sent, which may be secret.
+func (c *Conn) saysWithout(sent []byte) string {
+	says := c.complaint()
+	if len(says) == 0 || len(says) == errorHead {
+		return ""
+	}
+	for piece := range bytes.SplitSeq(sent, []byte("\r\n")) {
+		if len(piece) > 0 && bytes.Contains(says, piece) {
+			return ""
+		}
+	}
+	return string(says[1:])
+}
+
 // condition returns what an error reply says of the server's condition, or nil if it
 // is about the session.
-func condition(head []byte) error {
+func condition(head []byte, says string) error {
 	switch class := errorClass(head); class {
 	case "LOADING", "MASTERDOWN", "READONLY", classBusy, "CLUSTERDOWN", "TRYAGAIN", "OOM":
-		return unreadyError(class)
+		return unreadyError{class, says}
 	}
 	if bytes.Contains(head, []byte("max number of clients")) {
 		return errMaxClients

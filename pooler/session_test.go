@@ -235,6 +235,26 @@ func TestWhatTheServerSaysOfItselfAtTheReplayIsTheNodesCondition(t *testing.T) {
 	}
 }
 
+// What the server says is told as it is, but for what repeats something that it was sent.
+func TestWhatTheServerSaysOfItsConditionIsToldWithoutSecrets(t *testing.T) {
+	for says, want := range map[string]string{
+		"LOADING Redis is loading the dataset in memory": "LOADING Redis is loading the dataset in memory",
+		"LOADING as you said " + secret + ", wait":       "LOADING the server is not ready",
+		"MASTERDOWN " + strings.Repeat("x", 1000):        "MASTERDOWN the server is not ready",
+	} {
+		bubble(t, pooler.Config{SharedConns: -1}, func(pt *tester) {
+			pt.fake.SetPassword("", secret)
+			held := pt.get(auth(secret))
+			pt.fake.Handle("HELLO", func(*testkit.FakeConn, []string) []byte { return testkit.ReplyError(says) })
+			_, err := pt.tryGet(pooler.Request{Session: auth(secret)})
+			if e := pt.wantErr(err, pooler.ErrNotReady); e.Cause == nil || e.Cause.Error() != want {
+				pt.Errorf("%q is told as: %v", says, err)
+			}
+			pt.put(held)
+		})
+	}
+}
+
 func TestAServerThatHangsUpAtTheReplayIsTheNodesCondition(t *testing.T) {
 	bubble(t, pooler.Config{}, func(pt *tester) {
 		s := session(1)

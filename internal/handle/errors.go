@@ -92,8 +92,8 @@ func (e credentialsError) As(target any) bool { return errors.As(e.err.Cause, ta
 // serverError is a poolError of what the server has said, by which go-redis knows it.
 type serverError struct{ poolError }
 
-// Error begins with the server's own word, as "LOADING".
-func (e serverError) Error() string { return e.err.Cause.Error() + ": " + e.text }
+// Error is what the server has said, as it is told to who shares a connection.
+func (e serverError) Error() string { return e.err.Cause.Error() }
 
 // RedisError marks it as a [redis.Error].
 func (serverError) RedisError() {}
