@@ -48,7 +48,7 @@ func (f *firsts) over() {
 // unknownOutcome notes that a caller is told so.
 func (f *firsts) unknownOutcome(node string) {
 	if f.unknown.happens() {
-		f.log("everpool: the outcome of a request is unknown; others of this outage are counted, and not logged", slog.String("node", node))
+		f.log("everpool: the outcome of a request is unknown; those that follow are counted, and not logged", slog.String("node", node))
 	}
 }
 
@@ -56,7 +56,7 @@ func (f *firsts) unknownOutcome(node string) {
 func (f *firsts) waited(next func(string, time.Duration, error)) func(string, time.Duration, error) {
 	return func(node string, d time.Duration, err error) {
 		if err != nil && errors.Is(err, pooler.ErrWaitTimeout) && f.timeout.happens() {
-			f.log("everpool: a request got no connection in time; others of this outage are counted, and not logged",
+			f.log("everpool: a request got no connection in time; those that follow are counted, and not logged",
 				slog.String("node", node), slog.Duration("waited", d), slog.String("error", err.Error()))
 		}
 		next(node, d, err)

@@ -410,7 +410,7 @@ func (c *Conn) take(p []byte) (n int, done bool, err error) {
 		case c.pool == nil:
 		case len(c.in.errHead) > 0 && c.pool.saysChanged(c.complaint(), c.session):
 			c.changed = true
-		case c.id > 0: // nobody's handshake
+		case c.id > 0: // its handshake is over, to which a server answers that loads its data
 			settle(&c.pool.health.unproven, false)
 		}
 	}
