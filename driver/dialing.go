@@ -57,7 +57,7 @@ func (b *binding) connect(ctx context.Context, network, addr string) (net.Conn, 
 		if n, err = b.nodeFor(network, addr); err != nil {
 			return handle.NewBroken(err, network, addr), nil
 		}
-		if n == was && n.Pool.Illness().Ill() { // go-redis asks for the address again after an error of a dial
+		if n == was && b.isElsewhere(n) { // go-redis asks for the address again after an error of a dial
 			n.drop(&b.Client)
 			return nil, newDialError(network, addr, &pooler.Error{Err: pooler.ErrElsewhere, Node: addr})
 		}
@@ -73,6 +73,16 @@ func (b *binding) connect(ctx context.Context, network, addr string) (net.Conn, 
 		return handle.NewBroken(&pooler.Error{Err: pooler.ErrClosed, Node: addr}, network, addr), nil
 	}
 	return handle.NewFailed(&n.Node, &b.Client, addr, err), nil
+}
+
+// isElsewhere reports whether what was sent away from a node, and found no other, is to be told so.
+// A node on a busy machine may be well again by then, or ill anew and its heir not be asked for
+// yet: its subscription is sent away again, or waits.
+func (b *binding) isElsewhere(n *node) bool {
+	if b.WaitsInDial {
+		return n.Pool.Illness().Ill()
+	}
+	return b.staysAt()
 }
 
 // waitInDial says what a dial of a node that doesn't serve waits for, and how long, if it does.
@@ -109,10 +119,16 @@ func (e *dialError) Unwrap() error { return &e.OpError }
 // IsVirtual marks the failure of a dial without a socket.
 func (*dialError) IsVirtual() {}
 
+// staysAt reports whether a dial is for the very node that it names, whoever its heir is: what
+// follows MOVED needs no other, and what asks this one, as the client of a node does, is answered
+// by no other.
+func (b *binding) staysAt() bool {
+	return b.topology().Moves() && !callers.Include(callers.ClusterPubSub)
+}
+
 // nodeFor returns the node of the address, on which a handle counts then; or, while
 // that is ill, the node that has taken over all that it had. The subscription of a cluster's
-// client, which follows no MOVED, gets there by that. What does follow MOVED needs no other
-// node, and what asks this very one, as the client of a node does, is answered by no other.
+// client, which follows no MOVED, gets there by that.
 func (b *binding) nodeFor(network, addr string) (*node, error) {
 	n, err := b.driver.node(b, network, addr)
 	t := b.topology()
@@ -120,7 +136,7 @@ func (b *binding) nodeFor(network, addr string) (*node, error) {
 		return n, err
 	}
 	heir := t.Heir(n)
-	if heir == "" || t.Moves() && !callers.Include(callers.ClusterPubSub) {
+	if heir == "" || b.staysAt() {
 		return n, nil
 	}
 	nudge(n) // it is asked for, and to be known as well when it is

@@ -203,10 +203,16 @@ func TestACanceledCallLeavesAClusterAtOnce(t *testing.T) {
 
 // withoutFirst returns the client of a cluster of two, by that seed, of which the first member
 // has just gone, and what ends it. Another caller finds that the member is down.
-func (m *managed) withoutFirst(seed string) (c *redis.ClusterClient, end func()) {
+func (m *managed) withoutFirst(seed string, as func(pooler.Pooler) pooler.Pooler) (c *redis.ClusterClient, end func()) {
 	m.Helper()
 	m.asCluster(0, 2)
-	d := newDriver(m.T, driver.Config{Dial: m.dial})
+	d := newDriver(m.T, driver.Config{Dial: m.dial, NewPooler: func(n pooler.Node, c pooler.Config) (pooler.Pooler, error) {
+		p, err := pooler.New(n, c)
+		if err != nil {
+			return nil, err
+		}
+		return as(p), nil
+	}})
 	c = redis.NewClusterClient(d.ClusterOptions(&redis.ClusterOptions{Addrs: []string{seed}}))
 	if err := c.Incr(m.Context(), "k").Err(); err != nil {
 		m.Fatal(err)
@@ -224,7 +230,7 @@ func (m *managed) withoutFirst(seed string) (c *redis.ClusterClient, end func())
 // So does a subscription, which is for this very node until another one has taken over.
 func TestACanceledSubscriptionLeavesAClusterAtOnce(t *testing.T) {
 	inServers(t, 2, func(m *managed) {
-		c, end := m.withoutFirst("10.0.0.1:6379")
+		c, end := m.withoutFirst("10.0.0.1:6379", asItIs)
 		defer end()
 		time.Sleep(500 * time.Millisecond)
 		for _, after := range []time.Duration{0, 200 * time.Millisecond} {
@@ -239,11 +245,41 @@ func TestACanceledSubscriptionLeavesAClusterAtOnce(t *testing.T) {
 	})
 }
 
-// Nor does it wait on for a node that another one has taken over from.
+func asItIs(p pooler.Pooler) pooler.Pooler { return p }
+
+// relapsing is a pool that is ill anew when it is asked after it has sent somebody away.
+type relapsing struct {
+	pooler.Pooler
+	sent bool // of one caller
+}
+
+func (p *relapsing) Await(ctx context.Context, r pooler.Request, limit time.Duration) error {
+	err := p.Pooler.Await(ctx, r, limit)
+	p.sent = errors.Is(err, pooler.ErrElsewhere)
+	return err
+}
+
+func (p *relapsing) Illness() pooler.Illness {
+	ill := p.Pooler.Illness()
+	if p.sent {
+		p.sent, ill.Since = false, time.Now().Add(time.Second)
+	}
+	return ill
+}
+
+// Nor does it wait on for a node that another one has taken over from, also where it looks for
+// that one just when the node is ill anew.
 func TestASubscriptionThatWaitsForAMemberGoesToItsHeirAtOnce(t *testing.T) {
+	t.Run("ill", func(t *testing.T) { goesToTheHeir(t, asItIs) })
+	t.Run("ill anew", func(t *testing.T) {
+		goesToTheHeir(t, func(p pooler.Pooler) pooler.Pooler { return &relapsing{Pooler: p} })
+	})
+}
+
+func goesToTheHeir(t *testing.T, as func(pooler.Pooler) pooler.Pooler) {
 	inServers(t, 2, func(m *managed) {
 		m.Cleanup(func() { time.Sleep(time.Minute) }) // go-redis rests from its reloads
-		c, end := m.withoutFirst("10.0.0.2:6379")
+		c, end := m.withoutFirst("10.0.0.2:6379", as)
 		defer end()
 		time.Sleep(200 * time.Millisecond)
 		time.AfterFunc(300*time.Millisecond, func() {
