@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -247,22 +248,26 @@ func TestACanceledSubscriptionLeavesAClusterAtOnce(t *testing.T) {
 
 func asItIs(p pooler.Pooler) pooler.Pooler { return p }
 
-// relapsing is a pool that is ill anew when it is asked after it has sent somebody away.
+// relapsing is a pool that is ill anew when it is asked after it has sent somebody away, twice:
+// whoever is responsible for the members asks, too.
 type relapsing struct {
 	pooler.Pooler
-	sent bool // of one caller
+	sent  atomic.Bool
+	asked atomic.Int64 // since then
 }
 
 func (p *relapsing) Await(ctx context.Context, r pooler.Request, limit time.Duration) error {
 	err := p.Pooler.Await(ctx, r, limit)
-	p.sent = errors.Is(err, pooler.ErrElsewhere)
+	if errors.Is(err, pooler.ErrElsewhere) {
+		p.sent.Store(true)
+	}
 	return err
 }
 
 func (p *relapsing) Illness() pooler.Illness {
 	ill := p.Pooler.Illness()
-	if p.sent {
-		p.sent, ill.Since = false, time.Now().Add(time.Second)
+	if p.sent.Load() && p.asked.Add(1) <= 2 {
+		ill.Since = time.Now().Add(time.Second)
 	}
 	return ill
 }
