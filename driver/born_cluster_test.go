@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -158,6 +159,51 @@ func TestWhatIsAskedOfOneMemberWaitsForItThoughItWasDeposed(t *testing.T) {
 			_ = rdb.Close()
 			time.Sleep(time.Minute) // it may be dialing still
 		})
+	})
+}
+
+// A subscription at a member that is silent waits for it, as on a socket: whoever receives would
+// be told of its failure.
+func TestASubscriptionWaitsForAMemberThatIsSilent(t *testing.T) {
+	inServers(t, 2, func(m *managed) {
+		m.asCluster(0)
+		d := newDriver(m.T, driver.Config{Logger: slog.New(slog.DiscardHandler), Dial: m.dial})
+		rdb := redis.NewClusterClient(d.ClusterOptions(&redis.ClusterOptions{Addrs: []string{"10.0.0.1:6379", "10.0.0.2:6379"}}))
+		keys := strings.Split("abcdefghijk", "") // on both
+		var wg sync.WaitGroup
+		for range 10 {
+			wg.Go(func() {
+				for _, key := range keys {
+					_ = rdb.Set(m.Context(), key, 1, 0).Err()
+				}
+			})
+		}
+		wg.Wait()
+		for i := range 2 {
+			m.server(i + 1).Freeze(true)
+		}
+		for _, key := range keys { // which finds that they are silent
+			wg.Go(func() { _ = rdb.Set(m.Context(), key, 1, 0).Err() })
+		}
+		time.Sleep(300 * time.Millisecond)
+		for _, n := range d.Nodes() {
+			if !n.Silent {
+				m.Fatalf("%s isn't silent", n.Addr)
+			}
+		}
+		time.AfterFunc(500*time.Millisecond, func() {
+			for i := range 2 {
+				m.server(i + 1).Freeze(false)
+			}
+		})
+		ps := rdb.Subscribe(m.Context(), "channel")
+		if _, err := ps.Receive(m.Context()); err != nil {
+			m.Error(err)
+		}
+		_ = ps.Close()
+		wg.Wait()
+		_ = rdb.Close()
+		time.Sleep(time.Minute) // it may be dialing still
 	})
 }
 

@@ -34,6 +34,18 @@ func (h *handle) isForThisSilentOne(slot int) bool {
 	return slot == -1 && h.client.Topology != nil && h.node.Pool.Serves() && h.isForThisMember()
 }
 
+// subscribesAtASilentOne reports whether the request is a subscription's at a member of a cluster
+// that serves, and is silent or was: on a busy machine each is now and then. It was dialed there,
+// and not at an heir; what it is told here ends the wait of whoever receives.
+func (h *handle) subscribesAtASilentOne() bool {
+	t := h.client.Topology
+	if t == nil || !t.Moves() || !h.b.any(subscribes) || !h.node.Pool.Serves() {
+		return false
+	}
+	ill := h.node.Pool.Illness()
+	return ill.Silent || !ill.Ill()
+}
+
 // awaitMember awaits a member of a cluster that is away for about as long as go-redis's own
 // dials try. Where another one is well first that could be asked, this one is awaited as long
 // again: they may be back together, and go-redis asks each but once. It returns the deadline

@@ -101,7 +101,7 @@ func (h *handle) afterRefusal(req *pooler.Request, err error) (time.Time, error)
 		return h.waitAgain(req.Deadline, e)
 	case ok && errors.Is(e, pooler.ErrElsewhere) && h.hasNoOther(req.Place.Slot):
 		return h.awaitMember(req, err)
-	case ok && errors.Is(e, pooler.ErrElsewhere) && h.isForThisSilentOne(req.Place.Slot):
+	case ok && errors.Is(e, pooler.ErrElsewhere) && (h.isForThisSilentOne(req.Place.Slot) || h.subscribesAtASilentOne()):
 		req.Place = pooler.Place{}
 		return req.Deadline, nil
 	case !ok || !dials || !errors.Is(e, pooler.ErrElsewhere) || !places.stays(h.node.Addr, req.Place.Slot, pooler.Illness{}):
