@@ -39,7 +39,7 @@ func (s side) restart(t *testing.T, server *testkit.Server) outage {
 	pause(1500 * time.Millisecond)
 	o.arm()
 	server.StartAgain(t)
-	at, _ := answersAt(t, server)
+	at := answersAt(t, server)
 	testkit.Await(t, "every caller succeeds again", func() bool { return o.healed.Load() == callers })
 	o.dials, o.refused = s.dialCounter.dials.Load()-before, s.dialCounter.failed.Load()-refused
 	pause(200 * time.Millisecond)
@@ -100,8 +100,8 @@ func TestARestartCostsLatencyAndNoErrors(t *testing.T) {
 }
 
 // answersAt polls until the server answers PING with PONG, with nothing but a
-// socket, and returns when that was, and how often it said LOADING before.
-func answersAt(tb testing.TB, s *testkit.Server) (at time.Time, loading int) {
+// socket, and returns when that was.
+func answersAt(tb testing.TB, s *testkit.Server) (at time.Time) {
 	tb.Helper()
 	ping := func() string {
 		nc, err := net.DialTimeout(s.Network, s.Addr, time.Second)
@@ -118,11 +118,8 @@ func answersAt(tb testing.TB, s *testkit.Server) (at time.Time, loading int) {
 	}
 	testkit.Await(tb, "the server answers", func() bool {
 		reply := ping()
-		if strings.HasPrefix(reply, "-LOADING") {
-			loading++
-		}
 		at = time.Now()
 		return strings.HasPrefix(reply, "+PONG")
 	})
-	return at, loading
+	return at
 }

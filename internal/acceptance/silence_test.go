@@ -31,7 +31,7 @@ func TestSilentSharedConnectionsFailNoRead(t *testing.T) {
 	}
 	close(stop)
 	wg.Wait()
-	testkit.Await(t, "the silent connections are closed", func() bool { return s.stats(t).Lanes <= 4 })
+	testkit.Await(t, "the silent connections are closed", func() bool { return s.stats(t).Lanes <= 4 && s.stats(t).Closes[pooler.CloseSilence] > 0 })
 	st := s.settled(t)
 	t.Logf("%v; %d dials, closes %v, %d resent, %d moved, %d unknown", saw, st.Dials-before, st.Closes, st.Resent, st.Moved, st.Unknown)
 	saw.check(t, server.Do(t, "GET", "counter:"+s.name))
