@@ -54,18 +54,20 @@ var waitingCalls = map[string]func(ctx context.Context, rdb *redis.Client) error
 	},
 }
 
-// takeAll takes all connections of the lab's pool, of which there are n, for so long.
+// takeAll takes all connections of the lab's pool, of which there are n, for so long. Its
+// callers have come back when free returns, or at the end of the test.
 func (l *lab) takeAll(n int, d time.Duration) (free func()) {
 	rdb := l.client(func(o *redis.Options) { o.DB = 1 }) // who waits has to have one of theirs replaced, too
 	var wg sync.WaitGroup
 	for range n {
 		wg.Go(func() {
-			if err := rdb.BLPop(l.Context(), d, "none").Err(); !errors.Is(err, redis.Nil) {
+			if err := rdb.BLPop(context.Background(), d, "none").Err(); !errors.Is(err, redis.Nil) {
 				l.Errorf("holder: %v", err)
 			}
 		})
 	}
 	synctest.Wait()
+	l.Cleanup(wg.Wait)
 	return wg.Wait
 }
 

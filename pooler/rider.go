@@ -232,6 +232,19 @@ func (r *Rider) outcomeLocked(p []byte) (int, error) {
 	return 0, nil
 }
 
+// IsAnswered reports whether replies come on the rider's lane, its own among them or not:
+// something was heard there within d, as far as the looks for silence tell.
+func (r *Rider) IsAnswered(d time.Duration) bool {
+	r.mu.Lock()
+	l := r.lane
+	r.mu.Unlock()
+	if l == nil || l.pool.cfg.SilenceAfter == 0 || l.deserted.Load() {
+		return false
+	}
+	owes, since := l.silence()
+	return !owes || l.pool.now()-since < d
+}
+
 // Interrupt makes the Receive that is under way, or the next one, return
 // ErrInterrupted if it would have to wait.
 func (r *Rider) Interrupt() {

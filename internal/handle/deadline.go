@@ -1,6 +1,7 @@
 package handle
 
 import (
+	"cmp"
 	"net"
 	"os"
 	"time"
@@ -72,6 +73,9 @@ type deadline struct {
 	time.Time
 	ofContext bool // it is the caller's context's, and not what is left of the client's patience
 	ofRead    bool // it is that of a Read, which sends what Write has accepted, or sends again
+
+	patience time.Duration // what it has left at the first look; 0: none yet
+	waited   time.Duration // by which it was put off: for a connection, and in line on one
 }
 
 // given is a deadline as go-redis sets it: what that adds up by itself is a time of the
@@ -86,8 +90,40 @@ func (d *deadline) fix() (passed bool) {
 	}
 	now := time.Now()
 	left := d.Sub(now)
+	if d.patience == 0 {
+		d.patience = left
+	}
 	d.Time = now.Add(left)
 	return left <= 0
+}
+
+// putOffLocked gives a reply as much time again that others have kept waiting, and reports whether
+// it does: what client timeouts bound is how long a server takes for a request, and this one
+// stands in line on a shared connection that is being answered. On the stock pool it would
+// stand in line for a connection, as long as it may here. The context is asked for that ends it.
+func (h *handle) putOffLocked() bool {
+	by := &h.readBy
+	asks := h.mayAskLocked() && !h.b.hasOut()
+	switch {
+	case by.ofContext || !h.ride.under || h.b.got || h.b.shaking:
+		return false
+	case !asks && h.client.ContextTimeout:
+		return false
+	case !h.ride.IsAnswered(by.patience / 2):
+		return false
+	}
+	more := by.patience
+	if limit := cmp.Or(h.client.Wait, h.node.Pool.Config().Limits().WaitTimeout); limit > 0 {
+		more = min(more, limit-by.waited)
+	}
+	if more <= 0 {
+		return false
+	}
+	by.Time, by.waited = by.Add(more), by.waited+more
+	if asks {
+		h.b.push(askForContext)
+	}
+	return true
 }
 
 // endedLocked reports whether the caller's context has ended what can't go on.

@@ -52,9 +52,13 @@ func (h *held) any() bool { return h.holding != nothing }
 // push out of what it reads.
 func (h *handle) mayHoldLocked() bool {
 	b := &h.b
-	return h.client.Courses.answer() && h.shake.in.RESP3 && !h.client.Tracks &&
-		!h.held.any() && !h.writeBy.ofRead && !h.ride.under && !h.carried.keeps() &&
+	return h.mayAskLocked() && !h.held.any() && !h.writeBy.ofRead && !h.ride.under && !h.carried.keeps() &&
 		!b.flushed && !b.got && !b.hasOut() && !b.shaking && b.scan.BodyRemaining() < gatherUpTo
+}
+
+// mayAskLocked reports whether the caller surely takes a push out of what it reads.
+func (h *handle) mayAskLocked() bool {
+	return h.client.Courses.answer() && h.shake.in.RESP3 && !h.client.Tracks
 }
 
 // holdLocked leaves to Read what becomes of the batch.
@@ -124,12 +128,16 @@ func (h *handle) readLaterLocked(wait time.Duration, of *callerContext) {
 	if h.readBy.ofContext || h.readBy.IsZero() {
 		return
 	}
-	h.readBy.Time = h.readBy.Add(wait)
-	if of == nil || !h.client.ContextTimeout {
-		return
+	h.readBy.Time, h.readBy.waited = h.readBy.Add(wait), h.readBy.waited+wait
+	if of != nil {
+		h.readByContextLocked(of)
 	}
-	if by, ok := of.Deadline(); ok && by.Before(h.readBy.Time) {
-		h.readBy = given(by)
+}
+
+// readByContextLocked has the reply come by the deadline of the caller's context, too.
+func (h *handle) readByContextLocked(ctx context.Context) {
+	if by, ok := ctx.Deadline(); ok && h.client.ContextTimeout && by.Before(h.readBy.Time) {
+		h.readBy = deadline{Time: by, ofContext: true}
 	}
 }
 
@@ -172,6 +180,8 @@ func (h *handle) knowCaller(ctx context.Context, ofConn bool) {
 		h.b.refusal.of = ctx
 	case h.held.holding == toAwait:
 		h.held.of = &callerContext{ctx, ofConn && h.batches > 1}
+	default:
+		h.readByContextLocked(ctx)
 	}
 }
 

@@ -82,6 +82,9 @@ func (h *handle) readSome(p []byte) (n int, err error) {
 		}
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) && h.err == nil {
+		if h.putOffLocked() {
+			return n, nil
+		}
 		err = h.lateLocked()
 	}
 	return n, err

@@ -1,0 +1,146 @@
+package driver_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/everpool/everpool/driver"
+	"github.com/everpool/everpool/internal/testkit"
+	"github.com/everpool/everpool/pooler"
+)
+
+// takesItsTime has the lab's server take so long for each INCR, one after the other.
+func (l *lab) takesItsTime(d time.Duration) {
+	turn := make(chan struct{}, 1)
+	var n atomic.Int64
+	l.f.Handle("INCR", func(*testkit.FakeConn, []string) []byte {
+		turn <- struct{}{}
+		time.Sleep(d)
+		<-turn
+		return testkit.ReplyInt(n.Add(1))
+	})
+}
+
+// ends is how many of the calls ended how, and when the last of them did.
+type ends struct {
+	well, unknown int
+	last          time.Duration
+}
+
+// inLine has 200 callers call INCR at once, each with a context of its own.
+func (l *lab) inLine(rdb *redis.Client, within time.Duration) (saw ends) {
+	if err := rdb.Ping(l.Context()).Err(); err != nil {
+		l.Fatal(err)
+	}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	began := time.Now()
+	for range 200 {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), within)
+			defer cancel()
+			err := rdb.Incr(ctx, "n").Err()
+			mu.Lock()
+			defer mu.Unlock()
+			saw.last = max(saw.last, time.Since(began))
+			switch {
+			case err == nil:
+				saw.well++
+			case errors.Is(err, pooler.ErrUnknownOutcome):
+				saw.unknown++
+			default:
+				l.Errorf("%v", err)
+			}
+		})
+	}
+	wg.Wait()
+	return saw
+}
+
+// What a client's ReadTimeout bounds is how long a server takes for a request. Who stands in
+// line on the stock pool stands there for a connection, and by PoolTimeout.
+func TestWhoStandsInLineOnASharedConnectionHasTheTimeForThat(t *testing.T) {
+	inLab(t, driver.Config{Pool: pooler.Config{SharedConns: 1}}, func(t *lab) {
+		t.takesItsTime(7 * time.Millisecond)
+		rdb := t.client(func(o *redis.Options) { o.ReadTimeout, o.MaxRetries = time.Second, -1 })
+		if saw := t.inLine(rdb, time.Minute); saw.well != 200 || saw.last <= time.Second {
+			t.Errorf("%+v, want all to go well", saw)
+		}
+		if n := t.stats().Unknown; n != 0 {
+			t.Errorf("%d unknown", n)
+		}
+	})
+}
+
+// But no longer: neither than PoolTimeout, nor than the caller's context lasts.
+func TestWhoStandsInLineOnASharedConnectionWaitsNoLonger(t *testing.T) {
+	for name, of := range map[string]struct {
+		pool, context time.Duration
+	}{
+		"than PoolTimeout": {250 * time.Millisecond, time.Minute},
+		"than the context": {time.Minute, 1250 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inLab(t, driver.Config{Pool: pooler.Config{SharedConns: 1}}, func(t *lab) {
+				t.takesItsTime(7 * time.Millisecond)
+				rdb := t.client(func(o *redis.Options) { o.ReadTimeout, o.PoolTimeout, o.MaxRetries = time.Second, of.pool, -1 })
+				saw := t.inLine(rdb, of.context)
+				if saw.well < 170 || saw.well > 180 || saw.well+saw.unknown != 200 {
+					t.Errorf("%+v, want what the server does in 1.25 s to go well", saw)
+				}
+				if saw.last < 1250*time.Millisecond || saw.last > 1350*time.Millisecond {
+					t.Errorf("the last was told after %v, want 1.25 s", saw.last)
+				}
+			})
+		})
+	}
+}
+
+// A server that stands still has nobody wait for longer than ReadTimeout, nor who has stood in
+// line for that long already for longer than that once more.
+func TestNobodyStandsInLineAtAServerThatStandsStill(t *testing.T) {
+	for _, of := range []struct{ timeout, freeze, told time.Duration }{
+		{20 * time.Millisecond, 5 * time.Millisecond, 20 * time.Millisecond},
+		{100 * time.Millisecond, 25 * time.Millisecond, 100 * time.Millisecond},
+		{time.Second, 250 * time.Millisecond, time.Second},
+		{time.Second, 1250 * time.Millisecond, 2 * time.Second},
+	} {
+		t.Run(fmt.Sprintf("%v, after %v", of.timeout, of.freeze), func(t *testing.T) {
+			inLab(t, driver.Config{Pool: pooler.Config{SharedConns: 1}}, func(t *lab) {
+				t.takesItsTime(of.timeout / 100)
+				rdb := t.client(func(o *redis.Options) { o.ReadTimeout, o.MaxRetries = of.timeout, -1 })
+				time.AfterFunc(of.freeze, func() { t.f.Freeze(true) })
+				saw := t.inLine(rdb, time.Minute)
+				t.f.Freeze(false)
+				if saw.unknown < 70 || saw.last < of.told || saw.last > of.told+100*time.Millisecond {
+					t.Errorf("%+v, want the rest to be told after %v", saw, of.told)
+				}
+				synctest.Wait()
+			})
+		})
+	}
+}
+
+// A reply that has begun isn't put off: what asks for the context would come in the middle of it.
+func TestNothingComesInTheMiddleOfAReply(t *testing.T) {
+	inLab(t, driver.Config{Pool: pooler.Config{SharedConns: 1}}, func(t *lab) {
+		rdb := t.client(func(o *redis.Options) { o.ReadTimeout, o.MaxRetries = 100*time.Millisecond, -1 })
+		t.f.Handle("INCR", func(c *testkit.FakeConn, _ []string) []byte {
+			time.Sleep(80 * time.Millisecond)
+			c.Push([]byte(":1"))
+			time.Sleep(70 * time.Millisecond)
+			return []byte("2\r\n")
+		})
+		if n, err := rdb.Incr(t.Context(), "n").Result(); !errors.Is(err, pooler.ErrUnknownOutcome) {
+			t.Errorf("%d, %v, want a timeout", n, err)
+		}
+	})
+}
