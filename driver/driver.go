@@ -276,7 +276,7 @@ func (d *Driver) newNode(b *binding, key nodeKey) (*node, error) {
 		Node: handle.Node{Network: key.network, Addr: key.addr, Memory: session.NewMemory()},
 		key:  key, first: b, firsts: d.newFirsts(), forget: d.forget,
 	}
-	n.Unknown, n.Left = func() { n.firsts.unknownOutcome(key.addr) }, n.drop
+	n.Unknown, n.Left = func(name string) { n.firsts.unknownOutcome(key.addr, name) }, n.drop
 	cfg := b.pool
 	limits := cfg.Limits()
 	tell := d.cfg.Pool.OnEvent

@@ -45,10 +45,10 @@ func (f *firsts) over() {
 	f.timeout.last.Store(0)
 }
 
-// unknownOutcome notes that a caller is told so.
-func (f *firsts) unknownOutcome(node string) {
+// unknownOutcome notes that a caller is told so of a command, or of it and others with it.
+func (f *firsts) unknownOutcome(node, command string) {
 	if f.unknown.happens() {
-		f.log("everpool: the outcome of a request is unknown; those that follow are counted, and not logged", slog.String("node", node))
+		f.log("everpool: the outcome of a request is unknown; those that follow are counted, and not logged", slog.String("node", node), slog.String("command", command))
 	}
 }
 

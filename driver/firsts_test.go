@@ -75,7 +75,7 @@ func TestTheFirstUnknownOutcomeOfAnOutageIsLogged(t *testing.T) {
 				l.Errorf("%d outcomes are unknown", n)
 			}
 			n, line := log.seen(text)
-			if n != before+outage+1 || !strings.Contains(line, "level=WARN") || !strings.Contains(line, "node="+labAddr) {
+			if n != before+outage+1 || !strings.Contains(line, "level=WARN") || !strings.Contains(line, "node="+labAddr+" command=INCR") {
 				l.Errorf("%d lines of %d outages; the last is %q", n-before, outage+1, line)
 			}
 			l.f.Freeze(false)

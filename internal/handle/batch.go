@@ -118,6 +118,14 @@ func (b *batch) push(frame []byte) {
 	b.notes += len(frame)
 }
 
+// firstName is the name of the first command that has no reply yet, "" if there is none.
+func (b *batch) firstName() string {
+	if !b.unanswered() {
+		return ""
+	}
+	return b.owed[b.answered].name()
+}
+
 // unanswered reports whether replies are owed.
 func (b *batch) unanswered() bool { return b.answered < len(b.owed) }
 

@@ -26,7 +26,7 @@ func on(t *testing.T, f *testkit.Fake) *handle {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = pool.Close() })
-	n := &Node{Network: "tcp", Addr: "10.0.0.1:6379", Pool: pool, Shares: true, Memory: session.NewMemory(), Unknown: func() {}, Left: func(*Client) {}}
+	n := &Node{Network: "tcp", Addr: "10.0.0.1:6379", Pool: pool, Shares: true, Memory: session.NewMemory(), Unknown: func(string) {}, Left: func(*Client) {}}
 	h := newHandle(n, &Client{Identity: &session.Identity{}, WaitsInDial: true}, n.Addr)
 	t.Cleanup(func() { _ = h.Close() })
 	return h

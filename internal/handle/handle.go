@@ -292,7 +292,7 @@ func (h *handle) unknownLocked() {
 		h.ride.shared.Unknown()
 	}
 	if !h.b.unknown {
-		h.node.Unknown()
+		h.node.Unknown(h.b.firstName())
 	}
 	h.b.unknown = true
 }

@@ -36,7 +36,7 @@ type Node struct {
 	Pool          pooler.Pooler
 	Shares        bool // the pool has shared connections
 	Memory        *session.Memory
-	Unknown       func()        // is called when a caller is told that an outcome is unknown
+	Unknown       func(string)  // is called when a caller is told that an outcome is unknown, with the first command whose outcome it is
 	Left          func(*Client) // is called when go-redis closes a handle of the client
 
 	finishing    atomic.Bool  // a handle takes in the replies to its handshake, whose caller has left
