@@ -2,6 +2,7 @@ package promhooks
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -63,15 +64,20 @@ func (o *option) make() (*everything, func() error, error) {
 		return nil, nil, err
 	}
 	if err := o.registry.Register(metrics); err != nil {
-		return nil, nil, err
+		return nil, nil, o.unregistered("client", err)
 	}
 	if err := o.registry.Register(pool); err != nil {
 		o.registry.Unregister(metrics)
-		return nil, nil, err
+		return nil, nil, o.unregistered("pool", err)
 	}
 	return &everything{metrics, pool}, func() error {
 		o.registry.Unregister(metrics)
 		o.registry.Unregister(pool)
 		return nil
 	}, nil
+}
+
+// unregistered says whose metrics the registry has refused: what Prometheus says names none.
+func (o *option) unregistered(kind string, err error) error {
+	return fmt.Errorf("promhooks: Option: %s metrics of %q: %w; another Option needs a name of its own, and one Option may be for several clients", kind, o.client, err)
 }

@@ -3,10 +3,13 @@ package promhooks_test
 import (
 	"errors"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
 
+	"github.com/everpool/everpool/driver"
 	"github.com/everpool/everpool/internal/testkit"
 	"github.com/everpool/everpool/promhooks"
 )
@@ -35,6 +38,29 @@ func TestTwoClientsShareARegistry(t *testing.T) {
 		`redis_client_pool_node_up{client="users",node="` + s.Addr + `"}`:                                                                             1,
 		`redis_client_requests_total{redis_client_name="users",redis_command="PING",redis_database="1",redis_success="true",redis_type="standalone"}`: 1,
 	})
+}
+
+// What Prometheus says of that names nothing.
+func TestAnOptionWhoseNameIsTakenIsNamed(t *testing.T) {
+	fake := testkit.NewFake()
+	t.Cleanup(fake.Close)
+	d := must(driver.New(driver.Config{Dial: fake.Dial}))(t)
+	t.Cleanup(func() { d.Close() })
+	rdb := redis.NewClient(d.Options(&redis.Options{Addr: "10.0.0.1:6379"}))
+	t.Cleanup(func() { rdb.Close() })
+	reg := prometheus.NewRegistry()
+	for kind, taken := range map[string]prometheus.Collector{
+		"client": must(promhooks.NewMetrics("orders"))(t),
+		"pool":   must(promhooks.NewPool("orders"))(t),
+	} {
+		reg.MustRegister(taken)
+		_, err := d.Watch(rdb, promhooks.Option(reg, "orders"))
+		var already prometheus.AlreadyRegisteredError
+		if err == nil || !errors.As(err, &already) || !strings.Contains(err.Error(), kind+` metrics of "orders"`) {
+			t.Errorf("%s: %v", kind, err)
+		}
+		reg.Unregister(taken)
+	}
 }
 
 // The same name twice is an error, and the first one stays.
