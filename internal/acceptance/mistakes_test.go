@@ -66,7 +66,9 @@ func TestAMistakeAboutTheServerIsToldAtOnceWithAHint(t *testing.T) {
 				}
 				t.Log(err)
 			}
-			if s := d.Nodes()[0].Stats; s.Dials > 6 { // only for the calls, since BackoffMin hasn't passed
+			// Only for the calls, since BackoffMin hasn't passed: two each, and on a machine without
+			// processors to spare a third that doesn't await the second.
+			if s := d.Nodes()[0].Stats; s.Dials > 9 {
 				t.Errorf("%d dials", s.Dials)
 			}
 		})
