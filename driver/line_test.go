@@ -80,18 +80,21 @@ func TestWhoStandsInLineOnASharedConnectionHasTheTimeForThat(t *testing.T) {
 	})
 }
 
-// But no longer: neither than PoolTimeout, nor than the caller's context lasts.
+// But no longer: neither than PoolTimeout for each try, nor than the caller's context lasts.
 func TestWhoStandsInLineOnASharedConnectionWaitsNoLonger(t *testing.T) {
 	for name, of := range map[string]struct {
-		pool, context time.Duration
+		pool    time.Duration
+		retries int
+		context time.Duration
 	}{
-		"than PoolTimeout": {250 * time.Millisecond, time.Minute},
-		"than the context": {time.Minute, 1250 * time.Millisecond},
+		"than PoolTimeout":           {250 * time.Millisecond, -1, time.Minute},
+		"than PoolTimeout each time": {125 * time.Millisecond, 1, time.Minute},
+		"than the context":           {time.Minute, -1, 1250 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inLab(t, driver.Config{Pool: pooler.Config{SharedConns: 1}}, func(t *lab) {
 				t.takesItsTime(7 * time.Millisecond)
-				rdb := t.client(func(o *redis.Options) { o.ReadTimeout, o.PoolTimeout, o.MaxRetries = time.Second, of.pool, -1 })
+				rdb := t.client(func(o *redis.Options) { o.ReadTimeout, o.PoolTimeout, o.MaxRetries = time.Second, of.pool, of.retries })
 				saw := t.inLine(rdb, of.context)
 				if saw.well < 170 || saw.well > 180 || saw.well+saw.unknown != 200 {
 					t.Errorf("%+v, want what the server does in 1.25 s to go well", saw)

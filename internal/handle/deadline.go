@@ -100,7 +100,7 @@ func (d *deadline) fix() (passed bool) {
 // putOffLocked gives a reply as much time again that others have kept waiting, and reports whether
 // it does: what client timeouts bound is how long a server takes for a request, and this one
 // stands in line on a shared connection that is being answered. On the stock pool it would
-// stand in line for a connection, as long as it may here. The context is asked for that ends it.
+// stand in line for a connection, as long as it may here, and as often as go-redis tries. The context is asked for that ends it.
 func (h *handle) putOffLocked() bool {
 	by := &h.readBy
 	asks := h.mayAskLocked() && !h.b.hasOut()
@@ -114,7 +114,7 @@ func (h *handle) putOffLocked() bool {
 	}
 	more := by.patience
 	if limit := cmp.Or(h.client.Wait, h.node.Pool.Config().Limits().WaitTimeout); limit > 0 {
-		more = min(more, limit-by.waited)
+		more = min(more, limit*time.Duration(1+h.client.Retries)-by.waited)
 	}
 	if more <= 0 {
 		return false
