@@ -107,6 +107,23 @@ func TestWhoStandsInLineOnASharedConnectionWaitsNoLonger(t *testing.T) {
 	}
 }
 
+// Without RESP3 the context can't be asked for, and may end any moment; unless it is of no
+// importance to replies, as on the stock pool.
+func TestWhoseContextIsNotKnownStandsInLineForNoLongerThanReadTimeout(t *testing.T) {
+	for _, leaves := range []bool{false, true} {
+		t.Run(fmt.Sprintf("LeaveContextTimeout %t", leaves), func(t *testing.T) {
+			inLab(t, driver.Config{LeaveContextTimeout: leaves, Pool: pooler.Config{SharedConns: 1}}, func(t *lab) {
+				t.takesItsTime(7 * time.Millisecond)
+				rdb := t.client(func(o *redis.Options) { o.Protocol, o.ReadTimeout, o.MaxRetries = 2, time.Second, -1 })
+				saw := t.inLine(rdb, 1250*time.Millisecond)
+				if most := 145; leaves && saw.well != 200 || !leaves && (saw.well > most || saw.last > 1100*time.Millisecond) {
+					t.Errorf("%+v", saw)
+				}
+			})
+		})
+	}
+}
+
 // A server that stands still has nobody wait for longer than ReadTimeout, nor who has stood in
 // line for that long already for longer than that once more.
 func TestNobodyStandsInLineAtAServerThatStandsStill(t *testing.T) {

@@ -110,7 +110,7 @@ func (b *binding) topology() *topology.Topology {
 //	ClientSideCache               the same
 //	ClientSideCacheConfig         the same
 //	MaintNotificationsConfig      the same, if it is switched on; left nil it is off, since a handle doesn't move
-//	ReadTimeout, WriteTimeout     bound the reply; the wait for a connection and the sending. A reply that others keep waiting on a shared connection may come by PoolTimeout more, times the tries
+//	ReadTimeout, WriteTimeout     bound the reply; the wait for a connection and the sending. A reply that stands behind those of others on a shared connection has PoolTimeout more for each try, while those come
 //
 // Of these the default is another one, or the value is always set:
 //

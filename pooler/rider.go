@@ -232,8 +232,10 @@ func (r *Rider) outcomeLocked(p []byte) (int, error) {
 	return 0, nil
 }
 
-// IsAnswered reports whether replies come on the rider's lane, its own among them or not:
-// something was heard there within d, as far as the looks for silence tell.
+// IsAnswered reports whether replies come on the shared connection of the last request, the
+// rider's own among them or not: something was heard there within d, or since the last look
+// for silence, of which there is one each 25 ms. It is false where nobody looks (SilenceAfter
+// is -1), and where the connection was given up as silent. It doesn't block.
 func (r *Rider) IsAnswered(d time.Duration) bool {
 	r.mu.Lock()
 	l := r.lane

@@ -97,15 +97,16 @@ func (d *deadline) fix() (passed bool) {
 	return left <= 0
 }
 
-// putOffLocked gives a reply as much time again that others have kept waiting, and reports whether
-// it does: what client timeouts bound is how long a server takes for a request, and this one
-// stands in line on a shared connection that is being answered. On the stock pool it would
-// stand in line for a connection, as long as it may here, and as often as go-redis tries. The context is asked for that ends it.
+// putOffLocked gives a reply as much time again that others have kept waiting, and reports
+// whether it does: what ReadTimeout bounds is how long a server takes for a request, and this
+// one stands in line on a shared connection that is being answered. On the stock pool it would
+// stand in line for a connection, as long as it may here, and as often as go-redis tries. The
+// caller's context is asked for, which may end sooner.
 func (h *handle) putOffLocked() bool {
 	by := &h.readBy
-	asks := h.mayAskLocked() && !h.b.hasOut()
+	asks := h.mayAskLocked()
 	switch {
-	case by.ofContext || !h.ride.under || h.b.got || h.b.shaking:
+	case by.ofContext || !h.ride.under || h.b.got || h.b.hasOut() || h.b.shaking:
 		return false
 	case !asks && h.client.ContextTimeout:
 		return false
