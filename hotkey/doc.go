@@ -96,7 +96,8 @@
 // for each of its keys; of a command with more than 1,024 the first are
 // counted, and the others are in Stats as skipped.
 // [Config.MaxSamplesPerSecond] bounds what a class spends. With the default
-// configuration a Tracker has up to 128 KiB of memory, and less with short keys.
+// configuration a Tracker has up to 140 KiB of memory, and less with short keys; what
+// waits for a flush comes on top.
 //
 // # Limits
 //

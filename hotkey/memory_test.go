@@ -6,6 +6,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -23,6 +25,9 @@ func heap() uint64 {
 	return m.HeapAlloc
 }
 
+// topN is the default of Config.TopN.
+const topN = 32
+
 func TestATrackerHasItsMemoryAndNoMore(t *testing.T) {
 	if testkit.Race {
 		t.Skip("the race detector takes memory of its own")
@@ -30,32 +35,44 @@ func TestATrackerHasItsMemoryAndNoMore(t *testing.T) {
 	for name, c := range map[string]struct {
 		keyLen int
 		limit  uint64
-	}{"short keys": {24, 96 << 10}, "the longest keys": {500, 128 << 10}} {
+	}{"short keys": {24, 100 << 10}, "the longest keys": {500, 140 << 10}} {
 		t.Run(name, func(t *testing.T) {
-			const trackers = 20
-			var all []*hotkey.Tracker
-			key := strings.Repeat("k", c.keyLen-8)
-			before := heap()
-			for range trackers {
-				tracker, err := hotkey.New(everything())
-				if err != nil {
-					t.Fatal(err)
+			synctest.Test(t, func(t *testing.T) {
+				// So many that what the process allocates beside them is nothing to speak of.
+				all := make([]*hotkey.Tracker, 200)
+				before := heap()
+				for i := range all {
+					all[i] = newTracker(t, everything())
 				}
-				defer tracker.Close()
-				for i := range 5000 {
-					k := fmt.Sprintf("%08d%s", i, key)
-					read(tracker, k, 1+i/1000)
-					write(tracker, k, 1+i/1000)
+				fill(all, "first", c.keyLen)
+				time.Sleep(11 * time.Second) // the last window is kept, too
+				fill(all, "second", c.keyLen)
+				each := (heap() - before) / uint64(len(all))
+				t.Logf("%d bytes for a tracker with both classes full of keys of %d bytes", each, min(c.keyLen, 96))
+				if n := len(all[0].Top(hotkey.Reads, 1000)); n != topN {
+					t.Errorf("the last window has %d keys, want %d", n, topN)
 				}
-				all = append(all, tracker)
-			}
-			each := (heap() - before) / trackers
-			t.Logf("%d bytes for a tracker with both classes full of keys of %d bytes", each, min(c.keyLen, 96))
-			if each > c.limit {
-				t.Errorf("%d bytes, want %d at most", each, c.limit)
-			}
-			runtime.KeepAlive(all)
+				if each > c.limit {
+					t.Errorf("%d bytes, want %d at most", each, c.limit)
+				}
+			})
 		})
+	}
+}
+
+// fill has all counters of trackers taken, some by keys that are used so much more than
+// the others that they are significant.
+func fill(all []*hotkey.Tracker, name string, keyLen int) {
+	rest := strings.Repeat("k", keyLen-len(name)-4)
+	for i := range 1000 {
+		key, n := fmt.Sprintf("%s%04d%s", name, i, rest), 1
+		if i < topN {
+			n = 50
+		}
+		for _, tracker := range all {
+			read(tracker, key, n)
+			write(tracker, key, n)
+		}
 	}
 }
 
