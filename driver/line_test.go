@@ -36,14 +36,19 @@ type ends struct {
 }
 
 // inLine has 200 callers call INCR at once, each with a context of its own.
-func (l *lab) inLine(rdb *redis.Client, within time.Duration) (saw ends) {
+func (l *lab) inLine(rdb *redis.Client, within time.Duration) ends {
+	l.Helper()
+	return l.inLineOf(200, rdb, within)
+}
+
+func (l *lab) inLineOf(callers int, rdb *redis.Client, within time.Duration) (saw ends) {
 	if err := rdb.Ping(l.Context()).Err(); err != nil {
 		l.Fatal(err)
 	}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	began := time.Now()
-	for range 200 {
+	for range callers {
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(context.Background(), within)
 			defer cancel()
@@ -161,6 +166,92 @@ func TestNothingComesInTheMiddleOfAReply(t *testing.T) {
 		})
 		if n, err := rdb.Incr(t.Context(), "n").Result(); !errors.Is(err, pooler.ErrUnknownOutcome) {
 			t.Errorf("%d, %v, want a timeout", n, err)
+		}
+	})
+}
+
+// A wait for a connection, or for room on a shared one, is bounded by PoolTimeout, as on the
+// stock pool, and not by the time that go-redis gives a write.
+func TestAWaitForAConnectionIsNoTimeOfTheSockets(t *testing.T) {
+	for name, of := range map[string]struct {
+		shared, callers int
+		each            time.Duration
+	}{
+		"for a lease": {-1, 200, 10 * time.Millisecond},
+		"for room":    {1, 3000, time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inLab(t, driver.Config{Pool: pooler.Config{SharedConns: of.shared}}, func(t *lab) {
+				t.takesItsTime(of.each)
+				rdb := t.client(func(o *redis.Options) {
+					o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = time.Second, time.Second, time.Minute
+				})
+				if saw := t.inLineOf(of.callers, rdb, time.Minute); saw.well != of.callers {
+					t.Errorf("%+v, want all to go well", saw)
+				}
+			})
+		})
+	}
+}
+
+// Nor does it outlast PoolTimeout, or the caller's context, which may end by itself.
+func TestAWaitForRoomEndsAsOneForAConnectionDoes(t *testing.T) {
+	for name, of := range map[string]struct {
+		pool, within time.Duration
+		cancel       bool
+		want         error
+	}{
+		"with PoolTimeout":              {500 * time.Millisecond, 0, false, redis.ErrPoolTimeout},
+		"at the context's deadline":     {time.Minute, 500 * time.Millisecond, false, context.DeadlineExceeded},
+		"when the context is cancelled": {time.Minute, 500 * time.Millisecond, true, context.Canceled},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inLab(t, driver.Config{Pool: pooler.Config{SharedConns: 1}}, func(t *lab) {
+				t.takesItsTime(time.Millisecond)
+				patient := t.client(func(o *redis.Options) { o.ReadTimeout, o.PoolTimeout = time.Minute, time.Minute })
+				rdb := t.client(func(o *redis.Options) { o.ReadTimeout, o.PoolTimeout = time.Minute, of.pool })
+				var others sync.WaitGroup
+				for range 2800 {
+					others.Go(func() {
+						if err := patient.Incr(t.Context(), "n").Err(); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+				time.Sleep(10 * time.Millisecond)
+				ctx, cancel := context.WithCancel(context.Background())
+				switch {
+				case of.cancel:
+					time.AfterFunc(of.within, cancel)
+				case of.within > 0:
+					ctx, cancel = context.WithTimeout(ctx, of.within)
+				}
+				defer cancel()
+				began := time.Now()
+				if err := rdb.Incr(ctx, "n").Err(); !errors.Is(err, of.want) || errors.Is(err, pooler.ErrUnknownOutcome) {
+					t.Errorf("told %v, want %v", err, of.want)
+				}
+				if took := time.Since(began); took < 500*time.Millisecond || took > 510*time.Millisecond {
+					t.Errorf("told after %v, want half a second", took)
+				}
+				others.Wait()
+			})
+		})
+	}
+}
+
+// Gathered calls are a pipeline, whose replies go-redis gives the time of one.
+func TestGatheredCallsStandInLineAsOthersDo(t *testing.T) {
+	inLab(t, driver.Config{Pool: pooler.Config{SharedConns: 1}}, func(t *lab) {
+		t.takesItsTime(5 * time.Millisecond)
+		rdb := t.client(func(o *redis.Options) { o.ReadTimeout, o.MaxRetries = time.Second, -1 })
+		detach, err := t.d.Gather(rdb)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer detach()
+		if saw := t.inLineOf(600, rdb, time.Minute); saw.well != 600 || saw.last <= time.Second {
+			t.Errorf("%+v, want all to go well", saw)
 		}
 	})
 }

@@ -27,6 +27,7 @@ func (p *Pool) drain(c *Conn, limit time.Duration) {
 	if c.place == placeDraining {
 		c.place = placeLeased // by the pool, for the moment
 		if ok {
+			p.notePaceLocked(c)
 			p.returnLocked(c)
 		} else {
 			p.closeLocked(c, CloseAbandoned, nil)

@@ -73,7 +73,7 @@ type lane struct {
 	outbox  outbox
 	writeBy time.Duration // the deadline of the caller that writes, 0: a goroutine does, or none
 	closed  bool          // takes nothing more
-	room    []*entrant    // wait for a slot, in order
+	room    entrants      // wait for a slot
 	over    bool          // the pool has the connection back, and waits for the writer only
 
 	lookedAt time.Duration // when somebody last looked at its socket who hasn't used it yet; 0: nobody
@@ -153,6 +153,13 @@ type Exchange struct {
 	Leaves bool
 	// Deadline ends waiting for room, and writing; zero: it doesn't.
 	Deadline time.Time
+	// Final says that the deadline is that of the whole request, see [Request].Final.
+	Final bool
+	// Left ends waiting for room: Submit fails with [context.Canceled]. nil: it doesn't.
+	Left <-chan struct{}
+	// NoWait has Submit fail with [ErrWouldWait] where the exchange would have to wait for
+	// room, with nothing counted: it is to come again.
+	NoWait bool
 
 	known features
 	by    time.Duration // Deadline, since Pool.start; see due
@@ -575,10 +582,7 @@ func (l *lane) promote() {
 func (l *lane) closeLocked() {
 	l.closed = true
 	l.shut.Store(true)
-	for _, e := range l.room {
-		e.call()
-	}
-	l.room = nil
+	l.room.dismiss()
 }
 
 // die ends a lane whose connection is dead.

@@ -61,7 +61,7 @@ func TestRetiringAnIdleLaneCallsWhoeverWaitsForRoom(t *testing.T) {
 	p := l.pool
 	p.wg.Add(1) // until the lane has ended
 	waits := &entrant{in: make(chan struct{}, 1)}
-	l.room = append(l.room, waits)
+	l.room.add(waits)
 	l.retire()
 	p.wg.Wait()
 	select {
@@ -91,12 +91,12 @@ func TestARiderThatCantUseItsTurnPassesItOn(t *testing.T) {
 						l.mu.Lock()
 						defer l.mu.Unlock()
 						in[i] = errNothing
-						in[i] = l.awaitRoomLocked(r, 0)
+						in[i] = l.awaitRoomLocked(r, &Exchange{})
 					})
 					synctest.Wait()
 				}
 				l.mu.Lock()
-				spoil(riders[0], l.room[0])
+				spoil(riders[0], l.room.all[0])
 				l.forsaken.Store(0)
 				l.admitLocked()
 				l.mu.Unlock()

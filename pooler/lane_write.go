@@ -1,30 +1,15 @@
 package pooler
 
 import (
+	"context"
 	"errors"
 	"math"
 	"net"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/everpool/everpool/internal/lent"
 )
-
-// entrant is a rider that waits for room. Guarded by Lane.mu but for its channel.
-type entrant struct {
-	in      chan struct{} // capacity 1
-	by      time.Duration
-	expired bool
-}
-
-// call ends the wait, or the next look at it.
-func (e *entrant) call() {
-	select {
-	case e.in <- struct{}{}:
-	default:
-	}
-}
 
 // submit appends the exchange to the lane and writes it, unless somebody else
 // does. It reports false if the lane takes nothing more, and blocks while it has
@@ -43,8 +28,8 @@ func (l *lane) submit(r *Rider, x *Exchange) (bool, error) {
 		l.die()
 		return false, nil
 	}
-	for came := true; !l.closed && (came && len(l.room) > 0 || l.crowdedLocked(len(x.Request))); came = false {
-		if err := l.awaitRoomLocked(r, x.due(l.pool)); err != nil {
+	for came := true; !l.closed && (came && l.room.any() || l.crowdedLocked(len(x.Request))); came = false {
+		if err := l.awaitRoomLocked(r, x); err != nil {
 			l.mu.Unlock()
 			return false, err
 		}
@@ -65,7 +50,7 @@ func (l *lane) submit(r *Rider, x *Exchange) (bool, error) {
 		l.mu.Unlock()
 		return false, err
 	}
-	if len(l.room) > 0 {
+	if l.room.any() {
 		l.admitLocked()
 	}
 	company := l.company.Load()
@@ -182,33 +167,48 @@ func (l *lane) crowdedLocked(n int) bool {
 }
 
 // awaitRoomLocked waits, without the lock, until there may be room.
-func (l *lane) awaitRoomLocked(r *Rider, by time.Duration) error {
-	e := &entrant{in: make(chan struct{}, 1), by: by}
-	l.room = append(l.room, e)
+func (l *lane) awaitRoomLocked(r *Rider, x *Exchange) error {
+	if x.NoWait {
+		return ErrWouldWait
+	}
+	by := x.due(l.pool)
+	e := &entrant{in: make(chan struct{}, 1), by: by, final: x.Final}
+	l.room.add(e)
 	r.admit(l.pool)
 	l.crowded.Store(true)
+	if l.room.isNext(e) && !l.fullLocked(len(x.Request)) {
+		l.admitLocked() // it has come behind those alone who were passed over
+	}
 	l.mu.Unlock()
 	l.watch.by(l, by)
 	l.attend() // room is made by reading
-	left := r.enter(e)
+	left, given := r.enter(e), false
 	if !left {
-		<-e.in
+		select {
+		case <-e.in:
+		case <-x.Left:
+			given = true
+		}
 		left = r.enter(nil)
 	}
 	l.mu.Lock()
-	if i := slices.Index(l.room, e); i >= 0 {
-		l.room = slices.Delete(l.room, i, i+1)
-	}
+	l.room.remove(e)
+	var err error
 	switch {
 	case left:
-		l.admitLocked() // who may have been let in for nothing
-		return net.ErrClosed
+		err = net.ErrClosed
+	case given:
+		err = context.Canceled
 	case e.expired:
-		l.admitLocked()
-		r.unsent(l.pool)
-		return os.ErrDeadlineExceeded
+		err = os.ErrDeadlineExceeded
+	default:
+		return nil
 	}
-	return nil
+	l.admitLocked() // it may have been let in for nothing
+	if !left {
+		r.unsent(l.pool)
+	}
+	return err
 }
 
 // makeRoom is called when a slot, or bytes to be written, have become free.
@@ -220,11 +220,12 @@ func (l *lane) makeRoom() {
 
 // admitLocked lets the next one in who waits for room, if there is some.
 func (l *lane) admitLocked() {
-	if len(l.room) > 0 && !l.fullLocked(0) {
-		l.room[0].call() // whoever can't use it passes it on
-		l.room = slices.Delete(l.room, 0, 1)
+	if l.room.any() && !l.fullLocked(0) {
+		if e := l.room.next(l); e != nil {
+			e.call() // whoever can't use it passes it on
+		}
 	}
-	l.crowded.Store(len(l.room) > 0)
+	l.crowded.Store(l.room.any())
 }
 
 // flush writes all that gathers, until nothing is left.

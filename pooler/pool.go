@@ -146,6 +146,7 @@ type lot struct {
 	waiters waiterList
 	blocks  waiterList // those whose commands block, in a pool that shares
 	riders  waiterList // those who wait for a lane: one serves them all
+	late    waiterList // of the waiters, those who were passed over
 	shared  *Lanes
 	more    bool // another lane is wanted, when there is room
 	another bool // another connection is wanted, when there is room: see pickLocked
@@ -156,14 +157,16 @@ type lot struct {
 }
 
 // lists are those on which requests wait for any connection of the lot.
-func (l *lot) lists() [3]*waiterList { return [...]*waiterList{&l.waiters, &l.blocks, &l.riders} }
+func (l *lot) lists() [4]*waiterList {
+	return [...]*waiterList{&l.waiters, &l.blocks, &l.riders, &l.late}
+}
 
 // waiting is how many requests wait for any connection of the lot.
-func (l *lot) waiting() int { return l.waiters.n + l.blocks.n + l.riders.n }
+func (l *lot) waiting() int { return l.waiters.n + l.blocks.n + l.riders.n + l.late.n }
 
 // needs is how many connections would serve all who wait.
 func (l *lot) needs() int {
-	n := l.waiters.n + l.blocks.n
+	n := l.waiters.n + l.blocks.n + l.late.n
 	if l.riders.n > 0 || l.more {
 		n++
 	}
@@ -183,6 +186,9 @@ func (l *lot) first() *waiter {
 		if o.precedes(w) {
 			w = o
 		}
+	}
+	if late := l.late.tail; late != nil && (w == nil || w.comesLast()) {
+		return late
 	}
 	return w
 }
@@ -442,8 +448,11 @@ func (p *Pool) Put(c *Conn, o Outcome) {
 	}
 	p.mu.Lock()
 	p.concludeLocked(c.lease.account, o)
-	if o == Unknown {
+	switch o {
+	case Unknown:
 		p.n.unknown++
+	case Answered:
+		p.notePaceLocked(c)
 	}
 	p.returnLocked(c)
 	p.unlock()
@@ -516,6 +525,7 @@ func (p *Pool) placeLocked(c *Conn, now time.Duration) {
 		p.wakeLocked(l.waiters.firstStream(), c, nil, now)
 		return
 	}
+	p.passOverLocked(l, now)
 	if w := l.first(); w != nil {
 		if p.overtakenLocked(w) {
 			p.closeLocked(c, CloseRoom, nil)

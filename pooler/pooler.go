@@ -39,6 +39,10 @@ type Request struct {
 	// Deadline ends the waiting, besides WaitTimeout; zero: it doesn't. It is not part
 	// of the context since a context for each request would cost more than the request.
 	Deadline time.Time
+	// Final says that the deadline is that of the whole request, so that a reply that comes
+	// later is of no use: where others wait who have more time, one that couldn't be answered
+	// by then is passed over.
+	Final bool
 	// WaitTimeout bounds the waiting in the place of Config.WaitTimeout, which
 	// many clients may share, but only where the pool is full: while the node is
 	// away, or a connection may be opened for the request, it waits on, until

@@ -159,7 +159,7 @@ func (p *Pool) lacksLaneLocked(l *lot) bool {
 // onlyBlockingLocked reports whether nobody is the next of a session but commands that block.
 func (p *Pool) onlyBlockingLocked() bool {
 	for _, l := range p.lots {
-		if l.riders.n > 0 || l.waiters.n > 0 && !l.waiters.head.blocking {
+		if l.riders.n > 0 || l.late.n > 0 || l.waiters.n > 0 && !l.waiters.head.blocking {
 			return false
 		}
 	}

@@ -26,8 +26,8 @@ type Lanes struct {
 // Submit sends the exchange on one of the connections; its request is not kept.
 // Where others' requests go out just then it goes with them, and Submit doesn't
 // wait for that. It blocks until the exchange's deadline at most. It fails with
-// [ErrNotShared], [ErrLarge], [ErrLost], os.ErrDeadlineExceeded or net.ErrClosed; then
-// nothing of the exchange was sent. After ErrNotShared the request isn't over: it may be
+// [ErrNotShared], [ErrLarge], [ErrLost], os.ErrDeadlineExceeded, [context.Canceled],
+// net.ErrClosed or [ErrWouldWait]; then nothing of the exchange was sent. After ErrNotShared the request isn't over: it may be
 // submitted to what Share returns next; after ErrLarge it goes on with a lease, by
 // [Request].Rider. A rider that is owed replies must say so in the
 // exchange, which is then part of the request that it is owed them for.

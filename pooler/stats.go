@@ -107,7 +107,7 @@ func (l *lane) statsLocked(now time.Duration) LaneStats {
 	defer l.mu.Unlock()
 	s := LaneStats{
 		Conn: l.conn.id, InFlight: l.inFlight(), Forsaken: int(l.forsaken.Load()), Unwritten: len(l.outbox.b),
-		Entering: len(l.room), Yielding: l.tenure.yielding,
+		Entering: len(l.room.all), Yielding: l.tenure.yielding,
 	}
 	if owes, since := l.silence(); owes {
 		s.Silence = max(0, now-since) // it may have begun since the snapshot did

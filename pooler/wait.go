@@ -68,6 +68,7 @@ func (p *Pool) enqueueLocked(r Request, share bool, now time.Duration) *waiter {
 	w.since, w.name, w.blocking, w.session = now, r.Name, r.Blocking, r.Session
 	w.place, w.account, w.rider = r.Place, r.account, r.Rider
 	w.stream = r.Stream && r.Want == nil && !share
+	w.final = r.Final && !r.Blocking && !w.stream
 	switch {
 	case r.Want != nil:
 		r.Want.wanted.push(w)
@@ -139,6 +140,7 @@ func (p *Pool) expire() {
 		look(&l.waiters, l.dialing, late)
 		look(&l.blocks, l.dialing-l.waiters.n, late)
 		look(&l.riders, l.dialing*l.riders.n, late) // they share what is opened
+		look(&l.late, 0, late)
 	}
 	for c := range p.conns.all {
 		look(&c.wanted, 0, late)
@@ -190,6 +192,7 @@ func (p *Pool) wakeLocked(w *waiter, c *Conn, err error, now time.Duration) {
 	w.in.remove(w)
 	p.countStreamLocked(w, -1)
 	if p.queue.waiting--; p.queue.waiting == 0 {
+		p.queue.pace = pace{}
 		p.room.short.Store(false)
 	}
 	w.waited = max(0, now-w.since) // it may have come since

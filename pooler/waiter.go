@@ -24,6 +24,7 @@ type waiter struct {
 	name     string // what for, see Request
 	blocking bool
 	stream   bool
+	final    bool // it is of no use later than ends, reply included
 	place    Place
 	account  account // where its end is counted, nil: among the leases
 	rider    *Rider  // that it is for, or nil
@@ -41,6 +42,7 @@ type queue struct {
 	waiting int
 	streams int       // of waiting: requests for such
 	expiry  alarm     // wakes those whose time is over
+	pace    pace      // of the requests that had a connection while others waited
 	spare   sync.Pool // of *waiter; of the pool, since a waiter has a channel
 }
 

@@ -148,7 +148,7 @@ func (l *lane) onWatch() {
 		}
 		r.mu.Unlock()
 	}
-	for _, e := range l.room {
+	for _, e := range l.room.all {
 		if e.expired = e.by > 0 && e.by <= now; e.expired {
 			e.call()
 		} else {

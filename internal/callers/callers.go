@@ -41,6 +41,8 @@ const (
 	// MasterDialer dials what the sentinels have named to a failover client; a cluster
 	// client on sentinels dials nodes itself.
 	MasterDialer = "masterReplicaDialer"
+	// Flight runs gathered calls of several callers: everpool's own.
+	Flight = "internal/gather.(*line).flight"
 )
 
 // Include reports whether a function of that name, or one inside it, is among the callers

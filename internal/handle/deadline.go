@@ -1,10 +1,11 @@
 package handle
 
 import (
-	"cmp"
 	"net"
 	"os"
 	"time"
+
+	"github.com/everpool/everpool/internal/callers"
 )
 
 // SetDeadline sets both deadlines. go-redis clears them when it gives the handle
@@ -101,27 +102,28 @@ func (d *deadline) fix() (passed bool) {
 // whether it does: what ReadTimeout bounds is how long a server takes for a request, and this
 // one stands in line on a shared connection that is being answered. On the stock pool it would
 // stand in line for a connection, as long as it may here, and as often as go-redis tries. The
-// caller's context is asked for, which may end sooner.
+// caller's context is asked for, which may end sooner. Gathered calls, whose context ends
+// nothing, stand in line each for itself, those before them answered or not.
 func (h *handle) putOffLocked() bool {
 	by := &h.readBy
-	asks := h.mayAskLocked()
+	asks, gathered := h.mayAskLocked(), callers.Include(callers.Flight)
 	switch {
-	case by.ofContext || !h.ride.under || h.b.got || h.b.hasOut() || h.b.shaking:
+	case by.ofContext || !h.ride.under || h.b.hasOut() || h.b.shaking:
 		return false
-	case !asks && h.client.ContextTimeout:
+	case !gathered && (h.b.got || !asks && h.client.ContextTimeout):
 		return false
 	case !h.ride.IsAnswered(by.patience / 2):
 		return false
 	}
 	more := by.patience
-	if limit := cmp.Or(h.client.Wait, h.node.Pool.Config().Limits().WaitTimeout); limit > 0 {
+	if limit := h.waitLimit(); limit > 0 {
 		more = min(more, limit*time.Duration(1+h.client.Retries)-by.waited)
 	}
 	if more <= 0 {
 		return false
 	}
 	by.Time, by.waited = by.Add(more), by.waited+more
-	if asks {
+	if asks && !gathered {
 		h.b.push(askForContext)
 	}
 	return true

@@ -147,8 +147,12 @@ func (h *handle) sendOn(c *pooler.Conn, p []byte) (n int, err error) {
 // have gone out.
 func (h *handle) board(x *pooler.Exchange) (sent bool, err error) {
 	h.sending = true
-	x.Deadline = h.writeBy.Time // the same, or fixed by what has waited
-	err = h.submitTo(h.ride.shared, x)
+	if h.held.holding == toAwait {
+		err = h.boardForCaller(x)
+	} else {
+		x.Deadline, x.Final = h.writeBy.Time, h.writeBy.ofContext // the same, or fixed by what has waited
+		err = h.submitTo(h.ride.shared, x)
+	}
 	return err == nil, h.sent(err)
 }
 

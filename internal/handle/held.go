@@ -1,9 +1,11 @@
 package handle
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
+	"os"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -44,6 +46,19 @@ type callerContext struct {
 	context.Context
 	keeps bool // the handle is one that a Conn has used before
 }
+
+// Deadline is the context's, none if that isn't known.
+func (c *callerContext) Deadline() (by time.Time, ok bool) {
+	if c == nil {
+		return by, false
+	}
+	return c.Context.Deadline()
+}
+
+// stays reports whether the batch waits on though its context has ended: a Conn is of no more
+// use after that, and on the stock pool it waits for nobody once it has its socket, which is lost
+// in an outage alone.
+func (c *callerContext) stays(h *handle) bool { return c.keeps && h.node.Pool.Serves() }
 
 func (h *held) any() bool { return h.holding != nothing }
 
@@ -99,9 +114,11 @@ func (h *handle) sendHeld() error {
 // sendForCaller does what Write would have done, until the caller's context ends. The wait
 // is no time of the reply's.
 func (h *handle) sendForCaller() error {
+	_ = h.writeByLocked() // fixes it
 	began, of := time.Now(), h.held.of
+	h.endByContextLocked(&h.writeBy, of)
 	err := h.flushForCaller()
-	h.readLaterLocked(time.Since(began), of)
+	h.laterLocked(&h.readBy, time.Since(began), of)
 	if err == nil || h.err != nil {
 		return h.err
 	}
@@ -122,22 +139,20 @@ func (h *handle) flushForCaller() error {
 	return err
 }
 
-// readLaterLocked gives the reply the time that the wait has taken, but none after the
-// deadline of the caller's context.
-func (h *handle) readLaterLocked(wait time.Duration, of *callerContext) {
-	if h.readBy.ofContext || h.readBy.IsZero() {
+// laterLocked puts a deadline off by what a wait has taken, but not until after that of the
+// caller's context.
+func (h *handle) laterLocked(d *deadline, wait time.Duration, of *callerContext) {
+	if d.ofContext || d.IsZero() {
 		return
 	}
-	h.readBy.Time, h.readBy.waited = h.readBy.Add(wait), h.readBy.waited+wait
-	if of != nil {
-		h.readByContextLocked(of)
-	}
+	d.Time, d.waited = d.Add(wait), d.waited+wait
+	h.endByContextLocked(d, of)
 }
 
-// readByContextLocked has the reply come by the deadline of the caller's context, too.
-func (h *handle) readByContextLocked(ctx context.Context) {
-	if by, ok := ctx.Deadline(); ok && h.client.ContextTimeout && by.Before(h.readBy.Time) {
-		h.readBy = deadline{Time: by, ofContext: true}
+// endByContextLocked has a deadline be that of the caller's context where this is earlier.
+func (h *handle) endByContextLocked(d *deadline, ctx context.Context) {
+	if by, ok := ctx.Deadline(); ok && h.client.ContextTimeout && by.Before(d.Time) {
+		*d = deadline{Time: by, ofContext: true}
 	}
 }
 
@@ -149,16 +164,60 @@ func (h *handle) callerLeft(of *callerContext) {
 	}
 }
 
-// giveUpHeld reports false if the batch waits no more, or waits on: a Conn is of no more use
-// after the error of a context, and on the stock pool it waits for nobody once it has its
-// socket, which is lost in an outage alone.
+// waitByLocked is by when a wait for a connection, or for room on one, is to be over, and
+// whether that is the end of its request. In Write it is the time for writing; in Read, where
+// the context is known, that begins after the wait, as it does on the stock pool.
+func (h *handle) waitByLocked() (by time.Time, final bool) {
+	if h.held.holding != toAwait || h.writeBy.ofContext {
+		return h.writeByLocked(), h.writeBy.ofContext
+	}
+	if h.client.ContextTimeout {
+		by, final = h.held.of.Deadline()
+	}
+	return by, final
+}
+
+// waitedLocked notes how long a wait in Read has taken, which is no time of the socket's.
+func (h *handle) waitedLocked(began time.Time) {
+	h.laterLocked(&h.writeBy, time.Since(began), h.held.of)
+}
+
+// boardForCaller is board in Read. The wait for room on a shared connection is bounded as that
+// for a connection is.
+func (h *handle) boardForCaller(x *pooler.Exchange) error {
+	began := time.Now()
+	x.Deadline, x.Final = h.waitByLocked()
+	if limit := h.waitLimit(); limit > 0 && (x.Deadline.IsZero() || began.Add(limit).Before(x.Deadline)) {
+		x.Deadline, x.Final = began.Add(limit), false
+	}
+	of := h.held.of
+	if of != nil && !of.stays(h) {
+		x.Left = of.Done()
+	}
+	err := h.submitTo(h.ride.shared, x)
+	h.waitedLocked(began)
+	switch {
+	case errors.Is(err, context.Canceled) && h.err == nil:
+		return h.fail(of.Err(), pooler.Failed)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		err = &pooler.Error{Err: pooler.ErrWaitTimeout, Node: h.node.Addr, Waited: time.Since(began)}
+	}
+	return err
+}
+
+// waitLimit bounds a wait for a connection, 0: nothing but the deadline does.
+func (h *handle) waitLimit() time.Duration {
+	return cmp.Or(h.client.Wait, h.node.Pool.Config().Limits().WaitTimeout)
+}
+
+// giveUpHeld reports false if the batch waits no more, or waits on.
 func (h *handle) giveUpHeld(of *callerContext) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
 	case h.held.of != of || h.err != nil || h.sending || h.b.flushed || h.lease != nil:
 		return false
-	case of.keeps && h.node.Pool.Serves():
+	case of.stays(h):
 		return false
 	case h.writeBy.ofContext && errors.Is(of.Err(), context.DeadlineExceeded):
 		return false
@@ -181,7 +240,7 @@ func (h *handle) knowCaller(ctx context.Context, ofConn bool) {
 	case h.held.holding == toAwait:
 		h.held.of = &callerContext{ctx, ofConn && h.batches > 1}
 	default:
-		h.readByContextLocked(ctx)
+		h.endByContextLocked(&h.readBy, ctx)
 	}
 }
 

@@ -188,7 +188,7 @@ func (h *handle) share() (bool, error) {
 	}
 	b.all = b.untouched()
 	x := b.exchange(b.plan, b.sent)
-	x.Follows, x.Leaves = h.ride.under, true
+	x.Follows, x.Leaves, x.NoWait = h.ride.under, true, h.mayHoldLocked()
 	if shared, err := h.submit(b.plan, &x); !shared || err != nil {
 		return shared, err
 	}
@@ -226,8 +226,8 @@ func (h *handle) submit(runs []run, x *pooler.Exchange) (bool, error) {
 		case errors.Is(err, pooler.ErrLarge):
 			h.b.large = true
 			return false, nil
-		case errors.Is(err, pooler.ErrLost) && !x.Follows,
-			errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, net.ErrClosed):
+		case errors.Is(err, pooler.ErrLost) && !x.Follows, errors.Is(err, pooler.ErrWouldWait),
+			errors.Is(err, pooler.ErrWaitTimeout), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, net.ErrClosed):
 			return true, err
 		case x.Follows:
 			// What went before is there, and its replies come first.
@@ -287,7 +287,8 @@ func (h *handle) alight() error {
 // an earlier write needs the connection of that write, unless the write is among
 // the commands themselves.
 func (h *handle) requestLocked(runs []run) pooler.Request {
-	req := pooler.Request{Session: h.shake.in.Pool, Deadline: h.writeByLocked(), WaitTimeout: h.client.Wait, Name: runs[0].name(), Rider: h.ride.Rider}
+	req := pooler.Request{Session: h.shake.in.Pool, WaitTimeout: h.client.Wait, Name: runs[0].name(), Rider: h.ride.Rider}
+	req.Deadline, req.Final = h.waitByLocked()
 	switch p := h.client.Places; {
 	case h.client.WaitsInDial && h.client.Topology == nil:
 		req.Place = pooler.Place{Places: (*inDial)(h.client), Slot: -1}

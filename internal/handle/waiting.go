@@ -36,6 +36,9 @@ func (d *inDial) stays(addr string, slot int, ill pooler.Illness) bool {
 // obtain asks the pool for something on the handle's behalf. If the node goes away
 // meanwhile it is awaited, unless go-redis had better bring the request again.
 func obtain[T any](h *handle, req pooler.Request, get func(context.Context, pooler.Request) (T, error)) (T, error) {
+	if h.held.holding == toAwait {
+		defer h.waitedLocked(time.Now())
+	}
 	if a, ok := h.client.Places.(Alternatives); ok {
 		return obtainFromOneOf(h, a, req, get)
 	}

@@ -1,0 +1,50 @@
+package pooler
+
+import "time"
+
+// Who waits, and whose time is over before it could be answered, is passed over as long as
+// others wait who have more time. In a steady overload whoever has waited longest has next to
+// no time left: served in the order of their arrival all would be sent, run by the server, and
+// answered too late, one after the other. Nothing of those who are passed over is sent. Where
+// nobody who waits has time enough, the last one passed over is served, who has most of it.
+
+// paceOf is so many exchanges, of which the shortest tells how long one takes: those that are
+// held up by something else than the server are no measure.
+const paceOf = 8
+
+// pace is what an exchange takes once it is on its way, by the last ones. Guarded by Pool.mu.
+type pace struct {
+	took  time.Duration // 0: not known
+	least time.Duration // of those since
+	n     int           // how many
+}
+
+// note notes what an exchange has taken.
+func (p *pace) note(d time.Duration) {
+	if p.least = min(p.least, d); p.n == 0 {
+		p.least = d
+	}
+	if p.n++; p.n == paceOf {
+		p.took, p.n = p.least, 0
+	}
+}
+
+// isTooShort reports whether an exchange that takes so long had better not be begun with the
+// given time left: an eighth more, since it varies.
+func isTooShort(left, took time.Duration) bool { return took > 0 && left < took+took/8 }
+
+// notePaceLocked notes that a connection that was lent for a request is free again, if
+// others wait for that.
+func (p *Pool) notePaceLocked(c *Conn) {
+	if p.queue.waiting > 0 && !c.lease.blocking && !c.lease.noWork {
+		p.queue.pace.note(p.now() - c.lease.since)
+	}
+}
+
+// passOverLocked passes over those of the lot who have come first, and have too little time.
+func (p *Pool) passOverLocked(l *lot, now time.Duration) {
+	for w := l.waiters.head; w != nil && w.final && isTooShort(w.ends-now, p.queue.pace.took); w = l.waiters.head {
+		l.waiters.remove(w)
+		l.late.push(w)
+	}
+}

@@ -1,0 +1,98 @@
+package pooler_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/everpool/everpool/pooler"
+)
+
+// by begins a request that is of no use later than after so long.
+func (pt *tester) by(left time.Duration) *pending {
+	return pt.begin(pooler.Request{Session: pt.plain, Deadline: time.Now().Add(left), Final: true})
+}
+
+// atAPace has a pool with one connection known that an exchange takes 100 ms, by a line that
+// somebody waits in still. It returns the connection, which is lent, and who waits.
+func atAPace(pt *tester) (*pooler.Conn, *pending) {
+	c, waits := pt.get(pt.plain), pt.wait(pt.plain)
+	for range 8 {
+		next := pt.wait(pt.plain)
+		pt.sleep(100 * time.Millisecond)
+		pt.put(c)
+		c, waits = waits.wantConn(), next
+	}
+	return c, waits
+}
+
+// Who waits for a connection and hasn't the time for a reply is passed over as long as others
+// wait who have: in the order of their arrival all would be sent in vain in a steady overload.
+func TestWhoHasNoTimeForAReplyIsPassedOverWhileOthersHave(t *testing.T) {
+	bubble(t, pooler.Config{MaxOpenConns: 1}, func(pt *tester) {
+		c, first := atAPace(pt)
+		less, more := pt.by(80*time.Millisecond), pt.by(90*time.Millisecond)
+		enough, patient := pt.by(120*time.Millisecond), pt.wait(pt.plain)
+		pt.put(c)
+		c = first.wantConn()
+		pt.put(c)
+		c = enough.wantConn()
+		pt.put(c)
+		c = patient.wantConn()
+		less.wantWaiting()
+		pt.put(c)
+		c = more.wantConn() // nobody else is there, and it has most
+		pt.put(c)
+		pt.put(less.wantConn())
+		if s := pt.pool.Stats(); s.Waiting != 0 {
+			t.Errorf("%d wait", s.Waiting)
+		}
+	})
+}
+
+func TestWhoIsPassedOverIsToldAtItsDeadline(t *testing.T) {
+	bubble(t, pooler.Config{MaxOpenConns: 1}, func(pt *tester) {
+		c, first := atAPace(pt)
+		late, patient := pt.by(80*time.Millisecond), pt.wait(pt.plain)
+		pt.put(c)
+		c = first.wantConn()
+		pt.put(c)
+		c = patient.wantConn()
+		pt.sleep(80 * time.Millisecond)
+		late.wantErr(pooler.ErrWaitTimeout)
+		pt.put(c)
+	})
+}
+
+// All others are served in their order: whose deadline isn't that of the reply, and who blocks
+// on purpose; and all are where a new line begins.
+func TestNobodyElseIsPassedOver(t *testing.T) {
+	for name, of := range map[string]func(r *pooler.Request){
+		"a deadline of the wait": func(r *pooler.Request) { r.Final = false },
+		"a command that blocks":  func(r *pooler.Request) { r.Blocking = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, pooler.Config{MaxOpenConns: 1, SharedConns: -1}, func(pt *tester) {
+				c, first := atAPace(pt)
+				r := pooler.Request{Session: pt.plain, Deadline: time.Now().Add(50 * time.Millisecond), Final: true}
+				of(&r)
+				hasty, patient := pt.begin(r), pt.wait(pt.plain)
+				pt.put(c)
+				pt.put(first.wantConn())
+				pt.put(hasty.wantConn())
+				pt.put(patient.wantConn())
+			})
+		})
+	}
+	t.Run("a new line", func(t *testing.T) {
+		bubble(t, pooler.Config{MaxOpenConns: 1}, func(pt *tester) {
+			c, first := atAPace(pt)
+			pt.put(c)
+			pt.put(first.wantConn())
+			c = pt.get(pt.plain)
+			hasty, patient := pt.by(50*time.Millisecond), pt.wait(pt.plain)
+			pt.put(c)
+			pt.put(hasty.wantConn())
+			pt.put(patient.wantConn())
+		})
+	})
+}
