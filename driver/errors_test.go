@@ -196,8 +196,8 @@ func TestAnUnknownOutcomeIsNeitherEOFNorTimeoutNorDial(t *testing.T) {
 // A server that stands still answers no new connection either: that those that are open
 // are in use isn't why, and a larger pool wouldn't help.
 func TestAWaitForAConnectionThatIsBeingOpenedBlamesNobody(t *testing.T) {
-	inLab(t, driver.Config{}, func(t *lab) {
-		rdb := t.client(func(o *redis.Options) { o.WriteTimeout = 300 * time.Millisecond })
+	inLab(t, driver.Config{Pool: pooler.Config{WaitTimeout: 300 * time.Millisecond}}, func(t *lab) {
+		rdb := t.client()
 		if err := rdb.Ping(t.Context()).Err(); err != nil {
 			t.Fatal(err)
 		}
