@@ -1,6 +1,7 @@
 package pooler
 
 import (
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -41,6 +42,36 @@ func TestWhoHasNoTimeForWhatIsUnderWayIsNotLetIn(t *testing.T) {
 				t.Fatalf("where little is under way number %d to be let in is %+v, want %+v", i, e, want)
 			}
 		}
+		l.tail.Store(0)
+	})
+}
+
+// Who comes behind those alone who were passed over, and has the time, doesn't wait for the next
+// reply, which may take long.
+func TestNobodyWaitsBehindThoseWhoWerePassedOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, _ := testLane(t)
+		l.leader.Store(&mourner) // nobody attends
+		l.room.add(&entrant{by: l.now() + 20*time.Millisecond, final: true})
+		l.room.late = 1
+		l.window.gap.Store(int64(10 * time.Millisecond))
+		l.tail.Store(4)
+		var in sync.WaitGroup
+		in.Go(func() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			if err := l.awaitRoomLocked(NewRider(), &Exchange{Request: ping, Replies: 1}); err != nil {
+				t.Error(err)
+			}
+		})
+		synctest.Wait()
+		l.mu.Lock()
+		if n := len(l.room.all); n != 1 {
+			t.Errorf("%d wait for room, want the one that was passed over", n)
+		}
+		l.room.dismiss()
+		l.mu.Unlock()
+		in.Wait()
 		l.tail.Store(0)
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/everpool/everpool/internal/testkit"
 	"github.com/everpool/everpool/pooler"
 )
 
@@ -23,6 +24,33 @@ func atAPace(pt *tester) (*pooler.Conn, *pending) {
 		c, waits = waits.wantConn(), next
 	}
 	return c, waits
+}
+
+// What an exchange takes is known as well where its caller has left: of a server that has become
+// slow nothing is answered in time.
+func TestWhatAnAbandonedExchangeTakesIsKnown(t *testing.T) {
+	bubble(t, pooler.Config{MaxOpenConns: 1}, func(pt *tester) {
+		pt.fake.Handle("SLOW", func(*testkit.FakeConn, []string) []byte {
+			time.Sleep(100 * time.Millisecond)
+			return testkit.ReplyInt(1)
+		})
+		c, waits := pt.get(pt.plain), pt.wait(pt.plain)
+		for range 8 {
+			next := pt.wait(pt.plain)
+			pt.send(c, "SLOW")
+			pt.sleep(10 * time.Millisecond)
+			pt.abandon(c)
+			pt.sleep(90 * time.Millisecond)
+			c, waits = waits.wantConn(), next
+		}
+		late, patient := pt.by(90*time.Millisecond), pt.wait(pt.plain)
+		pt.put(c)
+		pt.put(waits.wantConn())
+		c = patient.wantConn()
+		late.wantWaiting()
+		pt.put(c)
+		pt.put(late.wantConn())
+	})
 }
 
 // Who waits for a connection and hasn't the time for a reply is passed over as long as others
