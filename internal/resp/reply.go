@@ -89,15 +89,36 @@ func (s *ReplyScanner) Scan(p []byte) (n int, done bool, err error) {
 // wholeBulk returns the length of the bulk string that p begins with, if all of it is
 // there, as most are; else 0, and the state machine looks at it.
 func wholeBulk(p []byte) int {
-	if len(p) == 0 || p[0] != '$' {
+	if len(p) < 6 || p[0] != '$' {
 		return 0
 	}
-	size, start := shortNumber(p, 1)
+	// Most are of 10 to 99 bytes, of which an aggregate may have thousands.
+	size, start := int(p[1]-'0')*10+int(p[2]-'0'), 5
+	if p[3] != '\r' || p[4] != '\n' || p[1]-'1' > 8 || p[2]-'0' > 9 {
+		if size, start = shortNumber(p, 1); start == 0 {
+			return 0
+		}
+	}
 	end := start + size
-	if start == 0 || end+1 >= len(p) || p[end] != '\r' || p[end+1] != '\n' {
+	if end+1 >= len(p) || p[end] != '\r' || p[end+1] != '\n' {
 		return 0
 	}
 	return end + 2
+}
+
+// bulks takes off the open aggregate the bulk strings that p begins with, as far as all of
+// them is there and another value follows them in it, and returns their length.
+func (s *ReplyScanner) bulks(p []byte) (n int) {
+	left := &s.left[len(s.left)-1]
+	for *left > 1 {
+		bulk := wholeBulk(p[n:])
+		if bulk == 0 {
+			break
+		}
+		n += bulk
+		*left--
+	}
+	return n
 }
 
 // Kind returns the type byte of the current top-level reply, or after done of
@@ -154,6 +175,12 @@ func (s *ReplyScanner) scan(p []byte) (int, bool, reason) {
 		c := p[i]
 		switch s.state {
 		case atType:
+			if c == '$' && len(s.left) > 0 {
+				if n := s.bulks(p[i:]); n > 0 {
+					i += n
+					continue
+				}
+			}
 			if why := s.begin(c); why != fine {
 				return i, false, why
 			}
