@@ -146,6 +146,9 @@ type Exchange struct {
 	// Follows says that the rider has not received all its replies yet. The
 	// exchange then goes where the earlier ones went.
 	Follows bool
+	// Spread is over how many nodes its client's requests are spread, 0: it has one. Fewer
+	// share what there is of each node then, and the same processors.
+	Spread int
 	// Reads says that the request changes nothing.
 	Reads bool
 	// Leaves says that the rider can lease a connection, if others would have to

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -209,12 +211,12 @@ func TestARiderForgetsACrowd(t *testing.T) {
 	s := &Lanes{pool: &Pool{cfg: Config{SharedConns: 4}}}
 	r := NewRider()
 	for range 100 {
-		s.choose(r, lanesWith(s, 30, 30, 0, 0))
+		s.choose(r, lanesWith(s, 30, 30, 0, 0), 1)
 	}
 	for range 100 {
-		s.choose(r, lanesWith(s, 3, 0, 0, 0)) // the most that few are
+		s.choose(r, lanesWith(s, 3, 0, 0, 0), 1) // the most that few are
 	}
-	if at, more := s.choose(r, lanesWith(s, 3, 0, 0, 0)); at == 0 || more {
+	if at, more := s.choose(r, lanesWith(s, 3, 0, 0, 0), 1); at == 0 || more {
 		t.Errorf("it goes to lane %d, and wants more: %v", at, more)
 	}
 }
@@ -241,10 +243,46 @@ func wantLaneOfItsOwn(t *testing.T, together bool, beside map[int]bool) {
 		}
 		r, at := NewRider(), 0
 		for range 100 {
-			at, _ = s.choose(r, lanesWith(s, inFlight...))
+			at, _ = s.choose(r, lanesWith(s, inFlight...), 1)
 		}
 		if got := at >= busy; got != own {
 			t.Errorf("beside %d others it goes to lane %d", busy, at)
+		}
+	}
+}
+
+// Of a client whose requests are spread over several nodes each has a part: they share a lane
+// where the callers of one node would have two, or one each.
+func TestCallersOfSeveralNodesShareSooner(t *testing.T) {
+	for _, c := range []struct {
+		spread   int
+		inFlight []int
+		want     []int // the lanes that callers go to
+		more     bool
+	}{
+		{1, []int{9, 9}, []int{0, 1}, false},
+		{1, []int{9}, []int{0}, true},
+		{2, []int{9, 9}, []int{0}, false},
+		{3, []int{9}, []int{0}, false},
+		{1, []int{1, 1, 1, 0}, []int{3}, false}, // each meets three: few
+		{2, []int{1, 1, 1, 0}, []int{3}, false}, // six
+		{3, []int{1, 1, 1, 0}, []int{0}, false}, // nine
+		{4, []int{1, 0}, []int{1}, false},       // four
+		{9, []int{1, 0}, []int{1}, false},       // of more than four nodes no more matter
+	} {
+		s := &Lanes{pool: &Pool{cfg: Config{SharedConns: 8}}}
+		to := make(map[int]bool)
+		more := false
+		for ticket := range uint32(2) {
+			r, at := NewRider(), 0
+			r.ticket = ticket
+			for range 100 {
+				at, more = s.choose(r, lanesWith(s, c.inFlight...), c.spread)
+			}
+			to[at] = true
+		}
+		if got := slices.Sorted(maps.Keys(to)); !slices.Equal(got, c.want) || more != c.more {
+			t.Errorf("over %d nodes, beside %v: to %v, more %v; want %v, %v", c.spread, c.inFlight, got, more, c.want, c.more)
 		}
 	}
 }
@@ -287,7 +325,7 @@ func TestLanesThatTakeNothingMoreDoNotCount(t *testing.T) {
 	lanes[2].shut.Store(true)
 	r := NewRider()
 	for range 100 {
-		if at, more := s.choose(r, lanes); at != 0 || !more {
+		if at, more := s.choose(r, lanes, 1); at != 0 || !more {
 			t.Fatalf("it goes to lane %d, and wants more: %v", at, more)
 		}
 	}

@@ -49,7 +49,7 @@ func (s *Lanes) Submit(r *Rider, x Exchange) error {
 	if len(lanes) == 0 {
 		return ErrNotShared
 	}
-	at, more := s.choose(r, lanes)
+	at, more := s.choose(r, lanes, x.Spread)
 	if s.split.on.Load() {
 		at, more = s.split.choose(at, lanes, x.Reads)
 	}
@@ -81,6 +81,9 @@ func (s *Lanes) Answered(r *Rider, size int64) { s.sizes.answered(r.known, size,
 // lanesOfMany is how many of a session's lanes many callers use.
 func lanesOfMany(limit int) int { return max(min(limit, 2), limit/4) }
 
+// maxSpread is over how many nodes requests are spread at most, as far as it matters to lanes.
+const maxSpread = 4
+
 // metByFew is how many exchanges under way few callers meet at most, in eighths, where each
 // gets a lane, and metByTwo where only two do, or three.
 const (
@@ -96,19 +99,24 @@ func (s *Lanes) met() int {
 	return min(8*s.pool.cfg.SharedConns-4, metByFew)
 }
 
-// seat is which of the lanes the rider's requests go to while nobody is on it.
-func (s *Lanes) seat(r *Rider, lanes []*lane) int {
-	return int(r.ticket) % min(len(lanes), lanesOfMany(s.pool.cfg.SharedConns))
-}
+// seat is which of the lanes the rider's requests go to while nobody is on it, of so many that
+// many use.
+func seat(r *Rider, lanes []*lane, most int) int { return int(r.ticket) % min(len(lanes), most) }
 
 // choose returns which lane the rider's request goes to, and whether there had
 // better be one more. Few callers get a lane each, where that is the faster: none waits
 // for another's reply, nor to be woken by another. Many share the first ones, since what
 // goes together costs least.
-func (s *Lanes) choose(r *Rider, lanes []*lane) (at int, more bool) {
+//
+// Of a client whose requests are spread over several nodes each node has a part of the callers,
+// and half of the lanes do for many: all nodes together still have more than one has.
+func (s *Lanes) choose(r *Rider, lanes []*lane, spread int) (at int, more bool) {
 	limit := s.pool.cfg.SharedConns
 	most := lanesOfMany(limit)
-	at = s.seat(r, lanes)
+	if spread = min(max(spread, 1), maxSpread); spread > 1 {
+		most = max(most/2, 1)
+	}
+	at = seat(r, lanes, most)
 	own := lanes[at].inFlight()
 	others, idle := own, -1
 	if own < len(lanes) { // else there are enough of them to know
@@ -125,7 +133,7 @@ func (s *Lanes) choose(r *Rider, lanes []*lane) (at int, more bool) {
 	}
 	// What each meets itself decides: one count of all would cost more than it tells.
 	r.others += others - (r.others+7)/8
-	few := r.others < s.met()
+	few := (r.others+7)*spread-7 < s.met() // a steady n has become 8*n-7
 	switch {
 	case own == 0:
 		return at, false
@@ -267,7 +275,7 @@ func (s *Lanes) lookFor(r *Rider) (looked, open bool) {
 		return false, true
 	}
 	used := func(l *lane) bool { return l.inFlight() > 0 }
-	return true, slices.ContainsFunc(lanes, used) || lanes[s.seat(r, lanes)].mayBeOpen()
+	return true, slices.ContainsFunc(lanes, used) || lanes[seat(r, lanes, lanesOfMany(s.pool.cfg.SharedConns))].mayBeOpen()
 }
 
 // openLanesLocked returns the lanes that take requests, and forgets the others.

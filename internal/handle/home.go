@@ -119,6 +119,8 @@ type Topology interface {
 	Viewed() bool
 	// Forlorn reports whether no member that could be asked is well.
 	Forlorn() bool
+	// Spread is over how many primaries requests are spread, 1 at least.
+	Spread() int
 	// Owner returns the address of the slot's primary, "" if none is known.
 	Owner(slot int) string
 	// IsReplica reports whether the address is known to be a replica's.

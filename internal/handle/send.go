@@ -188,6 +188,9 @@ func (h *handle) share() (bool, error) {
 	}
 	b.all = b.untouched()
 	x := b.exchange(b.plan, b.sent)
+	if t := h.client.Topology; t != nil {
+		x.Spread = t.Spread()
+	}
 	x.Follows, x.Leaves, x.NoWait = h.ride.under, true, h.mayHoldLocked()
 	if shared, err := h.submit(b.plan, &x); !shared || err != nil {
 		return shared, err

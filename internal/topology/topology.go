@@ -477,6 +477,7 @@ func (t *Topology) take(v *View) {
 		return
 	}
 	v.inherit(before)
+	v.spread = v.owners()
 	t.view.Store(v)
 	nodes := slices.Collect(maps.Keys(t.nodes))
 	bound := slices.Clone(t.bound)
@@ -523,6 +524,14 @@ func (t *Topology) Moves() bool { return t.ways.Moves }
 
 // Viewed reports whether a member has said who serves what.
 func (t *Topology) Viewed() bool { return t.view.Load() != nil }
+
+// Spread is over how many primaries requests are spread, as far as that is known: 1 at least.
+func (t *Topology) Spread() int {
+	if v := t.view.Load(); v != nil {
+		return max(v.spread, 1)
+	}
+	return 1
+}
 
 // Owner returns the address of the slot's primary, or "".
 func (t *Topology) Owner(slot int) string {

@@ -20,6 +20,7 @@ type View struct {
 	others []string  // its replicas, if they were asked for
 	up     []string  // those of them that go-redis dials for who wants a replica
 	parts  []part    // by their slots, where there are any
+	spread int       // over how many primaries these are, see Topology.Spread
 	// heirs are who has taken over all slots of an address that has none any more.
 	heirs map[string]string
 }
@@ -32,6 +33,17 @@ type part struct {
 
 // isFresh reports whether there is a view that was asked for since the node is ill.
 func (v *View) isFresh(ill pooler.Illness) bool { return v != nil && !v.asked.Before(ill.Since) }
+
+// owners is how many primaries serve the slots.
+func (v *View) owners() int {
+	all := make(map[string]struct{})
+	for _, p := range v.parts {
+		if len(p.nodes) > 0 {
+			all[p.nodes[0]] = struct{}{}
+		}
+	}
+	return len(all)
+}
 
 // owner returns who serves the slot, or "".
 func (v *View) owner(slot int) string {

@@ -38,6 +38,9 @@ func TestAViewKnowsOwners(t *testing.T) {
 			t.Errorf("slot %d: %q, want %q", slot, got, want)
 		}
 	}
+	if n := v.owners(); n != 2 {
+		t.Errorf("%d owners, want 2", n)
+	}
 	if got := v.replicasOf("a:1"); !slices.Equal(got, []string{"b:1"}) {
 		t.Errorf("replicas of a: %v", got)
 	}
