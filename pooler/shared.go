@@ -27,10 +27,10 @@ type Lanes struct {
 // Where others' requests go out just then it goes with them, and Submit doesn't
 // wait for that. It blocks until the exchange's deadline at most. It fails with
 // [ErrNotShared], [ErrLarge], [ErrLost], os.ErrDeadlineExceeded, [context.Canceled],
-// net.ErrClosed or [ErrWouldWait]; then nothing of the exchange was sent. After ErrNotShared the request isn't over: it may be
-// submitted to what Share returns next; after ErrLarge it goes on with a lease, by
-// [Request].Rider. A rider that is owed replies must say so in the
-// exchange, which is then part of the request that it is owed them for.
+// net.ErrClosed or [ErrWouldWait]; then nothing of the exchange was sent. After
+// ErrNotShared the request isn't over: it may be submitted to what Share returns next;
+// after ErrLarge it goes on with a lease, by [Request].Rider. A rider that is owed replies
+// must say so in the exchange, which is then part of the request that it is owed them for.
 func (s *Lanes) Submit(r *Rider, x Exchange) error {
 	if x.Follows {
 		if ok, err := r.aboard().submit(r, &x); ok || err != nil {

@@ -130,12 +130,13 @@ func (h *handle) afterRefusal(req *pooler.Request, err error) (time.Time, error)
 // obtainFromOneOf asks the pool of a node that is one of several: anew whenever a while is
 // over, until the request has a connection, its time is over, or another node may do.
 func obtainFromOneOf[T any](h *handle, a Alternatives, req pooler.Request, get func(context.Context, pooler.Request) (T, error)) (got T, err error) {
-	addr, deadline := h.node.Addr, req.Deadline
+	addr, deadline, final := h.node.Addr, req.Deadline, req.Final
 	a.Await(addr)
 	defer a.Awaited(addr)
 	for {
 		began := time.Now()
 		req.Deadline = earlier(deadline, a.By(addr))
+		req.Final = final && req.Deadline.Equal(deadline)
 		got, err = obtainOnce(h, req, get)
 		if !errors.Is(err, pooler.ErrWaitTimeout) || a.GivesUp(addr, time.Since(began), req.Deadline.Equal(deadline)) {
 			return got, mistaken(err)
