@@ -116,7 +116,7 @@ func (h *handle) sendHeld() error {
 func (h *handle) sendForCaller() error {
 	_ = h.writeByLocked() // fixes it
 	began, of := time.Now(), h.held.of
-	h.endByContextLocked(&h.writeBy, of)
+	h.endByContextLocked(of, &h.writeBy)
 	err := h.flushForCaller()
 	h.laterLocked(&h.readBy, time.Since(began), of)
 	if err == nil || h.err != nil {
@@ -146,11 +146,11 @@ func (h *handle) laterLocked(d *deadline, wait time.Duration, of *callerContext)
 		return
 	}
 	d.Time, d.waited = d.Add(wait), d.waited+wait
-	h.endByContextLocked(d, of)
+	h.endByContextLocked(of, d)
 }
 
 // endByContextLocked has a deadline be that of the caller's context where this is earlier.
-func (h *handle) endByContextLocked(d *deadline, ctx context.Context) {
+func (h *handle) endByContextLocked(ctx context.Context, d *deadline) {
 	if by, ok := ctx.Deadline(); ok && h.client.ContextTimeout && by.Before(d.Time) {
 		*d = deadline{Time: by, ofContext: true}
 	}
@@ -240,7 +240,7 @@ func (h *handle) knowCaller(ctx context.Context, ofConn bool) {
 	case h.held.holding == toAwait:
 		h.held.of = &callerContext{ctx, ofConn && h.batches > 1}
 	default:
-		h.endByContextLocked(&h.readBy, ctx)
+		h.endByContextLocked(ctx, &h.readBy)
 	}
 }
 
