@@ -110,6 +110,7 @@ type lease struct {
 	contended bool    // others waited for a connection then; the receiver's
 	account   account // where the end of its request is counted, nil: among the leases
 	pin       string  // why it outlasts its request, "": it doesn't
+	kept      bool    // it has outlasted one
 	beyond    bool    // the connection doesn't count for MaxOpenConns
 }
 

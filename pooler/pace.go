@@ -8,9 +8,9 @@ import "time"
 // answered too late, one after the other. Nothing of those who are passed over is sent. Where
 // nobody who waits has time enough, the last one passed over is served, who has most of it.
 
-// paceOf is so many exchanges, of which the shortest tells how long one takes: those that are
-// held up by something else than the server are no measure.
-const paceOf = 8
+// paceOf is so many exchanges, of which the shortest tells how long one takes: it is for the
+// server's sake alone that anybody is passed over, and not for that of a few large requests.
+const paceOf = 32
 
 // pace is what an exchange takes once it is on its way, by the last ones. Guarded by Pool.mu.
 type pace struct {
@@ -34,9 +34,9 @@ func (p *pace) note(d time.Duration) {
 func isTooShort(left, took time.Duration) bool { return took > 0 && left < took+took/8 }
 
 // notePaceLocked notes that a connection that was lent for a request is free again, if
-// others wait for that.
+// others wait for that. What a handle keeps it for takes its caller's time, too.
 func (p *Pool) notePaceLocked(c *Conn) {
-	if p.queue.waiting > 0 && !c.lease.blocking && !c.lease.noWork {
+	if p.queue.waiting > 0 && !c.lease.blocking && !c.lease.noWork && !c.lease.kept {
 		p.queue.pace.note(p.now() - c.lease.since)
 	}
 }

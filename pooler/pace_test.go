@@ -13,13 +13,21 @@ func (pt *tester) by(left time.Duration) *pending {
 	return pt.begin(pooler.Request{Session: pt.plain, Deadline: time.Now().Add(left), Final: true})
 }
 
+// measured is how many exchanges tell what one takes.
+const measured = 32
+
 // atAPace has a pool with one connection known that an exchange takes 100 ms, by a line that
 // somebody waits in still. It returns the connection, which is lent, and who waits.
 func atAPace(pt *tester) (*pooler.Conn, *pending) {
+	return inLine(pt, func(*pooler.Conn) { pt.sleep(100 * time.Millisecond) })
+}
+
+// inLine has so many use the connection while others wait.
+func inLine(pt *tester, use func(*pooler.Conn)) (*pooler.Conn, *pending) {
 	c, waits := pt.get(pt.plain), pt.wait(pt.plain)
-	for range 8 {
+	for range measured {
 		next := pt.wait(pt.plain)
-		pt.sleep(100 * time.Millisecond)
+		use(c)
 		pt.put(c)
 		c, waits = waits.wantConn(), next
 	}
@@ -35,7 +43,7 @@ func TestWhatAnAbandonedExchangeTakesIsKnown(t *testing.T) {
 			return testkit.ReplyInt(1)
 		})
 		c, waits := pt.get(pt.plain), pt.wait(pt.plain)
-		for range 8 {
+		for range measured {
 			next := pt.wait(pt.plain)
 			pt.send(c, "SLOW")
 			pt.sleep(10 * time.Millisecond)
@@ -104,6 +112,32 @@ func TestNobodyElseIsPassedOver(t *testing.T) {
 				r := pooler.Request{Session: pt.plain, Deadline: time.Now().Add(50 * time.Millisecond), Final: true}
 				of(&r)
 				hasty, patient := pt.begin(r), pt.wait(pt.plain)
+				pt.put(c)
+				pt.put(first.wantConn())
+				pt.put(hasty.wantConn())
+				pt.put(patient.wantConn())
+			})
+		})
+	}
+	// Of those who keep a connection, as a WATCH does, and of single ones that take longer than
+	// others nothing is concluded.
+	for name, use := range map[string]func(pt *tester, n int, c *pooler.Conn){
+		"kept connections": func(pt *tester, _ int, c *pooler.Conn) {
+			pt.pool.Pin(c, "watch")
+			pt.sleep(100 * time.Millisecond)
+			pt.pool.Pin(c, "")
+		},
+		"one quick exchange in 32": func(pt *tester, n int, _ *pooler.Conn) {
+			if n != 20 {
+				pt.sleep(100 * time.Millisecond)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, pooler.Config{MaxOpenConns: 1}, func(pt *tester) {
+				n := 0
+				c, first := inLine(pt, func(c *pooler.Conn) { n++; use(pt, n, c) })
+				hasty, patient := pt.by(50*time.Millisecond), pt.wait(pt.plain)
 				pt.put(c)
 				pt.put(first.wantConn())
 				pt.put(hasty.wantConn())

@@ -97,6 +97,7 @@ func (cs *conns) setPin(c *Conn, reason string) {
 		cs.pinned += asInt(reason != "") - asInt(c.lease.pin != "")
 	}
 	c.lease.pin = reason
+	c.lease.kept = c.lease.kept || reason != ""
 }
 
 // setBeyond says whether c is a stream, or is to be one. It reports whether that is new.
@@ -403,6 +404,7 @@ func (p *Pool) unlistLocked(c *Conn) {
 func (p *Pool) leaseLocked(c *Conn, name string, blocking bool, now time.Duration) {
 	c.place, c.lease.holder, c.lease.blocking, c.lease.since = placeLeased, name, blocking, now
 	c.lease.contended, c.lease.session, c.lease.noWork, c.lease.account = p.queue.waiting > 0, c.session, false, nil
+	c.lease.kept = false
 }
 
 // setBeyondLocked says whether the connection is a stream, or is to be one. Its room is
