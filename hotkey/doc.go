@@ -96,8 +96,8 @@
 // for each of its keys; of a command with more than 1,024 the first are
 // counted, and the others are in Stats as skipped.
 // [Config.MaxSamplesPerSecond] bounds what a class spends. With the default
-// configuration a Tracker has up to 140 KiB of memory, and less with short keys; what
-// waits for a flush comes on top.
+// configuration a Tracker has up to 140 KiB of memory, less than 128 KB with keys of up to
+// 64 bytes, and 100 KB with short ones; what waits for a flush comes on top.
 //
 // # Limits
 //

@@ -35,7 +35,7 @@ func TestATrackerHasItsMemoryAndNoMore(t *testing.T) {
 	for name, c := range map[string]struct {
 		keyLen int
 		limit  uint64
-	}{"short keys": {24, 100 << 10}, "the longest keys": {500, 140 << 10}} {
+	}{"short keys": {24, 100 << 10}, "long keys": {64, 128_000}, "the longest keys": {500, 140 << 10}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				// So many that what the process allocates beside them is nothing to speak of.
