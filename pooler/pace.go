@@ -30,8 +30,14 @@ func (p *pace) note(d time.Duration) {
 }
 
 // isTooShort reports whether an exchange that takes so long had better not be begun with the
-// given time left: an eighth more, since it varies.
-func isTooShort(left, took time.Duration) bool { return took > 0 && left < took+took/8 }
+// given time left: a twentieth more, for those who are served in order are those whose time is
+// just enough. With more to spare callers of a server far away would be turned away whose
+// time is enough.
+func isTooShort(left, took time.Duration) bool { return left < took+took/20 }
+
+// tries reports whether one who was passed over is to be served, as one is of so many: else
+// nothing that is quicker than what was measured would ever be begun, and known.
+func (p *pace) tries() bool { return p.took > 0 && p.n == 0 }
 
 // notePaceLocked notes that a connection that was lent for a request is free again, if
 // others wait for that. What a handle keeps it for takes its caller's time, too.

@@ -1,6 +1,7 @@
 package pooler_test
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -82,6 +83,30 @@ func TestWhoHasNoTimeForAReplyIsPassedOverWhileOthersHave(t *testing.T) {
 		if s := pt.pool.Stats(); s.Waiting != 0 {
 			t.Errorf("%d wait", s.Waiting)
 		}
+	})
+}
+
+// One of so many that are served is one that was passed over: nothing else would tell that
+// there are quicker exchanges than those that were measured, which would be passed over for ever.
+func TestQuickExchangesAreNotPassedOverForEver(t *testing.T) {
+	bubble(t, pooler.Config{MaxOpenConns: 1}, func(pt *tester) {
+		c, waits := atAPace(pt)
+		for range measured - 1 {
+			next := pt.wait(pt.plain)
+			pt.sleep(100 * time.Millisecond)
+			pt.put(c)
+			c, waits = waits.wantConn(), next
+		}
+		pt.sleep(100 * time.Millisecond)
+		quick, patient := pt.by(50*time.Millisecond), pt.wait(pt.plain)
+		gone := errors.New("gone home")
+		waits.cancel(gone)
+		waits.wantErr(gone)
+		pt.put(c)
+		c = quick.wantConn()
+		patient.wantWaiting()
+		pt.put(c)
+		pt.put(patient.wantConn())
 	})
 }
 

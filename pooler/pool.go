@@ -528,7 +528,11 @@ func (p *Pool) placeLocked(c *Conn, now time.Duration) {
 		return
 	}
 	p.passOverLocked(l, now)
-	if w := l.first(); w != nil {
+	w := l.first()
+	if l.late.n > 0 && p.queue.pace.tries() {
+		w = l.late.tail
+	}
+	if w != nil {
 		if p.overtakenLocked(w) {
 			p.closeLocked(c, CloseRoom, nil)
 			return

@@ -101,7 +101,7 @@ func (h *handle) afterRefusal(req *pooler.Request, err error) (time.Time, error)
 	places, dials := req.Place.Places.(*inDial)
 	switch {
 	case ok && errors.Is(e, pooler.ErrWaitTimeout) && h.waitsAgain():
-		return h.waitAgain(req.Deadline, e)
+		return h.waitAgain(req, e)
 	case ok && errors.Is(e, pooler.ErrElsewhere) && h.hasNoOther(req.Place.Slot):
 		return h.awaitMember(req, err)
 	case ok && errors.Is(e, pooler.ErrElsewhere) && (h.isForThisSilentOne(req.Place.Slot) || h.subscribesAtASilentOne()):
@@ -238,9 +238,10 @@ func (h *handle) waitsAgain() bool {
 
 // waitAgain returns the deadline of the next wait after one that was in vain. What was
 // waited isn't counted as time of the socket's; a context's deadline stays.
-func (h *handle) waitAgain(by time.Time, e *pooler.Error) (time.Time, error) {
+func (h *handle) waitAgain(req *pooler.Request, e *pooler.Error) (time.Time, error) {
+	by := req.Deadline
 	switch {
-	case !h.writeBy.ofContext && !by.IsZero():
+	case !req.Final && !by.IsZero():
 		by = by.Add(e.Waited)
 		h.writeBy.Time = by
 		if h.writeBy.ofRead {
