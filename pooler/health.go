@@ -67,11 +67,21 @@ func (p *Pool) restartedLocked() bool {
 		return false
 	}
 	for c := range p.conns.all {
-		if c.created < p.health.lostAt && c.lease.pin == "" {
+		if c.created < p.health.lostAt && c.lease.pin == "" && !p.unlookedLocked(c) {
 			return false
 		}
 	}
 	return true
+}
+
+// unlookedFor is how long before the last loss a connection may have been lent that nobody has
+// looked at yet: whoever has it may be without a processor.
+const unlookedFor = time.Second
+
+// unlookedLocked reports whether the connection was just lent and nothing was sent on it: it is
+// looked at first, and may be found closed as well.
+func (p *Pool) unlookedLocked(c *Conn) bool {
+	return c.place == placeLeased && c.lane == nil && c.owed.Load() == 0 && c.lease.since > p.health.lostAt-unlookedFor
 }
 
 // setStateLocked changes the state and tells of it.
