@@ -271,6 +271,28 @@ func TestAServerThatIsNotReadyAfterItHasClosedAllConnectionsIsAnOutage(t *testin
 	}
 }
 
+// A connection that was just lent, and that nobody has looked at yet, is no sign that the server
+// hasn't restarted.
+func TestAConnectionThatNobodyHasLookedAtIsNoSignOfLife(t *testing.T) {
+	bubble(t, pooler.Config{SharedConns: -1, MaxOpenConns: 9, HealthCheckInterval: -1}, func(pt *tester) {
+		lost, lent := pt.get(pt.plain), pt.get(pt.plain)
+		pt.put(lent)
+		pt.sleep(time.Minute)
+		lent = pt.get(pt.plain)
+		lost.Fail(pooler.CloseRead, errors.New("lost"))
+		pt.fail(lost)
+		c := pt.get(pt.plain)
+		pt.saysNotReady(changes[1])
+		pt.do(c, "SET", "a", "b")
+		pt.put(c)
+		pt.settle()
+		if pt.pool.Stats().State == pooler.StateUp {
+			t.Error("the node is up")
+		}
+		pt.put(lent)
+	})
+}
+
 // As before: it accepts nobody, and serves those whom it has.
 func TestAServerThatHasTooManyClientsIsWaitedFor(t *testing.T) {
 	bubble(t, pooler.Config{WaitTimeout: -1, HealthCheckInterval: 500 * time.Millisecond, FailFastAfter: 3 * time.Second}, func(pt *tester) {
