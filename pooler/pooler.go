@@ -41,7 +41,8 @@ type Request struct {
 	Deadline time.Time
 	// Final says that the deadline is that of the whole request, so that a reply that comes
 	// later is of no use: where others wait who have more time, one that couldn't be answered
-	// by then is passed over.
+	// by then, as far as the last exchanges tell, is passed over, and told ErrWaitTimeout at
+	// its deadline. It has no effect with Blocking or Stream.
 	Final bool
 	// WaitTimeout bounds the waiting in the place of Config.WaitTimeout, which
 	// many clients may share, but only where the pool is full: while the node is
