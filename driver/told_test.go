@@ -242,3 +242,44 @@ func TestASubscriptionThatIsAddedToADeadConnectionIsNotLost(t *testing.T) {
 		}
 	})
 }
+
+// Otherwise a caller would wait for as long as somebody else does.
+func TestAWriteWaitsForAReadThatSendsUntilItsDeadline(t *testing.T) {
+	for name, after := range map[string]func(*virtual) error{
+		"deadline": func(a *virtual) error {
+			_ = a.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
+			return os.ErrDeadlineExceeded
+		},
+		"close": func(a *virtual) error {
+			_ = a.SetWriteDeadline(time.Now().Add(time.Minute))
+			time.AfterFunc(10*time.Millisecond, func() { _ = a.Close() })
+			return pooler.ErrConnGone
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBothLabs(t, one(), func(t *lab) {
+				a, holder := t.handle(), t.handle()
+				holder.do("WATCH k", "+OK")
+				_ = a.SetWriteDeadline(time.Now().Add(time.Second))
+				a.write(transaction)
+				read := make(chan error)
+				go func() {
+					_, err := a.Conn.Read(make([]byte, 300))
+					read <- err
+				}()
+				synctest.Wait() // it waits for the connection
+				began, want := time.Now(), after(a)
+				if n, err := a.Write([]byte(frames("PING"))); n != 0 || !errors.Is(err, want) {
+					t.Errorf("wrote %d, %v", n, err)
+				}
+				if took := time.Since(began); took != 10*time.Millisecond {
+					t.Errorf("after %v", took)
+				}
+				holder.do("UNWATCH", "+OK")
+				if err := <-read; (want == pooler.ErrConnGone) != (err != nil) {
+					t.Errorf("the Read: %v", err)
+				}
+			})
+		})
+	}
+}

@@ -60,20 +60,29 @@ func (h *handle) SetWriteDeadline(t time.Time) error {
 	return nil
 }
 
-// writeByLocked is by when a Write is to be over. All that may wait goes by it; what goes
+// sendByLocked is the deadline of what is sent: that of a Read where a Read sends what Write
+// has accepted, or sends again.
+func (h *handle) sendByLocked() *deadline {
+	if h.writing.ofRead {
+		return &h.readBy
+	}
+	return &h.writeBy
+}
+
+// writeByLocked is by when what is sent is to be sent. All that may wait goes by it; what goes
 // out with somebody else's doesn't, and is spared its look at the clock.
 func (h *handle) writeByLocked() time.Time {
-	if h.writeBy.Time == h.writeBy.Round(0) {
-		h.writeBy.fix()
+	d := h.sendByLocked()
+	if d.Time == d.Round(0) {
+		d.fix()
 	}
-	return h.writeBy.Time
+	return d.Time
 }
 
 // deadline is a deadline of go-redis's. Zero: none.
 type deadline struct {
 	time.Time
 	ofContext bool // it is the caller's context's, and not what is left of the client's patience
-	ofRead    bool // it is that of a Read, which sends what Write has accepted, or sends again
 
 	patience time.Duration // what it has left at the first look; 0: none yet
 	waited   time.Duration // by which it was put off: for a connection, and in line on one

@@ -19,7 +19,6 @@ import (
 // for as long as its replies take, and longer only when it leaves state there.
 //
 // Write, Read, Close and the deadlines may be used from several goroutines.
-// Lock order: writing or reading, then mu.
 //
 // Methods without a lock of their own are called with mu. Those whose names end in
 // Locked keep it. The others may go outside, where anything may happen to the
@@ -29,12 +28,12 @@ type handle struct {
 	seat
 	caller pooler.Caller // leaves when the handle is closed
 
-	writing sync.Mutex    // held by Write, and by a Read that sends
-	waited  time.Duration // what the pool says of a wait; guarded by writing
-	reading sync.Mutex    // held by Read
+	waited time.Duration // what the pool says of a wait; of whoever writes
 
 	mu sync.Mutex
 	ending
+	writing   turn  // Write's, and that of a Read that sends
+	reading   turn  // Read's
 	down      error // what the first request that needs the node is told; nil: nothing is known
 	unread    bool  // the batch is an earlier caller's, if it isn't over
 	sending   bool  // something is being sent; the lease stays meanwhile
@@ -128,6 +127,21 @@ func (h *handle) waitFor(ch <-chan struct{}, by time.Time) error {
 	return nil
 }
 
+// take takes the turn, once nobody else has it. It fails as wait does.
+func (h *handle) take(t *turn, by time.Time) error {
+	for !t.try() {
+		over := t.awaited()
+		if h.err != nil && !h.closed {
+			h.outside(func() { <-over }) // whoever has it waits for nothing any more
+			continue
+		}
+		if err := h.wait(over, by); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // waitAt waits until the gate is opened, and fails as wait does.
 func (h *handle) waitAt(g *gate, by time.Time) error {
 	err := h.wait(g.begin(), by)
@@ -150,7 +164,8 @@ func (h *handle) board(x *pooler.Exchange) (sent bool, err error) {
 	if h.held.holding == toAwait {
 		err = h.boardForCaller(x)
 	} else {
-		x.Deadline, x.Final = h.writeBy.Time, h.writeBy.ofContext // the same, or fixed by what has waited
+		by := h.sendByLocked()
+		x.Deadline, x.Final = by.Time, by.ofContext // the same, or fixed by what has waited
 		err = h.submitTo(h.ride.shared, x)
 	}
 	return err == nil, h.sent(err)

@@ -163,7 +163,7 @@ func (h *handle) awaitFlight(a session.Answer) error {
 	switch {
 	case err == nil || h.err != nil:
 		return h.err
-	case h.writeBy.IsZero() || time.Now().Before(h.writeByLocked()):
+	case h.writeByLocked().IsZero() || time.Now().Before(h.writeByLocked()):
 		return nil
 	}
 	return &pooler.Error{Err: pooler.ErrWaitTimeout, Node: h.node.Addr}

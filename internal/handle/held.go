@@ -67,7 +67,7 @@ func (h *held) any() bool { return h.holding != nothing }
 // push out of what it reads.
 func (h *handle) mayHoldLocked() bool {
 	b := &h.b
-	return h.mayAskLocked() && !h.held.any() && !h.writeBy.ofRead && !h.ride.under && !h.carried.keeps() &&
+	return h.mayAskLocked() && !h.held.any() && !h.writing.ofRead && !h.ride.under && !h.carried.keeps() &&
 		!b.flushed && !b.got && !b.hasOut() && !b.shaking && b.scan.BodyRemaining() < gatherUpTo
 }
 
@@ -89,8 +89,10 @@ func (h *handle) sendHeld() error {
 		h.b.push(askForContext)
 		return nil
 	}
-	h.outside(h.writing.Lock) // Write may have more of it
-	defer h.writing.Unlock()
+	if err := h.take(&h.writing, h.readBy.Time); err != nil { // Write may have more of it
+		return err
+	}
+	defer h.writing.end()
 	switch {
 	case h.err != nil:
 		return h.err
@@ -100,8 +102,7 @@ func (h *handle) sendHeld() error {
 		return nil
 	}
 	h.held.holding = nothing
-	h.writeBy = h.readBy
-	h.writeBy.ofRead = true
+	h.writing.ofRead = true
 	err := h.flushForCaller()
 	if err == nil || h.err != nil {
 		return h.err
@@ -168,8 +169,8 @@ func (h *handle) callerLeft(of *callerContext) {
 // whether that is the end of its request. In Write it is the time for writing; in Read, where
 // the context is known, that begins after the wait, as it does on the stock pool.
 func (h *handle) waitByLocked() (by time.Time, final bool) {
-	if h.held.holding != toAwait || h.writeBy.ofContext {
-		return h.writeByLocked(), h.writeBy.ofContext
+	if d := h.sendByLocked(); h.held.holding != toAwait || d.ofContext {
+		return h.writeByLocked(), d.ofContext
 	}
 	if h.client.ContextTimeout {
 		by, final = h.held.of.Deadline()

@@ -20,10 +20,15 @@ func (h *handle) Read(p []byte) (n int, err error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	h.reading.Lock()
-	defer h.reading.Unlock()
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if err := h.take(&h.reading, h.readBy.Time); err != nil {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			err = h.deadlineError("read")
+		}
+		return 0, err
+	}
+	defer h.reading.end()
 	first, answered := !h.b.got, h.b.answered
 	mixed, reads := first && h.isMixedLocked(), first && h.onlyReadsLocked()
 	lone := reads && replies(h.b.pending())+replies(h.b.plan) == 1 // the plan's may be sent by this Read
@@ -66,7 +71,7 @@ func (h *handle) readSome(p []byte) (n int, err error) {
 		h.held = held{}
 		return 0, h.err
 	case h.held.any():
-		return 0, h.sendHeld()
+		err = h.sendHeld()
 	case h.mayReceiveLocked():
 		by, first := h.firstBy()
 		n, err = h.receive(h.wayLocked(), p, by)
@@ -265,8 +270,8 @@ func (h *handle) lateLocked() error {
 // and lost returns nil, or its caller is told.
 func (h *handle) lost(cause error, ran bool) error {
 	l := h.lossLocked(causeOf(cause), ran)
-	if l.free = l.free && !h.sending && h.writing.TryLock(); l.free {
-		defer h.writing.Unlock()
+	if l.free = l.free && !h.sending && h.writing.try(); l.free {
+		defer h.writing.end()
 	}
 	f := l.decide(h.client.Retry)
 	var err error
@@ -290,8 +295,7 @@ func (h *handle) lost(cause error, ran bool) error {
 
 // repeat sends the batch, all of which is here, another time, by the read deadline.
 func (h *handle) repeat(why pooler.Again) error {
-	h.writeBy = h.readBy
-	h.writeBy.ofRead = true
+	h.writing.ofRead = true
 	if h.ride.under {
 		h.ride.shared.Again(h.ride.Rider, why)
 		x := h.b.exchange(h.b.owed, 0)

@@ -196,7 +196,8 @@ const dialGrace = 100 * time.Millisecond
 // back. It returns the deadline from then on.
 func (h *handle) awaitNode(by time.Time, places pooler.Places, limit time.Duration) (time.Time, error) {
 	left := max(time.Until(by), 1)
-	ends := h.writeBy.ofContext && !by.IsZero()
+	d := h.sendByLocked()
+	ends := d.ofContext && !by.IsZero()
 	if ends {
 		limit = min(cmp.Or(limit, left), left)
 	}
@@ -213,11 +214,8 @@ func (h *handle) awaitNode(by time.Time, places pooler.Places, limit time.Durati
 	case err != nil || ends || by.IsZero():
 		return by, err
 	}
-	h.writeBy.Time = time.Now().Add(left)
-	if h.writeBy.ofRead {
-		h.readBy = h.writeBy
-	}
-	return h.writeBy.Time, nil
+	d.Time = time.Now().Add(left)
+	return d.Time, nil
 }
 
 // waitsAgain reports whether a request that has found no connection in time waits once
@@ -243,10 +241,7 @@ func (h *handle) waitAgain(req *pooler.Request, e *pooler.Error) (time.Time, err
 	switch {
 	case !req.Final && !by.IsZero():
 		by = by.Add(e.Waited)
-		h.writeBy.Time = by
-		if h.writeBy.ofRead {
-			h.readBy = h.writeBy
-		}
+		h.sendByLocked().Time = by
 	case !by.IsZero() && !time.Now().Before(by):
 		return by, e
 	}

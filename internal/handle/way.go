@@ -88,3 +88,35 @@ func (g *gate) end() {
 	default:
 	}
 }
+
+// turn is the right to do what one goroutine does at a time. It is guarded by the handle's
+// lock. That a mutex isn't: whoever has it may wait for a connection, and others wait for it
+// until their own deadlines.
+type turn struct {
+	taken  bool
+	ofRead bool          // by a Read, which sends by its own deadline
+	over   chan struct{} // closed at the end of the turn; nil: nobody waits for that
+}
+
+// awaited returns what is closed when the turn is over.
+func (t *turn) awaited() <-chan struct{} {
+	if t.over == nil {
+		t.over = make(chan struct{})
+	}
+	return t.over
+}
+
+// try takes the turn if nobody has it.
+func (t *turn) try() bool {
+	free := !t.taken
+	t.taken = true
+	return free
+}
+
+func (t *turn) end() {
+	t.taken, t.ofRead = false, false
+	if t.over != nil {
+		close(t.over)
+		t.over = nil
+	}
+}

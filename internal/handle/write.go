@@ -36,10 +36,12 @@ var errUnread = errors.New("everpool: an earlier caller left replies unread")
 // subscription that can't be made, are accepted all the same: Read gets over it, or
 // tells.
 func (h *handle) Write(p []byte) (int, error) {
-	h.writing.Lock()
-	defer h.writing.Unlock()
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if err := h.takeWriting(); err != nil {
+		return 0, err
+	}
+	defer h.writing.end()
 	if h.err != nil {
 		h.reviveLocked()
 	}
@@ -76,6 +78,19 @@ func (h *handle) Write(p []byte) (int, error) {
 		h.put(done, pooler.Answered)
 	}
 	return len(p), nil
+}
+
+// takeWriting waits for a Read that sends, until the write deadline.
+func (h *handle) takeWriting() error {
+	if h.writing.try() {
+		return nil
+	}
+	h.writeBy.fix()
+	err := h.take(&h.writing, h.writeBy.Time)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = h.deadlineError("write")
+	}
+	return err
 }
 
 // reviveLocked makes a handle that has ended one for further requests: go-redis asks none
