@@ -11,7 +11,7 @@ import (
 
 // by begins a request that is of no use later than after so long.
 func (pt *tester) by(left time.Duration) *pending {
-	return pt.begin(pooler.Request{Session: pt.plain, Deadline: time.Now().Add(left), Final: true})
+	return pt.begin(pooler.Request{Session: pt.plain, Name: "GET", Deadline: time.Now().Add(left), Final: true})
 }
 
 // measured is how many exchanges tell what one takes.
@@ -110,6 +110,22 @@ func TestQuickExchangesAreNotPassedOverForEver(t *testing.T) {
 	})
 }
 
+// What slow commands take is nothing that a quick one needs.
+func TestNobodyIsPassedOverForWhatOtherCommandsTake(t *testing.T) {
+	bubble(t, pooler.Config{MaxOpenConns: 1}, func(pt *tester) {
+		c, first := atAPace(pt)
+		quick := pt.begin(pooler.Request{Session: pt.plain, Name: "PING", Deadline: time.Now().Add(50 * time.Millisecond), Final: true})
+		slow, patient := pt.by(50*time.Millisecond), pt.wait(pt.plain)
+		pt.put(c)
+		pt.put(first.wantConn())
+		pt.put(quick.wantConn())
+		c = patient.wantConn()
+		slow.wantWaiting()
+		pt.put(c)
+		pt.put(slow.wantConn())
+	})
+}
+
 func TestWhoIsPassedOverIsToldAtItsDeadline(t *testing.T) {
 	bubble(t, pooler.Config{MaxOpenConns: 1}, func(pt *tester) {
 		c, first := atAPace(pt)
@@ -134,7 +150,7 @@ func TestNobodyElseIsPassedOver(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, pooler.Config{MaxOpenConns: 1, SharedConns: -1}, func(pt *tester) {
 				c, first := atAPace(pt)
-				r := pooler.Request{Session: pt.plain, Deadline: time.Now().Add(50 * time.Millisecond), Final: true}
+				r := pooler.Request{Session: pt.plain, Name: "GET", Deadline: time.Now().Add(50 * time.Millisecond), Final: true}
 				of(&r)
 				hasty, patient := pt.begin(r), pt.wait(pt.plain)
 				pt.put(c)

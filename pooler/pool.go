@@ -529,7 +529,7 @@ func (p *Pool) placeLocked(c *Conn, now time.Duration) {
 	}
 	p.passOverLocked(l, now)
 	w := l.first()
-	if l.late.n > 0 && p.queue.pace.tries() {
+	if l.late.n > 0 && p.queue.paces.tries() {
 		w = l.late.tail
 	}
 	if w != nil {

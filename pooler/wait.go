@@ -192,7 +192,7 @@ func (p *Pool) wakeLocked(w *waiter, c *Conn, err error, now time.Duration) {
 	w.in.remove(w)
 	p.countStreamLocked(w, -1)
 	if p.queue.waiting--; p.queue.waiting == 0 {
-		p.queue.pace = pace{}
+		p.queue.paces.forget()
 		p.room.short.Store(false)
 	}
 	w.waited = max(0, now-w.since) // it may have come since

@@ -40,9 +40,9 @@ type waiter struct {
 type queue struct {
 	seq     uint64
 	waiting int
-	streams int       // of waiting: requests for such
-	expiry  alarm     // wakes those whose time is over
-	pace    pace      // of the requests that had a connection while others waited
+	streams int   // of waiting: requests for such
+	expiry  alarm // wakes those whose time is over
+	paces   paces
 	spare   sync.Pool // of *waiter; of the pool, since a waiter has a channel
 }
 
