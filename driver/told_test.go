@@ -276,7 +276,7 @@ func TestAWriteWaitsForAReadThatSendsUntilItsDeadline(t *testing.T) {
 					t.Errorf("after %v", took)
 				}
 				holder.do("UNWATCH", "+OK")
-				if err := <-read; (want == pooler.ErrConnGone) != (err != nil) {
+				if err, closes := <-read, errors.Is(want, pooler.ErrConnGone); closes != (err != nil) {
 					t.Errorf("the Read: %v", err)
 				}
 			})

@@ -32,8 +32,8 @@ func TestATurnIsAwaitedWithoutLookingAgainAndAgain(t *testing.T) {
 				}()
 				synctest.Wait()
 				select {
-				case <-took:
-					t.Error("two have the turn")
+				case err := <-took:
+					t.Errorf("two have the turn, or one is told %v", err)
 				default:
 				}
 				h.mu.Lock()
